@@ -1,0 +1,24 @@
+# make setup   the environment in .venv
+# make test    style and tests
+# make study   the demo study; prints where its report is
+PYTHON ?= python3.11
+VENV := .venv/bin
+RATIOS ?= 1,0.5,0.1
+
+.PHONY: setup test study
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install --quiet --upgrade pip
+	$(VENV)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,tensorboard]'
+	touch $@
+
+test: setup
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/python -m pytest
+
+study: setup
+	$(VENV)/python train.py -m experiment=demo ratio=$(RATIOS)

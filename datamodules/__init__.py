@@ -1,0 +1,1 @@
+"""Videos in, training pairs out: readers, sampling, augmentation and the Lightning datamodules."""

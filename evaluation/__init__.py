@@ -1,0 +1,1 @@
+"""Everything about results: benchmarks, metrics, cached stages, the study and its report."""

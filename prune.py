@@ -1,0 +1,23 @@
+"""Makes a child of any parent: sparsity stage, surgery, fine-tuning, scores.
+
+python prune.py checkpoint=outputs/train/.../checkpoint.safetensors ratio=0.25
+python prune.py -m checkpoint=parent.safetensors ratio=0.5,0.25,0.1 pruning=magnitude
+python prune.py checkpoint=child.safetensors ratio=0.5         # of a child again
+"""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from evaluation.study import run_job
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="prune")
+def main(cfg: DictConfig) -> None:
+    """One child."""
+    run_job(cfg, parent=Path(cfg.checkpoint))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The Lightning callback that anneals masks: what turns any training into a sparsity stage."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as L
+import torch
+from torch import Tensor, nn
+
+from pruning.budget import check_ratio, fit
+from pruning.cost import ParamCost, UnitCost
+from pruning.criteria import Criterion, quantiles
+from pruning.gates import Gates
+from pruning.groups import Group, check_groups
+from pruning.plan import Plan
+from pruning.schedules import Schedule
+from pruning.surgery import compact
+
+COSTS = {"params": ParamCost, "units": lambda network, groups: UnitCost()}
+
+
+class PruningCallback(L.Callback):
+    """Folds gates around every step, learns them if the criterion needs it, and anneals masks to `ratio`.
+
+    It works on `module.network` and `module.groups()` of any LightningModule and leaves module, losses and optimiser
+    as they are. Gates have an optimiser of their own: as they see gradients after these were reduced, they stay equal
+    on all ranks.
+
+    Args:
+        ratio: fraction to keep, in (0, 1].
+        ratio_of: "params" (of the whole network) or "units" (of the prunable units alone: the paper's budget).
+        criterion: ranks units.
+        schedule: ratio over the stage's progress.
+        every: steps between two updates of the mask.
+        scope: pool by kind for ranking, see `criteria.quantiles`.
+        floor: smallest share of a group, see `budget.fit`.
+        penalty: weight of the l1 penalty on gates by kind, with "default" for all others.
+        gate_travel: how far a gate may move over the stage, in units of its initial value 1. Adam moves a gate by about
+            its learning rate a step, so the rate is `gate_travel / steps`; below 1, no gate can reach 0.
+        kinds: kinds of groups to prune; None for all.
+    """
+
+    def __init__(
+        self,
+        ratio: float,
+        criterion: Criterion,
+        schedule: Schedule,
+        ratio_of: str = "params",
+        every: int = 20,
+        scope: Mapping[str, str] | None = None,
+        floor: float = 0.1,
+        penalty: Mapping[str, float] | None = None,
+        gate_travel: float = 2.0,
+        kinds: Sequence[str] | None = None,
+    ):
+        check_ratio(ratio)
+        if ratio_of not in COSTS:
+            raise ValueError(f"ratio_of={ratio_of} is not known; choose one of {sorted(COSTS)}")
+        self.ratio, self.ratio_of, self.criterion, self.schedule = ratio, ratio_of, criterion, schedule
+        self.every, self.scope, self.floor = every, dict(scope or {"default": "global"}), floor
+        self.penalty, self.gate_travel, self.kinds = dict(penalty or {}), gate_travel, kinds
+        self.plan = Plan()
+        self._state: dict[str, Any] | None = None
+
+    # What is pruned
+
+    def select(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups of the chosen kinds.
+
+        Raises:
+            ValueError: a chosen kind that no group has.
+        """
+        have = {g.kind for g in groups}
+        for option, named in (("kinds", self.kinds or ()), ("penalty", set(self.penalty) - {"default"})):
+            if missing := sorted(set(named) - have):
+                raise ValueError(
+                    f"pruning.{option} names {missing}; this network has groups of the kinds {sorted(have)}"
+                )
+        return [g for g in groups if self.kinds is None or g.kind in self.kinds]
+
+    def check(self, network: nn.Module, groups: Sequence[Group]) -> None:
+        """Raises ValueError if the target cannot be reached, before anything is trained. Only shapes are read."""
+        chosen = self.select(check_groups(network, groups))
+        places = quantiles({g.name: torch.ones(g.size) for g in chosen}, chosen, self.scope)
+        fit(chosen, places, COSTS[self.ratio_of](network, chosen), self.ratio, self.floor)
+
+    def finish(self, network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Turns the trained, masked network into the compacted one, in place, and checks that they are the same.
+
+        Args:
+            network: the one that was trained.
+            inputs: arguments of its forward on which masked and compacted outputs are compared.
+
+        Returns:
+            "masked_vs_compacted", the largest difference relative to the largest output, and "ratio_achieved".
+
+        Raises:
+            RuntimeError: the outputs differ by more than float rounding can explain.
+        """
+        gates = self.gates.to(next(network.parameters()).device)
+        network.eval()
+        with torch.no_grad():
+            with gates.folded():
+                masked = network(**inputs)
+            gates.bake()
+            compact(network, gates.groups, self.plan)
+            compacted = network(**inputs)
+        error = max(float((compacted[k] - masked[k]).abs().max() / masked[k].abs().max()) for k in masked)
+        if not error < 1e-3:
+            raise RuntimeError(
+                f"the compacted network differs from the masked one by {error:.1e}: some group does not declare all it cuts"
+            )
+        achieved = self.cost([len(self.plan.units(g)) for g in gates.groups]) / self.cost(gates.sizes)
+        return {"masked_vs_compacted": error, "ratio_achieved": achieved}
+
+    def replan(self, ratio: float) -> Plan:
+        """The plan for `ratio` by the present scores."""
+        places = quantiles(self.criterion(self.gates), self.gates.groups, self.scope)
+        return fit(self.gates.groups, places, self.cost, ratio, self.floor)
+
+    # Lightning hooks, in the order of a stage
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Builds the gates, or brings them back when a stage is resumed."""
+        groups = self.select(pl_module.groups())
+        self.gates = Gates(pl_module.network, groups)
+        self.cost = COSTS[self.ratio_of](pl_module.network, groups)
+        self.total_steps = trainer.estimated_stepping_batches
+        self.optimizer = torch.optim.Adam([self.gates.values], lr=self.gate_travel / self.total_steps)
+        weights = [self.penalty.get(g.kind, self.penalty.get("default", 0.0)) for g in groups]
+        self.weights = torch.tensor(weights, device=self.gates.values.device).repeat_interleave(
+            torch.tensor(self.gates.sizes, device=self.gates.values.device)
+        )
+        if self._state is not None:
+            self._restore(self._state)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Updates the mask when it is time, then folds; between accumulated batches the gates stay folded."""
+        if self.gates.is_folded:
+            return
+        if trainer.global_step % self.every == 0:
+            self._anneal(trainer, pl_module)
+        self.gates.fold()
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Unfolds, once a step: after gradients were accumulated and reduced, before they are clipped."""
+        self.gates.unfold()
+        if self.criterion.learns_gates:
+            self.gates.values.grad += self.weights * self.gates.values.detach().sign()
+            self.optimizer.step()
+            self.gates.values.data.clamp_(min=0)  # a step past 0 would make the penalty push the gate back up
+        self.optimizer.zero_grad()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validation sees what the child will be."""
+        self._unfold_after_validation = hasattr(self, "gates") and not self.gates.is_folded
+        if self._unfold_after_validation:
+            self.gates.fold()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Back to the weights."""
+        if self._unfold_after_validation:
+            self.gates.unfold()
+            self.optimizer.zero_grad()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The last update: exactly the asked ratio."""
+        if self.gates.is_folded:
+            self.gates.unfold()
+        self._close(self.replan(self.ratio))
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Never leaves gated weights behind."""
+        if hasattr(self, "gates") and self.gates.is_folded:
+            self.gates.unfold()
+
+    # Resuming
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plan, gates and their optimiser: enough to go on with the same masks."""
+        if not hasattr(self, "gates"):
+            return {}
+        return {
+            "plan": self.plan.to_dict(),
+            "values": self.gates.values.detach().clone(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until the gates exist."""
+        self._state = state_dict
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint holds the weights themselves, also when it is written while the gates are folded."""
+        for name, weight in self.gates.own_weights().items():
+            checkpoint["state_dict"][f"network.{name}"] = weight.clone()
+
+    # Inside
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.gates.values.data.copy_(state["values"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._close(Plan.from_dict(state["plan"]))
+
+    def _anneal(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        ratio = self.schedule(trainer.global_step / self.total_steps, self.ratio)
+        before: Tensor = self.gates.mask.clone()
+        self._close(self.replan(ratio))
+        counts = {g.name: len(self.plan.units(g)) for g in self.gates.groups}
+        reached = self.cost(list(counts.values())) / self.cost(self.gates.sizes)
+        churn = (before != self.gates.mask).float().mean()
+        log = {"ratio_asked": ratio, "ratio_achieved": reached, "mask_churn": float(churn)}
+        log |= {f"kept/{name}": float(count) for name, count in counts.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics({f"pruning/{k}": v for k, v in log.items()}, step=trainer.global_step)
+
+    def _close(self, plan: Plan) -> None:
+        self.plan = plan
+        self.gates.close(plan)

@@ -1,0 +1,162 @@
+"""Gates: one learnable scale a unit, multiplied into the weights themselves around every step.
+
+    gates.fold()              # parameters hold gated weights: forward, loss, backward
+    gates.unfold()            # parameters hold their own weights again; .grad and gates.values.grad are exact
+
+The networks contain no pruning code, keep their names and types, and are saved as they are. A pass over the weights is
+all that it costs, whatever the batch. In between, `with gates.folded(): ...` is the same for evaluation.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from pruning.groups import Group, check_groups, entries_first
+from pruning.norms import clear_mask, set_mask
+from pruning.plan import Plan
+
+
+class Gates:
+    """The gates of all `groups` of `network`, in one flat vector.
+
+    Attributes:
+        values: learnable scales (units of all groups, one after the other), 1 at the start.
+        mask: 1 = open, 0 = closed, same order. A unit's weight is multiplied by `values * mask`.
+    """
+
+    def __init__(self, network: nn.Module, groups: Sequence[Group]):
+        self.network, self.groups = network, check_groups(network, groups)
+        self.sizes = [g.size for g in self.groups]
+        device = next(network.parameters()).device
+        self.values = nn.Parameter(torch.ones(sum(self.sizes), device=device))
+        self.mask = torch.ones_like(self.values.data)
+        self._tensors = self._index(device)
+        self._kept: dict[str, Tensor] | None = None
+
+    def _index(self, device: torch.device) -> dict[str, list[tuple[int, Tensor]]]:
+        """For every gated tensor and dim, which gate scales each entry; the last index stands for a constant 1."""
+        index: dict[tuple[str, int], Tensor] = {}
+        start = 0
+        for group in self.groups:
+            units = torch.arange(group.size, device=device)
+            for s in (s for s in group.slices if s.gated):
+                key = (s.path, s.dim)
+                if key not in index:
+                    entries = self.network.get_parameter(s.path).shape[s.dim]
+                    index[key] = torch.full((entries,), len(self.values), device=device)
+                index[key][s.positions(units)] = start + units.repeat_interleave(s.inner)
+            start += group.size
+        by_tensor = defaultdict(list)
+        for (path, dim), entries in index.items():
+            by_tensor[path].append((dim, entries))
+        return dict(by_tensor)
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the parameters hold gated weights now."""
+        return self._kept is not None
+
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """A flat vector in the order of `values`, by group name."""
+        return {g.name: part for g, part in zip(self.groups, flat.split(self.sizes), strict=True)}
+
+    def close(self, plan: Plan) -> None:
+        """Closes every unit that `plan` does not keep and opens all others.
+
+        Raises:
+            RuntimeError: the gates are folded; the weights would be restored from another mask.
+        """
+        if self.is_folded:
+            raise RuntimeError("the mask cannot change while the gates are folded; call unfold() first")
+        for group, part in zip(self.groups, self.mask.split(self.sizes), strict=True):
+            part.zero_()
+            part[torch.tensor(plan.units(group), dtype=torch.long, device=part.device)] = 1
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Multiplies the gates into the weights. Folding twice is an error, as weights would be scaled twice."""
+        if self.is_folded:
+            raise RuntimeError("the gates are already folded; call unfold() first")
+        gates = self._padded()
+        self._kept = {}
+        for path, dims in self._tensors.items():
+            p = self.network.get_parameter(path)
+            self._kept[path] = p.data
+            p.data = p.data * _outer(gates, dims, p.dim())
+        for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
+            for norm in group.norms:
+                set_mask(self.network.get_submodule(norm), mask)
+
+    @torch.no_grad()
+    def unfold(self) -> None:
+        """Gives the weights back, and turns gradients of gated weights into those of weights and of gates.
+
+        `values.grad` is added to, like any gradient; where a parameter has none, nothing is added.
+        """
+        if not self.is_folded:
+            raise RuntimeError("the gates are not folded; call fold() first")
+        gates, gradient = self._padded(), torch.zeros_like(self.values)
+        for path, dims in self._tensors.items():
+            p, weight = self.network.get_parameter(path), self._kept[path]
+            if p.grad is not None:
+                for i, (dim, entries) in enumerate(dims):
+                    others = dims[:i] + dims[i + 1 :]
+                    share = entries_first(p.grad * weight * _outer(gates, others, p.dim()), dim).sum(1)
+                    gated = entries < len(self.values)
+                    gradient.index_add_(0, entries[gated], share[gated].to(gradient.dtype))
+                p.grad *= _outer(gates, dims, p.dim())
+            p.data = weight
+        self._kept = None
+        for group in self.groups:
+            for norm in group.norms:
+                clear_mask(self.network.get_submodule(norm))
+        # A gate that is closed has no say in the loss through its value; its gradient tells what opening it would do.
+        self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Folds for the length of the block, unless the gates are folded already."""
+        if self.is_folded:
+            yield
+            return
+        self.fold()
+        try:
+            yield
+        finally:
+            self.unfold()
+            self.values.grad = None
+
+    def to(self, device: str | torch.device) -> "Gates":
+        """Moves the gates to where the network now is."""
+        self.values.data, self.mask = self.values.data.to(device), self.mask.to(device)
+        self._tensors = {p: [(dim, entries.to(device)) for dim, entries in dims] for p, dims in self._tensors.items()}
+        return self
+
+    def own_weights(self) -> dict[str, Tensor]:
+        """The ungated weights that are set aside while the gates are folded, by parameter name; else empty."""
+        return dict(self._kept or {})
+
+    @torch.no_grad()
+    def bake(self) -> None:
+        """Multiplies the gates into the weights for good and resets them to open ones."""
+        self.fold()
+        for path in self._tensors:
+            self._kept[path] = self.network.get_parameter(path).data
+        self.unfold()
+        self.values.data.fill_(1)
+        self.values.grad = None
+        self.mask.fill_(1)
+
+    def _padded(self) -> Tensor:
+        return torch.cat([self.values.detach() * self.mask, self.values.new_ones(1)])
+
+
+def _outer(gates: Tensor, dims: list[tuple[int, Tensor]], ndim: int) -> Tensor | float:
+    """The product of a tensor's gate vectors, shaped to broadcast over it."""
+    product: Tensor | float = 1.0
+    for dim, entries in dims:
+        product = product * gates[entries].view([-1 if d == dim else 1 for d in range(ndim)])
+    return product

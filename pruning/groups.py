@@ -1,0 +1,114 @@
+"""The two words a network needs to say what in it can be pruned: `Group` and `Slice`.
+
+A *group* is one index set that several tensors share and that can only be cut in all of them at once. A network
+declares its groups; gates, criteria, budgets, surgery and reports are written once against them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where one group meets one tensor: unit `u` cuts `offset + u * inner + [0, inner)` along `dim`, for every offset.
+
+    `qkv.weight` of an attention of width D: `dim=0, offsets=(0, D, 2 * D)`; a linear layer behind a flattened 5 x 5
+    map: `dim=1, inner=25`; one part of a concatenation: its offset. `gated` slices carry the group's gate; the others
+    are only cut. Gate either the producers or the consumers of a unit, never both: the gradient of a gate at 0 would
+    vanish.
+    """
+
+    path: str
+    dim: int
+    offsets: tuple[int, ...] = (0,)
+    inner: int = 1
+    gated: bool = False
+
+    @property
+    def per_unit(self) -> int:
+        """How many entries of the tensor's dimension one unit takes."""
+        return len(self.offsets) * self.inner
+
+    def positions(self, units: Tensor) -> Tensor:
+        """The entries along `dim` that `units` (k,) take, offset by offset: (len(offsets), k * inner)."""
+        spread = (units[:, None] * self.inner + torch.arange(self.inner, device=units.device)).flatten()
+        return torch.as_tensor(self.offsets, device=units.device)[:, None] + spread
+
+
+@dataclass(frozen=True)
+class Group:
+    """One index set of `size` units and everything it cuts.
+
+    Attributes:
+        name: unique in the network; by habit the path of the module it belongs to.
+        kind: what the units are ("attention", "mlp", "tower", "width", ...). Penalties and scopes are set by kind.
+        size: number of units.
+        slices: every tensor (parameter or buffer) that is cut.
+        norms: paths of the LayerNorms whose statistics run over these units. While units are masked, those norms must
+            count kept units only, which no weight can express.
+        owner: path of a module that keeps structure besides its tensors (the widths of ragged heads). Surgery calls
+            its `keep(units)`.
+    """
+
+    name: str
+    kind: str
+    size: int
+    slices: tuple[Slice, ...]
+    norms: tuple[str, ...] = ()
+    owner: str | None = None
+
+    def under(self, prefix: str) -> "Group":
+        """The same group of a network that now sits at `prefix` of a larger one."""
+        return replace(
+            self,
+            name=(prefix + self.name).rstrip("."),
+            slices=tuple(replace(s, path=prefix + s.path) for s in self.slices),
+            norms=tuple(prefix + n for n in self.norms),
+            owner=None if self.owner is None else (prefix + self.owner).rstrip("."),
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.name} ({self.kind}): {self.size} units"]
+        lines += [f"  {s.path}[{':, ' * s.dim}{s.per_unit} per unit]{' gated' if s.gated else ''}" for s in self.slices]
+        lines += [f"  {norm}: statistics over the kept units" for norm in self.norms]
+        return "\n".join(lines)
+
+
+def entries_first(tensor: Tensor, dim: int) -> Tensor:
+    """The tensor as a matrix: a row for every entry along `dim`, all else in the columns."""
+    return tensor.transpose(0, dim).reshape(tensor.shape[dim], -1)
+
+
+def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
+    """Returns `groups` as a list once every declaration fits `network`.
+
+    Raises:
+        ValueError: a name is used twice, a path does not exist, a slice reaches outside of its tensor, or nothing of a
+            group is gated.
+    """
+    groups = list(groups)
+    twice = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
+    if twice:
+        raise ValueError(f"group names must be unique; declared more than once: {twice}")
+    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
+    modules = dict(network.named_modules())
+    for group in groups:
+        for path in (*group.norms, *([group.owner] if group.owner is not None else [])):
+            if path not in modules:
+                raise ValueError(f"group '{group.name}' names the module '{path}', which the network does not have")
+        for s in group.slices:
+            if s.path not in tensors:
+                raise ValueError(f"group '{group.name}' cuts '{s.path}', which the network does not have")
+            shape = tensors[s.path].shape
+            reach = max(s.offsets) + group.size * s.inner
+            if s.dim >= len(shape) or reach > shape[s.dim]:
+                raise ValueError(
+                    f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)}"
+                )
+        if not any(s.gated for s in group.slices):
+            raise ValueError(f"group '{group.name}' gates nothing: mark the slices that carry its gate with gated=True")
+    return groups

@@ -1,0 +1,34 @@
+"""Schedules: how the kept ratio goes from 1 to its target while a sparsity stage runs."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """Maps the stage's progress to the ratio kept at that moment."""
+
+    def __call__(self, progress: float, target: float) -> float:
+        """`progress` in [0, 1] of the stage; returns a ratio between 1 and `target`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cubic:
+    """Zhu and Gupta (2017): fast at first, slow near the target, then `1 - end` of the stage at the final mask.
+
+    Attributes:
+        start: progress at which the first units leave.
+        end: progress at which the target is reached.
+    """
+
+    start: float = 0.1
+    end: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end <= 1:
+            raise ValueError(f"a schedule needs 0 <= start < end <= 1, not start={self.start}, end={self.end}")
+
+    def __call__(self, progress: float, target: float) -> float:
+        """Ratio at `progress`."""
+        t = min(max((progress - self.start) / (self.end - self.start), 0.0), 1.0)
+        return target + (1 - target) * (1 - t) ** 3

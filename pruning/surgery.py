@@ -1,0 +1,73 @@
+"""Surgery: cuts a network down to a plan. What stays is smaller tensors in ordinary modules."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from pruning.groups import Group, Slice
+from pruning.plan import Plan
+
+
+def compact(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Module:
+    """Cuts `network` in place to the units that `plan` keeps and returns it.
+
+    Works on the meta device too, so that a child's architecture can be rebuilt without its weights. Parameters are new
+    objects afterwards: build optimisers after surgery.
+
+    Raises:
+        ValueError: the plan does not fit the groups, or a convolution or norm would lose its last channel.
+    """
+    plan.check(groups)
+    cuts: dict[str, list[tuple[Slice, Group, Tensor]]] = defaultdict(list)
+    for group in groups:
+        kept = plan.units(group)
+        if len(kept) < group.size:
+            for s in group.slices:
+                cuts[s.path].append((s, group, torch.tensor(kept, dtype=torch.long)))
+    touched = set()
+    for path, parts in cuts.items():
+        owner_path, _, name = path.rpartition(".")
+        module = network.get_submodule(owner_path)
+        tensor = getattr(module, name)
+        for dim in {s.dim for s, _, _ in parts}:
+            stays = _stays(tensor.shape[dim], [(s, g, k) for s, g, k in parts if s.dim == dim])
+            if not len(stays) and not isinstance(module, nn.Linear):
+                raise ValueError(f"the plan leaves '{path}' without entries in dim {dim}; keep at least one unit")
+            tensor = tensor.detach().index_select(dim, stays.to(tensor.device))
+        if name in module._parameters:
+            tensor = nn.Parameter(tensor, requires_grad=getattr(module, name).requires_grad)
+        setattr(module, name, tensor)
+        touched.add(module)
+    for module in touched:
+        _sync_sizes(module)
+    for group in groups:
+        if group.owner is not None and group.name in plan.kept:
+            network.get_submodule(group.owner).keep(plan.units(group))
+    return network
+
+
+def _stays(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor:
+    """Ascending entries of one dimension of length `size` that no group cuts."""
+    keep = torch.ones(size, dtype=torch.bool)
+    for s, group, kept in parts:
+        keep[s.positions(torch.arange(group.size))] = False
+        keep[s.positions(kept)] = True
+    return keep.nonzero().flatten()
+
+
+def _sync_sizes(module: nn.Module) -> None:
+    """Makes a layer's size attributes agree with its tensors: they are what people and exporters read."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, _ConvNd):
+        if module.groups != 1:
+            raise ValueError(f"surgery on grouped convolutions is not supported: {module}")
+        module.out_channels, module.in_channels = module.weight.shape[:2]
+    elif isinstance(module, _BatchNorm):
+        module.num_features = module.running_mean.numel()
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(module.weight.shape)

@@ -1,0 +1,148 @@
+"""What every tracker is: a network, its losses, its part of the online loop, and its pruning groups.
+
+A fourth tracker is a subclass of `Tracker` and a file in `conf/tracker/`; nothing else has to know of it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as L
+import torch
+from torch import Tensor, nn
+
+from pruning.groups import Group
+from trackers.crops import CropSpec
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a tracker is trained, whatever the stage.
+
+    Attributes:
+        lr: peak learning rate of AdamW.
+        backbone_lr: the backbone's, as a multiple of `lr`.
+        weight_decay: decay, of everything or of matrices only.
+        decay_vectors: whether norms, biases and other vectors decay too (the originals do that).
+        clip: largest norm of the gradient.
+        schedule: factor of the rate over the stage's progress in [0, 1].
+    """
+
+    lr: float
+    backbone_lr: float
+    weight_decay: float
+    decay_vectors: bool
+    clip: float
+    schedule: Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Online:
+    """The part of the online loop that all trackers share.
+
+    Attributes:
+        min_size: smallest side of a box in pixels, and how much of it stays inside the picture.
+        size_smoothing: share of the previous frame's width and height in the new ones; 0 as in the originals.
+    """
+
+    min_size: float
+    size_smoothing: float
+
+
+class Tracker(L.LightningModule, ABC):
+    """The contract. Subclasses build `network` and fill in the abstract methods.
+
+    Batches hold crops as uint8 and boxes as xywh in units of the crop's side:
+    "template" (B, T, 3, h, w), "template_box" (B, T, 4), "search" (B, S, 3, H, W), "search_box" (B, S, 4).
+
+    Attributes:
+        network: everything that is trained, pruned, saved and counted; never-executed layers are not built.
+        template, search: the two kinds of crops.
+        stage: name of the running training stage, the prefix of everything that is logged.
+        lr_scale: multiplies the recipe's learning rates in this stage.
+    """
+
+    network: nn.Module
+
+    def __init__(self, network: nn.Module, template: CropSpec, search: CropSpec, recipe: Recipe, online: Online):
+        super().__init__()
+        self.network, self.template, self.search = network, template, search
+        self.recipe, self.online = recipe, online
+        self.stage, self.lr_scale = "train", 1.0
+
+    # What a tracker has to say
+
+    @abstractmethod
+    def groups(self) -> list[Group]:
+        """The pruning groups of the network as it is now, paths relative to `network`."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars: "total", which is minimised, and the parts worth logging."""
+
+    @abstractmethod
+    def start(self, template: Tensor) -> Any:
+        """All that tracking needs to remember, from the first frame's template crop (3, h, w) uint8.
+
+        It may hold several templates, filters or memories, and `step` and `observe` may change it.
+        """
+
+    @abstractmethod
+    def step(self, state: Any, search: Tensor) -> tuple[Tensor, float]:
+        """The target in a search crop (3, H, W) uint8: cxcywh (4,) in units of the crop's side; a score in [0, 1]."""
+
+    def observe(self, state: Any, image: np.ndarray, box: tuple[float, ...], score: float) -> None:
+        """Called when a frame is done, with the final box (xywh, pixels), for trackers that update themselves."""
+
+    @abstractmethod
+    def example_inputs(self) -> Batch:
+        """Inputs of one frame's `network` forward at batch 1, for counting, timing and export."""
+
+    # What all trackers share
+
+    @staticmethod
+    def normalise(pixels: Tensor) -> Tensor:
+        """uint8 crops (..., 3, H, W) to what ImageNet networks expect."""
+        mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One step; logs every loss and the number of frames that could not be read."""
+        losses = self.losses(batch)
+        self._log(losses, "")
+        if "unreadable" in batch:
+            unreadable = batch["unreadable"].sum().float()
+            self.log(f"{self.stage}/unreadable_frames", unreadable, on_step=False, on_epoch=True, reduce_fx="sum")
+        return losses["total"]
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Logs the losses on validation pairs."""
+        self._log(self.losses(batch), "val_", on_epoch=True)
+
+    def _log(self, losses: dict[str, Tensor], prefix: str, **how: Any) -> None:
+        size = self.trainer.datamodule.batch_size
+        for name, value in losses.items():
+            self.log(f"{self.stage}/{prefix}{name}", value, prog_bar=name in ("total", "iou"), batch_size=size, **how)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a group for the backbone, and the recipe's schedule stretched over the stage."""
+        r, groups = self.recipe, {}
+        for name, p in self.network.named_parameters():
+            lr = r.lr * self.lr_scale * (r.backbone_lr if name.startswith("backbone.") else 1.0)
+            decay = r.weight_decay if r.decay_vectors or p.squeeze().dim() > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(p)
+        optimizer = torch.optim.AdamW([{"params": ps, "lr": lr, "weight_decay": wd} for (lr, wd), ps in groups.items()])
+        steps = max(1, self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: r.schedule(min(step / steps, 1.0)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clips by norm: a property of the tracker's recipe, not of the trainer."""
+        self.clip_gradients(optimizer, self.recipe.clip, "norm")

@@ -1,0 +1,45 @@
+"""Boxes: formats, overlaps and the move between a frame and a crop of it.
+
+`xywh` is (left, top, width, height), `xyxy` two corners, `cxcywh` centre and size; always in the last dim of a tensor.
+"""
+
+import torch
+from torch import Tensor
+
+
+def xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (..., 4)."""
+    return torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)
+
+
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (..., 4)."""
+    half = boxes[..., 2:] / 2
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
+
+
+def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Generalised IoU (Rezatofighi et al., 2019) and IoU of paired boxes.
+
+    Args:
+        a, b: xyxy, (..., 4). A box without area has IoU 0.
+
+    Returns:
+        (GIoU in [-1, 1], IoU in [0, 1]), each (...).
+    """
+    area_a = (a[..., 2:] - a[..., :2]).clamp_min(0).prod(-1)
+    area_b = (b[..., 2:] - b[..., :2]).clamp_min(0).prod(-1)
+    intersection = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0).prod(-1)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp_min(0).prod(-1)
+    union = area_a + area_b - intersection
+    tiny = torch.finfo(a.dtype).tiny
+    iou = intersection / union.clamp_min(tiny)
+    return iou - (hull - union) / hull.clamp_min(tiny), iou
+
+
+def clip_box(box: tuple[float, float, float, float], width: int, height: int, margin: float) -> tuple[float, ...]:
+    """Clips an xywh box in pixels to the picture, leaving at least `margin` pixels of it inside, and of its size."""
+    x, y, w, h = box
+    x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
+    y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)
+    return x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)

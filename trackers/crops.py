@@ -1,0 +1,83 @@
+"""Crops: the square window around a box that a network sees, and how boxes get into it."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """What is cut around a box, and how far from it while training.
+
+    Attributes:
+        size: side of the crop in pixels.
+        factor: side of the window that is cut, over the box's mean side sqrt(w * h).
+        centre_jitter: training moves the window's centre by up to half of this, in mean sides, in x and in y.
+        scale_jitter: training multiplies width and height by exp(scale_jitter * N(0, 1)), each by its own.
+    """
+
+    size: int
+    factor: float
+    centre_jitter: float = 0.0
+    scale_jitter: float = 0.0
+
+
+def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.ndarray, float]:
+    """Cuts a square around `box`, zero outside of the picture.
+
+    The window's side is ceil(factor * sqrt(w * h)); its corner is rounded half to even. As in the reference (OSTrack's
+    `sample_target`), a window that ends at or beyond the picture's right or bottom edge loses the picture's last column
+    or row.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: xywh in pixels.
+        spec: the crop.
+
+    Returns:
+        The crop (size, size, 3) uint8, and the resize factor: crop pixels per picture pixel.
+
+    Raises:
+        ValueError: the window is smaller than one pixel.
+    """
+    window = _window(box, spec.factor)
+    x1, y1, side = window
+    height, width = image.shape[:2]
+    left, top = max(0, -x1), max(0, -y1)
+    right, bottom = max(0, x1 + side - width + 1), max(0, y1 + side - height + 1)
+    inside = image[y1 + top : max(0, y1 + side - bottom), x1 + left : max(0, x1 + side - right)]
+    if inside.size == 0:
+        return np.zeros((spec.size, spec.size, 3), np.uint8), spec.size / side
+    padded = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    return cv2.resize(padded, (spec.size, spec.size)), spec.size / side
+
+
+def visible_share(shape: tuple[int, ...], box: tuple[float, ...], spec: CropSpec) -> float:
+    """The share of the crop's window that lies inside a picture of this (H, W, ...)."""
+    x1, y1, side = _window(box, spec.factor)
+    across = min(x1 + side, shape[1]) - max(x1, 0)
+    down = min(y1 + side, shape[0]) - max(y1, 0)
+    return max(across, 0) * max(down, 0) / side**2
+
+
+def box_in_crop(box: np.ndarray, around: np.ndarray, resize: float, size: int) -> np.ndarray:
+    """An xywh box in pixels as it lies in the crop around another, in units of the crop's side.
+
+    Centres map around (size - 1) / 2 as in the reference, although results map back around size / 2.
+    """
+    box, around = np.asarray(box, np.float64), np.asarray(around, np.float64)
+    centre = (size - 1) / 2 + (box[:2] + box[2:] / 2 - around[:2] - around[2:] / 2) * resize
+    extent = box[2:] * resize
+    return (np.concatenate([centre - extent / 2, extent]) / size).astype(np.float32)
+
+
+def _window(box: tuple[float, ...], factor: float) -> tuple[int, int, int]:
+    """Left, top and side of the window in pixels."""
+    x, y, w, h = (float(v) for v in box)
+    area = w * h
+    side = math.ceil(math.sqrt(area) * factor) if area > 0 else 0
+    if side < 1:
+        raise ValueError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
+    return round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side

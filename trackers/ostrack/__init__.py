@@ -1,0 +1,5 @@
+"""OSTrack."""
+
+from trackers.ostrack.tracker import OSTrack
+
+__all__ = ["OSTrack"]

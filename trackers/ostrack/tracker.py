@@ -1,0 +1,90 @@
+"""OSTrack (Ye et al., ECCV 2022) as a Lightning module."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruning.groups import Group
+from trackers.base import Batch, Online, Recipe, Tracker
+from trackers.boxes import xywh_to_xyxy
+from trackers.crops import CropSpec
+from trackers.losses import box_losses, focal_loss, gaussian_heatmap, near_target
+from trackers.ostrack.head import best_box, cell_boxes
+from trackers.ostrack.network import OSTrackNetwork
+
+
+class OSTrack(Tracker):
+    """One-stream transformer tracker.
+
+    Args:
+        template, search: the crops.
+        backbone: arguments of `backbones.OneStreamViT` besides the crop sizes.
+        head_channels: channels of the CENTER head.
+        loss: weights "focal", "giou" and "l1", and "cells": where box losses are taken. "best": the cell of the highest
+            predicted score, as the original; "near": all cells near the target, weighted, which teaches a network that
+            starts from nothing much sooner.
+        recipe: how it is trained.
+        online: the online loop's settings.
+    """
+
+    def __init__(
+        self,
+        template: CropSpec,
+        search: CropSpec,
+        backbone: Mapping[str, Any],
+        head_channels: Sequence[int],
+        loss: Mapping[str, Any],
+        recipe: Recipe,
+        online: Online,
+    ):
+        network = OSTrackNetwork(backbone, head_channels, template.size, search.size)
+        super().__init__(network, template, search, recipe, online)
+        if loss["cells"] not in ("best", "near"):
+            raise ValueError(f"loss.cells={loss['cells']} is not known; choose best or near")
+        self.loss = dict(loss)
+
+    def groups(self) -> list[Group]:
+        """See `OSTrackNetwork.groups`."""
+        return self.network.groups()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Focal loss of the score map, GIoU and l1 losses of boxes; `total` is their weighted sum."""
+        template, search = self.normalise(batch["template"][:, 0]), self.normalise(batch["search"][:, 0])
+        maps = self.network(template, search)
+        return self.map_losses(maps, batch["search_box"][:, 0])
+
+    def map_losses(self, maps: dict[str, Tensor], boxes: Tensor) -> dict[str, Tensor]:
+        """The losses of the head's maps against `boxes` (B, 4), xywh in units of the crop's side."""
+        heat = gaussian_heatmap(boxes, maps["score_map"].shape[-1])
+        corners = xywh_to_xyxy(boxes).clamp(0, 1)
+        if self.loss["cells"] == "best":
+            parts = box_losses(best_box(maps, maps["score_map"])[0], corners)
+        else:
+            near = near_target(boxes, heat.shape[-1]).flatten(1)
+            picked = near.nonzero(as_tuple=True)
+            parts = box_losses(cell_boxes(maps)[picked], corners[picked[0]], near[picked])
+        parts["focal"] = focal_loss(maps["score_map"][:, 0], heat)
+        parts["total"] = sum(self.loss[name] * parts[name] for name in ("focal", "giou", "l1"))
+        return parts
+
+    def start(self, template: Tensor) -> dict[str, Tensor]:
+        """The template's tokens, embedded once, and the window that favours small motion."""
+        k = torch.arange(1, self.network.cells + 1, device=template.device)
+        hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (self.network.cells + 1)))
+        tokens = self.network.backbone.embed_template(self.normalise(template[None]))
+        return {"template": tokens, "window": torch.outer(hann, hann)}
+
+    def step(self, state: dict[str, Tensor], search: Tensor) -> tuple[Tensor, float]:
+        """The box at the highest windowed score, and that score."""
+        maps = self.network.search(state["template"], self.normalise(search[None]))
+        box, response = best_box(maps, maps["score_map"] * state["window"])
+        return box[0], float(response)
+
+    def example_inputs(self) -> Batch:
+        """One template and one search crop. The template is counted with every frame, as the published numbers are."""
+        return {
+            "template": torch.zeros(1, 3, self.template.size, self.template.size, device=self.device),
+            "search": torch.zeros(1, 3, self.search.size, self.search.size, device=self.device),
+        }

@@ -1,0 +1,24 @@
+"""Trains, prunes, fine-tunes and scores trackers.
+
+python train.py                                                # a tiny OSTrack on synthetic video, dense
+python train.py ratio=0.25                                     # and its child with a quarter of the parameters
+python train.py -m ratio=1,0.5,0.25,0.1 seed=0,1,2             # a study; its table and report are written at the end
+python train.py scale=full datamodule=got10k paths.data=/data trainer.accelerator=gpu
+python train.py experiment=demo logger=csv pruning=magnitude ratio=0.5
+python train.py --cfg job                                      # print the configuration, run nothing
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from evaluation.study import run_job
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """One job."""
+    run_job(cfg)
+
+
+if __name__ == "__main__":
+    main()
