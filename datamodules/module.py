@@ -66,6 +66,9 @@ class TrackingDataModule(L.LightningDataModule, ABC):
         """The same pairs every time."""
         return self._loader("val") if self.samples["val"] else []
 
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer is not None else 0
+
     def _loader(self, split: str) -> DataLoader:
         train = split == "train"
         pairs = PairDataset(
@@ -74,7 +77,7 @@ class TrackingDataModule(L.LightningDataModule, ABC):
         return DataLoader(
             pairs,
             self.batch_size,
-            sampler=EpochSampler(self.samples[split], advance=train),
+            sampler=EpochSampler(self.samples[split], self._epoch if train else lambda: 0),
             num_workers=self.workers if train else min(self.workers, 1),
             worker_init_fn=_one_thread,
             drop_last=train,

@@ -1,7 +1,7 @@
 """Training pairs: from a sample's number to its two crops, the same for any number of workers."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -87,18 +87,16 @@ class PairDataset(Dataset):
 class EpochSampler(Sampler):
     """Numbers samples on through the epochs, so that every epoch is new and a resumed one is the same.
 
-    Lightning tells the epoch.
+    Args:
+        samples: an epoch's.
+        epoch: says which epoch begins. (Lightning's own `set_epoch` is one too high after a resume.)
     """
 
-    def __init__(self, samples: int, advance: bool):
-        self.samples, self.advance, self.epoch = samples, advance, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called before an epoch starts."""
-        self.epoch = epoch
+    def __init__(self, samples: int, epoch: Callable[[], int]):
+        self.samples, self.epoch = samples, epoch
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch * self.samples if self.advance else 0
+        start = self.epoch() * self.samples
         return iter(range(start, start + self.samples))
 
     def __len__(self) -> int:

@@ -38,7 +38,16 @@ def overlaps(a: np.ndarray, b: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def got10k_overlaps(track: Track) -> np.ndarray:
-    """The overlaps that count: all frames but the first in which the object is not fully covered."""
+    """The overlaps that count: all frames but the first in which the object is not fully covered.
+
+    Raises:
+        ValueError: not one predicted box a frame; like the got10k toolkit, the protocol neither cuts nor pads.
+    """
+    if track.predicted.shape != track.truth.shape:
+        raise ValueError(
+            f"{len(track.predicted)} predicted boxes for {len(track.truth)} annotated ones; "
+            "a result needs a box for every frame, the first one included"
+        )
     values = overlaps(track.predicted[1:], track.truth[1:], track.size)
     return values if track.cover is None else values[track.cover[1:] > 0]
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -40,7 +41,7 @@ CHECKPOINT = "checkpoint.safetensors"
 RESUME = "resume"
 PACKAGES = ("torch", "timm", "pytorch-lightning", "hydra-core")
 # Keys that decide where and how fast a result comes, not what it is.
-NO_EFFECT = {"workers", "cache", "enable_progress_bar", "enable_model_summary", "log_every_n_steps"}
+NO_EFFECT = {"workers", "cache", "progress", "enable_model_summary", "log_every_n_steps"}
 
 
 class Job:
@@ -148,9 +149,10 @@ class Job:
     def _fit(self, tracker: L.LightningModule, name: str, folder: Path, *extra: Callback) -> None:
         """Trains for the stage's steps; an interrupted stage goes on from its last finished epoch."""
         stage = self.cfg.stages[name]
+        _hush()
         tracker.train()
         tracker.stage, tracker.lr_scale = name, stage.lr_scale
-        last = ModelCheckpoint(folder / RESUME, save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+        last = ModelCheckpoint(folder / RESUME, "last", enable_version_counter=False, save_on_train_epoch_end=True)
         callbacks = [*(instantiate(c) for c in self.cfg.callbacks.values()), *extra, last]
         trainer = instantiate(
             self.cfg.trainer, max_steps=stage.steps, callbacks=callbacks, logger=self.logger, default_root_dir=folder
@@ -273,6 +275,13 @@ def _print_table(result: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     table.add_row(*columns.values())
     Console().print(table)
+
+
+def _hush() -> None:
+    """Lightning's advertisements and remarks that do not concern us, such as that nothing is validated."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for remark in ("Total length of `list`", ".*treespec", ".*does not have many workers", ".*smaller than the logging interval"):
+        warnings.filterwarnings("ignore", remark)
 
 
 def _effective(plain: Any) -> Any:

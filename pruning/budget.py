@@ -27,20 +27,22 @@ def fit(groups: Sequence[Group], places: Mapping[str, Tensor], cost: Cost, ratio
             if all kept the same), nor below one unit. It scales with the ratio, so that small ratios stay reachable.
 
     Raises:
-        ValueError: ratio outside (0, 1], or out of reach; the message names the smallest one in reach.
+        ValueError: ratio outside (0, 1], or out of reach (the message names the smallest one in reach); floor outside
+            [0, 1].
     """
     check_ratio(ratio)
+    if not 0 <= floor <= 1:
+        raise ValueError(f"floor={floor} must lie in [0, 1]: it is a fraction of the share that all groups keep")
     sizes = [g.size for g in groups]
     asked = ratio * cost(sizes)
     ranks = [torch.as_tensor(places[g.name]).double().cpu() for g in groups]
     if cost(sizes) <= asked:
         return Plan()
-    floors = [max(1, round(floor * _uniform_share(sizes, cost, asked) * n)) for n in sizes]
-    lowest = cost(floors)
-    if lowest > asked:
+    floors = _floors(sizes, cost, asked, floor)
+    if cost(floors) > asked:
         raise ValueError(
-            f"ratio={ratio} is out of reach: with at least {min(floors)} unit(s) in each of {len(groups)} groups "
-            f"the smallest is {math.ceil(1e4 * lowest / cost(sizes)) / 1e4}. Ask for more, or prune more kinds of groups"
+            f"ratio={ratio} is out of reach: with at least {min(floors, default=0)} unit(s) in each of {len(groups)} "
+            f"groups the smallest is {_smallest(sizes, cost, ratio, floor)}. Ask for more, or prune more kinds"
         )
     leaving = _leaving_order(ranks, floors)
 
@@ -69,8 +71,22 @@ def fit(groups: Sequence[Group], places: Mapping[str, Tensor], cost: Cost, ratio
 
 def check_ratio(ratio: float) -> None:
     """Raises ValueError unless `ratio`, the fraction to keep, lies in (0, 1]."""
-    if not 0 < ratio <= 1:
+    if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
         raise ValueError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
+
+
+def _floors(sizes: Sequence[int], cost: Cost, asked: float, floor: float) -> list[int]:
+    """The fewest units of every group, see `fit`."""
+    share = floor * _uniform_share(sizes, cost, asked)
+    return [min(n, max(1, int(share * n))) for n in sizes]  # rounded down: floors themselves must fit the budget
+
+
+def _smallest(sizes: Sequence[int], cost: Cost, ratio: float, floor: float) -> float:
+    """The smallest ratio in reach, to 1e-4 above. Floors rise with the ratio: it is raised until it covers its own."""
+    dense = cost(sizes)
+    while (lowest := cost(_floors(sizes, cost, ratio * dense, floor))) > ratio * dense:
+        ratio = math.ceil(1e4 * lowest / dense) / 1e4
+    return ratio
 
 
 def _uniform_share(sizes: Sequence[int], cost: Cost, asked: float) -> float:

@@ -1,5 +1,6 @@
 """The Lightning callback that anneals masks: what turns any training into a sparsity stage."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ class PruningCallback(L.Callback):
         check_ratio(ratio)
         if ratio_of not in COSTS:
             raise ValueError(f"ratio_of={ratio_of} is not known; choose one of {sorted(COSTS)}")
+        if every < 1:
+            raise ValueError(f"every={every} must be at least 1: it is the number of steps between two masks")
         self.ratio, self.ratio_of, self.criterion, self.schedule = ratio, ratio_of, criterion, schedule
         self.every, self.scope, self.floor = every, dict(scope or {"default": "global"}), floor
         self.penalty, self.gate_travel, self.kinds = dict(penalty or {}), gate_travel, kinds
@@ -105,10 +108,12 @@ class PruningCallback(L.Callback):
             gates.bake()
             compact(network, gates.groups, self.plan)
             compacted = network(**inputs)
-        error = max(float((compacted[k] - masked[k]).abs().max() / masked[k].abs().max()) for k in masked)
+            errors = [(compacted[k] - masked[k]).abs().max() / masked[k].abs().max() for k in masked]
+        error = float(torch.stack(errors).max())  # of tensors, as Python's max may drop a nan
         if not error < 1e-3:
             raise RuntimeError(
-                f"the compacted network differs from the masked one by {error:.1e}: some group does not declare all it cuts"
+                f"the compacted network differs from the masked one by {error:.1e}: "
+                "some group does not declare all that it cuts"
             )
         achieved = self.cost([len(self.plan.units(g)) for g in gates.groups]) / self.cost(gates.sizes)
         return {"masked_vs_compacted": error, "ratio_achieved": achieved}
@@ -126,6 +131,8 @@ class PruningCallback(L.Callback):
         self.gates = Gates(pl_module.network, groups)
         self.cost = COSTS[self.ratio_of](pl_module.network, groups)
         self.total_steps = trainer.estimated_stepping_batches
+        if not math.isfinite(self.total_steps):
+            raise ValueError("pruning follows the progress of its stage; set trainer.max_epochs or trainer.max_steps")
         self.optimizer = torch.optim.Adam([self.gates.values], lr=self.gate_travel / self.total_steps)
         weights = [self.penalty.get(g.kind, self.penalty.get("default", 0.0)) for g in groups]
         self.weights = torch.tensor(weights, device=self.gates.values.device).repeat_interleave(
@@ -147,7 +154,8 @@ class PruningCallback(L.Callback):
         self.gates.unfold()
         if self.criterion.learns_gates:
             self.gates.values.grad += self.weights * self.gates.values.detach().sign()
-            self.optimizer.step()
+            if self.gates.values.grad.isfinite().all():  # else a loss scaler skips this step of the weights, too
+                self.optimizer.step()
             self.gates.values.data.clamp_(min=0)  # a step past 0 would make the penalty push the gate back up
         self.optimizer.zero_grad()
 

@@ -84,5 +84,11 @@ def count_macs(network: nn.Module, inputs: Mapping[str, Tensor]) -> Macs:
         shapes(**{name: value.to("meta") for name, value in inputs.items()})
     flops = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}
     root = type(network).__name__
-    parts = {name: flops.get(f"{root}.{name}", 0) // 2 for name, _ in network.named_children()}
-    return Macs(flops["Global"] // 2, parts)
+    parts = {name: _flops(child, f"{root}.{name}", flops) // 2 for name, child in network.named_children()}
+    return Macs(flops.get("Global", 0) // 2, parts)
+
+
+def _flops(module: nn.Module, name: str, counted: Mapping[str, int]) -> int:
+    """Those of a module, also where its children ran outside of its own forward (a template that is embedded apart)."""
+    inside = sum(_flops(child, f"{name}.{key}", counted) for key, child in module.named_children())
+    return max(counted.get(name, 0), inside)

@@ -30,8 +30,9 @@ class Gates:
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
         self.network, self.groups = network, check_groups(network, groups)
         self.sizes = [g.size for g in self.groups]
-        device = next(network.parameters()).device
-        self.values = nn.Parameter(torch.ones(sum(self.sizes), device=device))
+        first = next(network.parameters())
+        device, dtype = first.device, torch.promote_types(first.dtype, torch.float32)
+        self.values = nn.Parameter(torch.ones(sum(self.sizes), device=device, dtype=dtype))
         self.mask = torch.ones_like(self.values.data)
         self._tensors = self._index(device)
         self._kept: dict[str, Tensor] | None = None
@@ -85,7 +86,7 @@ class Gates:
         for path, dims in self._tensors.items():
             p = self.network.get_parameter(path)
             self._kept[path] = p.data
-            p.data = p.data * _outer(gates, dims, p.dim())
+            p.data = (p.data * _outer(gates, dims, p.dim())).to(p.dtype)
         for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
             for norm in group.norms:
                 set_mask(self.network.get_submodule(norm), mask)

@@ -80,35 +80,51 @@ class Group:
 
 def entries_first(tensor: Tensor, dim: int) -> Tensor:
     """The tensor as a matrix: a row for every entry along `dim`, all else in the columns."""
-    return tensor.transpose(0, dim).reshape(tensor.shape[dim], -1)
+    rows = tensor.shape[dim]
+    return tensor.transpose(0, dim).reshape(rows, tensor.numel() // max(rows, 1))
 
 
 def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     """Returns `groups` as a list once every declaration fits `network`.
 
     Raises:
-        ValueError: a name is used twice, a path does not exist, a slice reaches outside of its tensor, or nothing of a
-            group is gated.
+        ValueError: a name is used twice, a path does not exist, a slice reaches outside of its tensor or overlaps
+            another one, a norm does not run over exactly the group's units, or no parameter of a group is gated.
     """
     groups = list(groups)
     twice = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
     if twice:
         raise ValueError(f"group names must be unique; declared more than once: {twice}")
-    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
+    parameters = dict(network.named_parameters())
+    tensors = parameters | dict(network.named_buffers())
     modules = dict(network.named_modules())
+    taken: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
         for path in (*group.norms, *([group.owner] if group.owner is not None else [])):
             if path not in modules:
                 raise ValueError(f"group '{group.name}' names the module '{path}', which the network does not have")
+        for path in group.norms:
+            if getattr(modules[path], "normalized_shape", None) != (group.size,) or modules[path].weight is None:
+                raise ValueError(
+                    f"'{path}' must be a LayerNorm with weights over exactly the {group.size} units of group "
+                    f"'{group.name}', not {modules[path]}"
+                )
         for s in group.slices:
             if s.path not in tensors:
                 raise ValueError(f"group '{group.name}' cuts '{s.path}', which the network does not have")
             shape = tensors[s.path].shape
-            reach = max(s.offsets) + group.size * s.inner
-            if s.dim >= len(shape) or reach > shape[s.dim]:
+            reach = max(s.offsets, default=0) + group.size * s.inner
+            if not 0 <= s.dim < len(shape) or min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
                 raise ValueError(
-                    f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)}"
+                    f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
+                    f"(offsets={s.offsets}, inner={s.inner})"
                 )
+            if s.gated and s.path not in parameters:
+                raise ValueError(f"group '{group.name}' gates '{s.path}', which is a buffer; gate a parameter")
+            taken.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
+            entries = torch.cat(taken[s.path, s.dim])
+            if len(entries.unique()) < len(entries):
+                raise ValueError(f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}' that are cut already")
         if not any(s.gated for s in group.slices):
             raise ValueError(f"group '{group.name}' gates nothing: mark the slices that carry its gate with gated=True")
     return groups

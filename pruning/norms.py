@@ -21,18 +21,20 @@ class MaskedLayerNorm(nn.LayerNorm):
         mean = x.sum(-1, keepdim=True) / (self.share * x.shape[-1])
         filled = torch.addcmul(x, (1 - self.mask).to(x.dtype), mean)
         # The kernel's variance is share times the kept one: eps * share and weight * sqrt(share) undo that.
-        weight, bias = self.weight * self.mask * self.share**0.5, self.bias * self.mask
+        weight = self.weight * self.mask * self.share**0.5
+        bias = None if self.bias is None else self.bias * self.mask
         return F.layer_norm(filled, self.normalized_shape, weight, bias, self.eps * self.share)
 
 
 def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
-    """Turns `norm` into a `MaskedLayerNorm` with this mask (C,)."""
+    """Turns `norm` into a `MaskedLayerNorm` with this mask (C,) of zeros and ones."""
+    mask = mask.to(norm.weight.dtype)
     if not isinstance(norm, MaskedLayerNorm):
         norm.plain_class = type(norm)
         norm.__class__ = MaskedLayerNorm
         norm.register_buffer("mask", mask, persistent=False)
     norm.mask = mask
-    norm.share = float(mask.mean())
+    norm.share = int(mask.count_nonzero()) / mask.numel()  # exact, whatever the mask's precision
 
 
 def clear_mask(norm: nn.LayerNorm) -> None:

@@ -19,7 +19,8 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Modul
     objects afterwards: build optimisers after surgery.
 
     Raises:
-        ValueError: the plan does not fit the groups, or a convolution or norm would lose its last channel.
+        ValueError: the plan does not fit the groups, a convolution or norm would lose its last channel, or a
+            convolution is grouped or transposed. Nothing is cut then.
     """
     plan.check(groups)
     cuts: dict[str, list[tuple[Slice, Group, Tensor]]] = defaultdict(list)
@@ -28,11 +29,13 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Modul
         if len(kept) < group.size:
             for s in group.slices:
                 cuts[s.path].append((s, group, torch.tensor(kept, dtype=torch.long)))
-    touched = set()
+    changed: dict[tuple[nn.Module, str], Tensor] = {}
     for path, parts in cuts.items():
         owner_path, _, name = path.rpartition(".")
         module = network.get_submodule(owner_path)
         tensor = getattr(module, name)
+        if isinstance(module, _ConvNd) and (module.groups != 1 or module.transposed):
+            raise ValueError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
         for dim in {s.dim for s, _, _ in parts}:
             stays = _stays(tensor.shape[dim], [(s, g, k) for s, g, k in parts if s.dim == dim])
             if not len(stays) and not isinstance(module, nn.Linear):
@@ -40,9 +43,10 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Modul
             tensor = tensor.detach().index_select(dim, stays.to(tensor.device))
         if name in module._parameters:
             tensor = nn.Parameter(tensor, requires_grad=getattr(module, name).requires_grad)
+        changed[module, name] = tensor
+    for (module, name), tensor in changed.items():
         setattr(module, name, tensor)
-        touched.add(module)
-    for module in touched:
+    for module in {module for module, _ in changed}:
         _sync_sizes(module)
     for group in groups:
         if group.owner is not None and group.name in plan.kept:
@@ -64,8 +68,6 @@ def _sync_sizes(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, _ConvNd):
-        if module.groups != 1:
-            raise ValueError(f"surgery on grouped convolutions is not supported: {module}")
         module.out_channels, module.in_channels = module.weight.shape[:2]
     elif isinstance(module, _BatchNorm):
         module.num_features = module.running_mean.numel()

@@ -18,9 +18,11 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, proj_bias: bool = True, **rest: object):
         super().__init__()
-        unsupported = {k: v for k, v in rest.items() if k in ("qk_norm", "scale_norm", "attn_drop", "proj_drop") and v}
+        unsupported = {k: v for k, v in rest.items() if v and k not in ("norm_layer", "device", "dtype")}
         if unsupported:
             raise ValueError(f"this attention has no {unsupported}; choose a plain ViT backbone")
+        if dim % num_heads:
+            raise ValueError(f"dim={dim} is not a multiple of num_heads={num_heads}")
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)

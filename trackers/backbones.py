@@ -5,6 +5,8 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
@@ -87,6 +89,7 @@ class OneStreamViT(nn.Module):
             drop_path_rate=drop_path_rate,
             **changes,
         )
+        _check_plain(vit, name)
         self.patch_embed, self.blocks, self.norm = vit.patch_embed, vit.blocks, vit.norm
         if stem_hidden is None:
             self.patch_embed.strict_img_size = False
@@ -143,6 +146,22 @@ class OneStreamViT(nn.Module):
     def has_stem(self) -> bool:
         """Whether a `ConvStem` embeds the patches."""
         return isinstance(self.patch_embed, ConvStem)
+
+
+def _check_plain(vit: nn.Module, name: str) -> None:
+    """Raises ValueError where a ViT has parts that this backbone would neither run nor declare."""
+    block, embed = vit.blocks[0], vit.patch_embed
+    odd = {
+        f"blocks that are {type(block).__name__}": type(block) is not Block,
+        "LayerScale": not isinstance(getattr(block, "ls1", None), nn.Identity | None),
+        "register tokens": vit.reg_token is not None,
+        "a norm before the blocks": not isinstance(vit.norm_pre, nn.Identity),
+        f"a {type(embed).__name__}": not isinstance(embed, PatchEmbed | ConvStem),
+        "a patch embedding without bias": isinstance(embed, PatchEmbed) and embed.proj.bias is None,
+    }
+    if any(odd.values()):
+        found = ", ".join(part for part, has in odd.items() if has)
+        raise ValueError(f"{name} has {found}: not supported here; choose a plain ViT, e.g. vit_base_patch16_224")
 
 
 def _mlp_group(mlp: nn.Module) -> Group:

@@ -117,6 +117,7 @@ class Tracker(L.LightningModule, ABC):
         """One step; logs every loss and the number of frames that could not be read."""
         losses = self.losses(batch)
         self._log(losses, "")
+        self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"])
         if "unreadable" in batch:
             unreadable = batch["unreadable"].sum().float()
             self.log(f"{self.stage}/unreadable_frames", unreadable, on_step=False, on_epoch=True, reduce_fx="sum")

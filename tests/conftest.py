@@ -1,0 +1,72 @@
+"""What many tests need: a small world on disk, and runs of the three scripts inside of this process."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import eval as eval_script
+import prune as prune_script
+import train as train_script
+from datamodules.synthetic import SplitSpec, SyntheticSet, ensure_synthetic
+
+SCRIPTS = {"train": train_script.main, "prune": prune_script.main, "eval": eval_script.main}
+CONF = Path(__file__).parent.parent / "conf"
+WORLD = SyntheticSet(0, 96, 72, SplitSpec(3, 20, 2), SplitSpec(2, 6, 1))
+SMALL_WORLD = [
+    *("synthetic.width=96", "synthetic.height=72", "synthetic.train.sequences=3", "synthetic.train.frames=20"),
+    *("synthetic.train.stride=2", "synthetic.val.sequences=2", "synthetic.val.frames=6"),
+]
+SMALL_NETWORK = [
+    *("tracker.backbone.embed_dim=24", "tracker.backbone.depth=2", "tracker.backbone.num_heads=2"),
+    *("tracker.backbone.stem_hidden=8", "tracker.head_channels=[8,8]"),
+]
+SHORT_STAGES = [
+    *("stages.parent.steps=4", "stages.sparsity.steps=6", "stages.child.steps=2", "datamodule.batch_size=2"),
+    *("datamodule.samples_per_epoch=4", "datamodule.workers=0"),
+    *("trainer.accelerator=cpu", "logger=none"),
+]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)  # tiny networks; more threads only wait for each other
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the small world, shared by all tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    ensure_synthetic(WORLD, folder, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def got10k(cache: Path) -> Path:
+    """The small world's folder in the layout of GOT-10k."""
+    return ensure_synthetic(WORLD, cache, workers=1) / "got10k"
+
+
+@pytest.fixture
+def run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`run("train", "ratio=0.5")` runs a script with small settings and returns the folder of its outputs."""
+
+    def call(script: str, *overrides: str) -> Path:
+        outputs = tmp_path / "outputs"
+        given = [f"paths.cache={cache}", f"paths.outputs={outputs}", *SMALL_WORLD]
+        given += SHORT_STAGES if script != "eval" else []
+        given += SMALL_NETWORK if script == "train" else []
+        flags = [o for o in overrides if o.startswith("-")] + [f"--config-path={CONF}"]
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags, *given, *(o for o in overrides if o not in flags)])
+        SCRIPTS[script]()
+        return outputs
+
+    return call
+
+
+def results(outputs: Path) -> list[dict]:
+    """All results below a folder, by job name."""
+    return [json.loads(p.read_text()) for p in sorted(outputs.rglob("result.json"))]

@@ -1,0 +1,447 @@
+"""OSTrack against the original implementation: crops, network, losses, gates, counts, tracking."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import trackers.online
+from pruning.budget import fit
+from pruning.callback import PruningCallback
+from pruning.cost import ParamCost, UnitCost, count_macs
+from pruning.criteria import Slim, quantiles
+from pruning.gates import Gates
+from pruning.schedules import Cubic
+from pruning.surgery import compact
+from trackers.base import Online
+from trackers.boxes import clip_box
+from trackers.crops import CropSpec, box_in_crop, crop
+from trackers.losses import gaussian_heatmap
+from trackers.online import OnlineTracker
+from trackers.ostrack import OSTrack
+from trackers.ostrack.head import best_box
+
+from .cases import Case, check_kind, each, load, not_built
+from .ostrack import (
+    RECIPE,
+    batch,
+    block_norms,
+    build,
+    crops,
+    eliminates,
+    empty_tracker,
+    gate_values,
+    gated_groups,
+    masks,
+    plan_of,
+    watched,
+)
+
+KINDS = ("crop", "forward", "loss", "pos_embed", "slim", "sparsity", "track")
+MAPS = ("score_map", "size_map", "offset_map")
+OF_NETWORKS = ("block_norm", "pred_boxes", *MAPS, "kept_1", "kept_2", "kept_3")
+OF_MASKS = tuple(f"{short}_{what}" for short in ("attn", "mlp") for what in ("threshold", "count", "mask"))
+
+
+@each("ostrack")
+def test_every_kind_of_case_is_known(case: Case) -> None:
+    check_kind(case, KINDS)
+
+
+# Geometry
+
+
+def groups_of_crops(case: Case) -> Iterator[tuple[str, str]]:
+    for name, value in case.about["inputs"].items():
+        if "output" in value:
+            yield name, name
+
+
+@each("ostrack", "crop", by=groups_of_crops)
+def test_crops_are_byte_equal(case: Case, part: str) -> None:
+    about = case.about["inputs"]
+    frame, asked = load("rule").image(about["frame"]["name"], tuple(about["frame"]["shape"])), about[part]
+    cut = [
+        crop(frame, box, CropSpec(asked["output"], factor))
+        for box, factor in zip(asked["boxes"], asked["factors"], strict=True)
+    ]
+    mine = {"crop": np.stack([c for c, _ in cut]), "resize_factor": [r for _, r in cut]}
+    case.agrees(mine, f"{part}/", unchecked=["padding"])
+
+
+@each("ostrack", "crop", by=groups_of_crops)
+def test_padding_is_masked(case: Case, part: str) -> None:
+    not_built("attention mask")
+
+
+@each("ostrack", "crop")
+def test_boxes_move_into_the_crop(case: Case) -> None:
+    about = case.about["inputs"]["to_crop"]
+    rows = zip(about["box"], about["extract"], about["resize_factor"], strict=True)
+    case.agrees_on("to_crop", [box_in_crop(box, around, resize, about["crop"]) for box, around, resize in rows])
+
+
+@each("ostrack", "crop")
+def test_results_move_back_into_the_frame(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    about, before_clipping, final = case.about["inputs"]["back"], [], []
+    monkeypatch.setattr(
+        trackers.online, "clip_box", lambda box, *rest: before_clipping.append(box) or clip_box(box, *rest)
+    )
+    frame = np.zeros((*about["frame"], 3), np.uint8)
+    for state, predicted, resize in zip(about["state"], about["pred"], about["resize_factor"], strict=True):
+        size = about["search_size"]
+        # A window of the side that the resize factor means, whatever the factor was that made it.
+        factor = (round(size / resize) - 0.5) / (state[2] * state[3]) ** 0.5
+        online = OnlineTracker(Says([v * resize / size for v in predicted], CropSpec(size, factor)))
+        online.init(frame, tuple(state))
+        final.append(online.update(frame)[0])
+    case.agrees_on("mapped_back", before_clipping)
+    case.agrees_on("clipped", final)
+
+
+class Says(nn.Module):
+    """A tracker that finds the object wherever it is told to: `box` is cxcywh in units of the crop's side."""
+
+    device = torch.device("cpu")
+    online = Online(min_size=10.0, size_smoothing=0.0)
+
+    def __init__(self, box: list[float], spec: CropSpec):
+        super().__init__()
+        self.box, self.template, self.search = torch.tensor(box, dtype=torch.float64), spec, spec
+
+    def start(self, template: Tensor) -> None: ...
+
+    def step(self, state: None, search: Tensor) -> tuple[Tensor, float]:
+        return self.box, 1.0
+
+    def observe(self, *_: Any) -> None: ...
+
+
+def windows(case: Case) -> Iterator[tuple[str, int]]:
+    for name in case.stored:
+        if found := re.fullmatch(r"hann_(\d+)", name):
+            yield name, int(found[1])
+
+
+@each("ostrack", "crop", by=windows)
+def test_window_is_the_same(case: Case, part: int) -> None:
+    backbone = {"name": "vit_tiny_patch16_224", "embed_dim": 3, "num_heads": 1, "depth": 1}
+    loss = {"focal": 1, "giou": 1, "l1": 1, "cells": "best"}
+    crop_specs = CropSpec(16, 2.0), CropSpec(16 * part, 4.0)
+    tracker = OSTrack(*crop_specs, backbone, [4], loss, RECIPE, Says.online)
+    state = tracker.start(torch.zeros(3, 16, 16, dtype=torch.uint8))
+    case.agrees_on(f"hann_{part}", state["window"])
+
+
+@each("ostrack", "crop")
+def test_scoring_template_token_is_the_same(case: Case) -> None:
+    not_built("elimination")
+
+
+@each("ostrack", "pos_embed")
+def test_position_embeddings_are_resized(case: Case) -> None:
+    not_built("pos_embed")
+
+
+# Network
+
+
+@each("ostrack", "forward")
+def test_forward_is_the_same(case: Case) -> None:
+    if eliminates(case.config):
+        not_built("elimination")
+    tracker = build(case)
+    case.agrees(run(tracker, case))
+
+
+@each("ostrack", "forward")
+def test_tokens_are_the_same_until_candidates_are_eliminated(case: Case) -> None:
+    check_tokens_before_elimination(build(case), case, "")
+
+
+@torch.inference_mode()
+def run(tracker: OSTrack, case: Case) -> dict[str, Any]:
+    """All arrays that the reference stores of a dense forward pass."""
+    with watched(tracker) as seen:
+        maps = tracker.network(*crops(case))
+    template_tokens = tracker.network.backbone.pos_embed_z.shape[1]
+    first, mean = seen["features"][:, 0], seen["features"][:, template_tokens:].mean(1)
+    return {
+        **{name: maps[name] for name in MAPS},
+        "pred_boxes": best_box(maps, maps["score_map"])[0],
+        "block_norm": block_norms(seen["tokens"]),
+        "feature_sample": torch.stack([first, mean], 1)[..., :8],
+    }
+
+
+@torch.inference_mode()
+def check_tokens_before_elimination(tracker: OSTrack, case: Case, prefix: str) -> None:
+    """Runs only the blocks in front of the one that eliminates first."""
+    backbone = tracker.network.backbone
+    same = min(case.config["MODEL.BACKBONE.CE_LOC"]) if eliminates(case.config) else len(backbone.blocks)
+    backbone.blocks = backbone.blocks[: max(same, 1)]
+    with watched(tracker) as seen:
+        tracker.network(*crops(case))
+    part = (slice(None), slice(same + 1))
+    case.agrees_on(f"{prefix}block_norm", block_norms(seen["tokens"])[part], part)
+
+
+# Losses
+
+
+def variants(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+    for variant in case.about["variants"]:
+        yield variant["name"], variant
+
+
+@each("ostrack", "loss", by=variants)
+def test_losses_and_gradients_are_the_same(case: Case, part: dict[str, Any]) -> None:
+    if eliminates(case.config, part["epoch"]):
+        not_built("elimination")
+    tracker = build(case).train(part["mode"] == "train")
+    losses, mine = backward(tracker, case)
+    gradients = {name: p.grad for name, p in tracker.network.named_parameters()}
+    mine["total"] = losses["total"].detach()
+    mine |= norms(gradients, case.about["gradient_of"])
+    case.agrees(mine, f"{part['name']}/")
+
+
+@each("ostrack", "loss", "sparsity")
+def test_heatmaps_are_the_same(case: Case) -> None:
+    boxes = torch.tensor(case.about["inputs"]["search_anno"]["values"])
+    case.agrees_on("heatmap", gaussian_heatmap(boxes, case.config["DATA.SEARCH.SIZE"] // 16))
+
+
+@each("ostrack", "loss")
+def test_keep_rate_is_scheduled(case: Case) -> None:
+    not_built("elimination")
+
+
+def backward(tracker: OSTrack, case: Case) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The losses, whose total was differentiated, and what is stored of the forward pass."""
+    with watched(tracker) as seen:
+        losses = tracker.losses(batch(case))
+    losses["total"].backward()
+    mine = {name: losses[name].detach() for name in ("giou", "l1", "focal", "iou")}
+    mine["pred_boxes"] = best_box(seen["maps"], seen["maps"]["score_map"])[0].detach()
+    return losses, mine
+
+
+def norms(gradients: dict[str, Tensor], names: list[str]) -> dict[str, Any]:
+    return {
+        "grad_norm": [float(gradients[name].norm()) for name in names],
+        "grad_norm_all": float(torch.stack([g.double().norm() for g in gradients.values()]).norm()),
+    }
+
+
+# Gates: the l1 penalty and the sparsity stage
+
+
+def sparsity_stage(case: Case, tracker: OSTrack, fill: str) -> tuple[PruningCallback, list[Tensor]]:
+    """The pruning callback at its first step, holding the case's gates, and where it leaves the gates' gradient."""
+    weights = {"attention": case.config["TRAIN.w1"], "mlp": case.config["TRAIN.w2"]}
+    stage = PruningCallback(0.5, Slim(), Cubic(), penalty=weights, kinds=list(weights))
+    module = SimpleNamespace(network=tracker.network, groups=lambda: gated_groups(tracker))
+    stage.on_fit_start(SimpleNamespace(estimated_stepping_batches=1), module)
+    stage.gates.values.data = gate_values(case, stage.gates.groups, fill, {})
+    stage.gates.fold()
+    gradients: list[Tensor] = []
+    stage.optimizer.step = lambda: gradients.append(stage.gates.values.grad.clone())
+    return stage, gradients
+
+
+def penalties(case: Case) -> Iterator[tuple[str, str]]:
+    for fill in ("abs", "signed"):
+        if case.under(f"{fill}/"):
+            yield fill, fill
+
+
+@each("ostrack", "sparsity", by=penalties)
+def test_penalty_on_gates_is_the_same(case: Case, part: str) -> None:
+    stage, gradients = sparsity_stage(case, build(case), part)
+    size = stage.gates.values.abs().detach()
+    kind = torch.tensor([g.kind == "attention" for g in stage.gates.groups for _ in range(g.size)])
+    stage.on_before_optimizer_step(None, None)
+    of_attention, of_mlp = gradients[0][kind], gradients[0][~kind]
+    layers = len(stage.gates.groups) // 2
+    mine = {
+        "attn_l1": size[kind].sum(),
+        "mlp_l1": size[~kind].sum(),
+        "penalty": (stage.weights * size).sum(),
+        "attn_grad": of_attention.view(layers, -1),
+        "mlp_grad": of_mlp.view(layers, -1),
+    }
+    case.agrees(mine, f"{part}/")
+
+
+@each("ostrack", "sparsity", by=variants)
+def test_sparsity_step_has_the_same_gradients(case: Case, part: dict[str, Any]) -> None:
+    if eliminates(case.config, part["epoch"]):
+        not_built("elimination")
+    tracker = build(case).train(part["mode"] == "train")
+    stage, gate_gradients = sparsity_stage(case, tracker, case.about["checkpoint"]["gates"])
+    losses, mine = backward(tracker, case)
+    mine["total"] = losses["total"].detach() + (stage.weights * stage.gates.values.detach().abs()).sum()
+    stage.on_before_optimizer_step(None, None)
+    gradients = {name: p.grad for name, p in tracker.network.named_parameters()}
+    gradients |= {f"{name}.zeta": g for name, g in stage.gates.split(gate_gradients[0]).items()}
+    mine |= norms(gradients, case.about["gradient_of"])
+    case.agrees(mine, f"{part['name']}/")
+
+
+# Masks, and what is left
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One gate set, and how it is thresholded: "naive" or "layerwise" to a budget, or not at all ("search")."""
+
+    gates: dict[str, Any]
+    method: str
+    budget: float
+
+    @property
+    def name(self) -> str:
+        """Where the reference stores it."""
+        return f"{self.gates['name']}/{self.method}" + (f"_{self.budget}" if self.method != "search" else "")
+
+    @staticmethod
+    def all(case: Case, what: str) -> Iterator[tuple[str, "Cut"]]:
+        """Those with stored "masks" or a stored "forward" pass."""
+        for gates in case.about["gate_sets"]:
+            for method, budget in gates[what]:
+                cut = Cut(gates, method, budget)
+                yield cut.name, cut
+
+
+def with_gates(case: Case, tracker: OSTrack, cut: Cut) -> Gates:
+    gates = Gates(tracker.network, gated_groups(tracker))
+    fill = case.about["checkpoint"]["gates"]
+    gates.values.data = gate_values(case, gates.groups, fill, cut.gates["scale"])
+    return gates
+
+
+@each("ostrack", "slim", by=lambda case: Cut.all(case, "masks"))
+def test_masks_are_the_same(case: Case, part: Cut) -> None:
+    if not all(mask.any(1).all() for mask in masks(case, part.name).values()):
+        not_built("empty groups")
+    gates, mine = with_gates(case, build(case), part), {}
+    scores = Slim()(gates)
+    for kind, short in (("attention", "attn"), ("mlp", "mlp")):
+        pool = [g for g in gates.groups if g.kind == kind]
+        places = quantiles(scores, pool, {"default": {"naive": "kind", "layerwise": "layer"}[part.method]})
+        # The reference rounds the number of kept units up where we round down: ask for the number it stores.
+        asked = int(case.stored[f"{part.name}/{short}_count"].sum()) + 0.5
+        plan = fit(pool, places, UnitCost(), min(1, asked / sum(g.size for g in pool)), floor=0)
+        keep = np.array([np.isin(range(g.size), plan.units(g)) for g in pool])
+        lowest = [float(scores[g.name][torch.from_numpy(row)].min()) for g, row in zip(pool, keep, strict=True)]
+        mine[f"{short}_threshold"] = np.float32(min(lowest) if part.method == "naive" else lowest)
+        mine[f"{short}_count"] = keep.sum(1)
+        mine[f"{short}_mask"] = np.packbits(keep, axis=-1)
+    case.agrees(mine, f"{part.name}/", unchecked=OF_NETWORKS)
+
+
+@each("ostrack", "slim", by=lambda case: Cut.all(case, "forward"))
+def test_gated_and_cut_networks_compute_the_same(case: Case, part: Cut) -> None:
+    if eliminates(case.config):
+        not_built("elimination")
+    mine = run(gated_or_cut(case, part), case)
+    del mine["feature_sample"]
+    case.agrees(mine, f"{part.name}/", unchecked=OF_MASKS)
+
+
+@each("ostrack", "slim", by=lambda case: Cut.all(case, "forward"))
+def test_gated_and_cut_blocks_compute_the_same_until_candidates_are_eliminated(case: Case, part: Cut) -> None:
+    check_tokens_before_elimination(gated_or_cut(case, part), case, f"{part.name}/")
+
+
+def gated_or_cut(case: Case, cut: Cut) -> OSTrack:
+    """The tracker with its gates in the weights, or cut to the stored masks."""
+    tracker = build(case)
+    if cut.method == "search":
+        with_gates(case, tracker, cut).fold()
+    else:
+        groups = gated_groups(tracker)
+        compact(tracker.network, groups, plan_of(case, cut.name, groups))
+    return tracker
+
+
+def count_rows(case: Case) -> Iterator[tuple[str, tuple[int, str]]]:
+    for i, name in enumerate(case.about["count_rows"]):
+        yield name, (i, name)
+
+
+@each("ostrack", "slim", by=count_rows)
+def test_parameters_and_macs_are_the_same(case: Case, part: tuple[int, str]) -> None:
+    row, name = part
+    tracker = empty_tracker(case.config)
+    network, groups = tracker.network, gated_groups(tracker)
+    stored = dict(zip(case.about["count_columns"], case.stored["counts"][row].tolist(), strict=True))
+    cost = ParamCost(network, groups)
+    if name == "dense":
+        assert cost([g.size for g in groups]) == stored["parameters"]
+    else:
+        plan = plan_of(case, name, groups)
+        assert cost([len(plan.units(g)) for g in groups]) == stored["parameters"]
+        compact(network, groups, plan)
+    assert sum(p.numel() for p in network.parameters()) == stored["parameters"]
+    macs, tokens = count_macs(network, tracker.example_inputs()).total, template_and_search_tokens(tracker)
+    # Heads of about the same width run together, each as wide as the widest: those products run, so we count them.
+    filled = sum(width_run(block.attn) - sum(block.attn.widths) for block in network.backbone.blocks)
+    run_by_attention = sum(width_run(block.attn) for block in network.backbone.blocks)
+    assert macs - 2 * tokens**2 * filled == stored["macs_dense"]
+    assert macs - 2 * tokens**2 * run_by_attention == stored["macs_dense_linear"]
+
+
+def template_and_search_tokens(tracker: OSTrack) -> int:
+    backbone = tracker.network.backbone
+    return backbone.pos_embed_z.shape[1] + backbone.pos_embed_x.shape[1]
+
+
+def width_run(attention: nn.Module) -> int:
+    if len(set(attention.widths)) == 1:
+        return sum(attention.widths)
+    return sum(heads * width for heads, width in attention.buckets)
+
+
+@each("ostrack", "slim")
+def test_elimination_saves_the_same_macs(case: Case) -> None:
+    not_built("elimination")
+
+
+# Tracking
+
+
+@each("ostrack", "track")
+def test_tracker_follows_the_same_path(case: Case) -> None:
+    if eliminates(case.config):
+        not_built("elimination")
+    tracker, about = build(case), case.about["inputs"]
+    online = OnlineTracker(tracker)
+    frames = video(about)
+    online.init(next(frames), tuple(about["init_box"]))
+    boxes, responses, cells = [], [], []
+    for frame in frames:
+        with watched(tracker) as seen:
+            box, response = online.update(frame)
+        boxes.append(box)
+        responses.append(response)
+        cells.append(int((seen["maps"]["score_map"] * online._state["window"]).argmax()))
+    case.agrees({"boxes": boxes, "response": responses, "cell": cells})
+
+
+def video(about: dict[str, Any]) -> Iterator[np.ndarray]:
+    """A patch that jumps over a still background."""
+    rule, patch = load("rule"), about["patch"]
+    background = rule.image(about["background"]["name"], tuple(about["background"]["shape"]))
+    height, width, _ = patch["shape"]
+    for x, y in patch["top_left"]:
+        frame = background.copy()
+        frame[y : y + height, x : x + width] = 255 - rule.image(patch["name"], tuple(patch["shape"]))
+        yield frame

@@ -1,0 +1,187 @@
+"""Small networks that declare groups, and random weights and plans for them."""
+
+import copy
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pruning.gates import Gates
+from pruning.groups import Group, Slice
+from pruning.plan import Plan
+from pruning.surgery import compact
+from trackers.ostrack.network import OSTrackNetwork
+
+MAY_BE_EMPTY = ("attention", "mlp", "hidden")
+
+
+def tiny_ostrack(
+    dim: int = 16,
+    depth: int = 2,
+    heads: int = 2,
+    mlp_ratio: float = 2.0,
+    head_channels: Sequence[int] = (6, 4),
+    stem_hidden: int | None = None,
+    template: int = 32,
+    search: int = 64,
+) -> OSTrackNetwork:
+    sizes = {"embed_dim": dim, "depth": depth, "num_heads": heads, "mlp_ratio": mlp_ratio, "stem_hidden": stem_hidden}
+    return OSTrackNetwork({"name": "vit_tiny_patch16_224"} | sizes, head_channels, template, search)
+
+
+def full_ostrack() -> OSTrackNetwork:
+    """OSTrack-256 as published, without weights."""
+    with torch.device("meta"):
+        return OSTrackNetwork({"name": "vit_base_patch16_224"}, (256, 128, 64, 32), 128, 256)
+
+
+def crops(network: OSTrackNetwork, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    generator, stride = torch.Generator().manual_seed(seed), network.backbone.stride
+    sides = {"template": round(network.backbone.pos_embed_z.shape[1] ** 0.5) * stride, "search": network.cells * stride}
+    dtype = network.backbone.pos_embed_z.dtype
+    return {
+        k: torch.randn(batch, 3, s, s, generator=generator, dtype=torch.float64).to(dtype) for k, s in sides.items()
+    }
+
+
+class ConvNet(nn.Module):
+    """conv-bn-relu, a residual block, a branch, a concatenation, flatten -> linear: what a CNN can couple."""
+
+    def __init__(self, stream: int = 6, inner: int = 5, branch: int = 4, hidden: int = 7):
+        super().__init__()
+        self.conv0, self.bn0 = nn.Conv2d(3, stream, 3, padding=1), nn.BatchNorm2d(stream)
+        self.conv1, self.bn1 = nn.Conv2d(stream, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner)
+        self.conv2, self.bn2 = nn.Conv2d(inner, stream, 1), nn.BatchNorm2d(stream)
+        self.conv3, self.bn3 = nn.Conv2d(stream, branch, 3, stride=2), nn.BatchNorm2d(branch)
+        self.fc1, self.fc2 = nn.Linear((stream + branch) * 4, hidden), nn.Linear(hidden, 3)
+        self.offset = stream * 4
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        a = self.bn0(self.conv0(x)).relu()
+        c = (a + self.bn2(self.conv2(self.bn1(self.conv1(a)).relu()))).relu()
+        d = self.bn3(self.conv3(c)).relu()
+        flat = torch.cat([F.adaptive_avg_pool2d(c, 2), F.adaptive_avg_pool2d(d, 2)], 1).flatten(1)
+        return {"out": self.fc2(F.silu(self.fc1(flat) + 0.3))}
+
+    def groups(self) -> list[Group]:
+        def produced(conv: str, bn: str) -> tuple[Slice, ...]:
+            names = [f"{conv}.weight", *([f"{conv}.bias"] if self.get_submodule(conv).bias is not None else [])]
+            buffers = (Slice(f"{bn}.running_mean", 0), Slice(f"{bn}.running_var", 0))
+            gated = tuple(Slice(f"{bn}.{p}", 0, gated=True) for p in ("weight", "bias"))
+            return (*(Slice(name, 0) for name in names), *gated, *buffers)
+
+        stream = (
+            *produced("conv0", "bn0"),
+            *produced("conv2", "bn2"),
+            *(Slice(f"{reader}.weight", 1) for reader in ("conv1", "conv3")),
+            Slice("fc1.weight", 1, inner=4),
+        )
+        inner = (*produced("conv1", "bn1"), Slice("conv2.weight", 1))
+        branch = (*produced("conv3", "bn3"), Slice("fc1.weight", 1, offsets=(self.offset,), inner=4))
+        hidden = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
+        return [
+            Group("stream", "stream", self.conv0.out_channels, stream),
+            Group("inner", "inner", self.conv1.out_channels, inner),
+            Group("branch", "inner", self.conv3.out_channels, branch),
+            Group("hidden", "hidden", self.fc1.out_features, hidden),
+        ]
+
+
+class NormNet(nn.Module):
+    """A residual stream read through LayerNorms, and a square matrix that one group cuts in both dims."""
+
+    def __init__(self, width: int = 8, hidden: int = 5, inputs: int = 6):
+        super().__init__()
+        self.embed, self.norm = nn.Linear(inputs, width), nn.LayerNorm(width, eps=1e-3)
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.last, self.out = nn.LayerNorm(width), nn.Linear(width, 2)
+        self.square = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.fc2(F.gelu(self.fc1(self.norm(x))))
+        return self.out(self.last(x + self.square(x)))
+
+    def groups(self) -> list[Group]:
+        gated = ("embed.weight", "embed.bias", "fc2.weight", "fc2.bias", "square.weight")
+        cut = ("norm.weight", "norm.bias", "last.weight", "last.bias")
+        width = (
+            *(Slice(path, 0, gated=True) for path in gated),
+            *(Slice(path, 0) for path in cut),
+            *(Slice(f"{reader}.weight", 1) for reader in ("fc1", "out", "square")),
+        )
+        hidden = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
+        return [
+            Group("hidden", "hidden", self.fc1.out_features, hidden),
+            Group("width", "width", self.embed.out_features, width, norms=("norm", "last")),
+        ]
+
+
+def shake(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Random weights, biases, norms and batch statistics, none at its initial value."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in [*network.named_parameters(), *network.named_buffers()]:
+            if not p.is_floating_point():
+                continue
+            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            if name.endswith("running_var"):
+                noise = noise.abs() + 0.3
+            elif p.dim() > 1:
+                noise = noise * p[0].numel() ** -0.5
+            elif name.endswith("weight"):  # of a norm
+                noise = 1 + 0.5 * noise
+            else:
+                noise = 0.5 * noise
+            p.copy_(noise)
+    return network
+
+
+def random_plan(groups: Sequence[Group], seed: int) -> Plan:
+    """Of a random subset of groups: random units, a single one, all, none, or whole runs (empty and ragged heads)."""
+    rng, kept = random.Random(seed), {}
+    for group in groups:
+        n, how = group.size, rng.choice(["unnamed", "some", "some", "one", "all", "run", "none"])
+        if how == "unnamed" or not n:
+            continue
+        if how == "none" and group.kind in MAY_BE_EMPTY:
+            kept[group.name] = ()
+            continue
+        units = list(range(n))
+        if how == "one":
+            units = [rng.randrange(n)]
+        elif how == "run":
+            start = rng.randrange(n)
+            units = units[start : start + max(1, n // 2)]
+        elif how != "all":
+            units = [u for u in units if rng.random() < 0.6] or [n - 1]
+        kept[group.name] = tuple(units)
+    return Plan(kept)
+
+
+def random_gates(network: nn.Module, groups: Sequence[Group], plan: Plan, seed: int, soft: bool = True) -> Gates:
+    """Gates closed as planned; the open ones between 0.2 and 1.7."""
+    gates = Gates(network, groups)
+    gates.close(plan)
+    if soft:
+        values = torch.rand(len(gates.values), generator=torch.Generator().manual_seed(seed)) * 1.5 + 0.2
+        gates.values.data.copy_(values)
+    return gates
+
+
+def compacted(network: nn.Module, gates: Gates, plan: Plan) -> nn.Module:
+    """A compacted copy; the network stays as it is."""
+    child = copy.deepcopy(network)
+    own = Gates(child, gates.groups)
+    own.values.data.copy_(gates.values.data)
+    own.mask.copy_(gates.mask)
+    own.bake()
+    return compact(child, gates.groups, plan)
+
+
+def largest_error(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """Largest difference relative to the largest entry of each output; `a` is the reference."""
+    assert a.keys() == b.keys()
+    return float(torch.stack([(a[k] - b[k]).abs().max() / a[k].abs().max() for k in a]).max())  # nan stays nan

@@ -1,0 +1,240 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pruning.gates import Gates
+from pruning.groups import Group
+from pruning.norms import MaskedLayerNorm, set_mask
+from pruning.plan import Plan
+from pruning.surgery import compact
+from tests.pruning.networks import (
+    ConvNet,
+    NormNet,
+    crops,
+    largest_error,
+    random_gates,
+    random_plan,
+    shake,
+    tiny_ostrack,
+)
+
+NETWORKS = {
+    "ostrack": lambda: tiny_ostrack(stem_hidden=6, depth=1, search=32),
+    "cnn": ConvNet,  # fc1 is cut by three groups, fc2 and fc1 in other dims
+    "norms": NormNet,  # fc2 is gated by two groups, `square` is cut twice by one
+}
+
+
+def build(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    network = shake(NETWORKS[name]().double(), 5)
+    if name == "ostrack":
+        return network, crops(network, batch=3)
+    shape = {"cnn": (4, 3, 8, 8), "norms": (4, 6)}[name]
+    return network, {"x": torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))}
+
+
+def loss_of(out: Tensor | dict[str, Tensor], power: int = 1) -> Tensor:
+    maps = out.values() if isinstance(out, dict) else [out]
+    return sum((m**power * torch.linspace(-1, 2, m.numel(), dtype=m.dtype).view_as(m)).sum() for m in maps)
+
+
+def reference(network: nn.Module, groups: list[Group], scale: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gated weights, entry by entry, as autograd sees them. Written apart from `Slice.positions`."""
+    weights = dict(network.named_parameters())
+    for group in groups:
+        for s in (s for s in group.slices if s.gated):
+            w = weights[s.path]
+            factors = [torch.ones((), dtype=w.dtype)] * w.shape[s.dim]
+            for offset in s.offsets:
+                for unit in range(group.size):
+                    for j in range(s.inner):
+                        factors[offset + unit * s.inner + j] = scale[group.name][unit]
+            weights[s.path] = w * torch.stack(factors).view([-1 if d == s.dim else 1 for d in range(w.dim())])
+    return weights
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_gradients_are_those_of_autograd(name: str, closed: bool, passes: int) -> None:
+    network, inputs = build(name)
+    groups = network.groups()
+    plan = random_plan(groups, 11) if closed else Plan()
+    gates = random_gates(network, groups, plan, seed=4)
+    twin = copy.deepcopy(network)
+
+    gates.fold()
+    for i in range(passes):
+        loss_of(network(**inputs), i + 1).backward()
+    gates.unfold()
+
+    # A closed gate's gradient says what opening it would do: that of the scale that is 0, not of the value behind it.
+    scale = {k: v.detach().clone().requires_grad_() for k, v in gates.split(gates.values * gates.mask).items()}
+    for group, mask in zip(groups, gates.mask.split(gates.sizes), strict=True):
+        for norm in group.norms:
+            set_mask(twin.get_submodule(norm), mask)
+    for i in range(passes):
+        loss_of(functional_call(twin, reference(twin, groups, scale), kwargs=inputs), i + 1).backward()
+    for (path, p), q in zip(network.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=path)
+    for group, grad in gates.split(gates.values.grad).items():
+        torch.testing.assert_close(grad, scale[group].grad, rtol=1e-9, atol=1e-10, msg=group)
+    if closed:
+        assert gates.values.grad[gates.mask == 0].any()  # closed units can come back
+
+
+def test_gate_gradients_add_up_over_steps_like_any_other() -> None:
+    network, inputs = build("cnn")
+    gates = random_gates(network, network.groups(), Plan(), seed=0)
+    network.eval()
+    for _ in range(2):
+        network.zero_grad()
+        gates.fold()
+        loss_of(network(**inputs)).backward()
+        gates.unfold()
+    twice = gates.values.grad
+    gates.values.grad = None
+    network.zero_grad()
+    gates.fold()
+    loss_of(network(**inputs)).backward()
+    gates.unfold()
+    torch.testing.assert_close(twice, 2 * gates.values.grad)
+
+
+def test_without_a_backward_pass_there_are_no_gradients() -> None:
+    network, _ = build("norms")
+    gates = Gates(network, network.groups())
+    gates.fold()
+    gates.unfold()
+    assert not gates.values.grad.any()
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_folding_twice_and_changing_the_mask_while_folded_are_refused() -> None:
+    network, _ = build("norms")
+    gates = Gates(network, network.groups())
+    with pytest.raises(RuntimeError, match="call fold"):
+        gates.unfold()
+    gates.fold()
+    with pytest.raises(RuntimeError, match="already folded"):
+        gates.fold()
+    with pytest.raises(RuntimeError, match="cannot change while"):
+        gates.close(Plan())
+    with pytest.raises(RuntimeError, match="already folded"):
+        gates.bake()
+    with gates.folded():  # inside of a step this is not an error, and does not unfold at its end
+        pass
+    assert gates.is_folded
+    gates.unfold()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_unfolding_gives_back_the_very_same_network(name: str) -> None:
+    network, inputs = build(name)
+    groups = network.groups()
+    parameters, types = list(network.parameters()), [type(m) for m in network.modules()]
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    gates = random_gates(network.eval(), groups, random_plan(groups, 2), seed=2)
+
+    def fail() -> None:
+        with gates.folded():
+            assert network.state_dict().keys() == before.keys()
+            assert any(not torch.equal(network.get_parameter(k), before[k]) for k in gates.own_weights())
+            assert all(torch.equal(w, before[k]) for k, w in gates.own_weights().items())
+            network(**inputs)
+            raise ArithmeticError("as told")
+
+    with pytest.raises(ArithmeticError, match="as told"):
+        fail()
+    after = network.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[k], before[k]) for k in before)
+    assert all(p is q for p, q in zip(network.parameters(), parameters, strict=True))
+    assert [type(m) for m in network.modules()] == types
+    assert not gates.is_folded
+    assert gates.own_weights() == {}
+    assert gates.values.grad is None
+
+
+def test_a_folded_network_can_be_copied_and_pickled() -> None:
+    network, inputs = build("norms")
+    plan = Plan({"width": (0, 2, 3), "hidden": (1, 4)})
+    gates = random_gates(network, network.groups(), plan, seed=0)
+    gates.fold()
+    with torch.no_grad():
+        expected = network(**inputs)
+        copies = copy.deepcopy(network), pickle.loads(pickle.dumps(network))
+        gates.unfold()
+        for twin in copies:
+            assert type(twin.norm) is MaskedLayerNorm
+            assert torch.equal(twin(**inputs), expected)
+
+
+def test_closing_opens_what_the_plan_keeps() -> None:
+    network, _ = build("cnn")
+    gates = Gates(network, network.groups())
+    gates.close(Plan({"inner": (1, 3), "hidden": ()}))
+    masks = gates.split(gates.mask)
+    assert masks["inner"].tolist() == [0, 1, 0, 1, 0]
+    assert not masks["hidden"].any()
+    assert masks["stream"].all()
+    gates.close(Plan({"stream": (5,)}))
+    masks = gates.split(gates.mask)
+    assert masks["inner"].all()
+    assert masks["hidden"].all()
+    assert masks["stream"].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_baking_puts_the_gates_into_the_weights_and_opens_them(name: str) -> None:
+    network, inputs = build(name)
+    groups = network.eval().groups()
+    plan = random_plan(groups, 8)
+    gates = random_gates(network, groups, plan, seed=8)
+    as_map = dict if name != "norms" else (lambda out: {"out": out})
+    with torch.no_grad():
+        with gates.folded():
+            masked = as_map(network(**inputs))
+        gates.bake()
+        assert not gates.is_folded
+        assert gates.values.eq(1).all()
+        assert gates.mask.eq(1).all()
+        assert largest_error(masked, as_map(compact(network, groups, plan)(**inputs))) < 1e-10
+
+
+def test_a_pruned_network_with_empty_groups_can_be_gated_again() -> None:
+    network, _ = build("ostrack")
+    empty = Plan({"backbone.blocks.0.attn": (), "backbone.blocks.0.mlp": ()})
+    compact(network, network.groups(), empty)
+    gates = Gates(network, network.groups())
+    gates.fold()
+    loss_of(network(**crops(network))).backward()
+    gates.unfold()
+    assert torch.isfinite(gates.values.grad).all()
+    assert gates.values.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_network_keeps_its_precision_while_folded(dtype: torch.dtype) -> None:
+    network = NormNet().to(dtype)
+    gates = Gates(network, network.groups())
+    gates.close(Plan({"width": (0, 1, 5)}))
+    with gates.folded():
+        assert {p.dtype for p in network.parameters()} == {dtype}
+        assert network(torch.ones(2, 6, dtype=dtype)).dtype == dtype
+    assert gates.values.dtype == torch.promote_types(dtype, torch.float32)
+
+
+def test_only_declared_entries_are_scaled() -> None:
+    network = shake(ConvNet())
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    gates = Gates(network, network.groups())
+    gates.values.data.fill_(3)
+    gated = {s.path for g in network.groups() for s in g.slices if s.gated}
+    with gates.folded():
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, 3 * before[name] if name in gated else before[name], msg=name)

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from pruning.groups import Group, Slice, check_groups, entries_first
+from tests.pruning.networks import ConvNet, NormNet, full_ostrack, tiny_ostrack
+
+
+def test_positions_run_offset_by_offset() -> None:
+    cut = Slice("w", 0, offsets=(0, 20), inner=3)
+    assert cut.positions(torch.tensor([0, 2])).tolist() == [[0, 1, 2, 6, 7, 8], [20, 21, 22, 26, 27, 28]]
+    assert cut.per_unit == 6
+    assert cut.positions(torch.tensor([], dtype=torch.long)).shape == (2, 0)
+
+
+def test_entries_first_is_a_row_for_every_entry() -> None:
+    w = torch.arange(24.0).view(2, 3, 4)
+    for dim in range(3):
+        rows = entries_first(w, dim)
+        assert rows.shape == (w.shape[dim], 24 // w.shape[dim])
+        assert all(sorted(rows[i].tolist()) == sorted(w.select(dim, i).flatten().tolist()) for i in range(w.shape[dim]))
+    assert entries_first(torch.zeros(0, 5), 0).sum(1).shape == (0,)
+    assert entries_first(torch.zeros(0, 5), 1).sum(1).shape == (5,)
+
+
+@pytest.mark.parametrize("build", [ConvNet, NormNet, tiny_ostrack, full_ostrack, lambda: tiny_ostrack(stem_hidden=6)])
+def test_our_networks_declare_soundly(build: type) -> None:
+    network = build()
+    groups = network.groups()
+    assert check_groups(network, iter(groups)) == groups
+
+
+def test_under_moves_everything() -> None:
+    group = Group("", "attention", 3, (Slice("qkv.weight", 0, gated=True),), norms=("norm",), owner="")
+    moved = group.under("blocks.0.attn.")
+    assert (moved.name, moved.owner, moved.norms) == ("blocks.0.attn", "blocks.0.attn", ("blocks.0.attn.norm",))
+    assert moved.slices == (Slice("blocks.0.attn.qkv.weight", 0, gated=True),)
+    assert replace(group, owner=None).under("x.").owner is None
+
+
+def test_a_group_prints_what_it_cuts() -> None:
+    text = str(tiny_ostrack().groups()[0])
+    assert text.splitlines() == [
+        "backbone.blocks.0.attn (attention): 16 units",
+        "  backbone.blocks.0.attn.qkv.weight[3 per unit] gated",
+        "  backbone.blocks.0.attn.proj.weight[:, 1 per unit]",
+        "  backbone.blocks.0.attn.qkv.bias[3 per unit] gated",
+    ]
+    assert "last: statistics over the kept units" in str(NormNet().groups()[1])
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.bn, self.fc2 = nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+        self.norm, self.bare = nn.LayerNorm(4), nn.LayerNorm(4, elementwise_affine=False)
+
+
+GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"slices": (GATED, Slice("fc3.weight", 0))}, "cuts 'fc3.weight', which the network does not have"),
+        ({"slices": (GATED, Slice("fc2.weight", 0))}, r"reaches entry 4 of dim 0 of 'fc2.weight', of shape \(3, 4\)"),
+        ({"slices": (GATED, Slice("fc2.weight", 1, offsets=(0, 1)))}, "reaches entry 5 of dim 1"),
+        ({"slices": (GATED, Slice("fc2.weight", 1, inner=2))}, "reaches entry 8 of dim 1"),
+        ({"slices": (GATED, Slice("fc2.weight", 2))}, "of dim 2 of 'fc2.weight'"),
+        ({"slices": (GATED, Slice("fc2.weight", -1))}, "of dim -1 of 'fc2.weight'"),
+        ({"slices": (GATED, Slice("fc2.weight", 1, offsets=(-1,)))}, r"offsets=\(-1,\)"),
+        ({"slices": (GATED, Slice("fc2.weight", 1, offsets=()))}, r"offsets=\(\)"),
+        ({"slices": (GATED, Slice("fc2.weight", 1, inner=0))}, "inner=0"),
+        ({"slices": (CUT,)}, "gates nothing"),
+        ({"slices": ()}, "gates nothing"),
+        ({"slices": (GATED, Slice("bn.running_mean", 0, gated=True))}, "gates 'bn.running_mean', which is a buffer"),
+        ({"slices": (GATED, CUT, CUT)}, "cuts entries of dim 1 of 'fc2.weight' that are cut already"),
+        ({"norms": ("nowhere",)}, "names the module 'nowhere'"),
+        ({"owner": "nowhere"}, "names the module 'nowhere'"),
+        ({"norms": ("bn",)}, "'bn' must be a LayerNorm"),
+        ({"norms": ("bare",)}, "'bare' must be a LayerNorm with weights"),
+        ({"size": 3, "norms": ("norm",)}, "over exactly the 3 units of group 'g'"),
+    ],
+)
+def test_a_bad_declaration_is_named(change: dict, message: str) -> None:
+    good = Group("g", "mlp", 4, (GATED, CUT), norms=("norm",))
+    assert check_groups(Pair(), [good]) == [good]
+    with pytest.raises(ValueError, match=message):
+        check_groups(Pair(), [replace(good, **change)])
+
+
+def test_two_groups_cannot_share_a_name_or_the_entries_of_a_tensor() -> None:
+    half = Group("a", "mlp", 2, (Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)))
+    other = Group("b", "mlp", 2, (Slice("fc1.weight", 0, offsets=(2,), gated=True), Slice("fc2.weight", 1, (2,))))
+    across = Group("c", "in", 2, (Slice("fc1.weight", 1, gated=True),))  # same tensor, other dim: fine
+    assert len(check_groups(Pair(), [half, other, across])) == 3
+    with pytest.raises(ValueError, match=r"more than once: \['a'\]"):
+        check_groups(Pair(), [half, replace(other, name="a")])
+    with pytest.raises(ValueError, match=r"group 'b' cuts entries of dim 1 of 'fc2\.weight' that are cut already"):
+        check_groups(Pair(), [half, replace(other, slices=(other.slices[0], Slice("fc2.weight", 1, (1,))))])

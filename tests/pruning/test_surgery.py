@@ -1,0 +1,214 @@
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pruning.groups import Group, Slice
+from pruning.plan import Plan
+from pruning.surgery import compact
+from tests.pruning.networks import (
+    ConvNet,
+    NormNet,
+    compacted,
+    crops,
+    largest_error,
+    random_gates,
+    random_plan,
+    shake,
+    tiny_ostrack,
+)
+
+few = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+SEEDS = st.integers(0, 2**20)
+
+
+@st.composite
+def ostracks(draw: Callable) -> nn.Module:
+    heads = draw(st.integers(1, 4))
+    stem = draw(st.sampled_from([None, 6]))
+    return tiny_ostrack(
+        dim=heads * draw(st.sampled_from([3, 8, 12])),
+        depth=draw(st.integers(1, 3)),
+        heads=heads,
+        mlp_ratio=draw(st.sampled_from([1.0, 2.0])),
+        head_channels=draw(st.lists(st.integers(2, 7), min_size=2, max_size=4)),
+        stem_hidden=stem,
+        template=draw(st.sampled_from([16, 32] if stem else [32])),
+        search=draw(st.sampled_from([32, 64])),
+    )
+
+
+@few
+@given(ostracks(), SEEDS, st.booleans())
+def test_masked_ostrack_equals_compacted_in_float32(network: nn.Module, seed: int, soft: bool) -> None:
+    network = shake(network, seed).eval()
+    plan = random_plan(network.groups(), seed)
+    gates = random_gates(network, network.groups(), plan, seed, soft)
+    inputs = crops(network, seed=seed)
+    with torch.no_grad():
+        with gates.folded():
+            masked = network(**inputs)
+        child = compacted(network, gates, plan)
+        assert largest_error(masked, child(**inputs)) < 1e-5
+
+
+@few
+@given(ostracks(), SEEDS, st.booleans())
+def test_masked_ostrack_equals_compacted_in_float64(network: nn.Module, seed: int, training: bool) -> None:
+    network = shake(network.double(), seed).train(training)
+    groups = network.groups()
+    plan = random_plan(groups, seed)
+    gates = random_gates(network, groups, plan, seed)
+    inputs = crops(network, batch=3, seed=seed)
+    child = compacted(network, gates, plan)
+    with torch.no_grad():
+        with gates.folded():
+            masked = network(**inputs)
+        assert largest_error(masked, child(**inputs)) < 1e-10
+    # Batch norms moved their statistics alike as well.
+    statistics = compacted(network, gates, plan).state_dict()
+    for name, value in child.state_dict().items():
+        torch.testing.assert_close(value, statistics[name], rtol=1e-10, atol=1e-10, msg=name)
+
+
+@few
+@given(SEEDS, st.booleans(), st.booleans())
+def test_masked_cnn_equals_compacted(seed: int, training: bool, soft: bool) -> None:
+    network = shake(ConvNet().double(), seed).train(training)
+    groups = network.groups()
+    plan = random_plan(groups, seed)
+    gates = random_gates(network, groups, plan, seed, soft)
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    child = compacted(network, gates, plan)
+    with torch.no_grad():
+        with gates.folded():
+            masked = network(x)
+        assert largest_error(masked, child(x)) < 1e-10
+
+
+@few
+@given(SEEDS)
+def test_masked_residual_stream_with_a_square_matrix_equals_compacted(seed: int) -> None:
+    network = shake(NormNet().double(), seed)
+    plan = random_plan(network.groups(), seed)
+    gates = random_gates(network, network.groups(), plan, seed)
+    x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        with gates.folded():
+            masked = network(x)
+        torch.testing.assert_close(compacted(network, gates, plan)(x), masked, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kept_weights_get_the_gradients_that_they_have_in_the_compacted_network(seed: int) -> None:
+    network = shake(tiny_ostrack(depth=1).double(), seed).train()
+    groups = network.groups()
+    plan = random_plan(groups, seed)
+    gates = random_gates(network, groups, plan, seed, soft=False)
+    child, inputs = compacted(network, gates, plan), crops(network, batch=3)
+
+    def backward(net: nn.Module) -> None:
+        sum((m * torch.linspace(-1, 1, m.numel()).view_as(m)).sum() for m in net(**inputs).values()).backward()
+
+    gates.fold()
+    backward(network)
+    gates.unfold()
+    backward(child)
+    gradients = copy.deepcopy(network)  # cut like weights, gradients lie where the child's do
+    for p, own in zip(gradients.parameters(), network.parameters(), strict=True):
+        p.data = own.grad
+    compact(gradients, groups, plan)
+    for (name, p), expected in zip(child.named_parameters(), gradients.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, expected.data, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_empty_attention_and_mlp_leave_their_output_bias() -> None:
+    network = shake(tiny_ostrack(depth=1)).eval()
+    child = compact(network, network.groups(), Plan({"backbone.blocks.0.attn": (), "backbone.blocks.0.mlp": ()}))
+    block, x = child.backbone.blocks[0], torch.randn(2, 5, 16)
+    torch.testing.assert_close(block.attn(x), block.attn.proj.bias.expand_as(x))
+    torch.testing.assert_close(block.mlp(x), block.mlp.fc2.bias.expand_as(x))
+
+
+def test_the_meta_device_rebuilds_the_shapes_of_a_child() -> None:
+    network = tiny_ostrack(stem_hidden=6, depth=2, heads=4)
+    plan = random_plan(network.groups(), 3)
+    with torch.device("meta"):
+        rebuilt = tiny_ostrack(stem_hidden=6, depth=2, heads=4)
+    compact(rebuilt, rebuilt.groups(), plan)
+    child = compact(shake(network).eval(), network.groups(), plan)
+    assert all(p.is_meta for p in rebuilt.parameters())
+    assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {k: v.shape for k, v in child.state_dict().items()}
+    rebuilt.load_state_dict(child.state_dict(), strict=True, assign=True)
+    inputs = crops(child)
+    with torch.no_grad():
+        assert largest_error(child(**inputs), rebuilt.eval()(**inputs)) == 0
+
+
+def test_layers_know_their_new_sizes_and_stay_ordinary() -> None:
+    network = ConvNet()
+    network.conv0.weight.requires_grad_(False)
+    types = [type(m) for m in network.modules()]
+    plan = Plan({"stream": (0, 2, 5), "inner": (1,), "branch": (0, 3), "hidden": ()})
+    child = compact(network, network.groups(), plan)
+    assert [type(m) for m in child.modules()] == types
+    assert (child.conv1.in_channels, child.conv1.out_channels, child.bn1.num_features) == (3, 1, 1)
+    assert (child.fc1.in_features, child.fc1.out_features, child.fc2.in_features) == (4 * 5, 0, 0)
+    assert not child.conv0.weight.requires_grad
+    assert child.conv1.weight.requires_grad
+    assert set(dict(child.named_buffers())) == set(dict(ConvNet().named_buffers()))
+
+
+def test_kept_entries_of_a_concatenation_and_of_a_flattened_map_are_the_right_ones() -> None:
+    network = shake(ConvNet())
+    before = network.fc1.weight.detach().clone()
+    compact(network, network.groups(), Plan({"stream": (1, 5), "branch": (2,)}))
+    columns = [4, 5, 6, 7, 20, 21, 22, 23, 24 + 8, 24 + 9, 24 + 10, 24 + 11]
+    assert torch.equal(network.fc1.weight, before[:, columns])
+
+
+def test_a_convolution_that_would_lose_everything_is_refused_before_anything_is_cut() -> None:
+    network = ConvNet()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with pytest.raises(ValueError, match="keep at least one unit"):
+        compact(network, network.groups(), Plan({"hidden": (1,), "stream": (0,), "branch": ()}))
+    after = network.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def test_grouped_and_transposed_convolutions_are_refused() -> None:
+    for conv in (nn.Conv2d(4, 4, 3, groups=2), nn.ConvTranspose2d(4, 4, 3)):
+        network = nn.Sequential(conv)
+        group = Group("g", "conv", 4, (Slice("0.weight", 0, gated=True),))
+        if conv.groups == 1:
+            assert conv.transposed
+        with pytest.raises(ValueError, match="grouped or transposed"):
+            compact(network, [group], Plan({"g": (0, 1)}))
+
+
+def test_a_plan_of_another_network_is_refused() -> None:
+    network = ConvNet()
+    with pytest.raises(ValueError, match="names the group 'elsewhere'"):
+        compact(network, network.groups(), Plan({"elsewhere": (0,)}))
+
+
+@few
+@given(ostracks(), SEEDS)
+def test_pruning_a_pruned_network_equals_one_plan(network: nn.Module, seed: int) -> None:
+    network = shake(network, seed).eval()
+    at_once = copy.deepcopy(network)
+    first = random_plan(network.groups(), seed)
+    compact(network, network.groups(), first)
+    second = random_plan(network.groups(), seed + 1)
+    compact(network, network.groups(), second)
+    compact(at_once, at_once.groups(), first.then(second))
+    a, b = network.state_dict(), at_once.state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    inputs = crops(network, batch=1, seed=seed)
+    with torch.no_grad():
+        assert largest_error(network(**inputs), at_once(**inputs)) == 0

@@ -1,0 +1,152 @@
+"""Bad input ends a run at once, with an exit code and one message that names the thing and the remedy."""
+
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from datamodules.got10k import read_got10k
+from tests.conftest import results
+from trackers import load_checkpoint, load_tracker
+from trackers.checkpoint import CheckpointError, build_tracker
+
+
+@pytest.fixture
+def broken(got10k, tmp_path):
+    """A copy of the small world, to be damaged; its root is what paths.data names."""
+    shutil.copytree(got10k, tmp_path / "data" / "got10k")
+    return tmp_path / "data"
+
+
+def refused(run, capsys, *words, script="train", overrides=()):
+    with pytest.raises(SystemExit) as stop:
+        run(script, *overrides)
+    told = capsys.readouterr().err + str(stop.value.code)
+    assert stop.value.code not in (0, None)
+    assert "stage parent: making" not in told
+    for word in words:
+        assert word in told
+
+
+def test_a_missing_data_folder(run, capsys):
+    refused(run, capsys, "/nowhere/got10k/train", "paths.data=", overrides=("datamodule=got10k", "paths.data=/nowhere"))
+
+
+def test_an_empty_list(run, capsys, broken):
+    (broken / "got10k" / "train" / "list.txt").write_text("")
+    refused(run, capsys, "list.txt is empty", overrides=("datamodule=got10k", f"paths.data={broken}"))
+
+
+def test_a_half_copied_folder(run, capsys, broken):
+    shutil.rmtree(broken / "got10k" / "val" / "GOT-10k_Val_000002")
+    refused(run, capsys, "GOT-10k_Val_000002", "incomplete", overrides=("datamodule=got10k", f"paths.data={broken}"))
+
+
+def test_more_annotations_than_frames(run, capsys, broken):
+    (broken / "got10k" / "train" / "GOT-10k_Train_000001" / "00000020.jpg").unlink()
+    words = ("GOT-10k_Train_000001", "19 frames", "20 annotated boxes")
+    refused(run, capsys, *words, overrides=("datamodule=got10k", f"paths.data={broken}"))
+
+
+@pytest.mark.parametrize("ratio", ["0", "-0.5", "1.5", "nan", "half"])
+def test_a_ratio_outside_of_its_range(run, capsys, ratio):
+    refused(run, capsys, f"ratio={ratio}", "(0, 1]", "ratio=0.25", overrides=(f"ratio={ratio}",))
+
+
+def test_a_ratio_out_of_reach_names_one_in_reach(run, capsys):
+    refused(run, capsys, "ratio=0.0001", "the smallest is", overrides=("ratio=0.0001",))
+
+
+def test_an_unknown_tracker(run, capsys):
+    refused(run, capsys, "tracker/siamfc", "ostrack", overrides=("tracker=siamfc",))
+
+
+@pytest.mark.parametrize("key", ["ratoi=0.5", "tracker.recipe.learning_rate=1", "trainer.max_step=3"])
+def test_a_misspelt_key(run, capsys, key):
+    refused(run, capsys, key.split("=")[0].split(".")[-1], overrides=(key,))
+
+
+def test_an_unknown_argument_that_was_forced_in(run, capsys):
+    refused(run, capsys, "widht", overrides=("+tracker.backbone.widht=3", "ratio=0.5"))
+
+
+@pytest.fixture
+def checkpoint(run):
+    return next(run("train", "ratio=0.5").rglob("checkpoint.safetensors"))
+
+
+def test_a_missing_checkpoint(run, capsys):
+    refused(run, capsys, "/no/where", "checkpoint=", script="eval", overrides=("checkpoint=/no/where",))
+
+
+def test_a_file_that_is_no_checkpoint(run, capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("not weights at all")
+    words = ("notes.txt", "safetensors")
+    refused(run, capsys, *words, script="prune", overrides=(f"checkpoint={tmp_path / 'notes.txt'}", "ratio=0.5"))
+
+
+def test_weights_without_a_recipe(tmp_path, checkpoint):
+    save_file(load_file(checkpoint), tmp_path / "bare.safetensors")
+    with pytest.raises(CheckpointError, match="no recipe"):
+        load_tracker(tmp_path / "bare.safetensors")
+
+
+def test_weights_of_another_architecture_are_listed(tmp_path, checkpoint):
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        header = file.metadata()
+    weights = load_file(checkpoint)
+    weights["backbone.blocks.7.attn.qkv.weight"] = weights.pop("backbone.norm.weight")
+    save_file(weights, tmp_path / "other.safetensors", header)
+    with pytest.raises(CheckpointError) as error:
+        load_tracker(tmp_path / "other.safetensors")
+    assert "missing: backbone.norm.weight" in str(error.value)
+    assert "unexpected: backbone.blocks.7.attn.qkv.weight" in str(error.value)
+
+
+@pytest.mark.parametrize("target", ["os.system", "trackers.checkpoint.os.system", "trackers.checkpoint.load_tracker"])
+def test_a_recipe_builds_nothing_but_our_classes(checkpoint, target):
+    recipe = load_checkpoint(checkpoint).recipe
+    recipe["recipe"]["schedule"] = {"_target_": target, "command": "true"}
+    with pytest.raises(CheckpointError, match="may only build classes of 'trackers'"):
+        build_tracker(recipe)
+
+
+@pytest.mark.parametrize("box", [(500, 10, 20, 20), (-40, 10, 30, 30), (5, 5, 0, 10), (5, 5, np.nan, 10), (1, 2, 3)])
+def test_a_box_that_is_outside_or_empty(checkpoint, got10k, box):
+    image = read_got10k(got10k, "val")[0].image(0)
+    with pytest.raises(ValueError, match="box"):
+        load_tracker(checkpoint).init(image, box)
+
+
+def test_pictures_that_are_not_rgb_and_updates_without_a_start(checkpoint, got10k):
+    tracker, image = load_tracker(checkpoint), read_got10k(got10k, "val")[0].image(0)
+    with pytest.raises(RuntimeError, match="init"):
+        tracker.update(image)
+    for wrong in (image[..., 0], image.astype(np.float32), np.zeros((10, 10, 4), np.uint8)):
+        with pytest.raises(ValueError, match="RGB"):
+            tracker.init(wrong, (5, 5, 20, 20))
+
+
+def test_unreadable_frames_are_named_and_counted(run, broken, capsys):
+    for damaged in sorted((broken / "got10k" / "train" / "GOT-10k_Train_000002").glob("*.jpg")):
+        damaged.write_bytes(b"not a picture")
+    outputs = run("train", "datamodule=got10k", f"paths.data={broken}", "logger=csv", "stages.parent.steps=8")
+    told = capsys.readouterr().out
+    assert "cannot read the frame" in told
+    assert "GOT-10k_Train_000002" in told
+    metrics = next(outputs.rglob("metrics.csv")).read_text().splitlines()
+    column = metrics[0].split(",").index("parent/unreadable_frames")
+    counted = [float(row.split(",")[column]) for row in metrics[1:] if row.split(",")[column]]
+    assert sum(counted) == told.count("another pair takes its place") > 0
+    assert results(outputs)[0]["status"] == "finished"
+
+
+def test_data_of_which_nothing_can_be_read_is_an_error(run, broken, capsys):
+    for damaged in (broken / "got10k" / "train").rglob("*.jpg"):
+        damaged.write_bytes(b"not a picture")
+    with pytest.raises(SystemExit):
+        run("train", "datamodule=got10k", f"paths.data={broken}", "stages.parent.steps=3")
+    assert "frames in a row could not be read" in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""The thread through the whole house, from the command line to the report."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from datamodules.got10k import read_got10k
+from pruning.cost import count_params
+from tests.conftest import results
+from trackers import load_checkpoint, load_tracker
+
+
+def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k):
+    outputs = run("train", "-m", "ratio=1,0.5,0.1", "experiment=demo")
+    (study,) = (outputs / "studies").iterdir()
+    rows = list(csv.DictReader((study / "study.csv").open()))
+    assert [float(r["ratio"]) for r in rows] == [1, 0.5, 0.1]
+    assert {r["status"] for r in rows} == {"finished"}
+    assert "<svg" in (study / "report.html").read_text()
+    parent, half, tenth = results(outputs)
+    assert parent["retention"]["synthetic"]["AO"] == 1
+    for child, ratio in ((half, 0.5), (tenth, 0.1)):
+        assert child["parent"]["params"] == parent["params"]
+        assert 0.99 * ratio < child["params"] / parent["params"] <= ratio
+        assert child["ratio_achieved"] == pytest.approx(child["params"] / parent["params"])
+        assert child["macs"]["total"] < parent["macs"]["total"]
+        assert child["masked_vs_compacted"] < 1e-5
+        assert child["seconds"]["parent"] == "cached"
+    folder = next(study.glob("*ratio0.1*"))
+    assert {p.name for p in folder.iterdir()} >= {"config.yaml", "result.json", "checkpoint.safetensors", "boxes"}
+    tracker = load_tracker(folder / "checkpoint.safetensors")
+    assert count_params(tracker.tracker.network) == tenth["params"]
+    for sequence in read_got10k(got10k, "val"):
+        boxes = (folder / "boxes" / "synthetic" / f"{sequence.name}.txt").read_text().split()
+        tracker.init(sequence.image(0), tuple(sequence.boxes[0]))
+        for i in range(1, len(sequence)):
+            box, score = tracker.update(sequence.image(i))
+            assert boxes[i] == ",".join(f"{v:.3f}" for v in box)
+            assert 0 <= score <= 1
+
+
+def test_a_child_is_pruned_again_and_scored_from_its_file_alone(run):
+    outputs = run("train", "ratio=0.5", "pruning=magnitude")
+    checkpoint = next(outputs.rglob("checkpoint.safetensors"))
+    outputs = run("prune", f"checkpoint={checkpoint}", "ratio=0.5", "pruning=magnitude")
+    grandchild = next((outputs / "prune").rglob("checkpoint.safetensors"))
+    first, second = load_checkpoint(checkpoint), load_checkpoint(grandchild)
+    assert 0.98 * 0.5 < count_params(second.tracker.network) / count_params(first.tracker.network) <= 0.5
+    outputs = run("eval", f"checkpoint={grandchild}", "benchmark=synthetic")
+    (scored,) = results(outputs / "eval")
+    (pruned,) = results(outputs / "prune")
+    assert scored["metrics"] == pruned["metrics"]
+
+
+def test_stages_are_made_once_and_again_only_when_asked(run):
+    first = results(run("train", "seed=7"))[0]
+    again = results(run("train", "seed=7", "datamodule.workers=1"))[-1]
+    assert first["seconds"]["parent"] != "cached"
+    assert set(again["seconds"].values()) == {"cached"}
+    assert again["metrics"] == first["metrics"]
+    forced = results(run("train", "seed=7", "force=true"))[-1]
+    assert "cached" not in forced["seconds"].values()
+    assert forced["metrics"] == first["metrics"]
+
+
+def test_ratio_of_units_is_the_papers_budget(run):
+    budget = ["pruning.callback.ratio_of=units", "pruning.callback.kinds=[attention,mlp]"]
+    outputs = run("train", "ratio=0.25", *budget, "pruning.callback.floor=0")
+    (result,) = results(outputs)
+    for kind, units in (("attention", 2 * 24), ("mlp", 2 * 72)):
+        kept = sum(u["kept"] for u in result["units"].values() if u["kind"] == kind)
+        assert kept == pytest.approx(0.25 * units, abs=2)
+    assert all(u["kept"] == u["size"] for u in result["units"].values() if u["kind"] not in ("attention", "mlp"))
+
+
+def test_an_interrupted_stage_goes_on_where_it_stopped(run, monkeypatch, tmp_path):
+    from trackers.ostrack import OSTrack
+
+    whole = results(run("train", "ratio=0.5", "seed=3"))[-1]
+    honest, calls = OSTrack.losses, []
+
+    def dies_in_the_sparsity_stage(self, batch):
+        calls.append(self.stage)
+        if calls.count("sparsity") == 4:
+            raise KeyError("power cut")
+        return honest(self, batch)
+
+    monkeypatch.setattr(OSTrack, "losses", dies_in_the_sparsity_stage)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(KeyError, match="power cut"):
+        run("train", "ratio=0.5", "seed=3", f"paths.cache={tmp_path}")
+    resumed = results(run("train", "ratio=0.5", "seed=3", f"paths.cache={tmp_path}"))[-1]
+    assert calls.count("sparsity") == 4 + 4, "two finished epochs of 2 of the 6 steps should not be repeated"
+    assert resumed["metrics"] == whole["metrics"]
+    assert resumed["units"] == whole["units"]
+
+
+def test_a_failed_job_is_a_row_and_does_not_stop_the_sweep(run, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        run("train", "-m", "ratio=0.0001,0.5")
+    assert stop.value.code != 0
+    failed, finished = results(tmp_path / "outputs")
+    assert failed["status"] == "failed"
+    assert "out of reach" in failed["error"]
+    assert finished["status"] == "finished"
+    assert next((tmp_path / "outputs" / "studies").glob("*/report.html")).is_file()
+
+
+@pytest.mark.parametrize("logger", ["wandb", "csv", "tensorboard"])
+def test_results_reach_the_logger_without_an_account(run, monkeypatch, logger):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    outputs = run("train", f"logger={logger}", "ratio=0.5", "force=true")
+    pattern = {"wandb": "offline-run-*/*.wandb", "csv": "metrics.csv", "tensorboard": "events.out.tfevents*"}[logger]
+    log = next(outputs.rglob(pattern))
+    assert log.stat().st_size > 0
+    if logger == "csv":
+        assert "pruning/ratio_achieved" in log.read_text().splitlines()[0]
+
+
+def test_full_scale_builds_runs_and_prunes():
+    from hydra import compose, initialize
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from pruning.budget import fit
+    from pruning.cost import ParamCost
+    from pruning.surgery import compact
+    from trackers.checkpoint import build_tracker
+
+    with initialize("../conf", version_base="1.3"):
+        cfg = compose("train", ["scale=full", "ratio=0.01"])
+    with torch.device("meta"):
+        tracker = build_tracker(OmegaConf.to_container(cfg.tracker))
+    groups = tracker.groups()
+    instantiate(cfg.pruning.callback, ratio=cfg.ratio).check(tracker.network, groups)
+    assert count_params(tracker.network) == 92_518_533 - 768 - 151_296  # published, less what never runs
+    places = {g.name: torch.rand(g.size) for g in groups}
+    plan = fit(groups, places, ParamCost(tracker.network, groups), 0.01)
+    child = compact(tracker.network, groups, plan).eval()
+    assert 0.0099 < count_params(child) / 92_366_469 <= 0.01
+    child.load_state_dict({k: torch.rand(v.shape) for k, v in child.state_dict().items()}, assign=True)
+    maps = child(torch.rand(1, 3, 128, 128), torch.rand(1, 3, 256, 256))
+    assert maps["score_map"].shape == (1, 1, 16, 16)
+
+
+def test_results_are_plain_numbers(run):
+    (result,) = results(run("train"))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["metrics"]["synthetic"]["protocol"] == "GOT-10k"
+    assert 0 <= result["still_box"]["synthetic"]["AO"] <= 1
