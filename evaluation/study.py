@@ -230,6 +230,7 @@ def run_job(cfg: DictConfig, parent: Path | None = None) -> dict[str, Any]:
     with _one_message(cfg):
         if parent is not None:
             OmegaConf.update(cfg, "tracker", load_checkpoint(parent).recipe)
+        _use_threads(cfg)
         job = Job(cfg, Path(cfg.paths.job), parent)
         job.check()
     result = job.run()
@@ -241,6 +242,7 @@ def run_job(cfg: DictConfig, parent: Path | None = None) -> dict[str, Any]:
 def score(cfg: DictConfig) -> dict[str, Any]:
     """Scores one checkpoint on one benchmark, as conf/eval.yaml says."""
     with _one_message(cfg):
+        _use_threads(cfg)
         checkpoint = load_checkpoint(cfg.checkpoint)
         sequences = instantiate(cfg.benchmark.sequences)
     folder = Path(cfg.paths.job)
@@ -265,6 +267,11 @@ def _one_message(cfg: DictConfig) -> Iterator[None]:
         raise SystemExit(f"error: {cause}") from None
 
 
+def _use_threads(cfg: DictConfig) -> None:
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+
+
 def _print_table(result: dict[str, Any]) -> None:
     table = Table(title="protocol GOT-10k; macs and params counted on the built network")
     name = next(iter(result["metrics"]))
@@ -280,7 +287,12 @@ def _print_table(result: dict[str, Any]) -> None:
 def _hush() -> None:
     """Lightning's advertisements and remarks that do not concern us, such as that nothing is validated."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for remark in ("Total length of `list`", ".*treespec", ".*does not have many workers", ".*smaller than the logging interval"):
+    for remark in (
+        "Total length of `list`",
+        ".*treespec",
+        ".*does not have many workers",
+        ".*smaller than the logging interval",
+    ):
         warnings.filterwarnings("ignore", remark)
 
 

@@ -109,17 +109,13 @@ class Gates:
                     gated = entries < len(self.values)
                     gradient.index_add_(0, entries[gated], share[gated].to(gradient.dtype))
                 p.grad *= _outer(gates, dims, p.dim())
-            p.data = weight
-        self._kept = None
-        for group in self.groups:
-            for norm in group.norms:
-                clear_mask(self.network.get_submodule(norm))
+        self._restore()
         # A gate that is closed has no say in the loss through its value; its gradient tells what opening it would do.
         self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
 
     @contextmanager
     def folded(self) -> Iterator[None]:
-        """Folds for the length of the block, unless the gates are folded already."""
+        """Folds for the length of the block, unless the gates are folded already; gradients are left alone."""
         if self.is_folded:
             yield
             return
@@ -127,8 +123,7 @@ class Gates:
         try:
             yield
         finally:
-            self.unfold()
-            self.values.grad = None
+            self._restore()
 
     def to(self, device: str | torch.device) -> "Gates":
         """Moves the gates to where the network now is."""
@@ -146,10 +141,19 @@ class Gates:
         self.fold()
         for path in self._tensors:
             self._kept[path] = self.network.get_parameter(path).data
-        self.unfold()
+        self._restore()
         self.values.data.fill_(1)
         self.values.grad = None
         self.mask.fill_(1)
+
+    def _restore(self) -> None:
+        """Puts the weights that were set aside back, and plain norms."""
+        for path, weight in self._kept.items():
+            self.network.get_parameter(path).data = weight
+        self._kept = None
+        for group in self.groups:
+            for norm in group.norms:
+                clear_mask(self.network.get_submodule(norm))
 
     def _padded(self) -> Tensor:
         return torch.cat([self.values.detach() * self.mask, self.values.new_ones(1)])

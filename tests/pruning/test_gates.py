@@ -160,6 +160,19 @@ def test_unfolding_gives_back_the_very_same_network(name: str) -> None:
     assert gates.values.grad is None
 
 
+def test_evaluation_between_backward_and_step_leaves_gradients_alone() -> None:
+    network, inputs = build("cnn")
+    gates = random_gates(network, network.groups(), Plan({"inner": (0, 2)}), seed=3)
+    gates.fold()
+    loss_of(network(**inputs)).backward()
+    gates.unfold()
+    before = [p.grad.clone() for p in (*network.parameters(), gates.values)]
+    with torch.no_grad(), gates.folded():
+        network(**inputs)
+    after = [p.grad for p in (*network.parameters(), gates.values)]
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
 def test_a_folded_network_can_be_copied_and_pickled() -> None:
     network, inputs = build("norms")
     plan = Plan({"width": (0, 2, 3), "hidden": (1, 4)})
