@@ -132,6 +132,13 @@ def test_the_stage_ends_at_the_asked_ratio(criterion: str, ratio_of: str, tmp_pa
     assert [g.size for g in module.groups()] == kept
 
 
+def test_the_end_of_a_stage_is_an_update_of_the_mask(tmp_path: Path) -> None:
+    module, callback = Regressor(), pruning("magnitude", ratio_of="units", every=1000)
+    fit(module, [callback], loader(), tmp_path, max_epochs=1)
+    assert sum(len(units) for units in callback.plan.kept.values()) == int(0.4 * 28)
+    assert int(callback.gates.mask.sum()) == int(0.4 * 28)
+
+
 def test_ratio_one_keeps_everything_and_trains_as_without_pruning(tmp_path: Path) -> None:
     plain, module, callback = Regressor(), Regressor(), pruning("magnitude", ratio=1.0)
     fit(plain, [], loader(), tmp_path)

@@ -1,0 +1,63 @@
+"""The GOT-10k reader: what it returns, and what people's own data may leave out."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from datamodules.got10k import DataError, read_got10k
+
+
+@pytest.fixture
+def own(got10k, tmp_path):
+    shutil.copytree(got10k, tmp_path / "got10k")
+    return tmp_path / "got10k"
+
+
+def test_boxes_labels_and_pictures(got10k):
+    train = read_got10k(got10k, "train")
+    assert [s.name for s in train] == [f"GOT-10k_Train_{i:06d}" for i in (1, 2, 3)]
+    first = train[0]
+    lines = (first.folder / "groundtruth.txt").read_text().split()
+    assert first.boxes[3].tolist() == [float(v) for v in lines[3].split(",")]
+    assert first.image(0).shape == (72, 96, 3)
+    assert (first.visible == (first.cover > 0) & (np.loadtxt(first.folder / "absence.label") == 0)).all()
+
+
+def test_absent_and_uncovered_frames_are_not_visible(own):
+    folder = own / "train" / "GOT-10k_Train_000001"
+    (folder / "absence.label").write_text("1\n" + "0\n" * 19)
+    (folder / "cover.label").write_text("8\n0\n" + "8\n" * 18)
+    assert read_got10k(own, "train")[0].visible_frames.tolist() == list(range(2, 20))
+
+
+def test_labels_are_optional(own):
+    for label in own.rglob("*.label"):
+        label.unlink()
+    sequence = read_got10k(own, "train")[0]
+    assert sequence.cover is None
+    assert sequence.visible.all()
+
+
+def test_a_subset_by_indices(own, tmp_path):
+    (tmp_path / "split.txt").write_text("2\n0\n")
+    names = [s.name for s in read_got10k(own, "train", tmp_path / "split.txt")]
+    assert names == ["GOT-10k_Train_000003", "GOT-10k_Train_000001"]
+    (tmp_path / "split.txt").write_text("3\n")
+    with pytest.raises(DataError, match="indices from 0 to 2"):
+        read_got10k(own, "train", tmp_path / "split.txt")
+
+
+@pytest.mark.parametrize("text", ["1,2,3\n" * 20, "1,2,3,x\n" * 20, "1,2,3,nan\n" * 20])
+def test_damaged_annotations_are_named(own, text):
+    path = own / "val" / "GOT-10k_Val_000001" / "groundtruth.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"GOT-10k_Val_000001/groundtruth\.txt must hold 4"):
+        read_got10k(own, "val")
+
+
+def test_other_delimiters_and_line_ends(own):
+    path = own / "val" / "GOT-10k_Val_000001" / "groundtruth.txt"
+    before = read_got10k(own, "val")[0].boxes
+    path.write_bytes(path.read_text().replace(",", "\t").replace("\n", "\r\n").encode())
+    assert (read_got10k(own, "val")[0].boxes == before).all()

@@ -1,0 +1,99 @@
+"""The online loop: geometry with a tracker that knows the truth, and the same tracker in the got10k toolkit."""
+
+import numpy as np
+import pytest
+import torch
+from got10k.experiments import ExperimentGOT10k
+from PIL import Image
+
+from datamodules.got10k import read_got10k
+from evaluation.got10k_tracker import Got10kTracker
+from evaluation.runner import run_benchmark, still_box
+from trackers.base import Online
+from trackers.crops import CropSpec
+from trackers.online import OnlineTracker
+
+
+class Brightest:
+    """Stands for a network: finds the bright pixels of its crop. Remembers what it is told."""
+
+    template, search = CropSpec(32, 2.0), CropSpec(64, 4.0)
+    online, device = Online(min_size=2.0, size_smoothing=0.0), torch.device("cpu")
+
+    def to(self, device):
+        return self
+
+    def eval(self):
+        return self
+
+    def start(self, template):
+        return {"seen": []}
+
+    def step(self, state, search):
+        rows, columns = np.nonzero(search[0].numpy() > 127)
+        low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()]) + 1
+        return torch.tensor(np.concatenate([(low + high) / 2, high - low]) / 64, dtype=torch.float32), 0.5
+
+    def observe(self, state, image, box, score):
+        state["seen"].append(box)
+
+
+def square(x, y, w, h):
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[y : y + h, x : x + w] = 255
+    return image
+
+
+def test_a_perfect_step_follows_a_moving_and_growing_object():
+    online = OnlineTracker(Brightest())
+    online.init(square(40, 30, 20, 16), (40, 30, 20, 16))
+    for t in range(1, 12):
+        truth = (40 + 4 * t, 30 + 3 * t, 20 + t, 16 + t)
+        box, score = online.update(Image.fromarray(square(*truth)))
+        assert box == pytest.approx(truth, abs=1.5)
+        assert score == 0.5
+    assert len(online._state["seen"]) == 11
+
+
+def test_size_smoothing_holds_the_size_back():
+    online = OnlineTracker(Brightest())
+    online.tracker.online = Online(min_size=2.0, size_smoothing=0.75)
+    online.init(square(40, 30, 20, 20), (40, 30, 20, 20))
+    box, _ = online.update(square(38, 28, 24, 24))
+    assert box[2:] == pytest.approx((21, 21), abs=0.4)
+    assert (box[0] + box[2] / 2, box[1] + box[3] / 2) == pytest.approx((50, 40), abs=1)
+
+
+def test_boxes_stay_in_the_picture():
+    online = OnlineTracker(Brightest())
+    online.tracker.online = Online(min_size=10.0, size_smoothing=0.0)
+    online.init(square(140, 100, 18, 18), (140, 100, 18, 18))
+    x, y, w, h = online.update(square(156, 116, 4, 4))[0]
+    assert w >= 10
+    assert h >= 10
+    assert x <= 150
+    assert y <= 110
+
+
+def test_the_got10k_toolkit_agrees_with_our_runner(got10k, run, tmp_path):
+    checkpoint = next(run("train").rglob("checkpoint.safetensors"))
+    from trackers import load_tracker
+
+    tracker, sequences = load_tracker(checkpoint), read_got10k(got10k, "val")
+    report = run_benchmark(tracker, sequences, tmp_path / "boxes")
+    toolkit = ExperimentGOT10k(got10k, subset="val", result_dir=tmp_path / "results", report_dir=tmp_path / "reports")
+    toolkit.run(Got10kTracker(tracker, "ours"))
+    theirs = toolkit.report(["ours"])["ours"]["overall"]
+    assert theirs["ao"] == pytest.approx(report["AO"], abs=2e-4)  # both read boxes of 3 decimals
+    assert theirs["sr"] == pytest.approx(report["SR0.5"])
+    for sequence in sequences:
+        ours = np.loadtxt(tmp_path / "boxes" / f"{sequence.name}.txt", delimiter=",")
+        path = tmp_path / "results" / "GOT-10k" / "ours" / sequence.name / f"{sequence.name}_001.txt"
+        np.testing.assert_allclose(ours, np.loadtxt(path, delimiter=","), atol=1.1e-3)
+        assert len(np.loadtxt(tmp_path / "boxes" / f"{sequence.name}_time.txt")) == len(sequence)
+
+
+def test_a_still_box_scores_what_the_boxes_say(got10k):
+    sequences = read_got10k(got10k, "val")
+    assert 0 < still_box(sequences)["AO"] < 1
+    assert still_box(sequences)["frames"] == sum(len(s) - 1 for s in sequences)
