@@ -8,7 +8,7 @@ python eval.py -m checkpoint=parent.safetensors,child.safetensors
 import hydra
 from omegaconf import DictConfig
 
-from evaluation.study import score
+from evaluation.commands import score
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")

@@ -10,7 +10,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from evaluation.study import run_job
+from evaluation.commands import run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prune")

@@ -11,7 +11,7 @@ python train.py --cfg job                                      # print the confi
 import hydra
 from omegaconf import DictConfig
 
-from evaluation.study import run_job
+from evaluation.commands import run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

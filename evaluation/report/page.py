@@ -1,0 +1,107 @@
+"""The files of a study: `study.csv` (one row a job), `report.html` (one file, no request to anywhere) and `plots/`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from evaluation.files import replacing
+from evaluation.report import plots, sentences
+from evaluation.report.figures import figures_of
+from evaluation.report.lines import retention_lines
+from evaluation.report.results import (
+    Result,
+    floor_of,
+    fractions_of,
+    keys_at,
+    leading,
+    metrics_of,
+    order,
+    protocol_of,
+    seeds_of,
+    value_at,
+)
+from evaluation.report.tables import csv_table, main_table, provenance_table
+from evaluation.report.units import units_of, units_table
+from evaluation.report.words import join
+
+METRICS = {
+    "AO": "Average overlap: mean intersection over union of predicted and annotated box, over all but first frames.",
+    "SR0.5": "Success rate: the share of frames whose overlap exceeds 0.5.",
+    "SR0.75": "Success rate at 0.75: asks for tight boxes.",
+    "AUC": "Area under the success curve: the success rate averaged over overlap thresholds from 0 to 1.",
+    "P": "Precision: the share of frames whose centre lies within 20 pixels of the annotated one.",
+    "P_norm": "Precision with the centre distance in units of the annotated box, averaged over thresholds.",
+}
+
+
+def write_report(results: list[dict], folder: Path, title: str, command: str) -> Path:
+    """Write the study's CSV, plots and report below `folder`; returns the path of `report.html`.
+
+    Args:
+        results: the content of each job's `result.json`, in any order; a failed job may lack any key but `status`.
+        folder: the study's folder, made if missing. Each file is replaced as a whole: a reader never sees half of one.
+        title: the heading of the report.
+        command: the command line that repeats the study.
+    """
+    folder, results = Path(folder), sorted(results, key=order)
+    finished = [result for result in results if result.get("status") == "finished"]
+    figures = figures_of(finished)
+    for plot in (plot for section in figures.values() for plot in section):
+        _write(folder / "plots" / f"{plot.name}.svg", plot.svg)
+        _write(folder / "plots" / f"{plot.name}.png", plot.png)
+    context = _context(results, finished) | {"title": title, "command": command, "figures": figures}
+    _write(folder / "study.csv", csv_table(results).encode())
+    _write(folder / "report.html", _environment().get_template("report.html.j2").render(context).encode())
+    return folder / "report.html"
+
+
+def _context(results: Sequence[Result], finished: Sequence[Result]) -> dict[str, Any]:
+    benchmark, metric = leading(finished)
+    lines, floor = retention_lines(finished, benchmark, metric), floor_of(finished, benchmark, metric)
+    return {
+        "jobs": len(results),
+        "finished": len(finished),
+        "failed": [result for result in results if result.get("status") != "finished"],
+        "scope": sentences.scope(finished),
+        "headline": sentences.headline(finished, lines),
+        "noise": sentences.noise(finished, lines),
+        "keys": {
+            section: [(Markup(swatch), label) for swatch, label in plots.key(f"key-{section}", lines, bool(floor))]
+            for section in ("retention", "cost")
+        },
+        "metrics": [(name, METRICS[name]) for name in metrics_of(finished, benchmark) if name in METRICS],
+        "benchmark": benchmark,
+        "metric": metric,
+        "protocol": protocol_of(finished, benchmark),
+        "floor": floor,
+        "seeds": len(seeds_of(finished)),
+        "ratio_of": join(fractions_of(finished)),
+        "latency": sentences.latency(finished),
+        "table": main_table(finished),
+        "units": [(name, rows, units_table(rows)) for name, rows in units_of(finished).items()],
+        "provenance": provenance_table(finished),
+        "versions": _versions(results),
+    }
+
+
+def _versions(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Each package with all the versions that the jobs ran with."""
+    versions = []
+    for package in sorted(keys_at(results, "versions")):
+        found = {str(version) for result in results if (version := value_at(result, "versions", package))}
+        versions.append((package, ", ".join(sorted(found))))
+    return versions
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    # Always on: the template's name does not end in .html, and errors and paths in results are not ours.
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)

@@ -1,0 +1,47 @@
+"""A drawn figure as the two files and the page want it."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from evaluation.report.svg import inline_svg, svg_file
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A rendered figure: the two files, and the SVG element for the page (without legend, the page has its own)."""
+
+    name: str
+    title: str
+    description: str
+    svg: bytes
+    png: bytes
+    inline: str
+
+
+def render(figure: Figure, name: str, title: str, description: str, legend: Sequence[Line2D] = ()) -> Plot:
+    """The figure with `legend` below it in the files, and without it on the page."""
+    svg = svg_file(figure)
+    inline = inline_svg(svg, name, title, description)
+    if legend:
+        _add_legend(figure, legend)
+        svg = svg_file(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    return Plot(name, title, description, svg, buffer.getvalue(), inline)
+
+
+def _add_legend(figure: Figure, lines: Sequence[Line2D]) -> None:
+    width, height = figure.get_size_inches()
+    columns = max(1, int(width / (0.6 + 0.057 * max(len(str(line.get_label())) for line in lines))))
+    figure.set_size_inches(width, height + 0.17 * -(-len(lines) // columns))
+    figure.legend(
+        handles=lines,
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=2.6,
+        columnspacing=1.2,
+    )

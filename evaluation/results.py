@@ -1,0 +1,65 @@
+"""What a job found, as plain data: the content of `result.json`."""
+
+import importlib.metadata
+from typing import Any
+
+import torch
+
+from evaluation.profile import latencies
+from pruning.cost import count_macs, count_params
+from trackers.checkpoint import Checkpoint, build_tracker
+
+PACKAGES = ("torch", "timm", "pytorch-lightning", "hydra-core")
+
+
+def describe(
+    final: Checkpoint, parent: Checkpoint, scores: dict[str, Any], parent_scores: dict[str, Any], device: str
+) -> dict[str, Any]:
+    """Sizes, scores and times of a job's tracker beside those of its parent.
+
+    Args:
+        final: the job's tracker: a child, or the parent itself.
+        parent: what it was pruned from.
+        scores, parent_scores: "metrics" and "still_box", each by benchmark.
+        device: where latency is measured.
+    """
+    clocks = latencies({"child": final.tracker, "parent": parent.tracker}, device)
+    dense = size_of(parent) | {"metrics": parent_scores["metrics"], "latency": {device: clocks["parent"]}}
+    return {
+        **size_of(final),
+        "ratio_achieved": final.metrics.get("ratio_achieved", 1.0),
+        "units": _units(final),
+        **scores,
+        "latency": {device: clocks["child"]},
+        "parent": dense,
+        "retention": _retention(scores["metrics"], parent_scores["metrics"]),
+        "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
+        "versions": {p: importlib.metadata.version(p) for p in PACKAGES},
+    }
+
+
+def size_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Parameters and multiply-accumulates of the network as it is."""
+    network = checkpoint.tracker.network
+    macs = count_macs(network, checkpoint.tracker.example_inputs())
+    params = count_params(network)
+    return {"params": params, "live_params": params, "macs": {"total": macs.total, "parts": macs.parts}}
+
+
+def _units(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """Kept and full size of every group of the network that the recipe builds."""
+    with torch.device("meta"):
+        groups = build_tracker(checkpoint.recipe).groups()
+    return {g.name: {"kind": g.kind, "kept": len(checkpoint.plan.units(g)), "size": g.size} for g in groups}
+
+
+def _retention(scores: dict[str, Any], parent: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Metric over the parent's by benchmark; None where the parent has nothing to retain."""
+    return {
+        benchmark: {
+            name: value / parent[benchmark][name] if parent[benchmark][name] > 0 else None
+            for name, value in metrics.items()
+            if isinstance(value, float)
+        }
+        for benchmark, metrics in scores.items()
+    }
