@@ -62,7 +62,7 @@ class PruningCallback(L.Callback):
         self.ratio, self.ratio_of, self.criterion, self.schedule = ratio, ratio_of, criterion, schedule
         self.every, self.scope, self.floor = every, dict(scope or {"default": "global"}), floor
         self.penalty, self.gate_travel, self.kinds = dict(penalty or {}), gate_travel, kinds
-        self.plan = Plan()
+        self.plan, self.planned = Plan(), 1.0  # the mask now, and the ratio that it was planned for
         self._state: dict[str, Any] | None = None
 
     # What is pruned
@@ -74,8 +74,8 @@ class PruningCallback(L.Callback):
             ValueError: a chosen kind that no group has.
         """
         have = {g.kind for g in groups}
-        for option, named in (("kinds", self.kinds or ()), ("penalty", set(self.penalty) - {"default"})):
-            if missing := sorted(set(named) - have):
+        for option, named in (("kinds", self.kinds or ()), ("penalty", self.penalty), ("scope", self.scope)):
+            if missing := sorted({*named} - {*have, "default"}):
                 raise ValueError(
                     f"pruning.{option} names {missing}; this network has groups of the kinds {sorted(have)}"
                 )
@@ -84,7 +84,7 @@ class PruningCallback(L.Callback):
     def check(self, network: nn.Module, groups: Sequence[Group]) -> None:
         """Raises ValueError if the target cannot be reached, before anything is trained. Only shapes are read."""
         chosen = self.select(check_groups(network, groups))
-        places = quantiles({g.name: torch.ones(g.size) for g in chosen}, chosen, self.scope)
+        places = self._places({g.name: torch.ones(g.size) for g in chosen}, chosen)
         fit(chosen, places, COSTS[self.ratio_of](network, chosen), self.ratio, self.floor)
 
     def finish(self, network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -115,13 +115,18 @@ class PruningCallback(L.Callback):
                 f"the compacted network differs from the masked one by {error:.1e}: "
                 "some group does not declare all that it cuts"
             )
+        del self.gates  # they describe the network before it was cut
         achieved = self.cost([len(self.plan.units(g)) for g in gates.groups]) / self.cost(gates.sizes)
         return {"masked_vs_compacted": error, "ratio_achieved": achieved}
 
     def replan(self, ratio: float) -> Plan:
         """The plan for `ratio` by the present scores."""
-        places = quantiles(self.criterion(self.gates), self.gates.groups, self.scope)
+        places = self._places(self.criterion(self.gates), self.gates.groups)
         return fit(self.gates.groups, places, self.cost, ratio, self.floor)
+
+    def _places(self, scores: Mapping[str, Tensor], groups: Sequence[Group]) -> dict[str, Tensor]:
+        kinds = {"default", *(g.kind for g in groups)}
+        return quantiles(scores, groups, {kind: pool for kind, pool in self.scope.items() if kind in kinds})
 
     # Lightning hooks, in the order of a stage
 
@@ -172,10 +177,10 @@ class PruningCallback(L.Callback):
             self.optimizer.zero_grad()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The last update: exactly the asked ratio."""
+        """Exactly the asked ratio, also after a schedule that ended above it."""
         if self.gates.is_folded:
             self.gates.unfold()
-        self._close(self.replan(self.ratio))
+        self._update(self.ratio)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Never leaves gated weights behind."""
@@ -190,6 +195,7 @@ class PruningCallback(L.Callback):
             return {}
         return {
             "plan": self.plan.to_dict(),
+            "planned": self.planned,
             "values": self.gates.values.detach().clone(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -208,12 +214,13 @@ class PruningCallback(L.Callback):
     def _restore(self, state: dict[str, Any]) -> None:
         self.gates.values.data.copy_(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._close(Plan.from_dict(state["plan"]))
+        self.plan, self.planned = Plan.from_dict(state["plan"]), state["planned"]
+        self.gates.close(self.plan)
 
     def _anneal(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         ratio = self.schedule(trainer.global_step / self.total_steps, self.ratio)
         before: Tensor = self.gates.mask.clone()
-        self._close(self.replan(ratio))
+        self._update(ratio)
         counts = {g.name: len(self.plan.units(g)) for g in self.gates.groups}
         reached = self.cost(list(counts.values())) / self.cost(self.gates.sizes)
         churn = (before != self.gates.mask).float().mean()
@@ -222,6 +229,8 @@ class PruningCallback(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"pruning/{k}": v for k, v in log.items()}, step=trainer.global_step)
 
-    def _close(self, plan: Plan) -> None:
-        self.plan = plan
-        self.gates.close(plan)
+    def _update(self, ratio: float) -> None:
+        """A new mask, unless the ratio stands still: weights that train at the final mask must not lose it again."""
+        if ratio != self.planned:
+            self.plan, self.planned = self.replan(ratio), ratio
+            self.gates.close(self.plan)

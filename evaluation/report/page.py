@@ -28,7 +28,8 @@ from evaluation.report.units import units_of, units_table
 from evaluation.report.words import join
 
 METRICS = {
-    "AO": "Average overlap: mean intersection over union of predicted and annotated box, over all but first frames.",
+    "AO": "Average overlap: mean intersection over union of predicted and annotated box, "
+    "over all frames but each sequence\u2019s first.",
     "SR0.5": "Success rate: the share of frames whose overlap exceeds 0.5.",
     "SR0.75": "Success rate at 0.75: asks for tight boxes.",
     "AUC": "Area under the success curve: the success rate averaged over overlap thresholds from 0 to 1.",

@@ -78,9 +78,7 @@ def latency(finished: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _reached(
-    scores: Sequence[Series], benchmark: str, metric: str, floor: tuple[float, float] | None
-) -> Iterator[str]:
+def _reached(scores: Sequence[Series], benchmark: str, metric: str, floor: tuple[float, float] | None) -> Iterator[str]:
     """The score of each line's first point, for a study without a pruned one."""
     for line in scores:
         point = line.points[0]
