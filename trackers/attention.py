@@ -27,18 +27,18 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
         self.widths = [dim // num_heads] * num_heads
+        self._cache: tuple | None = None
 
     def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
         """Tokens (B, N, C) to (B, N, C). The last two arguments are timm's and must keep their defaults."""
-        qkv = self.qkv(x)
         if not any(self.widths):
-            return self.proj(qkv)  # (B, N, 0): only the bias is left
+            return self.proj(self.qkv(x))  # (B, N, 0) in between: only the bias is left
         if len(set(self.widths)) == 1:
-            return self.proj(self._attend(qkv, len(self.widths)))
-        # The last column, zero, fills short heads of a bucket up to its width.
-        parts = F.pad(qkv, (0, 1))[..., self.columns].split([3 * n * width for n, width in self.buckets], -1)
+            return self.proj(self._attend(self.qkv(x), len(self.widths)))
+        qkv_weight, qkv_bias, proj_weight = self._packed()
+        parts = F.linear(x, qkv_weight, qkv_bias).split([3 * n * width for n, width in self.buckets], -1)
         heads = [self._attend(part, n) for part, (n, _) in zip(parts, self.buckets, strict=True)]
-        return self.proj(torch.cat(heads, -1)[..., self.order])
+        return F.linear(torch.cat(heads, -1), proj_weight, self.proj.bias)
 
     def _attend(self, qkv: Tensor, heads: int) -> Tensor:
         """(B, N, 3 * heads * width) to (B, N, heads * width)."""
@@ -62,22 +62,52 @@ class Attention(nn.Module):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Sorts live heads into buckets; `columns` gathers their q, k, v, `order` puts their outputs back."""
-        total, by_width = sum(self.widths), {}
-        starts = [sum(self.widths[:h]) for h in range(len(self.widths))]
+        """Sorts live heads into buckets; `rows` and `columns` say where each weight goes in the packed layout."""
+        by_width: dict[int, list[int]] = {}
         for head, width in enumerate(self.widths):
             if width:
                 by_width.setdefault(-(-width // self.BUCKET) * self.BUCKET, []).append(head)
         self.buckets = [(len(heads), width) for width, heads in sorted(by_width.items())]
-        columns, order, offset = [], [0] * total, 0
+        self.padded = sum(n * width for n, width in self.buckets)
+        rows, columns, offset = {}, {}, 0
         for width, heads in sorted(by_width.items()):
-            for part in range(3):
-                for head in heads:
-                    live, start = self.widths[head], part * total + starts[head]
-                    columns += [*range(start, start + live), *[3 * total] * (width - live)]
-            for head in heads:
-                order[starts[head] : starts[head] + self.widths[head]] = range(offset, offset + self.widths[head])
-                offset += width
+            for place, head in enumerate(heads):
+                live = range(self.widths[head])
+                columns[head] = [offset + place * width + i for i in live]
+                for part in range(3):
+                    rows[part, head] = [3 * offset + (part * len(heads) + place) * width + i for i in live]
+            offset += len(heads) * width
+        self._register("rows", [row for key in sorted(rows) for row in rows[key]])
+        self._register("columns", [column for head in sorted(columns) for column in columns[head]])
+        self._cache = None
+
+    def _register(self, name: str, positions: list[int]) -> None:
         device = "cpu" if self.qkv.weight.is_meta else self.qkv.weight.device
-        self.register_buffer("columns", torch.tensor(columns, dtype=torch.long, device=device), persistent=False)
-        self.register_buffer("order", torch.tensor(order, dtype=torch.long, device=device), persistent=False)
+        self.register_buffer(name, torch.tensor(positions, dtype=torch.long, device=device), persistent=False)
+
+    def _packed(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Weights of `qkv` and `proj` bucket by bucket, heads filled up with zeros; kept while nothing is trained.
+
+        Zeros stay out of the parameters, so that what is counted, pruned and saved is what is there.
+        """
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._pack()
+        parameters = [p for p in (self.qkv.weight, self.qkv.bias, self.proj.weight) if p is not None]
+        key = [(p.device, p.dtype, p.data_ptr(), p._version) for p in parameters]
+        if self._cache is None or self._cache[0] != key:
+            # The weights are held, too: memory that is freed could be given to others at the same address.
+            self._cache = (key, self._pack(), [p.detach() for p in parameters])
+        return self._cache[1]
+
+    def train(self, mode: bool = True) -> "Attention":
+        """Also forgets the packed weights: `p.data.mul_(...)` changes weights without leaving a trace."""
+        self._cache = None
+        return super().train(mode)
+
+    def _pack(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        weight, bias, proj = self.qkv.weight, self.qkv.bias, self.proj.weight
+        return (
+            weight.new_zeros(3 * self.padded, weight.shape[1]).index_copy(0, self.rows, weight),
+            None if bias is None else bias.new_zeros(3 * self.padded).index_copy(0, self.rows, bias),
+            proj.new_zeros(proj.shape[0], self.padded).index_copy(1, self.columns, proj),
+        )

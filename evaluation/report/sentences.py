@@ -74,7 +74,7 @@ def latency(finished: Sequence[Result]) -> list[str]:
         for result in finished:
             protocol, threads = (value_at(result, "latency", device, key) for key in ("protocol", "threads"))
             if protocol:
-                notes.append(f"{device}: {protocol}" + (f", {threads} threads" if threads else ""))
+                notes.append(f"{device}: {protocol}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else ""))
     return list(dict.fromkeys(notes))
 
 

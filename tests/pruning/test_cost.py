@@ -74,9 +74,9 @@ def test_macs_of_a_pruned_ostrack_are_those_by_hand() -> None:
     plan |= {f"box_head.conv{i}_{t}": range(5 - i) for i in (1, 2) for t in ("ctr", "offset", "size")}
     compact(network, network.groups(), Plan.from_dict(plan))
     macs = count_macs(network, crops(network, batch=1))
-    # The first head keeps 5 dims and the second none; one bucket of width 8 is attended to, 5 columns are projected.
+    # The first head keeps 5 dims and the second none; one bucket of width 8 runs: q, k, v, both products, the output.
     backbone, head = ostrack_macs(9, 7, (5,), (4, 3), 16, (32, 64))
-    assert macs.parts == {"backbone": backbone + 2 * 20 * 20 * (8 - 5), "box_head": head}
+    assert macs.parts == {"backbone": backbone + (2 * 20 * 20 + 4 * 20 * 9) * (8 - 5), "box_head": head}
     assert macs.total == sum(macs.parts.values())
 
 

@@ -121,3 +121,34 @@ def test_what_it_cannot_do_is_refused(option: dict) -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="dim=10 is not a multiple of num_heads=3"):
         Attention(10, 3)
+
+
+def test_packed_weights_follow_every_change_of_the_weights() -> None:
+    """The layout is kept between evaluation passes, so a stale one must never be used."""
+    attention = Attention(16, 2).eval()
+    for s in attention.groups()[0].slices:
+        parent, _, name = s.path.rpartition(".")
+        module, kept = attention.get_submodule(parent), torch.tensor([0, 1, 2, 8, 9])
+        weight = getattr(module, name).data.index_select(s.dim, s.positions(kept).flatten())
+        setattr(module, name, torch.nn.Parameter(weight))
+    attention.keep((0, 1, 2, 8, 9))
+    x = torch.randn(1, 7, 16)
+
+    @torch.no_grad()
+    def kept() -> torch.Tensor:
+        return attention(x)
+
+    def fresh() -> torch.Tensor:
+        return attention(x).detach()  # with gradients nothing is kept
+
+    for p in attention.parameters():
+        assert torch.equal(kept(), fresh())
+        with torch.no_grad():
+            p.mul_(0.5)
+        assert torch.equal(kept(), fresh())
+        for factor in (2, 3, 5):  # new memory each time, often at an address that was just freed
+            p.data = p.data * factor
+            assert torch.equal(kept(), fresh())
+        p.data.mul_(0.1)
+        attention.eval()
+        assert torch.equal(kept(), fresh())
