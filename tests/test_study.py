@@ -147,6 +147,26 @@ def test_full_scale_builds_runs_and_prunes():
     assert maps["score_map"].shape == (1, 1, 16, 16)
 
 
+def test_mixed_precision_trains_with_finite_losses(run):
+    outputs = run("train", "trainer.precision=bf16-mixed", "ratio=0.5", "logger=csv", "trainer.log_every_n_steps=1")
+    header, *rows = csv.reader(next(outputs.rglob("metrics.csv")).open())
+    losses = [float(row[i]) for row in rows for i, name in enumerate(header) if name.endswith("/total") and row[i]]
+    assert len(losses) >= 4 + 6 + 2
+    assert all(abs(loss) < float("inf") for loss in losses)
+
+
+def test_saturated_scores_stay_finite_in_half_precision():
+    from trackers.losses import focal_loss, gaussian_heatmap
+    from trackers.ostrack.head import CenterHead
+
+    head = CenterHead(4, [4]).eval()
+    torch.nn.init.constant_(head.conv2_ctr.bias, 50.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        score = head(torch.randn(1, 4, 6, 6))["score_map"]
+    assert score.max() < 1
+    assert focal_loss(score[:, 0], gaussian_heatmap(torch.tensor([[0.3, 0.3, 0.4, 0.4]]), 6)).isfinite()
+
+
 def test_results_are_plain_numbers(run):
     (result,) = results(run("train"))
     assert json.loads(json.dumps(result, allow_nan=False)) == result

@@ -48,7 +48,8 @@ class CenterHead(nn.Module):
     def _tower(self, name: str, x: Tensor) -> Tensor:
         for i in range(1, self.depth + 2):
             x = self.get_submodule(f"conv{i}_{name}")(x)
-        return x
+        # In half precision 1 - 1e-4 is 1, and its logarithm in the loss infinite.
+        return x.to(torch.promote_types(x.dtype, torch.float32))
 
     def input_slices(self) -> tuple[Slice, ...]:
         """Where the head reads the channels of the features."""
