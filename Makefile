@@ -1,7 +1,7 @@
 # make setup   the environment in .venv
 # make test    style and tests
 # make study   the demo study; prints where its report is
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 RATIOS ?= 1,0.5,0.1
 
