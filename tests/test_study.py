@@ -54,6 +54,13 @@ def test_a_child_is_pruned_again_and_scored_from_its_file_alone(run):
     assert scored["metrics"] == pruned["metrics"]
 
 
+def test_several_checkpoints_are_scored_by_one_command(run):
+    checkpoint = next(run("train", "ratio=0.5").rglob("checkpoint.safetensors"))
+    outputs = run("eval", "-m", f"checkpoint={checkpoint},{checkpoint}")
+    first, second = results(outputs / "eval")
+    assert first["metrics"] == second["metrics"]
+
+
 def test_stages_are_made_once_and_again_only_when_asked(run):
     first = results(run("train", "seed=7"))[0]
     again = results(run("train", "seed=7", "datamodule.workers=1"))[-1]
