@@ -25,6 +25,7 @@ def fit(groups: Sequence[Group], places: Mapping[str, Tensor], cost: Cost, ratio
         ratio: fraction of the dense cost to keep, in (0, 1].
         floor: no group falls below this fraction of the uniform share (the share of units that every group would keep
             if all kept the same), nor below one unit. It scales with the ratio, so that small ratios stay reachable.
+            With 0, groups that declare `vanish` may lose all their units; the others keep at least one.
 
     Raises:
         ValueError: ratio outside (0, 1], or out of reach (the message names the smallest one in reach); floor outside
@@ -38,11 +39,12 @@ def fit(groups: Sequence[Group], places: Mapping[str, Tensor], cost: Cost, ratio
     ranks = [torch.as_tensor(places[g.name]).double().cpu() for g in groups]
     if cost(sizes) <= asked:
         return Plan()
-    floors = _floors(sizes, cost, asked, floor)
+    floors = _floors(groups, cost, asked, floor)
     if cost(floors) > asked:
         raise ValueError(
-            f"ratio={ratio} is out of reach: with at least {min(floors, default=0)} unit(s) in each of {len(groups)} "
-            f"groups the smallest is {_smallest(sizes, cost, ratio, floor)}. Ask for more, or prune more kinds"
+            f"ratio={ratio} is out of reach: with floor={floor}, {len(groups)} groups keep at least {sum(floors)} of "
+            f"{sum(sizes)} units, and the smallest is {_smallest(groups, cost, ratio, floor)}. Ask for more, prune "
+            "more kinds, or let groups vanish that may (floor=0)"
         )
     leaving = _leaving_order(ranks, floors)
 
@@ -75,16 +77,18 @@ def check_ratio(ratio: float) -> None:
         raise ValueError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
 
 
-def _floors(sizes: Sequence[int], cost: Cost, asked: float, floor: float) -> list[int]:
+def _floors(groups: Sequence[Group], cost: Cost, asked: float, floor: float) -> list[int]:
     """The fewest units of every group, see `fit`."""
-    share = floor * _uniform_share(sizes, cost, asked)
-    return [min(n, max(1, int(share * n))) for n in sizes]  # rounded down: floors themselves must fit the budget
+    if floor == 0:
+        return [min(g.size, 1 if g.vanish is None else 0) for g in groups]
+    share = floor * _uniform_share([g.size for g in groups], cost, asked)
+    return [min(g.size, max(1, int(share * g.size))) for g in groups]  # rounded down: floors must fit the budget
 
 
-def _smallest(sizes: Sequence[int], cost: Cost, ratio: float, floor: float) -> float:
+def _smallest(groups: Sequence[Group], cost: Cost, ratio: float, floor: float) -> float:
     """The smallest ratio in reach, to 1e-4 above. Floors rise with the ratio: it is raised until it covers its own."""
-    dense = cost(sizes)
-    while (lowest := cost(_floors(sizes, cost, ratio * dense, floor))) > ratio * dense:
+    dense = cost([g.size for g in groups])
+    while (lowest := cost(_floors(groups, cost, ratio * dense, floor))) > ratio * dense:
         ratio = math.ceil(1e4 * lowest / dense) / 1e4
     return ratio
 

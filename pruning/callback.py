@@ -25,7 +25,11 @@ class PruningCallback(L.Callback):
 
     It works on `module.network` and `module.groups()` of any LightningModule and leaves module, losses and optimiser
     as they are. Gates have an optimiser of their own: as they see gradients after these were reduced, they stay equal
-    on all ranks.
+    on all ranks. A criterion that learns nothing needs no training:
+
+        callback.attach(network, groups)
+        callback.update(ratio)
+        callback.finish(network, draws)
 
     Args:
         ratio: fraction to keep, in (0, 1].
@@ -39,6 +43,12 @@ class PruningCallback(L.Callback):
         gate_travel: how far a gate may move over the stage, in units of its initial value 1. Adam moves a gate by about
             its learning rate a step, so the rate is `gate_travel / steps`; below 1, no gate can reach 0.
         kinds: kinds of groups to prune; None for all.
+        kept_gates: what the gates of kept units have learned is multiplied into the child's weights ("fold"), or left
+            behind, as ViT-Slim and the ICASSP 2023 paper do ("one").
+
+    Attributes:
+        gates: those of the attached network.
+        plan, planned: the mask now, and the ratio that it was planned for.
     """
 
     def __init__(
@@ -53,16 +63,19 @@ class PruningCallback(L.Callback):
         penalty: Mapping[str, float] | None = None,
         gate_travel: float = 2.0,
         kinds: Sequence[str] | None = None,
+        kept_gates: str = "fold",
     ):
         check_ratio(ratio)
         if ratio_of not in COSTS:
             raise ValueError(f"ratio_of={ratio_of} is not known; choose one of {sorted(COSTS)}")
         if every < 1:
             raise ValueError(f"every={every} must be at least 1: it is the number of steps between two masks")
+        if kept_gates not in ("fold", "one"):
+            raise ValueError(f"kept_gates={kept_gates} is not known; choose one of ['fold', 'one']")
         self.ratio, self.ratio_of, self.criterion, self.schedule = ratio, ratio_of, criterion, schedule
         self.every, self.scope, self.floor = every, dict(scope or {"default": "global"}), floor
         self.penalty, self.gate_travel, self.kinds = dict(penalty or {}), gate_travel, kinds
-        self.plan, self.planned = Plan(), 1.0  # the mask now, and the ratio that it was planned for
+        self.kept_gates = kept_gates
         self._state: dict[str, Any] | None = None
 
     # What is pruned
@@ -87,29 +100,57 @@ class PruningCallback(L.Callback):
         places = self._places({g.name: torch.ones(g.size) for g in chosen}, chosen)
         fit(chosen, places, COSTS[self.ratio_of](network, chosen), self.ratio, self.floor)
 
-    def finish(self, network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Turns the trained, masked network into the compacted one, in place, and checks that they are the same.
+    def attach(self, network: nn.Module, groups: Sequence[Group]) -> None:
+        """Puts open gates on the chosen ones of a network's groups. A training does it when it starts."""
+        self.gates = Gates(network, self.select(groups))
+        self.cost = COSTS[self.ratio_of](network, self.gates.groups)
+        self.plan, self.planned = Plan(), 1.0
 
-        Args:
-            network: the one that was trained.
-            inputs: arguments of its forward on which masked and compacted outputs are compared.
+    def update(self, ratio: float) -> None:
+        """Plans for `ratio` by the present scores and closes the gates of all units that leave.
 
-        Returns:
-            "masked_vs_compacted", the largest difference relative to the largest output, and "ratio_achieved".
+        Nothing changes while the ratio stands still: weights that train at the final mask must not lose it again.
 
         Raises:
-            RuntimeError: the outputs differ by more than float rounding can explain.
+            ValueError: the ratio is not in (0, 1] or out of reach, see `budget.fit`.
         """
+        if ratio == self.planned:
+            return
+        groups = self.gates.groups
+        self.plan = fit(groups, self._places(self.criterion(self.gates), groups), self.cost, ratio, self.floor)
+        self.planned = ratio
+        self.gates.close(self.plan)
+
+    def finish(self, network: nn.Module, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Turns the masked network into the compacted one, in place, and checks that they are the same.
+
+        Args:
+            network: the one that the gates are on.
+            inputs: draws of the arguments of its forward, on which masked and compacted outputs are compared. Take
+                several for a network that makes discrete choices: rounding may flip one on a single draw, while a wrong
+                declaration shows on all.
+
+        Returns:
+            "masked_vs_compacted", the largest difference relative to the largest output (median over the draws), and
+            "ratio_achieved".
+
+        Raises:
+            ValueError: there are no inputs.
+            RuntimeError: the outputs differ by more than float rounding can explain, or are not finite in some draw.
+        """
+        if not inputs:
+            raise ValueError("inputs=[] compares nothing; give at least one draw of the network's arguments")
         gates = self.gates.to(next(network.parameters()).device)
+        if self.kept_gates == "one":
+            gates.values.data.fill_(1)
         network.eval()
         with torch.no_grad():
             with gates.folded():
-                masked = network(**inputs)
+                masked = [network(**draw) for draw in inputs]
             gates.bake()
             compact(network, gates.groups, self.plan)
-            compacted = network(**inputs)
-            errors = [(compacted[k] - masked[k]).abs().max() / masked[k].abs().max() for k in masked]
-        error = float(torch.stack(errors).max())  # of tensors, as Python's max may drop a nan
+            errors = torch.stack([_difference(m, network(**d)) for m, d in zip(masked, inputs, strict=True)])
+        error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())  # a nan is the maximum
         if not error < 1e-3:
             raise RuntimeError(
                 f"the compacted network differs from the masked one by {error:.1e}: "
@@ -119,11 +160,6 @@ class PruningCallback(L.Callback):
         achieved = self.cost([len(self.plan.units(g)) for g in gates.groups]) / self.cost(gates.sizes)
         return {"masked_vs_compacted": error, "ratio_achieved": achieved}
 
-    def replan(self, ratio: float) -> Plan:
-        """The plan for `ratio` by the present scores."""
-        places = self._places(self.criterion(self.gates), self.gates.groups)
-        return fit(self.gates.groups, places, self.cost, ratio, self.floor)
-
     def _places(self, scores: Mapping[str, Tensor], groups: Sequence[Group]) -> dict[str, Tensor]:
         kinds = {"default", *(g.kind for g in groups)}
         return quantiles(scores, groups, {kind: pool for kind, pool in self.scope.items() if kind in kinds})
@@ -132,14 +168,12 @@ class PruningCallback(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Builds the gates, or brings them back when a stage is resumed."""
-        groups = self.select(pl_module.groups())
-        self.gates = Gates(pl_module.network, groups)
-        self.cost = COSTS[self.ratio_of](pl_module.network, groups)
+        self.attach(pl_module.network, pl_module.groups())
         self.total_steps = trainer.estimated_stepping_batches
         if not math.isfinite(self.total_steps):
             raise ValueError("pruning follows the progress of its stage; set trainer.max_epochs or trainer.max_steps")
         self.optimizer = torch.optim.Adam([self.gates.values], lr=self.gate_travel / self.total_steps)
-        weights = [self.penalty.get(g.kind, self.penalty.get("default", 0.0)) for g in groups]
+        weights = [self.penalty.get(g.kind, self.penalty.get("default", 0.0)) for g in self.gates.groups]
         self.weights = torch.tensor(weights, device=self.gates.values.device).repeat_interleave(
             torch.tensor(self.gates.sizes, device=self.gates.values.device)
         )
@@ -165,7 +199,7 @@ class PruningCallback(L.Callback):
         self.optimizer.zero_grad()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Validation sees what the child will be."""
+        """Validation sees the masked network: with folded gates, what the child will be."""
         self._unfold_after_validation = hasattr(self, "gates") and not self.gates.is_folded
         if self._unfold_after_validation:
             self.gates.fold()
@@ -180,7 +214,7 @@ class PruningCallback(L.Callback):
         """Exactly the asked ratio, also after a schedule that ended above it."""
         if self.gates.is_folded:
             self.gates.unfold()
-        self._update(self.ratio)
+        self.update(self.ratio)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Never leaves gated weights behind."""
@@ -220,7 +254,7 @@ class PruningCallback(L.Callback):
     def _anneal(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         ratio = self.schedule(trainer.global_step / self.total_steps, self.ratio)
         before: Tensor = self.gates.mask.clone()
-        self._update(ratio)
+        self.update(ratio)
         counts = {g.name: len(self.plan.units(g)) for g in self.gates.groups}
         reached = self.cost(list(counts.values())) / self.cost(self.gates.sizes)
         churn = (before != self.gates.mask).float().mean()
@@ -229,8 +263,11 @@ class PruningCallback(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"pruning/{k}": v for k, v in log.items()}, step=trainer.global_step)
 
-    def _update(self, ratio: float) -> None:
-        """A new mask, unless the ratio stands still: weights that train at the final mask must not lose it again."""
-        if ratio != self.planned:
-            self.plan, self.planned = self.replan(ratio), ratio
-            self.gates.close(self.plan)
+
+def _difference(masked: Mapping[str, Tensor], compacted: Mapping[str, Tensor]) -> Tensor:
+    """The largest difference relative to the largest entry of its output; nan stays nan, as it would not in Python."""
+    differences = []
+    for key, reference in masked.items():
+        scale = reference.abs().max().clamp_min(torch.finfo(reference.dtype).tiny)  # two outputs of zeros are the same
+        differences.append(((compacted[key] - reference).abs().max() / scale).float())
+    return torch.stack(differences).max()

@@ -15,7 +15,8 @@ from pruning.groups import Group
 class ParamCost:
     """Live parameters of `network` as a function of kept units: a product over dims, summed over tensors.
 
-    Couplings are exact: cutting the residual width makes every attention cheaper. No network is built to evaluate it.
+    Couplings are exact: cutting the residual width makes every attention cheaper, and a module that vanishes with a
+    group's last unit costs nothing once that unit is gone. No network is built to evaluate it.
 
     Args:
         network: the network the groups belong to; only shapes are read.
@@ -27,10 +28,12 @@ class ParamCost:
         for i, group in enumerate(groups):
             for s in group.slices:
                 cuts[s.path][s.dim].append((i, s.per_unit, group.size))
+        vanishing = {f"{module}.": i for i, group in enumerate(groups) for module in group.vanish or ()}
         self.constant = 0
-        self._terms: list[tuple[int, list[tuple[int, list[tuple[int, int]]]]]] = []
+        self._terms: list[tuple[int | None, int, list[tuple[int, list[tuple[int, int]]]]]] = []
         for path, parameter in network.named_parameters():
-            if path not in cuts:
+            needs = next((i for module, i in vanishing.items() if path.startswith(module)), None)
+            if path not in cuts and needs is None:
                 self.constant += parameter.numel()
                 continue
             uncut, dims = 1, []
@@ -40,12 +43,14 @@ class ParamCost:
                     dims.append((size - sum(per_unit * n for _, per_unit, n in cuts[path][dim]), parts))
                 else:
                     uncut *= size
-            self._terms.append((uncut, dims))
+            self._terms.append((needs, uncut, dims))
 
     def __call__(self, kept: Sequence[float]) -> float:
-        """Parameters left when `kept[i]` units of group i stay."""
+        """Parameters left when `kept[i]` units of group i stay; counts may be fractional."""
         total = self.constant
-        for product, dims in self._terms:
+        for needs, product, dims in self._terms:
+            if needs is not None and not kept[needs]:
+                continue
             for fixed, parts in dims:
                 product *= fixed + sum(per_unit * kept[i] for i, per_unit in parts)
             total += product

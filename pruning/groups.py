@@ -52,6 +52,9 @@ class Group:
             count kept units only, which no weight can express.
         owner: path of a module that keeps structure besides its tensors (the widths of ragged heads). Surgery calls
             its `keep(units)`.
+        vanish: None if at least one unit must stay. Else all may go (an attention or an MLP inside a residual branch,
+            which leaves its output bias), and these are the paths of the modules that have no effect any more then: the
+            LayerNorm in front of that branch. No two groups name the same module.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Group:
     slices: tuple[Slice, ...]
     norms: tuple[str, ...] = ()
     owner: str | None = None
+    vanish: tuple[str, ...] | None = None
 
     def under(self, prefix: str) -> "Group":
         """The same group of a network that now sits at `prefix` of a larger one."""
@@ -69,12 +73,14 @@ class Group:
             slices=tuple(replace(s, path=prefix + s.path) for s in self.slices),
             norms=tuple(prefix + n for n in self.norms),
             owner=None if self.owner is None else (prefix + self.owner).rstrip("."),
+            vanish=None if self.vanish is None else tuple(prefix + v for v in self.vanish),
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.name} ({self.kind}): {self.size} units"]
+        lines = [f"{self.name} ({self.kind}): {self.size} units{', or none' if self.vanish is not None else ''}"]
         lines += [f"  {s.path}[{':, ' * s.dim}{s.per_unit} per unit]{' gated' if s.gated else ''}" for s in self.slices]
         lines += [f"  {norm}: statistics over the kept units" for norm in self.norms]
+        lines += [f"  {module}: vanishes with the last unit" for module in self.vanish or ()]
         return "\n".join(lines)
 
 
@@ -89,18 +95,22 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
 
     Raises:
         ValueError: a name is used twice, a path does not exist, a slice reaches outside of its tensor or overlaps
-            another one, a norm does not run over exactly the group's units, or no parameter of a group is gated.
+            another one, a norm does not run over exactly the group's units, a module vanishes with more than one group,
+            or no parameter of a group is gated.
     """
     groups = list(groups)
     twice = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
     if twice:
         raise ValueError(f"group names must be unique; declared more than once: {twice}")
+    shared = [path for path, count in Counter(v for g in groups for v in g.vanish or ()).items() if count > 1]
+    if shared:
+        raise ValueError(f"a module can vanish with one group only; declared more than once: {shared}")
     parameters = dict(network.named_parameters())
     tensors = parameters | dict(network.named_buffers())
     modules = dict(network.named_modules())
     taken: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
-        for path in (*group.norms, *([group.owner] if group.owner is not None else [])):
+        for path in (*group.norms, *(group.vanish or ()), *([group.owner] if group.owner is not None else [])):
             if path not in modules:
                 raise ValueError(f"group '{group.name}' names the module '{path}', which the network does not have")
         for path in group.norms:

@@ -34,7 +34,8 @@ def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
         norm.__class__ = MaskedLayerNorm
         norm.register_buffer("mask", mask, persistent=False)
     norm.mask = mask
-    norm.share = int(mask.count_nonzero()) / mask.numel()  # exact, whatever the mask's precision
+    # Exact, whatever the mask's precision. Of no channels it must only be finite: the output is zero then.
+    norm.share = max(int(mask.count_nonzero()), 1) / mask.numel()
 
 
 def clear_mask(norm: nn.LayerNorm) -> None:

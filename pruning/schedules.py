@@ -32,3 +32,22 @@ class Cubic:
         """Ratio at `progress`."""
         t = min(max((progress - self.start) / (self.end - self.start), 0.0), 1.0)
         return target + (1 - target) * (1 - t) ** 3
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """Everything at once, as the ICASSP 2023 paper prunes: dense until `at`, at the target from then on.
+
+    Attributes:
+        at: progress at which all units leave; 1 is after the last step.
+    """
+
+    at: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.at <= 1:
+            raise ValueError(f"at={self.at} must lie in (0, 1]: it is a stage's progress, e.g. at=1.0 for its end")
+
+    def __call__(self, progress: float, target: float) -> float:
+        """Ratio at `progress`."""
+        return target if progress >= self.at else 1.0

@@ -16,21 +16,33 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Modul
     """Cuts `network` in place to the units that `plan` keeps and returns it.
 
     Works on the meta device too, so that a child's architecture can be rebuilt without its weights. Parameters are new
-    objects afterwards: build optimisers after surgery.
+    objects afterwards: build optimisers after surgery. Modules that vanish with a group's last unit become
+    `nn.Identity`.
 
     Raises:
-        ValueError: the plan does not fit the groups, a convolution or norm would lose its last channel, or a
-            convolution is grouped or transposed. Nothing is cut then.
+        ValueError: the plan does not fit the groups, or empties one that must keep a unit; a convolution or norm would
+            lose its last channel, or a convolution is grouped or transposed. Nothing is cut then.
     """
     plan.check(groups)
     cuts: dict[str, list[tuple[Slice, Group, Tensor]]] = defaultdict(list)
+    vanished: list[str] = []
     for group in groups:
         kept = plan.units(group)
-        if len(kept) < group.size:
-            for s in group.slices:
-                cuts[s.path].append((s, group, torch.tensor(kept, dtype=torch.long)))
+        if len(kept) == group.size:
+            continue
+        if not kept:
+            if group.vanish is None:
+                raise ValueError(
+                    f"the plan empties group '{group.name}' ({group.kind}, {group.size} units), which must keep at "
+                    "least one unit: it does not declare what would vanish with the last one"
+                )
+            vanished += group.vanish
+        for s in group.slices:
+            cuts[s.path].append((s, group, torch.tensor(kept, dtype=torch.long)))
     changed: dict[tuple[nn.Module, str], Tensor] = {}
     for path, parts in cuts.items():
+        if path.startswith(tuple(f"{module}." for module in vanished)):
+            continue
         owner_path, _, name = path.rpartition(".")
         module = network.get_submodule(owner_path)
         tensor = getattr(module, name)
@@ -51,6 +63,8 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Modul
     for group in groups:
         if group.owner is not None and group.name in plan.kept:
             network.get_submodule(group.owner).keep(plan.units(group))
+    for path in vanished:
+        network.set_submodule(path, nn.Identity())
     return network
 
 

@@ -14,8 +14,6 @@ from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.ostrack.network import OSTrackNetwork
 
-MAY_BE_EMPTY = ("attention", "mlp", "hidden")
-
 
 def tiny_ostrack(
     dim: int = 16,
@@ -28,13 +26,13 @@ def tiny_ostrack(
     search: int = 64,
 ) -> OSTrackNetwork:
     sizes = {"embed_dim": dim, "depth": depth, "num_heads": heads, "mlp_ratio": mlp_ratio, "stem_hidden": stem_hidden}
-    return OSTrackNetwork({"name": "vit_tiny_patch16_224"} | sizes, head_channels, template, search)
+    return OSTrackNetwork("vit_tiny_patch16_224", template, search, sizes, None, head_channels)
 
 
 def full_ostrack() -> OSTrackNetwork:
     """OSTrack-256 as published, without weights."""
     with torch.device("meta"):
-        return OSTrackNetwork({"name": "vit_base_patch16_224"}, (256, 128, 64, 32), 128, 256)
+        return OSTrackNetwork("vit_base_patch16_224", 128, 256, {}, None, (256, 128, 64, 32))
 
 
 def crops(network: OSTrackNetwork, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
@@ -85,7 +83,7 @@ class ConvNet(nn.Module):
             Group("stream", "stream", self.conv0.out_channels, stream),
             Group("inner", "inner", self.conv1.out_channels, inner),
             Group("branch", "inner", self.conv3.out_channels, branch),
-            Group("hidden", "hidden", self.fc1.out_features, hidden),
+            Group("hidden", "hidden", self.fc1.out_features, hidden, vanish=()),
         ]
 
 
@@ -106,17 +104,65 @@ class NormNet(nn.Module):
 
     def groups(self) -> list[Group]:
         gated = ("embed.weight", "embed.bias", "fc2.weight", "fc2.bias", "square.weight")
-        cut = ("norm.weight", "norm.bias", "last.weight", "last.bias")
+        norms = tuple(n for n in ("norm", "last") if isinstance(self.get_submodule(n), nn.LayerNorm))
         width = (
             *(Slice(path, 0, gated=True) for path in gated),
-            *(Slice(path, 0) for path in cut),
+            *(Slice(f"{norm}.{p}", 0) for norm in norms for p in ("weight", "bias")),
             *(Slice(f"{reader}.weight", 1) for reader in ("fc1", "out", "square")),
         )
         hidden = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
         return [
-            Group("hidden", "hidden", self.fc1.out_features, hidden),
-            Group("width", "width", self.embed.out_features, width, norms=("norm", "last")),
+            Group("hidden", "hidden", self.fc1.out_features, hidden, vanish=("norm",)),
+            Group("width", "width", self.embed.out_features, width, norms=norms),
         ]
+
+
+class Branch(nn.Module):
+    """norm -> linear -> norm -> linear, to be added to a residual stream; without hidden units both norms vanish."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.norm, self.fc1 = nn.LayerNorm(width), nn.Linear(width, hidden)
+        self.inside, self.fc2 = nn.LayerNorm(hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.inside(self.fc1(self.norm(x)).relu()))
+
+    def groups(self) -> list[Group]:
+        size = self.fc1.out_features
+        if not size:
+            return []
+        produced = tuple(Slice(f"fc1.{p}", 0, gated=True) for p in ("weight", "bias"))
+        cut = (Slice("inside.weight", 0), Slice("inside.bias", 0), Slice("fc2.weight", 1))
+        return [Group("", "branch", size, (*produced, *cut), norms=("inside",), vanish=("norm", "inside"))]
+
+
+class BranchNet(nn.Module):
+    """A residual stream with branches that vanish, each with a norm in front and one inside."""
+
+    def __init__(self, width: int = 7, hidden: int = 5, depth: int = 3, inputs: int = 6):
+        super().__init__()
+        self.embed, self.last, self.out = nn.Linear(inputs, width), nn.LayerNorm(width), nn.Linear(width, 2)
+        self.branches = nn.ModuleList(Branch(width, hidden) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for branch in self.branches:
+            x = x + branch(x)
+        return self.out(self.last(x))
+
+    def groups(self) -> list[Group]:
+        branches = [(f"branches.{i}.", branch) for i, branch in enumerate(self.branches)]
+        norms = ("last", *(f"{at}norm" for at, branch in branches if branch.groups()))
+        writers = ("embed", *(f"{at}fc2" for at, _ in branches))
+        readers = ("out", *(f"{at}fc1" for at, _ in branches))
+        width = (
+            *(Slice(f"{writer}.{p}", 0, gated=True) for writer in writers for p in ("weight", "bias")),
+            *(Slice(f"{norm}.{p}", 0) for norm in norms for p in ("weight", "bias")),
+            *(Slice(f"{reader}.weight", 1) for reader in readers),
+        )
+        inner = [g.under(at) for at, branch in branches for g in branch.groups()]
+        return [*inner, Group("width", "width", self.embed.out_features, width, norms=norms)]
 
 
 def shake(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -140,13 +186,13 @@ def shake(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def random_plan(groups: Sequence[Group], seed: int) -> Plan:
-    """Of a random subset of groups: random units, a single one, all, none, or whole runs (empty and ragged heads)."""
+    """Of a random subset of groups: random units, one, all, none if it may be empty, or whole runs (ragged heads)."""
     rng, kept = random.Random(seed), {}
     for group in groups:
         n, how = group.size, rng.choice(["unnamed", "some", "some", "one", "all", "run", "none"])
         if how == "unnamed" or not n:
             continue
-        if how == "none" and group.kind in MAY_BE_EMPTY:
+        if how == "none" and group.vanish is not None:
             kept[group.name] = ()
             continue
         units = list(range(n))

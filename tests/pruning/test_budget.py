@@ -2,6 +2,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from pruning.criteria import quantiles
 from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compact
-from tests.pruning.networks import ConvNet, NormNet, full_ostrack, tiny_ostrack
+from tests.pruning.networks import BranchNet, ConvNet, NormNet, full_ostrack, tiny_ostrack
 
 RATIOS = (1.0, 0.9, 0.5, 0.25, 0.1, 0.05, 0.01)
 TINY = {
@@ -21,6 +22,7 @@ TINY = {
     "stem": lambda: tiny_ostrack(dim=48, depth=2, heads=4, stem_hidden=16, head_channels=(16, 16, 8)),
     "cnn": lambda: ConvNet(24, 20, 16, 30),
     "norms": lambda: NormNet(40, 30),
+    "branches": lambda: BranchNet(30, 20, depth=4),
 }
 
 
@@ -74,7 +76,7 @@ def test_tiny_networks_meet_every_budget_they_can(name: str, scope: str, floor: 
             reached += 1
             assert_tight(groups, cost, plan, ratio)
             assert_ranked(groups, places, plan)
-            assert all(plan.units(g) for g in groups)
+            assert all(plan.units(g) or (floor == 0 and g.vanish is not None) for g in groups)
             for group in groups if before else ():
                 a, b = sorted((set(plan.units(group)), set(before.units(group))), key=len)
                 assert a <= b, "the kept units of two ratios are nested"
@@ -150,7 +152,7 @@ def test_floors_hold_for_the_worst_group(floor: float) -> None:
             assert [len(plan.units(g)) for g in worst] <= least  # and no more than that is protected
 
 
-@pytest.mark.parametrize(("floor", "ratio"), [(0.0, 0.01), (0.1, 1e-6), (0.9, 1e-6), (1.0, 0.01)])
+@pytest.mark.parametrize(("floor", "ratio"), [(0.0, 1e-3), (0.1, 1e-6), (0.9, 1e-6), (1.0, 0.01)])
 def test_out_of_reach_names_the_smallest_ratio_which_then_works(floor: float, ratio: float) -> None:
     network = full_ostrack()
     groups = [g for g in network.groups() if g.kind != "width"]
@@ -164,14 +166,60 @@ def test_out_of_reach_names_the_smallest_ratio_which_then_works(floor: float, ra
         fit(groups, places, cost, smallest - 2e-4, floor)
 
 
-def test_groups_that_are_empty_already_stay_so() -> None:
-    network = TINY["ostrack"]()
-    compact(network, network.groups(), Plan({"backbone.blocks.0.attn": (), "backbone.blocks.1.mlp": ()}))
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_groups_that_are_empty_already_stay_so(floor: float) -> None:
+    network = TINY["norms"]()
+    compact(network, network.groups(), Plan({"hidden": ()}))
     groups = network.groups()
     cost = ParamCost(network, groups)
-    plan = fit(groups, random_places(groups), cost, 0.3)
+    plan = fit(groups, random_places(groups), cost, 0.3, floor)
     assert_tight(groups, cost, plan, 0.3)
     assert plan.units(groups[0]) == ()
+
+
+def test_only_without_floor_and_only_where_they_may_groups_lose_all_units() -> None:
+    groups = [Group("a", "mlp", 4, (), vanish=()), Group("b", "mlp", 4, ())]
+    places = {"a": torch.linspace(0.0, 0.1, 4), "b": torch.linspace(0.5, 0.6, 4)}
+    assert fit(groups, places, UnitCost(), 0.5, floor=0) == Plan({"a": (), "b": (0, 1, 2, 3)})
+    assert fit(groups, places, UnitCost(), 0.5, floor=1e-9) == Plan({"a": (3,), "b": (1, 2, 3)})
+    assert fit(groups, places, UnitCost(), 1 / 8, floor=0) == Plan({"a": (), "b": (3,)})
+    with pytest.raises(
+        ValueError, match=r"with floor=0, 2 groups keep at least 1 of 8 units, and the smallest is 0\.125"
+    ):
+        fit(groups, places, UnitCost(), 0.1, floor=0)
+    with pytest.raises(
+        ValueError, match=r"floor=0\.1, 2 groups keep at least 2 of 8 units, and the smallest is 0\.25\."
+    ):
+        fit(groups, places, UnitCost(), 0.2, floor=0.1)
+
+
+def test_a_norm_that_vanishes_leaves_its_parameters_to_other_units() -> None:
+    network = BranchNet(width=16, hidden=4, depth=2)
+    groups = network.groups()
+    first, second, width = groups
+    places = {first.name: torch.zeros(4), second.name: torch.ones(4), width.name: torch.ones(16)}
+    cost = ParamCost(network, groups)
+    one, none = cost([1, 4, 16]), cost([0, 4, 16])
+    assert one - none == 2 * 16 + 1 + 2 * 16 + 2  # fc1 and fc2 of the last unit, and both norms
+    dense = cost([4, 4, 16])
+    assert counts(groups, fit(groups, places, cost, (one - 1) / dense, floor=0)) == [0, 4, 16]
+    assert counts(groups, fit(groups, places, cost, one / dense, floor=0)) == [1, 4, 16]
+    stay = [replace(g, vanish=None) for g in groups]
+    assert counts(stay, fit(stay, places, ParamCost(network, stay), (one - 1) / dense, floor=0))[0] == 1
+
+
+@pytest.mark.parametrize("ratio", [0.6, 0.3, 0.15])
+def test_a_child_with_vanished_branches_holds_what_the_budget_says(ratio: float) -> None:
+    network = TINY["branches"]()
+    groups = network.groups()
+    places = random_places(groups)
+    for group in groups[:2]:
+        places[group.name] = places[group.name] * 1e-3
+    dense = count_params(network)
+    plan = fit(groups, places, ParamCost(network, groups), ratio, floor=0)
+    kept = counts(groups, plan)
+    assert 0 in kept
+    assert 0 <= ratio * dense - count_params(compact(network, groups, plan)) < 30 * 8  # a channel of the stream
 
 
 @pytest.mark.parametrize("ratio", [0, -0.1, 1.0001, 25, math.nan])

@@ -18,9 +18,9 @@ from pruning.gates import Gates
 from pruning.groups import Group
 from pruning.norms import MaskedLayerNorm
 from pruning.plan import Plan
-from pruning.schedules import Cubic
+from pruning.schedules import Cubic, OneShot
 from pruning.surgery import compact
-from tests.pruning.networks import NormNet, shake
+from tests.pruning.networks import BranchNet, NormNet, compacted, shake
 
 CRITERIA = {"slim": Slim, "magnitude": Magnitude}
 
@@ -82,6 +82,18 @@ def pruning(criterion: str = "slim", ratio: float = 0.4, **options: Any) -> Prun
     return PruningCallback(ratio, given, Cubic(start=0.1, end=0.7), **(defaults | options))
 
 
+def attached(callback: PruningCallback) -> tuple[MapNet, PruningCallback]:
+    """A network that is not trained, and its pruning."""
+    network = shake(MapNet(width=12, hidden=16).double(), 3)
+    callback.attach(network, network.groups())
+    return network, callback
+
+
+def draws(count: int) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [{"x": torch.randn(8, 6, dtype=torch.float64, generator=generator)} for _ in range(count)]
+
+
 def fit(module: Regressor, callbacks: list[L.Callback], data: DataLoader, root: Path, **options: Any) -> None:
     """Trains quietly on CPU; `val` and `resume` are given to `Trainer.fit`, all else to the trainer."""
     val, resume = options.pop("val", None), options.pop("resume", None)
@@ -126,7 +138,7 @@ def test_the_stage_ends_at_the_asked_ratio(criterion: str, ratio_of: str, tmp_pa
     assert (callback.gates.values >= 0).all()
 
     x = next(iter(loader(batch=16)))[0]
-    report = callback.finish(module.network, {"x": x})
+    report = callback.finish(module.network, [{"x": x}])
     assert report["masked_vs_compacted"] < 1e-12
     assert report["ratio_achieved"] == cost(kept) / cost([g.size for g in groups]) <= 0.4
     assert [g.size for g in module.groups()] == kept
@@ -250,7 +262,7 @@ def test_bf16_mixed_runs_and_reaches_the_ratio(criterion: str, tmp_path: Path) -
     fit(module, [callback], loader(dtype=torch.float32), tmp_path, precision="bf16-mixed")
     assert all(torch.isfinite(w).all() for w in weights(module).values())
     assert {w.dtype for w in weights(module).values()} == {torch.float32}
-    report = callback.finish(module.network, {"x": torch.randn(8, 6)})
+    report = callback.finish(module.network, [{"x": torch.randn(8, 6)}])
     assert report["masked_vs_compacted"] < 1e-5
     assert 0.3 < report["ratio_achieved"] <= 0.4
 
@@ -296,6 +308,8 @@ def test_wrong_settings_are_refused_before_training() -> None:
         pruning(every=0)
     with pytest.raises(ValueError, match=r"ratio_of=flops is not known; choose one of \['params', 'units'\]"):
         pruning(ratio_of="flops")
+    with pytest.raises(ValueError, match=r"kept_gates=half is not known; choose one of \['fold', 'one'\]"):
+        pruning(kept_gates="half")
     for option in ({"kinds": ["attn"]}, {"penalty": {"attn": 1.0}}):
         with pytest.raises(ValueError, match=rf"pruning.{next(iter(option))} names \['attn'\].*\['hidden', 'width'\]"):
             pruning(**option).check(network, network.groups())
@@ -343,11 +357,146 @@ def test_a_wrong_declaration_is_found_when_the_stage_is_finished(tmp_path: Path)
     module, callback = Forgetful(), pruning("magnitude")
     fit(module, [callback], loader(), tmp_path, max_epochs=1)
     with pytest.raises(RuntimeError, match=r"differs from the masked one by \d"):
-        callback.finish(module.network, {"x": torch.randn(8, 6, dtype=torch.float64)})
+        callback.finish(module.network, draws(5))
 
 
 def test_outputs_that_are_not_finite_are_found_when_the_stage_is_finished(tmp_path: Path) -> None:
     module, callback = Regressor(), pruning("magnitude")
     fit(module, [callback], loader(), tmp_path, max_epochs=1)
     with pytest.raises(RuntimeError, match="differs from the masked one by nan"):
-        callback.finish(module.network, {"x": torch.full((8, 6), torch.nan, dtype=torch.float64)})
+        callback.finish(module.network, [*draws(4), {"x": torch.full((8, 6), torch.nan, dtype=torch.float64)}])
+
+
+class Choosy(MapNet):
+    """Adds an error to its output in some calls, as a discrete choice that rounding flips."""
+
+    def __init__(self, errors: dict[int, float]):
+        super().__init__(width=12, hidden=16)
+        self.errors, self.calls = errors, 0
+        shake(self.double(), 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        out = super().forward(x)
+        self.calls += 1
+        return out | {"out": out["out"] + self.errors.get(self.calls - 1, 0.0)}
+
+
+def test_a_flip_on_one_draw_passes_and_on_most_it_does_not() -> None:
+    few, most, infinite = {3: 1.0, 4: 1.0}, {5: 1.0, 6: 1.0, 7: 1.0}, {7: float("inf")}  # 5 masked calls, 5 compacted
+    for errors, shown in ((few, None), (most, r"\d\.\de[+-]\d\d"), (infinite, "inf"), ({7: float("nan")}, "nan")):
+        network, callback = Choosy(errors), pruning("magnitude")
+        callback.attach(network, network.groups())
+        callback.update(0.4)
+        if shown is None:
+            assert callback.finish(network, draws(5))["masked_vs_compacted"] < 1e-12
+        else:
+            with pytest.raises(RuntimeError, match=f"differs from the masked one by {shown}:"):
+                callback.finish(network, draws(5))
+        assert network.calls == 10
+
+
+def test_outputs_of_zeros_are_the_same() -> None:
+    network, callback = attached(pruning("magnitude"))
+    network.out.weight.data.zero_()
+    network.out.bias.data.zero_()
+    callback.update(0.4)
+    assert callback.finish(network, draws(1))["masked_vs_compacted"] == 0
+
+
+def test_finishing_without_inputs_is_refused_before_anything_is_cut() -> None:
+    network, callback = attached(pruning("magnitude"))
+    callback.update(0.4)
+    with pytest.raises(ValueError, match="give at least one draw"):
+        callback.finish(network, [])
+    assert [g.size for g in network.groups()] == [16, 12]
+
+
+def test_a_network_can_be_pruned_without_a_training() -> None:
+    network, callback = attached(pruning("magnitude"))
+    cost = ParamCost(network, network.groups())
+    for ratio in (0.7, 0.4):
+        callback.update(ratio)
+        kept = [len(callback.plan.units(g)) for g in network.groups()]
+        assert ratio - 0.06 < cost(kept) / cost([16, 12]) <= ratio
+        assert int(callback.gates.mask.sum()) == sum(kept)
+    report = callback.finish(network, draws(3))
+    assert report["masked_vs_compacted"] < 1e-12
+    assert report["ratio_achieved"] == cost(kept) / cost([16, 12])
+    assert [g.size for g in network.groups()] == kept
+
+
+def test_the_mask_holds_while_the_ratio_stands_still() -> None:
+    network, callback = attached(pruning("magnitude"))
+    callback.update(0.4)
+    plan = callback.plan
+    shake(network, 5)
+    callback.update(0.4)
+    assert callback.plan == plan
+    callback.update(0.399)
+    assert callback.plan != plan
+
+
+def test_attaching_to_another_network_starts_anew() -> None:
+    _, callback = attached(pruning("magnitude"))
+    callback.update(0.4)
+    plan = callback.plan
+    other = shake(MapNet(width=12, hidden=16).double(), 4)
+    callback.attach(other, other.groups())
+    assert callback.plan == Plan()
+    callback.update(0.4)
+    assert callback.plan not in (plan, Plan())
+    assert not callback.gates.mask.all()
+
+
+class StreamFirst:
+    """Keeps the residual stream before anything inside of a branch, and later branches before earlier ones."""
+
+    learns_gates = False
+
+    def __call__(self, gates: Gates) -> dict[str, Tensor]:
+        return {g.name: torch.full((g.size,), float(i)) for i, g in enumerate(gates.groups)}
+
+
+def test_a_plan_that_empties_branches_is_finished() -> None:
+    class MapBranches(BranchNet):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"out": super().forward(x)}
+
+    network = shake(MapBranches(width=12, hidden=4).double())
+    dense, groups = sum(p.numel() for p in network.parameters()), network.groups()
+    callback = PruningCallback(0.2, StreamFirst(), OneShot(), floor=0.0)
+    callback.attach(network, groups)
+    callback.update(0.2)
+    kept = [len(callback.plan.units(g)) for g in groups]
+    assert kept[:3] == [0, 0, 0]
+    assert 0 < kept[3] < 12
+    report = callback.finish(network, draws(3))
+    assert report["masked_vs_compacted"] < 1e-12
+    left = sum(p.numel() for p in network.parameters())
+    assert report["ratio_achieved"] == left / dense <= 0.2
+    assert not any(isinstance(m, nn.LayerNorm) for m in network.branches[0].modules())
+
+
+@pytest.mark.parametrize("kept_gates", ["fold", "one"])
+def test_what_kept_gates_have_learned_is_folded_or_left_behind(kept_gates: str) -> None:
+    network, callback = attached(pruning(kept_gates=kept_gates))
+    values = torch.rand(28, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.2
+    callback.gates.values.data.copy_(values)
+    callback.update(0.4)
+    expected = Gates(copy.deepcopy(network), network.groups())
+    expected.close(callback.plan)
+    if kept_gates == "fold":
+        expected.values.data.copy_(values)
+    child = compacted(expected.network, expected, callback.plan)
+    assert callback.finish(network, draws(1))["masked_vs_compacted"] < 1e-12
+    assert_same(network.state_dict(), child.state_dict())
+
+
+def test_one_shot_leaves_the_whole_stage_dense(tmp_path: Path) -> None:
+    module, masks = Regressor(), []
+    callback = PruningCallback(0.4, Slim(), OneShot(), every=1, floor=0.05, penalty={"default": 1e-2})
+    spy = Spy("on_train_batch_end", lambda *_: masks.append(bool(callback.gates.mask.all())))
+    fit(module, [callback, spy], loader(), tmp_path)
+    assert masks == [True] * 24
+    assert callback.planned == 0.4
+    assert callback.finish(module.network, draws(1))["ratio_achieved"] <= 0.4

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from pruning.cost import ParamCost, UnitCost, count_macs, count_params
 from pruning.plan import Plan
 from pruning.surgery import compact
-from tests.pruning.networks import ConvNet, NormNet, crops, full_ostrack, random_plan, tiny_ostrack
+from tests.pruning.networks import BranchNet, ConvNet, NormNet, crops, full_ostrack, random_plan, tiny_ostrack
 
 NETWORKS = {
     "ostrack": lambda: tiny_ostrack(heads=4, head_channels=(6, 4, 3)),
     "stem": lambda: tiny_ostrack(stem_hidden=6, depth=1),
     "cnn": ConvNet,
     "square": NormNet,
+    "branches": BranchNet,
 }
 
 
@@ -29,6 +30,31 @@ def test_the_closed_form_is_what_the_compacted_network_holds(name: str, seed: in
     assert cost([g.size for g in groups]) == count_params(network)
     child = compact(network, groups, plan)
     assert cost([len(plan.units(g)) for g in groups]) == count_params(child)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=3), st.integers(1, 7))
+def test_the_closed_form_counts_vanished_branches(branches: list[int], width: int) -> None:
+    network = BranchNet(width=7, hidden=5, depth=3)
+    groups, kept = network.groups(), [*branches, width]
+    cost = ParamCost(network, groups)(kept)
+    plan = Plan({g.name: tuple(range(k)) for g, k in zip(groups, kept, strict=True)})
+    assert cost == count_params(compact(network, groups, plan))
+
+
+def test_a_fraction_of_a_unit_keeps_what_vanishes_with_the_last() -> None:
+    network = BranchNet(width=8, hidden=4, depth=1)
+    cost = ParamCost(network, network.groups())
+    per_unit = 2 * 8 + 1 + 2  # fc1, fc2, and the norm between them, of which no unit is no parameter
+    assert cost([0.5, 8]) - cost([0, 8]) == 0.5 * per_unit + 2 * 8
+    assert cost([1, 8]) - cost([0.5, 8]) == 0.5 * per_unit
+
+
+def test_uncut_parameters_vanish_too() -> None:
+    network = BranchNet(width=8, hidden=4, depth=1)
+    inner = network.groups()[:1]  # without the stream, nothing cuts the norm in front
+    plan = Plan({inner[0].name: ()})
+    assert ParamCost(network, inner)([0]) == count_params(compact(network, inner, plan))
 
 
 def test_cost_of_some_groups_leaves_the_others_whole() -> None:

@@ -12,6 +12,7 @@ from pruning.norms import MaskedLayerNorm, set_mask
 from pruning.plan import Plan
 from pruning.surgery import compact
 from tests.pruning.networks import (
+    BranchNet,
     ConvNet,
     NormNet,
     crops,
@@ -26,6 +27,7 @@ NETWORKS = {
     "ostrack": lambda: tiny_ostrack(stem_hidden=6, depth=1, search=32),
     "cnn": ConvNet,  # fc1 is cut by three groups, fc2 and fc1 in other dims
     "norms": NormNet,  # fc2 is gated by two groups, `square` is cut twice by one
+    "branches": BranchNet,  # groups that may close altogether, over norms of their own
 }
 
 
@@ -33,7 +35,7 @@ def build(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     network = shake(NETWORKS[name]().double(), 5)
     if name == "ostrack":
         return network, crops(network, batch=3)
-    shape = {"cnn": (4, 3, 8, 8), "norms": (4, 6)}[name]
+    shape = (4, 3, 8, 8) if name == "cnn" else (4, 6)
     return network, {"x": torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))}
 
 
@@ -208,7 +210,7 @@ def test_baking_puts_the_gates_into_the_weights_and_opens_them(name: str) -> Non
     groups = network.eval().groups()
     plan = random_plan(groups, 8)
     gates = random_gates(network, groups, plan, seed=8)
-    as_map = dict if name != "norms" else (lambda out: {"out": out})
+    as_map = dict if name in ("ostrack", "cnn") else (lambda out: {"out": out})
     with torch.no_grad():
         with gates.folded():
             masked = as_map(network(**inputs))
@@ -219,13 +221,20 @@ def test_baking_puts_the_gates_into_the_weights_and_opens_them(name: str) -> Non
         assert largest_error(masked, as_map(compact(network, groups, plan)(**inputs))) < 1e-10
 
 
-def test_a_pruned_network_with_empty_groups_can_be_gated_again() -> None:
-    network, _ = build("ostrack")
-    empty = Plan({"backbone.blocks.0.attn": (), "backbone.blocks.0.mlp": ()})
-    compact(network, network.groups(), empty)
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [
+        ("norms", {"hidden": ()}),
+        ("branches", {"branches.0": (), "branches.2": ()}),
+        ("ostrack", {"backbone.blocks.0.attn": (), "backbone.blocks.0.mlp": ()}),
+    ],
+)
+def test_a_pruned_network_with_empty_groups_can_be_gated_again(name: str, empty: dict) -> None:
+    network, inputs = build(name)
+    compact(network, network.groups(), Plan(empty))
     gates = Gates(network, network.groups())
     gates.fold()
-    loss_of(network(**crops(network))).backward()
+    loss_of(network(**inputs)).backward()
     gates.unfold()
     assert torch.isfinite(gates.values.grad).all()
     assert gates.values.grad.any()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pruning.groups import Group, Slice, check_groups, entries_first
-from tests.pruning.networks import ConvNet, NormNet, full_ostrack, tiny_ostrack
+from tests.pruning.networks import BranchNet, ConvNet, NormNet, full_ostrack, tiny_ostrack
 
 
 def test_positions_run_offset_by_offset() -> None:
@@ -25,7 +25,9 @@ def test_entries_first_is_a_row_for_every_entry() -> None:
     assert entries_first(torch.zeros(0, 5), 1).sum(1).shape == (5,)
 
 
-@pytest.mark.parametrize("build", [ConvNet, NormNet, tiny_ostrack, full_ostrack, lambda: tiny_ostrack(stem_hidden=6)])
+@pytest.mark.parametrize(
+    "build", [ConvNet, NormNet, BranchNet, tiny_ostrack, full_ostrack, lambda: tiny_ostrack(stem_hidden=6)]
+)
 def test_our_networks_declare_soundly(build: type) -> None:
     network = build()
     groups = network.groups()
@@ -38,17 +40,24 @@ def test_under_moves_everything() -> None:
     assert (moved.name, moved.owner, moved.norms) == ("blocks.0.attn", "blocks.0.attn", ("blocks.0.attn.norm",))
     assert moved.slices == (Slice("blocks.0.attn.qkv.weight", 0, gated=True),)
     assert replace(group, owner=None).under("x.").owner is None
+    assert moved.vanish is None
+    assert replace(group, vanish=()).under("x.").vanish == ()
+    assert replace(group, vanish=("norm", "deep.norm")).under("x.").vanish == ("x.norm", "x.deep.norm")
 
 
 def test_a_group_prints_what_it_cuts() -> None:
-    text = str(tiny_ostrack().groups()[0])
-    assert text.splitlines() == [
-        "backbone.blocks.0.attn (attention): 16 units",
-        "  backbone.blocks.0.attn.qkv.weight[3 per unit] gated",
-        "  backbone.blocks.0.attn.proj.weight[:, 1 per unit]",
-        "  backbone.blocks.0.attn.qkv.bias[3 per unit] gated",
+    qkv, proj = Slice("qkv.weight", 0, offsets=(0, 4, 8), gated=True), Slice("proj.weight", 1)
+    group = Group("attn", "attention", 4, (qkv, proj), norms=("inside",))
+    lines = [
+        "attn (attention): 4 units",
+        "  qkv.weight[3 per unit] gated",
+        "  proj.weight[:, 1 per unit]",
+        "  inside: statistics over the kept units",
     ]
-    assert "last: statistics over the kept units" in str(NormNet().groups()[1])
+    assert str(group).splitlines() == lines
+    lines[0] += ", or none"
+    assert str(replace(group, vanish=())).splitlines() == lines
+    assert str(replace(group, vanish=("norm",))).splitlines() == [*lines, "  norm: vanishes with the last unit"]
 
 
 class Pair(nn.Module):
@@ -79,6 +88,8 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
         ({"slices": (GATED, CUT, CUT)}, "cuts entries of dim 1 of 'fc2.weight' that are cut already"),
         ({"norms": ("nowhere",)}, "names the module 'nowhere'"),
         ({"owner": "nowhere"}, "names the module 'nowhere'"),
+        ({"vanish": ("norm", "nowhere")}, "names the module 'nowhere'"),
+        ({"vanish": ("norm", "norm")}, r"vanish with one group only; declared more than once: \['norm'\]"),
         ({"norms": ("bn",)}, "'bn' must be a LayerNorm"),
         ({"norms": ("bare",)}, "'bare' must be a LayerNorm with weights"),
         ({"size": 3, "norms": ("norm",)}, "over exactly the 3 units of group 'g'"),
@@ -96,6 +107,9 @@ def test_two_groups_cannot_share_a_name_or_the_entries_of_a_tensor() -> None:
     other = Group("b", "mlp", 2, (Slice("fc1.weight", 0, offsets=(2,), gated=True), Slice("fc2.weight", 1, (2,))))
     across = Group("c", "in", 2, (Slice("fc1.weight", 1, gated=True),))  # same tensor, other dim: fine
     assert len(check_groups(Pair(), [half, other, across])) == 3
+    assert check_groups(Pair(), [replace(half, vanish=("norm",)), replace(other, vanish=("bare",)), across])
+    with pytest.raises(ValueError, match=r"vanish with one group only; declared more than once: \['norm'\]"):
+        check_groups(Pair(), [replace(half, vanish=("norm",)), replace(other, vanish=("norm",))])
     with pytest.raises(ValueError, match=r"more than once: \['a'\]"):
         check_groups(Pair(), [half, replace(other, name="a")])
     with pytest.raises(ValueError, match=r"group 'b' cuts entries of dim 1 of 'fc2\.weight' that are cut already"):

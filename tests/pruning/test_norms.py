@@ -61,6 +61,16 @@ def test_an_open_mask_changes_nothing() -> None:
     torch.testing.assert_close(full(x), before, rtol=1e-13, atol=1e-13)
 
 
+def test_without_channels_it_is_zero_and_so_are_its_gradients() -> None:
+    full, _ = norms()
+    set_mask(full, torch.zeros(len(KEPT)))
+    x = torch.zeros(3, len(KEPT), dtype=torch.float64, requires_grad=True)
+    out = full(x)
+    out.sum().backward()
+    for tensor in (out, x.grad, full.weight.grad, full.bias.grad):
+        assert tensor.eq(0).all()  # and not nan
+
+
 @pytest.mark.parametrize("kind", [nn.LayerNorm, TimmLayerNorm])
 def test_set_and_clear_leave_no_trace(kind: type[nn.LayerNorm]) -> None:
     norm = kind(len(KEPT))

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from pruning.schedules import Cubic
+from pruning.schedules import Cubic, OneShot
 
 
 @pytest.mark.parametrize("target", [1.0, 0.5, 0.01])
@@ -28,3 +28,14 @@ def test_progress_outside_of_the_stage_is_held() -> None:
 def test_impossible_schedules_are_refused(start: float, end: float) -> None:
     with pytest.raises(ValueError, match="0 <= start < end <= 1"):
         Cubic(start, end)
+
+
+def test_one_shot_is_dense_until_it_is_not() -> None:
+    assert [OneShot(0.5)(progress, 0.1) for progress in (0, 0.499, 0.5, 0.7, 1)] == [1, 1, 0.1, 0.1, 0.1]
+    assert [OneShot()(progress, 0.1) for progress in (0, 0.999, 1)] == [1, 1, 0.1]
+
+
+@pytest.mark.parametrize("at", [0, -0.1, 1.1, float("nan")])
+def test_a_shot_outside_of_the_stage_is_refused(at: float) -> None:
+    with pytest.raises(ValueError, match=rf"at={at} must lie in \(0, 1\]"):
+        OneShot(at)

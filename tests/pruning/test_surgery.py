@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from pruning.groups import Group, Slice
 from pruning.plan import Plan
 from pruning.surgery import compact
 from tests.pruning.networks import (
+    BranchNet,
     ConvNet,
     NormNet,
     compacted,
@@ -129,6 +131,7 @@ def test_kept_weights_get_the_gradients_that_they_have_in_the_compacted_network(
 def test_empty_attention_and_mlp_leave_their_output_bias() -> None:
     network = shake(tiny_ostrack(depth=1)).eval()
     child = compact(network, network.groups(), Plan({"backbone.blocks.0.attn": (), "backbone.blocks.0.mlp": ()}))
+    assert type(child.backbone.blocks[0].norm1) is type(child.backbone.blocks[0].norm2) is nn.Identity
     block, x = child.backbone.blocks[0], torch.randn(2, 5, 16)
     torch.testing.assert_close(block.attn(x), block.attn.proj.bias.expand_as(x))
     torch.testing.assert_close(block.mlp(x), block.mlp.fc2.bias.expand_as(x))
@@ -174,10 +177,75 @@ def test_kept_entries_of_a_concatenation_and_of_a_flattened_map_are_the_right_on
 def test_a_convolution_that_would_lose_everything_is_refused_before_anything_is_cut() -> None:
     network = ConvNet()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    with pytest.raises(ValueError, match="keep at least one unit"):
-        compact(network, network.groups(), Plan({"hidden": (1,), "stream": (0,), "branch": ()}))
+    plan = Plan({"hidden": (1,), "stream": (0,), "branch": ()})
+    may_vanish = [replace(g, vanish=()) for g in network.groups()]
+    with pytest.raises(ValueError, match=r"leaves 'conv3.weight' without entries in dim 0; keep at least one unit"):
+        compact(network, may_vanish, plan)  # whatever is declared: torch has no convolution without channels
+    with pytest.raises(
+        ValueError, match=r"empties group 'branch' \(inner, 4 units\), which must keep at least one unit"
+    ):
+        compact(network, network.groups(), plan)
     after = network.state_dict()
     assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def branch_plans() -> st.SearchStrategy[Plan]:
+    """Of a `BranchNet`: any units of the branches, so that many are empty, and some of the stream."""
+    inner = {f"branches.{i}": st.sets(st.integers(0, 4), max_size=2) for i in range(3)}
+    units = st.fixed_dictionaries(inner | {"width": st.sets(st.integers(0, 6), min_size=1)})
+    return units.map(lambda kept: Plan({name: tuple(sorted(k)) for name, k in kept.items()}))
+
+
+@settings(few, max_examples=40)
+@given(branch_plans(), SEEDS, st.booleans())
+def test_masked_branches_vanish_as_the_compacted_ones(plan: Plan, seed: int, soft: bool) -> None:
+    network = shake(BranchNet().double(), seed)
+    gates = random_gates(network, network.groups(), plan, seed, soft)
+    child = compacted(network, gates, plan)
+    x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        with gates.folded():
+            masked = network(x)
+        torch.testing.assert_close(child(x), masked, rtol=1e-10, atol=1e-10)
+    for i, branch in enumerate(child.branches):
+        vanished = not plan.kept[f"branches.{i}"]
+        assert [type(m) is nn.Identity for m in (branch.norm, branch.inside)] == [vanished, vanished]
+        if vanished:
+            assert torch.equal(branch(torch.randn(5, len(plan.kept["width"])).double()), branch.fc2.bias.expand(5, -1))
+
+
+def test_a_vanished_branch_leaves_its_output_bias_alone() -> None:
+    network = BranchNet(depth=1)
+    compact(network, network.groups(), Plan({"branches.0": (), "width": (1, 2, 5)}))
+    sizes = {name: p.numel() for name, p in network.branches.named_parameters()}
+    assert {name: size for name, size in sizes.items() if size} == {"0.fc2.bias": 3}
+
+
+def test_the_meta_device_rebuilds_a_child_whose_branches_vanished() -> None:
+    plan = Plan({"branches.0": (), "branches.1": (0, 3), "width": (1, 2, 5)})
+    with torch.device("meta"):
+        rebuilt = BranchNet()
+    compact(rebuilt, rebuilt.groups(), plan)
+    child = compact(shake(BranchNet()), BranchNet().groups(), plan)
+    assert all(p.is_meta for p in rebuilt.parameters())
+    rebuilt.load_state_dict(child.state_dict(), strict=True, assign=True)
+    x = torch.randn(3, 6)
+    with torch.no_grad():
+        assert torch.equal(rebuilt(x), child(x))
+
+
+@few
+@given(branch_plans(), SEEDS)
+def test_pruning_a_network_whose_branches_vanished_equals_one_plan(first: Plan, seed: int) -> None:
+    network = shake(BranchNet(), seed)
+    at_once = copy.deepcopy(network)
+    compact(network, network.groups(), first)
+    second = random_plan(network.groups(), seed)
+    compact(network, network.groups(), second)
+    compact(at_once, at_once.groups(), first.then(second))
+    a, b = network.state_dict(), at_once.state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_grouped_and_transposed_convolutions_are_refused() -> None:
