@@ -11,12 +11,12 @@ from torch.utils.data import Dataset, Sampler
 from datamodules.augmentation import Augmentation, jitter
 from datamodules.sampling import CausalSampler
 from datamodules.sequences import Sequence, UnreadableFrameError
-from trackers.crops import CropSpec, box_in_crop, crop, visible_share
+from trackers.crops import CropSpec, box_in_crop, crop, padding
 
 log = logging.getLogger(__name__)
 
 MAX_UNREADABLE = 20  # unreadable frames in a row that one sample may meet before the data is called broken
-MAX_JITTERS = 100  # windows drawn until one touches the picture
+MAX_JITTERS = 100  # windows drawn until one shows something of the picture
 
 
 class PairDataset(Dataset):
@@ -76,11 +76,11 @@ class PairDataset(Dataset):
         image, box, spec = sequence.image(frame), sequence.boxes[frame], self.specs[role]
         for _ in range(MAX_JITTERS):
             around = jitter(box, spec, rng)
-            if visible_share(image.shape, tuple(around), spec) > 0:
+            if not padding(image.shape, tuple(around), spec).all():
                 picture, resize = crop(image, tuple(around), spec)
                 return picture, box_in_crop(box, around, resize, spec.size)
         raise RuntimeError(
-            f"no window around the box {box.tolist()} of {sequence.folder}, frame {frame}, touches the picture"
+            f"no window around the box {box.tolist()} of {sequence.folder}, frame {frame}, shows the picture"
         )
 
 

@@ -4,8 +4,9 @@ A fourth tracker is a subclass of `Tracker` and a file in `conf/tracker/`; nothi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,18 @@ class Tracker(L.LightningModule, ABC):
     @abstractmethod
     def step(self, state: Any, search: Tensor) -> tuple[Tensor, float]:
         """The target in a search crop (3, H, W) uint8: cxcywh (4,) in units of the crop's side; a score in [0, 1]."""
+
+    @abstractmethod
+    def pretrained_backbone(self) -> Mapping[str, Tensor]:
+        """The backbone's pretrained weights, from the library that it comes from."""
+
+    @abstractmethod
+    def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
+        """Starts the backbone from pretrained weights under their library's names; `source` is for messages.
+
+        Raises:
+            CheckpointError: they are another network's.
+        """
 
     def observe(self, state: Any, image: np.ndarray, box: tuple[float, ...], score: float) -> None:
         """Called when a frame is done, with the final box (xywh, pixels), for trackers that update themselves."""

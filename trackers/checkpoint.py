@@ -2,7 +2,8 @@
 
 The file's header holds JSON: `recipe` (how to build the tracker), `plan` (what was cut from it), `metrics`, and
 `config` (the whole run, for the record). Loading builds the architecture without memory, replays the cuts, and takes
-the weights strictly. Nothing is unpickled, and only classes of `trackers` are built.
+the weights strictly. Official checkpoints are read as well (see `official.py`). Nothing that a file holds is ever
+executed, and only classes of `trackers` are built.
 """
 
 import json
@@ -20,13 +21,13 @@ from safetensors.torch import save_file
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.base import Tracker
+from trackers.gate_reading import AS_THEY_ARE, GateReading
+from trackers.official import read_official
 from trackers.online import OnlineTracker
+from trackers.stored import CheckpointError, Stored, load_strictly
 
 FORMAT = "light-weight-trackers/1"
-
-
-class CheckpointError(ValueError):
-    """A file that is not a checkpoint of ours, or does not fit what its recipe builds."""
+LIBRARY = "timm"  # in place of a file: the backbone's pretrained weights, from the library that it comes from
 
 
 @dataclass
@@ -75,58 +76,107 @@ def build_tracker(recipe: Mapping[str, Any]) -> Tracker:
     return instantiate(dict(recipe), _convert_="all")
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads any parent or child.
+def read_checkpoint(path: str | Path, gates: GateReading = AS_THEY_ARE) -> Stored:
+    """What a file holds, ours or an official one; its content says which.
+
+    Args:
+        path: the file.
+        gates: how gates in the ICASSP 2023 paper's files are read.
 
     Raises:
-        CheckpointError: not a checkpoint, or its weights are not those of its recipe and plan; names every difference.
+        CheckpointError: not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path.absolute()}; pass checkpoint=/path/to/a.safetensors")
+        raise CheckpointError(f"no checkpoint at {path.absolute()}; pass checkpoint=/path/to/a/file")
+    with path.open("rb") as file:
+        head = file.read(9)
+    is_safetensors = head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+    return _read_ours(path) if is_safetensors else read_official(path, gates)
+
+
+def load_checkpoint(
+    path: str | Path, recipe: Mapping[str, Any] | None = None, gates: GateReading = AS_THEY_ARE
+) -> Checkpoint:
+    """Reads any parent or child, ours or official.
+
+    Args:
+        path: the file.
+        recipe: how to build the tracker, if not as the file says. A pretrained backbone alone (MAE's) needs one.
+        gates: see `read_checkpoint`.
+
+    Raises:
+        CheckpointError: not a checkpoint, or its weights are not those of the recipe and plan; names every difference.
+    """
+    stored = read_checkpoint(path, gates)
+    recipe = _recipe_of(stored, path) if recipe is None else dict(recipe)
+    if stored.recipe is None:
+        tracker = build_tracker(recipe)
+        tracker.load_backbone(stored.weights, path)
+        return Checkpoint(tracker.eval(), recipe)
+    with torch.device("meta"):
+        tracker = build_tracker(recipe)
+    if stored.cut:
+        compact(tracker.network, tracker.groups(), stored.plan)
+    load_strictly(tracker.network, stored.weights, path, assign=True)
+    if not stored.cut:
+        compact(tracker.network, tracker.groups(), stored.plan)
+    for p in tracker.network.parameters():
+        p.requires_grad_(True)
+    return Checkpoint(tracker.eval(), recipe, stored.plan, stored.metrics, stored.config)
+
+
+def recipe_of(path: str | Path, gates: GateReading = AS_THEY_ARE) -> dict[str, Any]:
+    """How a file's tracker is built; arguments and errors as those of `load_checkpoint`."""
+    return _recipe_of(read_checkpoint(path, gates), path)
+
+
+def start(recipe: Mapping[str, Any], source: str | Path | None, gates: GateReading = AS_THEY_ARE) -> Checkpoint:
+    """What a training starts from.
+
+    Args:
+        recipe: how to build the tracker.
+        source: a file for `load_checkpoint`; "timm" for the pretrained backbone of the library; None for fresh weights.
+        gates: see `read_checkpoint`.
+    """
+    if source is not None and str(source) != LIBRARY:
+        return load_checkpoint(source, recipe, gates)
+    tracker = build_tracker(recipe)
+    if source is not None:
+        tracker.load_backbone(tracker.pretrained_backbone(), LIBRARY)
+    return Checkpoint(tracker, dict(recipe))
+
+
+def load_tracker(
+    path: str | Path, device: str | torch.device = "cpu", gates: GateReading = AS_THEY_ARE
+) -> OnlineTracker:
+    """A tracker ready for `init(image, box)` and `update(image)`, from the file alone."""
+    return OnlineTracker(load_checkpoint(path, gates=gates).tracker, device)
+
+
+def _recipe_of(stored: Stored, path: str | Path) -> dict[str, Any]:
+    if stored.recipe is None:
+        raise CheckpointError(
+            f"{path} holds a pretrained backbone and no tracker; start a training from it: "
+            f"python train.py scale=full checkpoint={path}"
+        )
+    return stored.recipe
+
+
+def _read_ours(path: Path) -> Stored:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is not a safetensors file ({error}); pass one that train.py or prune.py wrote"
-        ) from None
+        raise CheckpointError(f"{path} is a damaged safetensors file ({error}); copy it again") from None
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} holds weights but no recipe of {FORMAT} (found {header.get('format')!r}); "
             "pass a file that train.py or prune.py wrote"
         )
     recipe, plan, metrics, config = (json.loads(header[k]) for k in ("recipe", "plan", "metrics", "config"))
-    plan = Plan.from_dict(plan)
-    with torch.device("meta"):
-        tracker = build_tracker(recipe)
-    compact(tracker.network, tracker.groups(), plan)
-    _check_weights(tracker, weights, path)
-    tracker.network.load_state_dict(weights, strict=True, assign=True)
-    for p in tracker.network.parameters():
-        p.requires_grad_(True)
-    return Checkpoint(tracker.eval(), recipe, plan, metrics, config)
-
-
-def load_tracker(path: str | Path, device: str | torch.device = "cpu") -> OnlineTracker:
-    """A tracker ready for `init(image, box)` and `update(image)`, from the file alone."""
-    return OnlineTracker(load_checkpoint(path).tracker, device)
-
-
-def _check_weights(tracker: Tracker, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    wanted = {name: tuple(w.shape) for name, w in tracker.network.state_dict().items()}
-    have = {name: tuple(w.shape) for name, w in weights.items()}
-    lines = [f"missing: {name} {wanted[name]}" for name in sorted(wanted.keys() - have.keys())]
-    lines += [f"unexpected: {name} {have[name]}" for name in sorted(have.keys() - wanted.keys())]
-    lines += [
-        f"shape of {name}: {have[name]} in the file, {wanted[name]} by its recipe"
-        for name in sorted(wanted.keys() & have.keys())
-        if wanted[name] != have[name]
-    ]
-    if lines:
-        shown = "\n  ".join(lines[:12] + ([f"... and {len(lines) - 12} more"] if len(lines) > 12 else []))
-        raise CheckpointError(f"{path} holds the weights of another architecture than its recipe describes:\n  {shown}")
+    return Stored(weights, recipe, Plan.from_dict(plan), metrics=metrics, config=config)
 
 
 def _only_ours(recipe: Any) -> None:

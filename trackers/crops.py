@@ -42,11 +42,8 @@ def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.
     Raises:
         ValueError: the window is smaller than one pixel.
     """
-    window = _window(box, spec.factor)
-    x1, y1, side = window
-    height, width = image.shape[:2]
-    left, top = max(0, -x1), max(0, -y1)
-    right, bottom = max(0, x1 + side - width + 1), max(0, y1 + side - height + 1)
+    x1, y1, side = _window(box, spec.factor)
+    left, top, right, bottom = _margins(image.shape, (x1, y1, side))
     inside = image[y1 + top : max(0, y1 + side - bottom), x1 + left : max(0, x1 + side - right)]
     if inside.size == 0:
         return np.zeros((spec.size, spec.size, 3), np.uint8), spec.size / side
@@ -54,12 +51,18 @@ def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.
     return cv2.resize(padded, (spec.size, spec.size)), spec.size / side
 
 
-def visible_share(shape: tuple[int, ...], box: tuple[float, ...], spec: CropSpec) -> float:
-    """The share of the crop's window that lies inside a picture of this (H, W, ...)."""
-    x1, y1, side = _window(box, spec.factor)
-    across = min(x1 + side, shape[1]) - max(x1, 0)
-    down = min(y1 + side, shape[0]) - max(y1, 0)
-    return max(across, 0) * max(down, 0) / side**2
+def padding(shape: tuple[int, ...], box: tuple[float, ...], spec: CropSpec) -> np.ndarray:
+    """Where `crop` shows padding, or a mixture with it: (size, size) bool.
+
+    Args:
+        shape: of the picture, (H, W, ...).
+        box: xywh in pixels.
+        spec: the crop.
+    """
+    window = _window(box, spec.factor)
+    left, top, right, bottom = _margins(shape, window)
+    across, down = (_resized(a, b, window[2], spec.size) for a, b in ((left, right), (top, bottom)))
+    return down[:, None] | across[None, :]
 
 
 def box_in_crop(box: np.ndarray, around: np.ndarray, resize: float, size: int) -> np.ndarray:
@@ -81,3 +84,17 @@ def _window(box: tuple[float, ...], factor: float) -> tuple[int, int, int]:
     if side < 1:
         raise ValueError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
     return round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side
+
+
+def _margins(shape: tuple[int, ...], window: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """How much of the window is padded at its left, top, right and bottom."""
+    x1, y1, side = window
+    height, width = shape[:2]
+    return max(0, -x1), max(0, -y1), max(0, x1 + side - width + 1), max(0, y1 + side - height + 1)
+
+
+def _resized(before: int, after: int, side: int, size: int) -> np.ndarray:
+    """Which of `size` entries a bilinear resize of `side` entries mixes with the first `before` or last `after`."""
+    padded = np.zeros((side, 1))
+    padded[:before] = padded[max(0, side - after) :] = 1
+    return cv2.resize(padded, (1, size))[:, 0] > 0

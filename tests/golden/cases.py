@@ -23,10 +23,6 @@ FOLDER = Path(os.environ.get("GOLDEN_DIR") or Path(__file__).parents[2].parent /
 # Every skip of a reference vector comes from here. Whoever builds one of these deletes its line; the tests that
 # skipped for it then run, or fail until they are written.
 NOT_BUILT = {
-    "elimination": "candidate elimination is not built yet",
-    "attention mask": "crops come without the mask of their padding: nothing reads one yet",
-    "pos_embed": "resizing position embeddings of pretrained weights is not built yet",
-    "empty groups": "budgets keep at least one unit of every group; a floor of 0 is not built yet",
     "speed": "frames per second are not part of the GOT-10k report yet",
     "result files": "reading result files of a tracker is not built yet",
     "submission": "submission archives are not built yet",

@@ -4,16 +4,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruning.groups import Group
 from pruning.plan import Plan
 from trackers.base import Online, Recipe
 from trackers.crops import CropSpec
 from trackers.ostrack import OSTrack
+from trackers.ostrack.elimination import Elimination, best_candidates
 
 from .cases import Case, load
 
@@ -23,10 +25,15 @@ GATES = "zeta"  # names of gates in the pruning fork's layout end so; ours live 
 RECIPE = Recipe(lr=0, backbone_lr=0, weight_decay=0, decay_vectors=False, clip=0, schedule=lambda progress: 1)
 
 
-def eliminates(config: Mapping[str, Any], epoch: int | None = None) -> bool:
-    """Whether candidates are eliminated: at test time, or in a training epoch, of which the first is 1."""
-    ratios = config.get("MODEL.BACKBONE.CE_KEEP_RATIO", []) if config["MODEL.BACKBONE.TYPE"].endswith("_ce") else []
-    return any(r < 1 for r in ratios) and (epoch is None or epoch > config["TRAIN.CE_START_EPOCH"])
+def elimination(config: Mapping[str, Any]) -> Elimination | None:
+    """The reference's candidate elimination."""
+    if not config["MODEL.BACKBONE.TYPE"].endswith("_ce"):
+        return None
+    if config["MODEL.BACKBONE.CE_TEMPLATE_RANGE"] != "CTR_POINT":
+        raise ValueError(f"CE_TEMPLATE_RANGE={config['MODEL.BACKBONE.CE_TEMPLATE_RANGE']} is not known, only CTR_POINT")
+    start, warmup = config.get("TRAIN.CE_START_EPOCH", 0), config.get("TRAIN.CE_WARM_EPOCH", 0)
+    blocks, keep = config["MODEL.BACKBONE.CE_LOC"], config["MODEL.BACKBONE.CE_KEEP_RATIO"]
+    return Elimination(blocks, keep, start, warmup)
 
 
 def empty_tracker(config: Mapping[str, Any]) -> OSTrack:
@@ -38,10 +45,9 @@ def empty_tracker(config: Mapping[str, Any]) -> OSTrack:
         tracker = OSTrack(
             template=CropSpec(config["DATA.TEMPLATE.SIZE"], config.get("TEST.TEMPLATE_FACTOR", 2.0)),
             search=CropSpec(config["DATA.SEARCH.SIZE"], config.get("TEST.SEARCH_FACTOR", 4.0)),
-            backbone={
-                "name": config["MODEL.BACKBONE.TYPE"].removesuffix("_ce"),
-                "drop_path_rate": config.get("TRAIN.DROP_PATH_RATE", 0.0),
-            },
+            backbone=config["MODEL.BACKBONE.TYPE"].removesuffix("_ce"),
+            vit={"drop_path_rate": config.get("TRAIN.DROP_PATH_RATE", 0.0)},
+            elimination=elimination(config),
             head_channels=[channels // 2**i for i in range(4)],
             loss={
                 "focal": 1.0,
@@ -133,19 +139,38 @@ def batch(case: Case) -> dict[str, Tensor]:
 
 @contextmanager
 def watched(tracker: OSTrack) -> Iterator[dict[str, Any]]:
-    """Collects what a forward pass computes on its way: `tokens`, block by block, `features` and `maps`."""
-    seen: dict[str, Any] = {"tokens": []}
+    """Collects what a forward pass computes on its way.
+
+    `tokens`: the token matrix at the input of each block and at the output of the last one; `kept`: the candidates
+    that are alive after each elimination; `features` after the norm; `maps`.
+    """
+    seen: dict[str, Any] = {"tokens": [], "kept": []}
     backbone = tracker.network.backbone
-    hooks = [backbone.blocks[0].register_forward_pre_hook(lambda _, inputs: seen["tokens"].append(inputs[0].detach()))]
-    for block in backbone.blocks:
-        hooks.append(block.register_forward_hook(lambda *io: seen["tokens"].append(io[2].detach())))
-    hooks.append(backbone.norm.register_forward_hook(lambda *io: seen.update(features=io[2].detach())))
+
+    def enters(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen["tokens"].append(inputs[0].detach())
+
+    def chosen(*given: Any) -> Tensor:
+        stay = best_candidates(*given)
+        seen["kept"].append(stay if not seen["kept"] else seen["kept"][-1].gather(1, stay))
+        return stay
+
+    # A branch that was pruned away has no norm left, but still one place where its input enters.
+    hooks = [norm.register_forward_pre_hook(enters) for norm in (*(b.norm1 for b in backbone.blocks), backbone.norm)]
+    hooks.append(backbone.register_forward_hook(lambda *io: seen.update(features=io[2].detach())))
+    hooks.append(backbone.norm.register_forward_hook(lambda *io: seen.update(normed=io[2].detach())))
     hooks.append(tracker.network.box_head.register_forward_hook(lambda *io: seen.update(maps=io[2])))
     try:
-        yield seen
+        with mock.patch("trackers.ostrack.backbone.best_candidates", chosen):
+            yield seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def kept(seen: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The candidates that are alive after each elimination, by the reference's names."""
+    return {f"kept_{i}": alive for i, alive in enumerate(seen["kept"], start=1)}
 
 
 def block_norms(tokens: list[Tensor]) -> Tensor:

@@ -1,10 +1,12 @@
 """OSTrack against the original implementation: crops, network, losses, gates, counts, tracking."""
 
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,28 +19,31 @@ from pruning.callback import PruningCallback
 from pruning.cost import ParamCost, UnitCost, count_macs
 from pruning.criteria import Slim, quantiles
 from pruning.gates import Gates
+from pruning.plan import Plan
 from pruning.schedules import Cubic
 from pruning.surgery import compact
 from trackers.base import Online
 from trackers.boxes import clip_box
-from trackers.crops import CropSpec, box_in_crop, crop
+from trackers.crops import CropSpec, box_in_crop, crop, padding
 from trackers.losses import gaussian_heatmap
 from trackers.online import OnlineTracker
 from trackers.ostrack import OSTrack
+from trackers.ostrack.elimination import Elimination, scoring_token
 from trackers.ostrack.head import best_box
+from trackers.ostrack.initialisation import resize_position_embedding
 
-from .cases import Case, check_kind, each, load, not_built
+from .cases import Case, check_kind, each, load
 from .ostrack import (
     RECIPE,
     batch,
     block_norms,
     build,
     crops,
-    eliminates,
+    elimination,
     empty_tracker,
     gate_values,
     gated_groups,
-    masks,
+    kept,
     plan_of,
     watched,
 )
@@ -64,20 +69,19 @@ def groups_of_crops(case: Case) -> Iterator[tuple[str, str]]:
 
 
 @each("ostrack", "crop", by=groups_of_crops)
-def test_crops_are_byte_equal(case: Case, part: str) -> None:
+def test_crops_and_their_padding_are_byte_equal(case: Case, part: str) -> None:
     about = case.about["inputs"]
     frame, asked = load("rule").image(about["frame"]["name"], tuple(about["frame"]["shape"])), about[part]
     cut = [
         crop(frame, box, CropSpec(asked["output"], factor))
         for box, factor in zip(asked["boxes"], asked["factors"], strict=True)
     ]
-    mine = {"crop": np.stack([c for c, _ in cut]), "resize_factor": [r for _, r in cut]}
-    case.agrees(mine, f"{part}/", unchecked=["padding"])
-
-
-@each("ostrack", "crop", by=groups_of_crops)
-def test_padding_is_masked(case: Case, part: str) -> None:
-    not_built("attention mask")
+    masks = [
+        padding(frame.shape, box, CropSpec(asked["output"], factor))
+        for box, factor in zip(asked["boxes"], asked["factors"], strict=True)
+    ]
+    mine = {"crop": np.stack([c for c, _ in cut]), "resize_factor": [r for _, r in cut], "padding": np.stack(masks)}
+    case.agrees(mine, f"{part}/")
 
 
 @each("ostrack", "crop")
@@ -131,22 +135,27 @@ def windows(case: Case) -> Iterator[tuple[str, int]]:
 
 @each("ostrack", "crop", by=windows)
 def test_window_is_the_same(case: Case, part: int) -> None:
-    backbone = {"name": "vit_tiny_patch16_224", "embed_dim": 3, "num_heads": 1, "depth": 1}
+    sizes = {"embed_dim": 3, "num_heads": 1, "depth": 1}
     loss = {"focal": 1, "giou": 1, "l1": 1, "cells": "best"}
     crop_specs = CropSpec(16, 2.0), CropSpec(16 * part, 4.0)
-    tracker = OSTrack(*crop_specs, backbone, [4], loss, RECIPE, Says.online)
+    tracker = OSTrack(*crop_specs, "vit_tiny_patch16_224", sizes, None, [4], loss, RECIPE, Says.online)
     state = tracker.start(torch.zeros(3, 16, 16, dtype=torch.uint8))
     case.agrees_on(f"hann_{part}", state["window"])
 
 
 @each("ostrack", "crop")
 def test_scoring_template_token_is_the_same(case: Case) -> None:
-    not_built("elimination")
+    case.agrees_on("template_index", [scoring_token(side // 16) for side in (128, 192)])
 
 
 @each("ostrack", "pos_embed")
 def test_position_embeddings_are_resized(case: Case) -> None:
-    not_built("pos_embed")
+    about = case.about["inputs"]["pos_embed"]
+    embedding = torch.from_numpy(load("rule").array(about["name"], tuple(about["shape"])))
+    for crop_name, name in (("TEMPLATE", "pos_embed_z"), ("SEARCH", "pos_embed_x")):
+        grid = case.config[f"DATA.{crop_name}.SIZE"] // case.config["MODEL.BACKBONE.STRIDE"]
+        resized = resize_position_embedding(embedding, grid)
+        case.agrees_on(name, resized[0, :, : case.about["channels"]])
 
 
 # Network
@@ -154,42 +163,23 @@ def test_position_embeddings_are_resized(case: Case) -> None:
 
 @each("ostrack", "forward")
 def test_forward_is_the_same(case: Case) -> None:
-    if eliminates(case.config):
-        not_built("elimination")
     tracker = build(case)
     case.agrees(run(tracker, case))
 
 
-@each("ostrack", "forward")
-def test_tokens_are_the_same_until_candidates_are_eliminated(case: Case) -> None:
-    check_tokens_before_elimination(build(case), case, "")
-
-
 @torch.inference_mode()
 def run(tracker: OSTrack, case: Case) -> dict[str, Any]:
-    """All arrays that the reference stores of a dense forward pass."""
+    """All arrays that the reference stores of a forward pass."""
     with watched(tracker) as seen:
         maps = tracker.network(*crops(case))
-    template_tokens = tracker.network.backbone.pos_embed_z.shape[1]
-    first, mean = seen["features"][:, 0], seen["features"][:, template_tokens:].mean(1)
+    first, mean = seen["normed"][:, 0], seen["features"].mean(1)
     return {
         **{name: maps[name] for name in MAPS},
         "pred_boxes": best_box(maps, maps["score_map"])[0],
         "block_norm": block_norms(seen["tokens"]),
         "feature_sample": torch.stack([first, mean], 1)[..., :8],
+        **kept(seen),
     }
-
-
-@torch.inference_mode()
-def check_tokens_before_elimination(tracker: OSTrack, case: Case, prefix: str) -> None:
-    """Runs only the blocks in front of the one that eliminates first."""
-    backbone = tracker.network.backbone
-    same = min(case.config["MODEL.BACKBONE.CE_LOC"]) if eliminates(case.config) else len(backbone.blocks)
-    backbone.blocks = backbone.blocks[: max(same, 1)]
-    with watched(tracker) as seen:
-        tracker.network(*crops(case))
-    part = (slice(None), slice(same + 1))
-    case.agrees_on(f"{prefix}block_norm", block_norms(seen["tokens"])[part], part)
 
 
 # Losses
@@ -202,9 +192,7 @@ def variants(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @each("ostrack", "loss", by=variants)
 def test_losses_and_gradients_are_the_same(case: Case, part: dict[str, Any]) -> None:
-    if eliminates(case.config, part["epoch"]):
-        not_built("elimination")
-    tracker = build(case).train(part["mode"] == "train")
+    tracker = in_training(build(case), part)
     losses, mine = backward(tracker, case)
     gradients = {name: p.grad for name, p in tracker.network.named_parameters()}
     mine["total"] = losses["total"].detach()
@@ -220,7 +208,22 @@ def test_heatmaps_are_the_same(case: Case) -> None:
 
 @each("ostrack", "loss")
 def test_keep_rate_is_scheduled(case: Case) -> None:
-    not_built("elimination")
+    about = case.about["keep_rate"]
+    rates = [
+        [
+            replace(elimination(case.config), start_epoch=start, warmup_epochs=warmup).while_training(epoch)
+            for epoch in about["epochs"]
+        ]
+        for start, warmup in about["start_warm"]
+    ]
+    case.agrees_on("keep_rate", rates)
+
+
+def in_training(tracker: OSTrack, variant: dict[str, Any]) -> OSTrack:
+    """The tracker at the variant's epoch."""
+    with mock.patch.object(OSTrack, "current_epoch", variant["epoch"] - 1):
+        tracker.on_train_batch_start()
+    return tracker.train(variant["mode"] == "train")
 
 
 def backward(tracker: OSTrack, case: Case) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -230,7 +233,7 @@ def backward(tracker: OSTrack, case: Case) -> tuple[dict[str, Tensor], dict[str,
     losses["total"].backward()
     mine = {name: losses[name].detach() for name in ("giou", "l1", "focal", "iou")}
     mine["pred_boxes"] = best_box(seen["maps"], seen["maps"]["score_map"])[0].detach()
-    return losses, mine
+    return losses, mine | kept(seen)
 
 
 def norms(gradients: dict[str, Tensor], names: list[str]) -> dict[str, Any]:
@@ -282,9 +285,7 @@ def test_penalty_on_gates_is_the_same(case: Case, part: str) -> None:
 
 @each("ostrack", "sparsity", by=variants)
 def test_sparsity_step_has_the_same_gradients(case: Case, part: dict[str, Any]) -> None:
-    if eliminates(case.config, part["epoch"]):
-        not_built("elimination")
-    tracker = build(case).train(part["mode"] == "train")
+    tracker = in_training(build(case), part)
     stage, gate_gradients = sparsity_stage(case, tracker, case.about["checkpoint"]["gates"])
     losses, mine = backward(tracker, case)
     mine["total"] = losses["total"].detach() + (stage.weights * stage.gates.values.detach().abs()).sum()
@@ -329,8 +330,6 @@ def with_gates(case: Case, tracker: OSTrack, cut: Cut) -> Gates:
 
 @each("ostrack", "slim", by=lambda case: Cut.all(case, "masks"))
 def test_masks_are_the_same(case: Case, part: Cut) -> None:
-    if not all(mask.any(1).all() for mask in masks(case, part.name).values()):
-        not_built("empty groups")
     gates, mine = with_gates(case, build(case), part), {}
     scores = Slim()(gates)
     for kind, short in (("attention", "attn"), ("mlp", "mlp")):
@@ -349,16 +348,9 @@ def test_masks_are_the_same(case: Case, part: Cut) -> None:
 
 @each("ostrack", "slim", by=lambda case: Cut.all(case, "forward"))
 def test_gated_and_cut_networks_compute_the_same(case: Case, part: Cut) -> None:
-    if eliminates(case.config):
-        not_built("elimination")
     mine = run(gated_or_cut(case, part), case)
     del mine["feature_sample"]
     case.agrees(mine, f"{part.name}/", unchecked=OF_MASKS)
-
-
-@each("ostrack", "slim", by=lambda case: Cut.all(case, "forward"))
-def test_gated_and_cut_blocks_compute_the_same_until_candidates_are_eliminated(case: Case, part: Cut) -> None:
-    check_tokens_before_elimination(gated_or_cut(case, part), case, f"{part.name}/")
 
 
 def gated_or_cut(case: Case, cut: Cut) -> OSTrack:
@@ -383,26 +375,43 @@ def test_parameters_and_macs_are_the_same(case: Case, part: tuple[int, str]) -> 
     tracker = empty_tracker(case.config)
     network, groups = tracker.network, gated_groups(tracker)
     stored = dict(zip(case.about["count_columns"], case.stored["counts"][row].tolist(), strict=True))
-    cost = ParamCost(network, groups)
-    if name == "dense":
-        assert cost([g.size for g in groups]) == stored["parameters"]
-    else:
-        plan = plan_of(case, name, groups)
-        assert cost([len(plan.units(g)) for g in groups]) == stored["parameters"]
-        compact(network, groups, plan)
-    assert sum(p.numel() for p in network.parameters()) == stored["parameters"]
-    macs, tokens = count_macs(network, tracker.example_inputs()).total, template_and_search_tokens(tracker)
-    # Heads of about the same width run together, filled up to a common one: those products run, so we count them.
-    filled = sum(width_run(block.attn) - sum(block.attn.widths) for block in network.backbone.blocks)
-    run_by_attention = sum(width_run(block.attn) for block in network.backbone.blocks)
-    linear = macs - 4 * tokens * network.backbone.width * filled
-    assert linear - 2 * tokens**2 * filled == stored["macs_dense"]
-    assert linear - 2 * tokens**2 * run_by_attention == stored["macs_dense_linear"]
+    plan = Plan() if name == "dense" else plan_of(case, name, groups)
+    kept_units = [len(plan.units(g)) for g in groups]
+    # The reference counts the norm in front of an empty branch, which has no effect and vanishes here.
+    idle = 2 * network.backbone.width * kept_units.count(0)
+    assert ParamCost(network, groups)(kept_units) == stored["parameters"] - idle
+    compact(network, groups, plan)
+    assert sum(p.numel() for p in network.parameters()) == stored["parameters"] - idle
+    check_macs(network, tracker, stored)
 
 
-def template_and_search_tokens(tracker: OSTrack) -> int:
-    backbone = tracker.network.backbone
-    return backbone.pos_embed_z.shape[1] + backbone.pos_embed_x.shape[1]
+def check_macs(network: nn.Module, tracker: OSTrack, stored: dict[str, float]) -> None:
+    """With and without elimination, after taking out what we run besides the reference's formula."""
+    backbone, attentions = network.backbone, [block.attn for block in network.backbone.blocks]
+    for name, eliminating in (("macs_elimination", Elimination([3, 6, 9], [0.7] * 3, 0, 0)), ("macs_dense", None)):
+        backbone.elimination = eliminating
+        macs = count_macs(network, tracker.example_inputs()).total
+        tokens = tokens_entering(backbone)
+        # Heads of about the same width run together, filled up to a common one: those products run, so we count them.
+        for attention, n in zip(attentions, tokens, strict=True):
+            run, kept = width_run(attention), sum(attention.widths)
+            macs -= (4 * n * backbone.width + 2 * n * n) * (run - kept)
+        # One row of the map ranks the candidates; it is counted, as fused attention keeps the map to itself.
+        if eliminating is not None:
+            macs -= sum(tokens[i] * width_run(attentions[i]) for i in eliminating.blocks)
+        assert macs == stored[name]
+        products = sum(2 * n * n * sum(a.widths) for a, n in zip(attentions, tokens, strict=True))
+        assert macs - products == stored[f"{name}_linear"]
+
+
+def tokens_entering(backbone: nn.Module) -> list[int]:
+    """The number of tokens at the input of each block."""
+    template, search = backbone.pos_embed_z.shape[1], backbone.pos_embed_x.shape[1]
+    counts = []
+    for share in backbone._shares():
+        counts.append(template + search)
+        search = math.ceil(share * search)
+    return counts
 
 
 def width_run(attention: nn.Module) -> int:
@@ -411,18 +420,11 @@ def width_run(attention: nn.Module) -> int:
     return sum(heads * width for heads, width in attention.buckets)
 
 
-@each("ostrack", "slim")
-def test_elimination_saves_the_same_macs(case: Case) -> None:
-    not_built("elimination")
-
-
 # Tracking
 
 
 @each("ostrack", "track")
 def test_tracker_follows_the_same_path(case: Case) -> None:
-    if eliminates(case.config):
-        not_built("elimination")
     tracker, about = build(case), case.about["inputs"]
     online = OnlineTracker(tracker)
     frames = video(about)

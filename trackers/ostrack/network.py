@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pruning.groups import Group
-from trackers.backbones import OneStreamViT
+from trackers.ostrack.backbone import OneStreamViT
+from trackers.ostrack.elimination import Elimination
 from trackers.ostrack.head import CenterHead
 
 
@@ -15,14 +16,24 @@ class OSTrackNetwork(nn.Module):
     """Backbone and head under their official names (`backbone`, `box_head`).
 
     Args:
-        backbone: arguments of `OneStreamViT`.
-        head_channels: channels of the head's layers.
+        backbone: name of a timm ViT.
         template_size, search_size: crop sides in pixels.
+        vit: further arguments of `OneStreamViT`.
+        elimination: which candidates leave on the way, if any.
+        head_channels: channels of the head's layers.
     """
 
-    def __init__(self, backbone: Mapping[str, Any], head_channels: Sequence[int], template_size: int, search_size: int):
+    def __init__(
+        self,
+        backbone: str,
+        template_size: int,
+        search_size: int,
+        vit: Mapping[str, Any],
+        elimination: Elimination | None,
+        head_channels: Sequence[int],
+    ):
         super().__init__()
-        self.backbone = OneStreamViT(**backbone, template_size=template_size, search_size=search_size)
+        self.backbone = OneStreamViT(backbone, template_size, search_size, elimination, **vit)
         self.box_head = CenterHead(self.backbone.width, head_channels)
         self.cells = search_size // self.backbone.stride
 

@@ -1,8 +1,11 @@
 """OSTrack (Ye et al., ECCV 2022) as a Lightning module."""
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor
 
@@ -11,8 +14,11 @@ from trackers.base import Batch, Online, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy
 from trackers.crops import CropSpec
 from trackers.losses import box_losses, focal_loss, gaussian_heatmap, near_target
+from trackers.ostrack.elimination import Elimination
 from trackers.ostrack.head import best_box, cell_boxes
+from trackers.ostrack.initialisation import tracking_weights
 from trackers.ostrack.network import OSTrackNetwork
+from trackers.stored import load_strictly
 
 
 class OSTrack(Tracker):
@@ -20,7 +26,9 @@ class OSTrack(Tracker):
 
     Args:
         template, search: the crops.
-        backbone: arguments of `backbones.OneStreamViT` besides the crop sizes.
+        backbone: name of a timm ViT.
+        vit: what differs from that; further arguments of `backbone.OneStreamViT`.
+        elimination: which candidates leave on the way; None for none.
         head_channels: channels of the CENTER head.
         loss: weights "focal", "giou" and "l1", and "cells": where box losses are taken. "best": the cell of the highest
             predicted score, as the original; "near": all cells near the target, weighted, which teaches a network that
@@ -33,13 +41,15 @@ class OSTrack(Tracker):
         self,
         template: CropSpec,
         search: CropSpec,
-        backbone: Mapping[str, Any],
+        backbone: str,
+        vit: Mapping[str, Any] | None,
+        elimination: Elimination | None,
         head_channels: Sequence[int],
         loss: Mapping[str, Any],
         recipe: Recipe,
         online: Online,
     ):
-        network = OSTrackNetwork(backbone, head_channels, template.size, search.size)
+        network = OSTrackNetwork(backbone, template.size, search.size, vit or {}, elimination, head_channels)
         super().__init__(network, template, search, recipe, online)
         if loss["cells"] not in ("best", "near"):
             raise ValueError(f"loss.cells={loss['cells']} is not known; choose best or near")
@@ -48,6 +58,26 @@ class OSTrack(Tracker):
     def groups(self) -> list[Group]:
         """See `OSTrackNetwork.groups`."""
         return self.network.groups()
+
+    def pretrained_backbone(self) -> Mapping[str, Tensor]:
+        """The ViT's weights from timm, which downloads them when they are asked for first."""
+        return timm.create_model(self.network.backbone.name, pretrained=True).state_dict()
+
+    def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
+        """A pretrained plain ViT, with timm's or MAE's names; position embeddings are resized to the crops."""
+        backbone = self.network.backbone
+        grids = {name: math.isqrt(getattr(backbone, name).shape[1]) for name in ("pos_embed_z", "pos_embed_x")}
+        load_strictly(backbone, tracking_weights(weights, grids), source)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Candidates leave as the epoch's schedule has it; in validation, too, as in the original."""
+        backbone = self.network.backbone
+        if backbone.elimination is not None:
+            backbone.keep = backbone.elimination.while_training(self.current_epoch + 1)
+
+    def on_train_end(self) -> None:
+        """Outside of a training, every block keeps its own share."""
+        self.network.backbone.keep = None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Focal loss of the score map, GIoU and l1 losses of boxes; `total` is their weighted sum."""

@@ -1,5 +1,7 @@
-"""Backbones: timm's networks, cut down to what trackers run, with their pruning groups declared."""
+"""OSTrack's backbone: a ViT of timm that reads template and search region together."""
 
+import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,37 +13,9 @@ from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
 from trackers.attention import Attention
-
-
-class ConvStem(nn.Module):
-    """Two strided convolutions in place of a ViT's patch embedding (stride 8): far cheaper to train from scratch.
-
-    LayerNorm, not BatchNorm, because template and search crops share it and have different statistics.
-    Arguments are those that timm gives to an `embed_layer`.
-    """
-
-    def __init__(self, embed_dim: int, hidden: int, in_chans: int = 3, **unused: object):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_chans, hidden, 4, stride=4)
-        self.norm = nn.LayerNorm(hidden)
-        self.conv2 = nn.Conv2d(hidden, embed_dim, 3, stride=2, padding=1)
-        self.num_patches = 0  # asked for by timm to size position embeddings, which trackers have of their own
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) to tokens (B, H / 8 * W / 8, C), row by row."""
-        x = self.norm(self.conv1(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.conv2(nn.functional.gelu(x)).flatten(2).transpose(1, 2)
-
-    def groups(self) -> list[Group]:
-        """The channels between the two convolutions."""
-        slices = (
-            Slice("conv1.weight", 0, gated=True),
-            Slice("conv1.bias", 0, gated=True),
-            Slice("norm.weight", 0),
-            Slice("norm.bias", 0),
-            Slice("conv2.weight", 1),
-        )
-        return [Group("hidden", "stem", self.conv1.out_channels, slices, norms=("norm",))]
+from trackers.ostrack.elimination import Elimination, best_candidates, put_back, scoring_token, take
+from trackers.ostrack.initialisation import start_by_matching
+from trackers.ostrack.stem import ConvStem
 
 
 class OneStreamViT(nn.Module):
@@ -50,11 +24,17 @@ class OneStreamViT(nn.Module):
     Args:
         name: any plain timm ViT, e.g. "vit_base_patch16_224".
         template_size, search_size: crop sides in pixels.
+        elimination: which search tokens leave on the way; None for none.
         stem_hidden: channels of a `ConvStem` (stride 8) in place of the ViT's own patch embedding; None keeps that.
         matching_init: start with attention that looks for similar content, which a small ViT trained from scratch
             otherwise spends most of its time to learn.
         drop_path_rate: stochastic depth of the last block, rising linearly from 0.
         embed_dim, depth, num_heads, mlp_ratio: sizes other than the named model's; None keeps those.
+
+    Attributes:
+        name: the ViT's.
+        keep: share of the search tokens that every eliminating block keeps, while `elimination` is scheduled by a
+            training; None for each block's own.
     """
 
     def __init__(
@@ -62,6 +42,7 @@ class OneStreamViT(nn.Module):
         name: str,
         template_size: int,
         search_size: int,
+        elimination: Elimination | None = None,
         stem_hidden: int | None = None,
         matching_init: bool = False,
         drop_path_rate: float = 0.0,
@@ -100,19 +81,41 @@ class OneStreamViT(nn.Module):
         self.width = vit.embed_dim
         self.pos_embed_z = _position_embedding((template_size // self.stride) ** 2, self.width)
         self.pos_embed_x = _position_embedding((search_size // self.stride) ** 2, self.width)
+        self.name, self.elimination, self.keep = name, elimination, None
+        if elimination is not None and not all(0 <= i < len(self.blocks) for i in elimination.blocks):
+            raise ValueError(f"elimination.blocks={list(elimination.blocks)}, but {name} has {len(self.blocks)} blocks")
         if matching_init:
             for block in self.blocks:
-                _start_by_matching(block.attn)
+                start_by_matching(block.attn)
 
     def embed_template(self, template: Tensor) -> Tensor:
         """Template crops (B, 3, S, S) to tokens (B, Nz, C); they do not depend on the search crop."""
         return self.patch_embed(template) + self.pos_embed_z
 
     def forward(self, template_tokens: Tensor, search: Tensor) -> Tensor:
-        """Joint features of the search crop: tokens (B, Nz, C) and crops (B, 3, S, S) to (B, Nx, C)."""
+        """Joint features of the search crop: tokens (B, Nz, C) and crops (B, 3, S, S) to (B, Nx, C).
+
+        They are zero where candidates were eliminated.
+        """
+        count = template_tokens.shape[1]
         tokens = torch.cat([template_tokens, self.patch_embed(search) + self.pos_embed_x], 1)
-        tokens = self.norm(self.blocks(tokens))
-        return tokens[:, template_tokens.shape[1] :]
+        alive, cells = None, tokens.shape[1] - count
+        for block, share in zip(self.blocks, self._shares(), strict=True):
+            if share == 1:
+                tokens = block(tokens)
+            else:
+                tokens, stay = _run_eliminating(block, tokens, count, share)
+                alive = stay if alive is None else alive.gather(1, stay)
+        features = self.norm(tokens)[:, count:]
+        return features if alive is None else put_back(features, alive, cells)
+
+    def _shares(self) -> list[float]:
+        """The share of the search tokens that each block keeps."""
+        shares = [1.0] * len(self.blocks)
+        if self.elimination is not None:
+            for i, share in zip(self.elimination.blocks, self.elimination.keep, strict=True):
+                shares[i] = share if self.keep is None else self.keep
+        return shares
 
     def groups(self) -> list[Group]:
         """Attention and MLP of every block, the stem if there is one, and the width of the residual stream.
@@ -132,20 +135,41 @@ class OneStreamViT(nn.Module):
         norms = ["norm"]
         for i, block in enumerate(self.blocks):
             at = f"blocks.{i}."
-            groups += [g.under(f"{at}attn.") for g in block.attn.groups()]
-            groups.append(_mlp_group(block.mlp).under(f"{at}mlp."))
-            norms += [f"{at}norm1", f"{at}norm2"]
-            width += [Slice(f"{at}{norm}.{p}", 0) for norm in ("norm1", "norm2") for p in ("weight", "bias")]
-            width += [Slice(f"{at}attn.qkv.weight", 1), Slice(f"{at}mlp.fc1.weight", 1)]
-            width += [
-                Slice(f"{at}{out}.{p}", 0, gated=True) for out in ("attn.proj", "mlp.fc2") for p in ("weight", "bias")
-            ]
+            for norm, reader, writer, inner in (
+                ("norm1", "attn.qkv", "attn.proj", [g.under("attn.") for g in block.attn.groups()]),
+                ("norm2", "mlp.fc1", "mlp.fc2", [g.under("mlp.") for g in _mlp_groups(block.mlp)]),
+            ):
+                # A branch without units is its output bias, and the norm in front of it vanishes.
+                groups += [replace(g.under(at), vanish=(at + norm,)) for g in inner]
+                if inner:
+                    norms.append(at + norm)
+                    width += [Slice(f"{at}{norm}.{p}", 0) for p in ("weight", "bias")]
+                width.append(Slice(f"{at}{reader}.weight", 1))
+                width += [Slice(f"{at}{writer}.{p}", 0, gated=True) for p in ("weight", "bias")]
         return [*groups, Group("width", "width", self.pos_embed_x.shape[2], tuple(width), tuple(norms))]
 
     @property
     def has_stem(self) -> bool:
         """Whether a `ConvStem` embeds the patches."""
         return isinstance(self.patch_embed, ConvStem)
+
+
+def _run_eliminating(block: Block, tokens: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
+    """A timm block that keeps only a share of its search tokens between attention and MLP.
+
+    Args:
+        block: the block.
+        tokens: `count` template tokens, then the search tokens.
+        share: of the search tokens that stay.
+
+    Returns:
+        The tokens that are left, and which search tokens they are, (B, n).
+    """
+    attended, scores = block.attn.with_scores(block.norm1(tokens), scoring_token(math.isqrt(count)))
+    tokens = tokens + block.drop_path1(attended)
+    stay = best_candidates(scores[:, count:], share)
+    tokens = torch.cat([tokens[:, :count], take(tokens[:, count:], stay)], 1)
+    return tokens + block.drop_path2(block.mlp(block.norm2(tokens))), stay
 
 
 def _check_plain(vit: nn.Module, name: str) -> None:
@@ -164,21 +188,11 @@ def _check_plain(vit: nn.Module, name: str) -> None:
         raise ValueError(f"{name} has {found}: not supported here; choose a plain ViT, e.g. vit_base_patch16_224")
 
 
-def _mlp_group(mlp: nn.Module) -> Group:
+def _mlp_groups(mlp: nn.Module) -> list[Group]:
     """The hidden units of a timm Mlp, gated where they are read, so that any activation stays exact."""
     slices = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
-    return Group("", "mlp", mlp.fc1.out_features, slices)
+    return [Group("", "mlp", mlp.fc1.out_features, slices)] if mlp.fc1.out_features else []
 
 
 def _position_embedding(tokens: int, width: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, tokens, width), std=0.02))
-
-
-@torch.no_grad()
-def _start_by_matching(attention: Attention) -> None:
-    """W_q = W_k, so that logits start as similarity of content; W_v and W_proj near a scaled identity."""
-    dim = attention.proj.in_features
-    query = torch.randn(dim, dim) * dim**-0.5
-    near_identity = [0.5 * torch.eye(dim) + 0.02 * torch.randn(dim, dim) for _ in range(2)]
-    attention.qkv.weight.copy_(torch.cat([query, query, near_identity[0]]))
-    attention.proj.weight.copy_(near_identity[1])

@@ -1,0 +1,55 @@
+"""Official checkpoints in: recognised by what they hold, whatever the file is called.
+
+Trackers of the PyTracking lineage are `torch.save` dictionaries with their weights under "net", beside objects of their
+projects. They are read without running any of it (see `pickles.py`); every weight is used, or known to be dead.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from trackers.gate_reading import GateReading
+from trackers.ostrack import official as ostrack
+from trackers.pickles import read_pickle
+from trackers.stored import CheckpointError, Stored
+
+TRACKERS = (ostrack,)  # modules with `recognises(weights)` and `convert(weights, config_name, gates)`
+
+
+def read_official(path: str | Path, gates: GateReading) -> Stored:
+    """What an official tracker's file holds, or that of a pretrained ViT.
+
+    Args:
+        path: a file of `torch.save`.
+        gates: how the gates of the ICASSP 2023 paper's files are read.
+
+    Raises:
+        UnsafePickleError: the file asks for code.
+        CheckpointError: it holds neither.
+        ValueError: not a file of `torch.save`.
+    """
+    content = read_pickle(path)
+    weights = _weights(content)
+    for tracker in TRACKERS:
+        if tracker.recognises(weights):
+            config_name = getattr(content.get("settings"), "config_name", None)
+            return tracker.convert(weights, config_name, gates)
+    if "patch_embed.proj.weight" in weights:
+        return Stored(weights)
+    found = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
+    raise CheckpointError(
+        f"{path} holds neither a known tracker nor a pretrained ViT; found {found}, with weights {list(weights)[:4]}"
+    )
+
+
+def _weights(content: Any) -> dict[str, Tensor]:
+    """The weights in a file: those of a tracker, of MAE, or a bare state dict."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in ("net", "model", "state_dict"):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
