@@ -19,7 +19,7 @@ from evaluation.files import write_json
 from evaluation.results import size_of
 from evaluation.runner import run_benchmark, still_box
 from evaluation.study import Job
-from trackers.checkpoint import load_checkpoint
+from trackers.checkpoint import load_checkpoint, recipe_of
 from trackers.online import OnlineTracker
 
 log = logging.getLogger(__name__)
@@ -30,12 +30,12 @@ def run_job(cfg: DictConfig, parent: Path | None = None) -> None:
 
     Args:
         cfg: conf/train.yaml or conf/prune.yaml, composed.
-        parent: a checkpoint to prune; its recipe becomes `cfg.tracker`.
+        parent: a checkpoint to prune; its recipe becomes `cfg.tracker`, with the changes that this asks for.
     """
     with _one_message():
         _use_threads(cfg)
         if parent is not None:
-            OmegaConf.update(cfg, "tracker", load_checkpoint(parent).recipe)
+            _complete_recipe(cfg)
         job = Job(cfg, Path(cfg.paths.job), parent)
         job.check()
     _print_table(job.run())
@@ -46,7 +46,9 @@ def score(cfg: DictConfig) -> None:
     """Scores one checkpoint on one benchmark, as conf/eval.yaml says."""
     with _one_message():
         _use_threads(cfg)
-        checkpoint = load_checkpoint(cfg.checkpoint)
+        _complete_recipe(cfg)
+        recipe = OmegaConf.to_container(cfg.tracker, resolve=True)
+        checkpoint = load_checkpoint(cfg.checkpoint, recipe, instantiate(cfg.gates))
         sequences = instantiate(cfg.benchmark.sequences)
     folder, name = Path(cfg.paths.job), cfg.benchmark.name
     report = run_benchmark(OnlineTracker(checkpoint.tracker, cfg.device), sequences, folder / "boxes" / name)
@@ -55,6 +57,12 @@ def score(cfg: DictConfig) -> None:
     write_json(folder / "result.json", result)
     _print_table(result)
     log.info("results in %s", folder)
+
+
+def _complete_recipe(cfg: DictConfig) -> None:
+    """Puts the changes that `cfg.tracker` holds into the checkpoint's recipe, which takes its place."""
+    recipe = OmegaConf.merge(recipe_of(cfg.checkpoint, instantiate(cfg.gates)), cfg.tracker)
+    OmegaConf.update(cfg, "tracker", recipe, merge=False)
 
 
 @contextmanager

@@ -4,12 +4,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,7 +24,7 @@ from evaluation.stages import Made, Stage, digest, ensure
 from evaluation.training import fit
 from pruning.budget import check_ratio
 from pruning.callback import PruningCallback
-from trackers.checkpoint import Checkpoint, build_tracker, load_checkpoint
+from trackers.checkpoint import LIBRARY, Checkpoint, load_checkpoint, start
 from trackers.online import OnlineTracker
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -37,7 +39,7 @@ class Job:
     Args:
         cfg: the composed configuration.
         folder: where the job's results go.
-        parent: a checkpoint to prune instead of a parent trained here.
+        parent: a checkpoint that is the parent; without one, the parent is trained here.
     """
 
     def __init__(self, cfg: DictConfig, folder: Path, parent: Path | None = None):
@@ -54,8 +56,8 @@ class Job:
             ValueError: a setting, a checkpoint or a data set is not usable.
         """
         check_ratio(self.cfg.ratio)
-        with torch.device("meta"):
-            tracker = build_tracker(self.plain["tracker"])
+        with nullcontext() if self.cfg.checkpoint else torch.device("meta"):
+            tracker = self._start().tracker
         self._pruning().check(tracker.network, tracker.groups())
         instantiate(self.cfg.datamodule).check()
         self.benchmark  # noqa: B018 (reads it)
@@ -74,9 +76,12 @@ class Job:
 
     def parent(self) -> Made:
         """The dense tracker, or the one that was given."""
+        depends = {"tracker": self.plain["tracker"]}
+        if self.cfg.checkpoint is not None:
+            depends |= {"start": _identity(self.cfg.checkpoint), "gates": self.plain["gates"]}
         if self.given_parent is not None:
-            return self._ensure("parent", {"file": digest(_identity(self.given_parent))}, self._take_parent)
-        return self._ensure("parent", {"tracker": self.plain["tracker"]} | self._training("parent"), self._train_parent)
+            return self._ensure("parent", depends, self._take_parent)
+        return self._ensure("parent", depends | self._training("parent"), self._train_parent)
 
     def sparsity(self, parent: Made) -> Made:
         """The parent with masks annealed to the ratio, compacted."""
@@ -101,31 +106,38 @@ class Job:
         shared = {key: self.plain[key] for key in ("datamodule", "trainer", "callbacks", "seed")}
         return shared | {"stage": self.plain["stages"][name]}
 
+    def _start(self) -> Checkpoint:
+        """What the parent is, or starts from."""
+        return start(self.plain["tracker"], self.cfg.checkpoint, instantiate(self.cfg.gates))
+
     def _take_parent(self, folder: Path) -> None:
-        shutil.copyfile(self.given_parent, folder / CHECKPOINT)
+        self._start().save(folder / CHECKPOINT)
 
     def _train_parent(self, folder: Path) -> None:
         L.seed_everything(self.cfg.seed, verbose=False)
-        recipe = self.plain["tracker"]
-        tracker = build_tracker(recipe)
-        fit(self.cfg, tracker, "parent", folder, self.logger)
-        Checkpoint(tracker, recipe, config=self.plain).save(folder / CHECKPOINT)
+        begun = self._start()
+        fit(self.cfg, begun.tracker, "parent", folder, self.logger)
+        Checkpoint(begun.tracker, begun.recipe, begun.plan, config=self.plain).save(folder / CHECKPOINT)
 
     def _train_sparsity(self, folder: Path, parent: Made) -> None:
         L.seed_everything(self.cfg.seed, verbose=False)
-        start = load_checkpoint(parent.folder / CHECKPOINT)
-        pruning = self._pruning()
-        fit(self.cfg, start.tracker, "sparsity", folder, self.logger, pruning)
-        inputs = {k: torch.randn_like(v) for k, v in start.tracker.example_inputs().items()}
-        metrics = pruning.finish(start.tracker.network, inputs)
-        plan = start.plan.then(pruning.plan)
-        Checkpoint(start.tracker, start.recipe, plan, metrics, self.plain).save(folder / CHECKPOINT)
+        begun = load_checkpoint(parent.folder / CHECKPOINT)
+        tracker, pruning = begun.tracker, self._pruning()
+        if self.cfg.stages.sparsity.steps:
+            fit(self.cfg, tracker, "sparsity", folder, self.logger, pruning)
+        else:
+            pruning.attach(tracker.network, tracker.groups())
+            pruning.update(self.cfg.ratio)
+        draws = [{k: torch.randn_like(v) for k, v in tracker.example_inputs().items()} for _ in range(3)]
+        metrics = pruning.finish(tracker.network, draws)
+        plan = begun.plan.then(pruning.plan)
+        Checkpoint(tracker, begun.recipe, plan, metrics, self.plain).save(folder / CHECKPOINT)
 
     def _train_child(self, folder: Path, sparse: Made) -> None:
         L.seed_everything(self.cfg.seed, verbose=False)
-        start = load_checkpoint(sparse.folder / CHECKPOINT)
-        fit(self.cfg, start.tracker, "child", folder, self.logger)
-        Checkpoint(start.tracker, start.recipe, start.plan, start.metrics, self.plain).save(folder / CHECKPOINT)
+        begun = load_checkpoint(sparse.folder / CHECKPOINT)
+        fit(self.cfg, begun.tracker, "child", folder, self.logger)
+        Checkpoint(begun.tracker, begun.recipe, begun.plan, begun.metrics, self.plain).save(folder / CHECKPOINT)
 
     def _evaluate(self, folder: Path, made: Made) -> None:
         online = OnlineTracker(load_checkpoint(made.folder / CHECKPOINT).tracker, self.cfg.device)
@@ -164,7 +176,7 @@ class Job:
         return {
             "job": self.folder.name,
             "status": "finished",
-            "tracker": cfg.tracker._target_.rsplit(".", 1)[1].lower(),
+            "tracker": self._tracker_name(),
             "scale": cfg.scale,
             "ratio": cfg.ratio,
             "ratio_of": cfg.pruning.callback.ratio_of,
@@ -174,6 +186,11 @@ class Job:
             "config_hash": digest(self.plain),
         }
 
+    def _tracker_name(self) -> str:
+        """The choice of `tracker=...`, or the class of a checkpoint's."""
+        chosen = HydraConfig.get().runtime.choices.get("tracker")
+        return chosen or self.cfg.tracker._target_.rsplit(".", 1)[1].lower()
+
 
 def _effective(plain: Any) -> Any:
     """`plain` without the keys that have no effect on results."""
@@ -182,6 +199,9 @@ def _effective(plain: Any) -> Any:
     return [_effective(v) for v in plain] if isinstance(plain, list) else plain
 
 
-def _identity(path: Path) -> str:
-    with path.open("rb") as file:
+def _identity(source: str) -> str:
+    """A file's content, or the name of what is no file."""
+    if source == LIBRARY:
+        return source
+    with Path(source).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

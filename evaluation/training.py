@@ -16,7 +16,7 @@ RESUME = "resume"
 
 
 def fit(cfg: DictConfig, tracker: Tracker, name: str, folder: Path, logger: Any, *extra: Callback) -> None:
-    """Trains for the stage's steps; an interrupted stage goes on from its last finished epoch.
+    """Trains for the stage's steps, if any; an interrupted stage goes on from its last finished epoch.
 
     Args:
         cfg: the composed configuration; `cfg.stages[name]` is the stage's.
@@ -29,8 +29,10 @@ def fit(cfg: DictConfig, tracker: Tracker, name: str, folder: Path, logger: Any,
     Raises:
         KeyboardInterrupt: the user stopped it. What was trained is not the stage's result.
     """
-    _hush()
     stage = cfg.stages[name]
+    if not stage.steps:
+        return
+    _hush()
     tracker.train()
     tracker.stage, tracker.lr_scale = name, stage.lr_scale
     last = ModelCheckpoint(folder / RESUME, "last", enable_version_counter=False, save_on_train_epoch_end=True)

@@ -21,8 +21,8 @@ SMALL_WORLD = [
     *("synthetic.train.stride=2", "synthetic.val.sequences=2", "synthetic.val.frames=6"),
 ]
 SMALL_NETWORK = [
-    *("tracker.backbone.embed_dim=24", "tracker.backbone.depth=2", "tracker.backbone.num_heads=2"),
-    *("tracker.backbone.stem_hidden=8", "tracker.head_channels=[8,8]"),
+    *("tracker.vit.embed_dim=24", "tracker.vit.depth=2", "tracker.vit.num_heads=2"),
+    *("tracker.vit.stem_hidden=8", "tracker.head_channels=[8,8]"),
 ]
 SHORT_STAGES = [
     *("stages.parent.steps=4", "stages.sparsity.steps=6", "stages.child.steps=2", "datamodule.batch_size=2"),

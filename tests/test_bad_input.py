@@ -68,7 +68,7 @@ def test_a_misspelt_key(run, capsys, key):
 
 
 def test_an_unknown_argument_that_was_forced_in(run, capsys):
-    refused(run, capsys, "widht", overrides=("+tracker.backbone.widht=3", "ratio=0.5"))
+    refused(run, capsys, "widht", overrides=("+tracker.vit.widht=3", "ratio=0.5"))
 
 
 @pytest.fixture

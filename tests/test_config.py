@@ -12,12 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import CONF
 
+RECIPES = ("ostrack_got10k", "ostrack_ep300", "ostrack_icassp2023", "ostrack_384_icassp2023")
 CHOICES = [
     *(["tracker=ostrack", f"scale={scale}"] for scale in ("tiny", "full")),
+    ["tracker=ostrack_384", "scale=full"],
     *([f"datamodule={data}"] for data in ("synthetic", "got10k")),
-    *([f"pruning={method}"] for method in ("slim", "magnitude")),
+    *([f"pruning={method}"] for method in ("slim", "magnitude", "icassp2023")),
     *([f"logger={logger}"] for logger in ("wandb", "csv", "tensorboard", "none")),
     ["experiment=demo"],
+    *([f"experiment={name}", "checkpoint=a"] for name in RECIPES),
 ]
 SCRIPTS = [("train", []), ("prune", ["checkpoint=a", "ratio=0.5"]), ("eval", ["checkpoint=a"])]
 READ_BY_CODE = "\n".join(p.read_text() for folder in ("evaluation", ".") for p in (CONF.parent / folder).glob("*.py"))
@@ -32,8 +35,8 @@ def composed(script: str, overrides: list[str]) -> DictConfig:
 @pytest.mark.parametrize(("script", "given"), SCRIPTS)
 @pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
 def test_every_key_is_read(script, given, choice):
-    known = {"train": {"tracker", "scale", "datamodule", "pruning", "logger", "experiment"}}
-    known["prune"] = known["train"] - {"tracker", "experiment"}
+    known = {"train": {"tracker", "scale", "datamodule", "pruning", "logger", "experiment", "checkpoint"}}
+    known["prune"] = known["train"] - {"tracker", "experiment", "checkpoint"}
     if not {c.split("=")[0] for c in choice} <= known.get(script, set()):
         choice = []
     cfg = composed(script, given + choice)
@@ -104,7 +107,7 @@ def test_the_two_scales_of_a_tracker_set_the_same_keys():
     small, full = (
         set(_leaves(OmegaConf.load(Path(CONF) / "tracker" / "scale" / f"ostrack_{s}.yaml"))) for s in ("tiny", "full")
     )
-    own = {("recipe", "schedule"), ("backbone",)}
+    own = {("recipe", "schedule"), ("vit",), ("elimination",)}
 
     def shared(keys: set) -> set:
         return {k for k in keys if k[:2] not in own and k[:1] not in own}

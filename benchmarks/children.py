@@ -1,0 +1,88 @@
+"""What a ratio buys: parameters, MACs and latency of children, and how exactly they equal their masked parents.
+
+python benchmarks/children.py tracker=ostrack scale=full
+python benchmarks/children.py --ratios 1,0.5,0.1 --threads 1 tracker=ostrack_384 scale=full tracker.elimination=null
+
+Nothing is trained: weights are random, and random gates rank the units, which leaves heads of all widths. Sizes, times
+and errors are those of any child of such shapes; accuracy is not the question here.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import nn
+
+from evaluation.profile import latencies
+from pruning.cost import count_macs, count_params
+from trackers.base import Tracker
+from trackers.checkpoint import build_tracker
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def main() -> None:
+    """Prints one row a ratio."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [options] KEY=VALUE...",
+    )
+    parser.add_argument("--ratios", default="1,0.5,0.25,0.1,0.01", help="fractions kept (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where latency is measured (default: %(default)s)")
+    given, overrides = parser.parse_known_args()
+    torch.set_num_threads(given.threads)
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        cfg = compose("train", overrides)
+    ratios = [float(r) for r in given.ratios.split(",")]
+    made = {ratio: child(cfg, ratio) for ratio in track(ratios, description="cutting")}
+    clocks = latencies({str(ratio): tracker for ratio, (tracker, _) in made.items()}, given.device)
+    _print(cfg, made, clocks)
+
+
+def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
+    """The tracker with a fraction of its parameters, and the relative error against the masked network."""
+    L.seed_everything(cfg.seed, verbose=False)
+    tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).eval()
+    _disturb(tracker.network)
+    pruning = instantiate(cfg.pruning.callback, ratio=ratio)
+    pruning.attach(tracker.network, tracker.groups())
+    pruning.gates.values.data.uniform_(0.5, 1.5)
+    pruning.update(ratio)
+    draws = [{k: torch.randn_like(v) for k, v in tracker.example_inputs().items()} for _ in range(3)]
+    return tracker, pruning.finish(tracker.network, draws)["masked_vs_compacted"]
+
+
+@torch.no_grad()
+def _disturb(network: nn.Module) -> None:
+    """Moves biases, norms and statistics away from the 0 and 1 they start with, which would hide errors."""
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if tensor.is_floating_point() and tensor.dim() == 1:
+            noise = torch.rand_like(tensor) - 0.5
+            tensor += noise if name.endswith("running_var") else 0.2 * noise
+
+
+def _print(cfg: DictConfig, made: dict[float, tuple[Tracker, float]], clocks: dict[str, dict[str, Any]]) -> None:
+    first = next(iter(clocks.values()))
+    title = f"{cfg.tracker._target_}, {cfg.scale}; {first['protocol']}, {first['threads']} threads"
+    table = Table(title=title)
+    for column in ("ratio", "params", "MACs (G)", "latency (ms)", "times faster", "masked vs compacted"):
+        table.add_column(column, justify="right")
+    for ratio, (tracker, error) in made.items():
+        macs, ms = count_macs(tracker.network, tracker.example_inputs()).total, clocks[str(ratio)]["ms"]
+        row = (f"{ratio:g}", f"{count_params(tracker.network):,}", f"{macs / 1e9:.3f}", f"{ms:.1f}")
+        table.add_row(*row, f"{first['ms'] / ms:.2f}", f"{error:.1e}" if ratio < 1 else "-")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
