@@ -87,7 +87,7 @@ def _print_table(result: dict[str, Any]) -> None:
     name = next(iter(result["metrics"]))
     numbers = {k: f"{v:.3f}" for k, v in result["metrics"][name].items() if isinstance(v, float)}
     columns = {"benchmark": name} | numbers | {"AO of a still box": f"{result['still_box'][name]['AO']:.3f}"}
-    columns |= {"params": f"{result['params']:,}", "MACs": f"{result['macs']['total']:,}"}
+    columns |= {"params": f"{result['params']:,}", "MACs": f"{result['macs']['total'] / 1e9:.3f} G"}
     for column in columns:
         table.add_column(column, justify="right")
     table.add_row(*columns.values())

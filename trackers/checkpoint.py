@@ -7,6 +7,7 @@ executed, and only classes of `trackers` are built.
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from trackers.gate_reading import AS_THEY_ARE, GateReading
 from trackers.official import read_official
 from trackers.online import OnlineTracker
 from trackers.stored import CheckpointError, Stored, load_strictly
+
+log = logging.getLogger(__name__)
 
 FORMAT = "light-weight-trackers/1"
 LIBRARY = "timm"  # in place of a file: the backbone's pretrained weights, from the library that it comes from
@@ -160,6 +163,8 @@ def _recipe_of(stored: Stored, path: str | Path) -> dict[str, Any]:
             f"{path} holds a pretrained backbone and no tracker; start a training from it: "
             f"python train.py scale=full checkpoint={path}"
         )
+    if stored.note:
+        log.info(stored.note)
     return stored.recipe
 
 

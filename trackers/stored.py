@@ -24,6 +24,7 @@ class Stored:
         plan: the units that the tracker keeps.
         cut: whether `weights` are cut to the plan already.
         metrics, config: what was measured, and the run that made it; for the record.
+        note: what a reader of the recipe should know.
     """
 
     weights: Mapping[str, Tensor]
@@ -32,6 +33,7 @@ class Stored:
     cut: bool = True
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, assign: bool = False) -> None:

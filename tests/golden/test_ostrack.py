@@ -408,7 +408,7 @@ def tokens_entering(backbone: nn.Module) -> list[int]:
     """The number of tokens at the input of each block."""
     template, search = backbone.pos_embed_z.shape[1], backbone.pos_embed_x.shape[1]
     counts = []
-    for share in backbone._shares():
+    for share in backbone.shares():
         counts.append(template + search)
         search = math.ceil(share * search)
     return counts

@@ -7,16 +7,21 @@ from unittest import mock
 import pytest
 import timm
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import Tensor
 
-from pruning.cost import ParamCost, count_params
+from pruning.cost import ParamCost, count_macs, count_params
 from pruning.gates import Gates
 from pruning.plan import Plan
 from pruning.surgery import compact
+from tests.conftest import CONF
 from tests.trackers.networks import ELIMINATION, LOSS, RECIPE, SIZES, small_ostrack
 from trackers.base import Online
+from trackers.checkpoint import build_tracker
 from trackers.crops import CropSpec
 from trackers.ostrack import OSTrack
+from trackers.ostrack.backbone import OneStreamViT
 from trackers.ostrack.elimination import Elimination
 from trackers.stored import CheckpointError
 
@@ -90,12 +95,12 @@ def test_candidates_stay_in_the_first_epochs_and_leave_later():
     for epoch in (1, 2, 3, 4, 9):
         with mock.patch.object(OSTrack, "current_epoch", epoch - 1):
             tracker.on_train_batch_start()
-        seen[epoch] = tracker.network.backbone._shares()
+        seen[epoch] = tracker.network.backbone.shares()
     assert seen[1] == seen[2] == [1, 1, 1]
     assert seen[3] == pytest.approx([0.85, 1, 0.85])  # half of the way, for all blocks alike
     assert seen[4] == seen[9] == pytest.approx([0.7, 1, 0.7])
     tracker.on_train_end()
-    assert tracker.network.backbone._shares() == [0.7, 1, 0.5]
+    assert tracker.network.backbone.shares() == [0.7, 1, 0.5]
 
 
 def test_elimination_trains():
@@ -128,6 +133,8 @@ def test_elimination_in_a_block_that_does_not_exist():
         ("vit_small_patch16_224", 16, 384),
         ("vit_base_patch32_224", 32, 768),
         ("vit_large_patch16_224", 16, 1024),
+        ("vit_base_patch16_224.mae", 16, 768),
+        ("deit_tiny_patch16_224", 16, 192),
     ],
 )
 def test_any_plain_vit_of_timm_by_name(name, stride, width):
@@ -138,6 +145,47 @@ def test_any_plain_vit_of_timm_by_name(name, stride, width):
         maps = tracker.eval().network(**tracker.example_inputs())
     assert maps["size_map"].shape == (1, 2, 256 // stride, 256 // stride)
     assert tracker.network.backbone.width == width
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("resnet50", "no plain ViT named"),
+        ("vit_giant_of_mine", "no plain ViT named"),
+        ("vit_base_patch16_clip_224", "a norm before the blocks"),
+        ("deit3_small_patch16_224", "LayerScale"),
+        ("deit_tiny_distilled_patch16_224", "no plain ViT named"),
+    ],
+)
+def test_a_backbone_with_parts_that_nothing_would_run(name, found):
+    with torch.device("meta"), pytest.raises(ValueError, match=found):
+        OneStreamViT(name, 128, 256)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "eliminates", "gmacs", "published"),
+    [
+        ("ostrack", True, 22.64, 21.5),
+        ("ostrack", False, 30.91, 29.0),
+        ("ostrack_384", True, 54.08, 48.3),
+        ("ostrack_384", False, 74.86, 65.3),
+    ],
+)
+def test_the_published_networks_have_their_published_sizes(tracker, eliminates, gmacs, published):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"tracker={tracker}", "scale=full"])
+    recipe = OmegaConf.to_container(cfg.tracker, resolve=True)
+    with torch.device("meta"):
+        built = build_tracker(recipe | ({} if eliminates else {"elimination": None})).eval()
+    never_read = 768 + 197 * 768  # the class token and the position embedding that the official files drag along
+    crop_tokens = (built.template.size // 16) ** 2 + (built.search.size // 16) ** 2
+    assert count_params(built.network) + never_read == 92_518_533 + 768 * (crop_tokens - 320)
+    macs = count_macs(built.network, built.example_inputs()).total
+    with mock.patch("trackers.attention.F.scaled_dot_product_attention", lambda q, k, v, scale: v):
+        # The published counts leave the two products of attention out (and the row that ranks candidates: 1 MMAC).
+        without_products = count_macs(built.network, built.example_inputs()).total
+    assert macs / 1e9 == pytest.approx(gmacs, abs=0.007)
+    assert without_products / 1e9 == pytest.approx(published, abs=0.05)
 
 
 # Pretrained starts

@@ -1,5 +1,6 @@
 """OSTrack's backbone: a ViT of timm that reads template and search region together."""
 
+import difflib
 import math
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ class OneStreamViT(nn.Module):
     """A timm ViT that reads template and search tokens together (OSTrack's backbone, official parameter names).
 
     Args:
-        name: any plain timm ViT, e.g. "vit_base_patch16_224".
+        name: any plain ViT of timm, e.g. "vit_base_patch16_224", or "vit_base_patch16_224.mae" to name its weights.
         template_size, search_size: crop sides in pixels.
         elimination: which search tokens leave on the way; None for none.
         stem_hidden: channels of a `ConvStem` (stride 8) in place of the ViT's own patch embedding; None keeps that.
@@ -52,9 +53,11 @@ class OneStreamViT(nn.Module):
         mlp_ratio: float | None = None,
     ):
         super().__init__()
-        if name not in timm.list_models("vit_*"):
-            near = timm.list_models(f"*{name[:12]}*")[:5]
-            raise ValueError(f"timm has no ViT named '{name}'; near it: {near}. Try vit_base_patch16_224")
+        architecture, _, _ = name.partition(".")  # what follows names pretrained weights
+        known = [n for m in ("vision_transformer", "deit") for n in timm.list_models(module=m) if "distilled" not in n]
+        if architecture not in known:
+            near = difflib.get_close_matches(architecture, known, cutoff=0)
+            raise ValueError(f"timm has no plain ViT named '{name}'; near it: {near}. Try vit_base_patch16_224")
         sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}
         changes: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
         if stem_hidden is not None:
@@ -100,7 +103,7 @@ class OneStreamViT(nn.Module):
         count = template_tokens.shape[1]
         tokens = torch.cat([template_tokens, self.patch_embed(search) + self.pos_embed_x], 1)
         alive, cells = None, tokens.shape[1] - count
-        for block, share in zip(self.blocks, self._shares(), strict=True):
+        for block, share in zip(self.blocks, self.shares(), strict=True):
             if share == 1:
                 tokens = block(tokens)
             else:
@@ -109,7 +112,7 @@ class OneStreamViT(nn.Module):
         features = self.norm(tokens)[:, count:]
         return features if alive is None else put_back(features, alive, cells)
 
-    def _shares(self) -> list[float]:
+    def shares(self) -> list[float]:
         """The share of the search tokens that each block keeps."""
         shares = [1.0] * len(self.blocks)
         if self.elimination is not None:

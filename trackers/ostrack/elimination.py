@@ -50,15 +50,16 @@ def best_candidates(scores: Tensor, share: float) -> Tensor:
     """The candidates that stay, in their old order.
 
     Args:
-        scores: attention that each candidate gets, (B, n). Of equals, as an attention that was pruned away gives
-            them, the first stay: then a masked network still eliminates what the compacted one does.
+        scores: attention that each candidate gets, (B, n).
         share: of candidates that stay; rounded up.
 
     Returns:
         Indices, (B, ceil(share * n)).
     """
     count = math.ceil(share * scores.shape[1])
-    return scores.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
+    # Not `topk`: where attention was pruned away all scores are equal, and a sort leaves the first ones in front, in
+    # the masked network as in the compacted one, here as in exported graphs.
+    return scores.sort(dim=1, descending=True).indices[:, :count].sort(dim=1).values
 
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:

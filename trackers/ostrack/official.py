@@ -1,6 +1,5 @@
 """Official OSTrack checkpoints, and those of the ICASSP 2023 paper's sparse and child networks."""
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,6 @@ from torch import Tensor
 from pruning.plan import Plan
 from trackers.gate_reading import GateReading
 from trackers.stored import CheckpointError, Stored
-
-log = logging.getLogger(__name__)
 
 CONF = Path(__file__).parents[2] / "conf" / "tracker"
 NEVER_READ = ("backbone.cls_token", "backbone.pos_embed")  # and the paper's `patch_zeta`
@@ -48,13 +45,13 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None, reading: Gat
     elif gates:
         kinds = ({n: g for n, g in gates.items() if n.endswith(kind)} for kind in (".attn", ".mlp"))
         plan = Plan({name: units for kind in kinds for name, units in reading.kept(kind).items()})
-    log.info(
-        "OSTrack (%s): %d weights, %d gates, %d entries that it never reads. "
-        "Taken for granted: search.factor=%s, elimination %s; +tracker.KEY=VALUE changes it",
-        *(config_name or "the file does not name its configuration", len(live), len(gates), len(dead)),
-        *(recipe["search"]["factor"], "on" if recipe["elimination"] else "off"),
+    note = (
+        f"OSTrack ({config_name or 'the file does not name its configuration'}): {len(live)} weights, {len(gates)} "
+        f"gates, {len(dead)} entries that it never reads. Taken for granted: "
+        f"search.factor={recipe['search']['factor']}, elimination {'on' if recipe['elimination'] else 'off'}; "
+        "+tracker.KEY=VALUE changes it"
     )
-    return Stored(live, recipe, plan, cut=False)
+    return Stored(live, recipe, plan, cut=False, note=note)
 
 
 def _scaled(weights: Mapping[str, Tensor], gates: Mapping[str, Tensor]) -> dict[str, Tensor]:
