@@ -78,7 +78,7 @@ def _print(cfg: DictConfig, made: dict[float, tuple[Tracker, float]], clocks: di
     for column in ("ratio", "params", "MACs (G)", "latency (ms)", "times faster", "masked vs compacted"):
         table.add_column(column, justify="right")
     for ratio, (tracker, error) in made.items():
-        macs, ms = count_macs(tracker.network, tracker.example_inputs()).total, clocks[str(ratio)]["ms"]
+        macs, ms = count_macs(tracker.network, tracker.frame_inputs()).total, clocks[str(ratio)]["ms"]
         row = (f"{ratio:g}", f"{count_params(tracker.network):,}", f"{macs / 1e9:.3f}", f"{ms:.1f}")
         table.add_row(*row, f"{first['ms'] / ms:.2f}", f"{error:.1e}" if ratio < 1 else "-")
     Console().print(table)

@@ -16,12 +16,27 @@ def jitter(box: np.ndarray, spec: CropSpec, rng: np.random.Generator) -> np.ndar
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Changes of the two crops of a pair.
+class Crop:
+    """A crop of side S on its way to a network.
 
     Attributes:
-        gray: probability that both turn gray.
-        flip: probability that both are mirrored.
+        picture: (S, S, 3) uint8, RGB.
+        box: xywh in units of the side, (4,) float32.
+        padding: which rows and which columns show padding, (2, S) bool.
+    """
+
+    picture: np.ndarray
+    box: np.ndarray
+    padding: np.ndarray
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes of the crops of a sample.
+
+    Attributes:
+        gray: probability that all turn gray.
+        flip: probability that all are mirrored.
         flip_each: probability that one is mirrored, drawn for each by itself (training only).
         brightness: largest relative change of brightness, drawn for each by itself (training only).
     """
@@ -31,20 +46,20 @@ class Augmentation:
     flip_each: float
     brightness: float
 
-    def __call__(
-        self, crops: list[np.ndarray], boxes: list[np.ndarray], rng: np.random.Generator, train: bool
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Crops (S, S, 3) uint8 with their boxes (xywh in units of the side), changed together and each by itself."""
-        gray, both = rng.random() < self.gray, rng.random() < self.flip
+    def __call__(self, crops: list[Crop], rng: np.random.Generator, train: bool) -> list[Crop]:
+        """The crops, changed together and each by itself."""
+        gray, together = rng.random() < self.gray, rng.random() < self.flip
         result = []
-        for picture, box in zip(crops, boxes, strict=True):
-            mirror = both ^ (train and rng.random() < self.flip_each)
+        for crop in crops:
+            picture, box, padding = crop.picture, crop.box, crop.padding
+            mirror = together ^ (train and rng.random() < self.flip_each)
             gain = rng.uniform(1 - self.brightness, 1 + self.brightness) if train else 1.0
             if gray:
                 picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             if mirror:
-                picture, box = picture[:, ::-1], np.array([1 - box[0] - box[2], *box[1:]], box.dtype)
+                picture, padding = picture[:, ::-1], np.stack([padding[0], padding[1, ::-1]])
+                box = np.array([1 - box[0] - box[2], *box[1:]], box.dtype)
             if gain != 1.0:
                 picture = cv2.convertScaleAbs(picture, alpha=gain)
-            result.append((np.ascontiguousarray(picture), box))
-        return [picture for picture, _ in result], [box for _, box in result]
+            result.append(Crop(np.ascontiguousarray(picture), box, padding))
+        return result

@@ -8,21 +8,21 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
-from datamodules.pairs import EpochSampler, PairDataset
-from datamodules.sampling import CausalSampler
+from datamodules.dataset import EpochSampler, TrackingDataset
+from datamodules.sampling import FrameSampler
 from datamodules.sequences import Sequence
 from trackers.crops import CropSpec
 
 
 class TrackingDataModule(L.LightningDataModule, ABC):
-    """Pairs of crops from annotated videos.
+    """Samples of crops from annotated videos.
 
     Args:
         template, search: the tracker's crops.
-        sampler: which frames make a pair.
+        sampler: which frames make a sample.
         augmentation: what happens to the crops.
-        batch_size: pairs a batch and device.
-        samples_per_epoch, val_samples: pairs an epoch; val_samples=0 trains without validation.
+        batch_size: samples a batch and device.
+        samples_per_epoch, val_samples: an epoch's; val_samples=0 trains without validation.
         workers: loader processes. Samples do not depend on their number.
         seed: of all that is drawn.
     """
@@ -31,7 +31,7 @@ class TrackingDataModule(L.LightningDataModule, ABC):
         self,
         template: CropSpec,
         search: CropSpec,
-        sampler: CausalSampler,
+        sampler: FrameSampler,
         augmentation: Augmentation,
         batch_size: int,
         samples_per_epoch: int,
@@ -56,14 +56,14 @@ class TrackingDataModule(L.LightningDataModule, ABC):
         """Raises ValueError if a split that is used is missing, broken or too short: before any training starts."""
         for split, samples in self.samples.items():
             if samples:
-                self.sampler.usable(self.read(split))
+                self.sampler.usable(self.read(split), self.template.count)
 
     def train_dataloader(self) -> DataLoader:
-        """New pairs every epoch."""
+        """New samples every epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader | list:
-        """The same pairs every time."""
+        """The same samples every time."""
         return self._loader("val") if self.samples["val"] else []
 
     def _epoch(self) -> int:
@@ -71,11 +71,11 @@ class TrackingDataModule(L.LightningDataModule, ABC):
 
     def _loader(self, split: str) -> DataLoader:
         train = split == "train"
-        pairs = PairDataset(
+        samples = TrackingDataset(
             self.read(split), self.sampler, self.template, self.search, self.augmentation, self.seed, train
         )
         return DataLoader(
-            pairs,
+            samples,
             self.batch_size,
             sampler=EpochSampler(self.samples[split], self._epoch if train else lambda: 0),
             num_workers=self.workers if train else min(self.workers, 1),

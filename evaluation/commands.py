@@ -61,7 +61,7 @@ def score(cfg: DictConfig) -> None:
 
 def _complete_recipe(cfg: DictConfig) -> None:
     """Puts the changes that `cfg.tracker` holds into the checkpoint's recipe, which takes its place."""
-    recipe = OmegaConf.merge(recipe_of(cfg.checkpoint, instantiate(cfg.gates)), cfg.tracker)
+    recipe = OmegaConf.merge(recipe_of(cfg.checkpoint), cfg.tracker)
     OmegaConf.update(cfg, "tracker", recipe, merge=False)
 
 

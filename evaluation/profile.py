@@ -20,7 +20,7 @@ def latencies(trackers: dict[str, Tracker], device: str = "cpu") -> dict[str, di
     inputs = {}
     for name, tracker in trackers.items():
         tracker.to(device).eval()
-        inputs[name] = {k: v.to(device) for k, v in tracker.example_inputs().items()}
+        inputs[name] = {k: v.to(device) for k, v in tracker.frame_inputs().items()}
     times: dict[str, list[float]] = {name: [] for name in trackers}
     with torch.inference_mode():
         for run in range(WARMUP + RUNS):

@@ -41,7 +41,7 @@ def describe(
 def size_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """Parameters and multiply-accumulates of the network as it is."""
     network = checkpoint.tracker.network
-    macs = count_macs(network, checkpoint.tracker.example_inputs())
+    macs = count_macs(network, checkpoint.tracker.frame_inputs())
     params = count_params(network)
     return {"params": params, "live_params": params, "macs": {"total": macs.total, "parts": macs.parts}}
 

@@ -240,8 +240,9 @@ class PruningCallback(L.Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """A checkpoint holds the weights themselves, also when it is written while the gates are folded."""
-        for name, weight in self.gates.own_weights().items():
-            checkpoint["state_dict"][f"network.{name}"] = weight.clone()
+        saved = checkpoint["state_dict"]
+        own = {f"network.{name}": weight for name, weight in self.gates.own_weights().items()}
+        saved |= {name: weight.clone() for name, weight in own.items() if name in saved}
 
     # Inside
 

@@ -84,7 +84,7 @@ def count_macs(network: nn.Module, inputs: Mapping[str, Tensor]) -> Macs:
     Shapes are pushed through the meta device, where torch's counter sees attention as well (with the fused CPU kernel
     it does not). Convolutions, linear layers, attention and batched products count; norms and activations do not.
     """
-    shapes = copy.deepcopy(network).to("meta").eval()
+    shapes = copy.deepcopy(network).to("meta").eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
         shapes(**{name: value.to("meta") for name, value in inputs.items()})
     flops = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}

@@ -46,7 +46,7 @@ class Gates:
             for s in (s for s in group.slices if s.gated):
                 key = (s.path, s.dim)
                 if key not in index:
-                    entries = self.network.get_parameter(s.path).shape[s.dim]
+                    entries = self._tensor(s.path).shape[s.dim]
                     index[key] = torch.full((entries,), len(self.values), device=device)
                 index[key][s.positions(units)] = start + units.repeat_interleave(s.inner)
             start += group.size
@@ -81,12 +81,12 @@ class Gates:
         """Multiplies the gates into the weights. Folding twice is an error, as weights would be scaled twice."""
         if self.is_folded:
             raise RuntimeError("the gates are already folded; call unfold() first")
-        gates = self._padded()
+        gates, mask = self._padded(self.values.detach() * self.mask), self._padded(self.mask)
         self._kept = {}
         for path, dims in self._tensors.items():
-            p = self.network.get_parameter(path)
+            p = self._tensor(path)
             self._kept[path] = p.data
-            p.data = (p.data * _outer(gates, dims, p.dim())).to(p.dtype)
+            p.data = (p.data * _outer(gates if isinstance(p, nn.Parameter) else mask, dims, p.dim())).to(p.dtype)
         for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
             for norm in group.norms:
                 set_mask(self.network.get_submodule(norm), mask)
@@ -99,9 +99,9 @@ class Gates:
         """
         if not self.is_folded:
             raise RuntimeError("the gates are not folded; call fold() first")
-        gates, gradient = self._padded(), torch.zeros_like(self.values)
+        gates, gradient = self._padded(self.values.detach() * self.mask), torch.zeros_like(self.values)
         for path, dims in self._tensors.items():
-            p, weight = self.network.get_parameter(path), self._kept[path]
+            p, weight = self._tensor(path), self._kept[path]
             if p.grad is not None:
                 for i, (dim, entries) in enumerate(dims):
                     others = dims[:i] + dims[i + 1 :]
@@ -132,7 +132,7 @@ class Gates:
         return self
 
     def own_weights(self) -> dict[str, Tensor]:
-        """The ungated weights that are set aside while the gates are folded, by parameter name; else empty."""
+        """The ungated tensors that are set aside while the gates are folded, by name; else empty."""
         return dict(self._kept or {})
 
     @torch.no_grad()
@@ -140,7 +140,7 @@ class Gates:
         """Multiplies the gates into the weights for good and resets them to open ones."""
         self.fold()
         for path in self._tensors:
-            self._kept[path] = self.network.get_parameter(path).data
+            self._kept[path] = self._tensor(path).data
         self._restore()
         self.values.data.fill_(1)
         self.values.grad = None
@@ -149,14 +149,19 @@ class Gates:
     def _restore(self) -> None:
         """Puts the weights that were set aside back, and plain norms."""
         for path, weight in self._kept.items():
-            self.network.get_parameter(path).data = weight
+            self._tensor(path).data = weight
         self._kept = None
         for group in self.groups:
             for norm in group.norms:
                 clear_mask(self.network.get_submodule(norm))
 
-    def _padded(self) -> Tensor:
-        return torch.cat([self.values.detach() * self.mask, self.values.new_ones(1)])
+    def _tensor(self, path: str) -> Tensor:
+        """A parameter or buffer."""
+        module, _, name = path.rpartition(".")
+        return getattr(self.network.get_submodule(module), name)
+
+    def _padded(self, scales: Tensor) -> Tensor:
+        return torch.cat([scales, scales.new_ones(1)])
 
 
 def _outer(gates: Tensor, dims: list[tuple[int, Tensor]], ndim: int) -> Tensor | float:

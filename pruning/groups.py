@@ -19,7 +19,7 @@ class Slice:
     `qkv.weight` of an attention of width D: `dim=0, offsets=(0, D, 2 * D)`; a linear layer behind a flattened 5 x 5
     map: `dim=1, inner=25`; one part of a concatenation: its offset. `gated` slices carry the group's gate; the others
     are only cut. Gate either the producers or the consumers of a unit, never both: the gradient of a gate at 0 would
-    vanish.
+    vanish. A gated buffer is masked but not scaled, as no gradient tells its gate anything.
     """
 
     path: str
@@ -129,12 +129,12 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
                     f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
                     f"(offsets={s.offsets}, inner={s.inner})"
                 )
-            if s.gated and s.path not in parameters:
-                raise ValueError(f"group '{group.name}' gates '{s.path}', which is a buffer; gate a parameter")
             taken.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
             entries = torch.cat(taken[s.path, s.dim])
             if len(entries.unique()) < len(entries):
                 raise ValueError(f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}' that are cut already")
-        if not any(s.gated for s in group.slices):
-            raise ValueError(f"group '{group.name}' gates nothing: mark the slices that carry its gate with gated=True")
+        if not any(s.gated and s.path in parameters for s in group.slices):
+            raise ValueError(
+                f"group '{group.name}' gates no parameter: mark the slices that carry its gate with gated=True"
+            )
     return groups

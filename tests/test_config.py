@@ -15,7 +15,8 @@ from tests.conftest import CONF
 RECIPES = ("ostrack_got10k", "ostrack_ep300", "ostrack_icassp2023", "ostrack_384_icassp2023")
 CHOICES = [
     *(["tracker=ostrack", f"scale={scale}"] for scale in ("tiny", "full")),
-    ["tracker=ostrack_384", "scale=full"],
+    *([f"tracker={tracker}", "scale=full"] for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini")),
+    ["tracker=stark", "scale=tiny"],
     *([f"datamodule={data}"] for data in ("synthetic", "got10k")),
     *([f"pruning={method}"] for method in ("slim", "magnitude", "icassp2023")),
     *([f"logger={logger}"] for logger in ("wandb", "csv", "tensorboard", "none")),
@@ -103,11 +104,12 @@ def test_targets_exist():
     assert get_class("trackers.ostrack.OSTrack")
 
 
-def test_the_two_scales_of_a_tracker_set_the_same_keys():
+@pytest.mark.parametrize("tracker", ["ostrack", "stark"])
+def test_the_two_scales_of_a_tracker_set_the_same_keys(tracker):
     small, full = (
-        set(_leaves(OmegaConf.load(Path(CONF) / "tracker" / "scale" / f"ostrack_{s}.yaml"))) for s in ("tiny", "full")
+        set(_leaves(OmegaConf.load(Path(CONF) / "tracker" / "scale" / f"{tracker}_{s}.yaml"))) for s in ("tiny", "full")
     )
-    own = {("recipe", "schedule"), ("vit",), ("elimination",)}
+    own = {("recipe", "schedule"), ("vit",), ("elimination",), ("backbone",), ("transformer",)}
 
     def shared(keys: set) -> set:
         return {k for k in keys if k[:2] not in own and k[:1] not in own}

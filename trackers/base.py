@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as L
@@ -15,11 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from pruning.groups import Group
-from trackers.crops import CropSpec
+from trackers.crops import CropSpec, crop, padding
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Batch = dict[str, Tensor]
+
+
+class Crop(NamedTuple):
+    """What a tracker is shown: (3, S, S) uint8, and which rows and columns are padding, (2, S) bool; None for none."""
+
+    pixels: Tensor
+    padding: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class Recipe:
         decay_vectors: whether norms, biases and other vectors decay too (the originals do that).
         clip: largest norm of the gradient.
         schedule: factor of the rate over the stage's progress in [0, 1].
+        sampling: order of the frames of a training sample, see `datamodules.sampling`.
+        negatives: share of samples whose search region does not show the target.
     """
 
     lr: float
@@ -41,6 +50,8 @@ class Recipe:
     decay_vectors: bool
     clip: float
     schedule: Callable[[float], float]
+    sampling: str = "causal"
+    negatives: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class Tracker(L.LightningModule, ABC):
 
     Batches hold crops as uint8 and boxes as xywh in units of the crop's side:
     "template" (B, T, 3, h, w), "template_box" (B, T, 4), "search" (B, S, 3, H, W), "search_box" (B, S, 4).
+    "template_padding" (B, T, 2, h) and "search_padding" (B, S, 2, H) say which rows and which columns lie outside
+    of the picture (bool); "present" (B, S) is 1 where the search region shows the target.
 
     Attributes:
         network: everything that is trained, pruned, saved and counted; never-executed layers are not built.
@@ -88,15 +101,15 @@ class Tracker(L.LightningModule, ABC):
         """Scalars: "total", which is minimised, and the parts worth logging."""
 
     @abstractmethod
-    def start(self, template: Tensor) -> Any:
-        """All that tracking needs to remember, from the first frame's template crop (3, h, w) uint8.
+    def start(self, template: Crop) -> Any:
+        """All that tracking needs to remember, from the first frame's template crop.
 
         It may hold several templates, filters or memories, and `step` and `observe` may change it.
         """
 
     @abstractmethod
-    def step(self, state: Any, search: Tensor) -> tuple[Tensor, float]:
-        """The target in a search crop (3, H, W) uint8: cxcywh (4,) in units of the crop's side; a score in [0, 1]."""
+    def step(self, state: Any, search: Crop) -> tuple[Tensor, float]:
+        """The target in a search crop: cxcywh (4,) in units of the crop's side; a score in [0, 1]."""
 
     @abstractmethod
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
@@ -115,9 +128,29 @@ class Tracker(L.LightningModule, ABC):
 
     @abstractmethod
     def example_inputs(self) -> Batch:
-        """Inputs of one frame's `network` forward at batch 1, for counting, timing and export."""
+        """Inputs of a whole `network` forward at batch 1. Their shapes do not depend on what was pruned."""
+
+    def frame_inputs(self) -> Batch:
+        """Inputs of the forward that every frame needs, for counting and timing: by default the whole."""
+        return self.example_inputs()
+
+    def trained(self, name: str) -> bool:
+        """Whether the network's parameter of this name is trained at all."""
+        return True
 
     # What all trackers share
+
+    def take(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, float]:
+        """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels); the second result is `crop`'s resize factor."""
+        picture, resize = crop(image, box, spec)
+        edges = padding(image.shape, box, spec)
+        outside = torch.from_numpy(edges).to(self.device) if edges.any() else None
+        return Crop(torch.from_numpy(picture).permute(2, 0, 1).to(self.device), outside), resize
+
+    def setup(self, stage: str) -> None:
+        """Freezes what is not trained."""
+        for name, p in self.network.named_parameters():
+            p.requires_grad_(self.trained(name))
 
     @staticmethod
     def normalise(pixels: Tensor) -> Tensor:
@@ -149,6 +182,8 @@ class Tracker(L.LightningModule, ABC):
         """AdamW with a group for the backbone, and the recipe's schedule stretched over the stage."""
         r, groups = self.recipe, {}
         for name, p in self.network.named_parameters():
+            if not self.trained(name):
+                continue
             lr = r.lr * self.lr_scale * (r.backbone_lr if name.startswith("backbone.") else 1.0)
             decay = r.weight_decay if r.decay_vectors or p.squeeze().dim() > 1 else 0.0
             groups.setdefault((lr, decay), []).append(p)

@@ -18,6 +18,11 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
 
 
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (..., 4)."""
+    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
+
+
 def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Generalised IoU (Rezatofighi et al., 2019) and IoU of paired boxes.
 

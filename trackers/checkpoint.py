@@ -79,12 +79,8 @@ def build_tracker(recipe: Mapping[str, Any]) -> Tracker:
     return instantiate(dict(recipe), _convert_="all")
 
 
-def read_checkpoint(path: str | Path, gates: GateReading = AS_THEY_ARE) -> Stored:
+def read_checkpoint(path: str | Path) -> Stored:
     """What a file holds, ours or an official one; its content says which.
-
-    Args:
-        path: the file.
-        gates: how gates in the ICASSP 2023 paper's files are read.
 
     Raises:
         CheckpointError: not a checkpoint.
@@ -95,7 +91,7 @@ def read_checkpoint(path: str | Path, gates: GateReading = AS_THEY_ARE) -> Store
     with path.open("rb") as file:
         head = file.read(9)
     is_safetensors = head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
-    return _read_ours(path) if is_safetensors else read_official(path, gates)
+    return _read_ours(path) if is_safetensors else read_official(path)
 
 
 def load_checkpoint(
@@ -106,12 +102,12 @@ def load_checkpoint(
     Args:
         path: the file.
         recipe: how to build the tracker, if not as the file says. A pretrained backbone alone (MAE's) needs one.
-        gates: see `read_checkpoint`.
+        gates: how gates in the ICASSP 2023 paper's files are read.
 
     Raises:
         CheckpointError: not a checkpoint, or its weights are not those of the recipe and plan; names every difference.
     """
-    stored = read_checkpoint(path, gates)
+    stored = read_checkpoint(path)
     recipe = _recipe_of(stored, path) if recipe is None else dict(recipe)
     if stored.recipe is None:
         tracker = build_tracker(recipe)
@@ -119,19 +115,17 @@ def load_checkpoint(
         return Checkpoint(tracker.eval(), recipe)
     with torch.device("meta"):
         tracker = build_tracker(recipe)
-    if stored.cut:
-        compact(tracker.network, tracker.groups(), stored.plan)
+    compact(tracker.network, tracker.groups(), stored.plan)
     load_strictly(tracker.network, stored.weights, path, assign=True)
-    if not stored.cut:
-        compact(tracker.network, tracker.groups(), stored.plan)
+    plan = stored.plan.then(gates.apply(tracker.network, tracker.groups(), stored.gates))
     for p in tracker.network.parameters():
         p.requires_grad_(True)
-    return Checkpoint(tracker.eval(), recipe, stored.plan, stored.metrics, stored.config)
+    return Checkpoint(tracker.eval(), recipe, plan, stored.metrics, stored.config)
 
 
-def recipe_of(path: str | Path, gates: GateReading = AS_THEY_ARE) -> dict[str, Any]:
-    """How a file's tracker is built; arguments and errors as those of `load_checkpoint`."""
-    return _recipe_of(read_checkpoint(path, gates), path)
+def recipe_of(path: str | Path) -> dict[str, Any]:
+    """How a file's tracker is built; errors as those of `load_checkpoint`."""
+    return _recipe_of(read_checkpoint(path), path)
 
 
 def start(recipe: Mapping[str, Any], source: str | Path | None, gates: GateReading = AS_THEY_ARE) -> Checkpoint:
@@ -140,7 +134,7 @@ def start(recipe: Mapping[str, Any], source: str | Path | None, gates: GateReadi
     Args:
         recipe: how to build the tracker.
         source: a file for `load_checkpoint`; "timm" for the pretrained backbone of the library; None for fresh weights.
-        gates: see `read_checkpoint`.
+        gates: see `load_checkpoint`.
     """
     if source is not None and str(source) != LIBRARY:
         return load_checkpoint(source, recipe, gates)

@@ -16,20 +16,28 @@ class CropSpec:
         factor: side of the window that is cut, over the box's mean side sqrt(w * h).
         centre_jitter: training moves the window's centre by up to half of this, in mean sides, in x and in y.
         scale_jitter: training multiplies width and height by exp(scale_jitter * N(0, 1)), each by its own.
+        count: number of such crops that a tracker looks at (templates).
+        compat: "reference" loses the picture's last column and row where a window reaches them, and puts a training
+            target half a crop pixel away from where results are mapped back from, as PyTracking and its descendants
+            do and as official weights are used to; "exact" does neither.
     """
 
     size: int
     factor: float
     centre_jitter: float = 0.0
     scale_jitter: float = 0.0
+    count: int = 1
+    compat: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.compat not in ("exact", "reference"):
+            raise ValueError(f"compat={self.compat} is not known; choose exact or reference")
 
 
 def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.ndarray, float]:
     """Cuts a square around `box`, zero outside of the picture.
 
-    The window's side is ceil(factor * sqrt(w * h)); its corner is rounded half to even. As in the reference (OSTrack's
-    `sample_target`), a window that ends at or beyond the picture's right or bottom edge loses the picture's last column
-    or row.
+    The window's side is ceil(factor * sqrt(w * h)); its corner is rounded half to even (`sample_target`).
 
     Args:
         image: (H, W, 3) uint8.
@@ -43,7 +51,7 @@ def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.
         ValueError: the window is smaller than one pixel.
     """
     x1, y1, side = _window(box, spec.factor)
-    left, top, right, bottom = _margins(image.shape, (x1, y1, side))
+    left, top, right, bottom = _margins(image.shape, (x1, y1, side), spec)
     inside = image[y1 + top : max(0, y1 + side - bottom), x1 + left : max(0, x1 + side - right)]
     if inside.size == 0:
         return np.zeros((spec.size, spec.size, 3), np.uint8), spec.size / side
@@ -52,7 +60,7 @@ def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.
 
 
 def padding(shape: tuple[int, ...], box: tuple[float, ...], spec: CropSpec) -> np.ndarray:
-    """Where `crop` shows padding, or a mixture with it: (size, size) bool.
+    """Which rows and which columns of `crop` show padding, or a mixture with it: (2, size) bool.
 
     Args:
         shape: of the picture, (H, W, ...).
@@ -60,20 +68,17 @@ def padding(shape: tuple[int, ...], box: tuple[float, ...], spec: CropSpec) -> n
         spec: the crop.
     """
     window = _window(box, spec.factor)
-    left, top, right, bottom = _margins(shape, window)
-    across, down = (_resized(a, b, window[2], spec.size) for a, b in ((left, right), (top, bottom)))
-    return down[:, None] | across[None, :]
+    left, top, right, bottom = _margins(shape, window, spec)
+    return np.stack([_resized(a, b, window[2], spec.size) for a, b in ((top, bottom), (left, right))])
 
 
-def box_in_crop(box: np.ndarray, around: np.ndarray, resize: float, size: int) -> np.ndarray:
-    """An xywh box in pixels as it lies in the crop around another, in units of the crop's side.
-
-    Centres map around (size - 1) / 2 as in the reference, although results map back around size / 2.
-    """
+def box_in_crop(box: np.ndarray, around: np.ndarray, resize: float, spec: CropSpec) -> np.ndarray:
+    """An xywh box in pixels as it lies in the crop around another, in units of the crop's side."""
     box, around = np.asarray(box, np.float64), np.asarray(around, np.float64)
-    centre = (size - 1) / 2 + (box[:2] + box[2:] / 2 - around[:2] - around[2:] / 2) * resize
+    middle = (spec.size - (spec.compat == "reference")) / 2
+    centre = middle + (box[:2] + box[2:] / 2 - around[:2] - around[2:] / 2) * resize
     extent = box[2:] * resize
-    return (np.concatenate([centre - extent / 2, extent]) / size).astype(np.float32)
+    return (np.concatenate([centre - extent / 2, extent]) / spec.size).astype(np.float32)
 
 
 def _window(box: tuple[float, ...], factor: float) -> tuple[int, int, int]:
@@ -86,11 +91,12 @@ def _window(box: tuple[float, ...], factor: float) -> tuple[int, int, int]:
     return round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side
 
 
-def _margins(shape: tuple[int, ...], window: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def _margins(shape: tuple[int, ...], window: tuple[int, int, int], spec: CropSpec) -> tuple[int, int, int, int]:
     """How much of the window is padded at its left, top, right and bottom."""
     x1, y1, side = window
     height, width = shape[:2]
-    return max(0, -x1), max(0, -y1), max(0, x1 + side - width + 1), max(0, y1 + side - height + 1)
+    lost = spec.compat == "reference"
+    return max(0, -x1), max(0, -y1), max(0, x1 + side - width + lost), max(0, y1 + side - height + lost)
 
 
 def _resized(before: int, after: int, side: int, size: int) -> np.ndarray:

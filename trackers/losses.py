@@ -69,6 +69,35 @@ def focal_loss(score: Tensor, target: Tensor) -> Tensor:
     return -(gain.sum() + loss.sum()) / positive.sum().clamp_min(1)
 
 
+def corner_loss(maps: Tensor, corners: Tensor, offset: float) -> Tensor:
+    """Cross entropy of corner maps against Gaussians (sigma 0.7 cells) around the true corners.
+
+    Args:
+        maps: logarithms of probabilities, (B, 2, F * F).
+        corners: xyxy in units of the crop's side, inside of it, (B, 4).
+        offset: where in its cell a map's point lies, in cells.
+    """
+    cells = round(maps.shape[2] ** 0.5)
+    ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + offset) / cells
+    points = corners.view(-1, 2, 2)
+    near = torch.exp(-(((points[..., None] - ticks) * cells / 0.7) ** 2) / 2)  # (B, 2, xy, F)
+    target = (near[:, :, 1, :, None] * near[:, :, 0, None, :]).flatten(2)
+    target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
+    return -(target * maps).sum(-1).mean()
+
+
+def similarity_loss(logits: Tensor, boxes: Tensor) -> Tensor:
+    """Cross entropy of a map over cells against a Gaussian around each target's centre.
+
+    Args:
+        logits: (B, F * F).
+        boxes: xywh in units of the crop's side, (B, 4).
+    """
+    target = near_target(boxes, round(logits.shape[1] ** 0.5)).flatten(1)
+    target = target / target.sum(1, keepdim=True).clamp_min(1e-6)
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
 def box_losses(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
     """GIoU and l1 losses of paired boxes.
 

@@ -10,20 +10,19 @@ from typing import Any
 
 from torch import Tensor
 
-from trackers.gate_reading import GateReading
 from trackers.ostrack import official as ostrack
 from trackers.pickles import read_pickle
+from trackers.stark import official as stark
 from trackers.stored import CheckpointError, Stored
 
-TRACKERS = (ostrack,)  # modules with `recognises(weights)` and `convert(weights, config_name, gates)`
+TRACKERS = (ostrack, stark)  # modules with `recognises(weights)` and `convert(weights, config_name)`
 
 
-def read_official(path: str | Path, gates: GateReading) -> Stored:
-    """What an official tracker's file holds, or that of a pretrained ViT.
+def read_official(path: str | Path) -> Stored:
+    """What an official tracker's file holds, or that of a pretrained ViT or ResNet.
 
     Args:
         path: a file of `torch.save`.
-        gates: how the gates of the ICASSP 2023 paper's files are read.
 
     Raises:
         UnsafePickleError: the file asks for code.
@@ -35,12 +34,13 @@ def read_official(path: str | Path, gates: GateReading) -> Stored:
     for tracker in TRACKERS:
         if tracker.recognises(weights):
             config_name = getattr(content.get("settings"), "config_name", None)
-            return tracker.convert(weights, config_name, gates)
-    if "patch_embed.proj.weight" in weights:
+            return tracker.convert(weights, config_name)
+    if {"patch_embed.proj.weight", "layer1.0.conv1.weight"} & weights.keys():
         return Stored(weights)
     found = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
-        f"{path} holds neither a known tracker nor a pretrained ViT; found {found}, with weights {list(weights)[:4]}"
+        f"{path} holds neither a known tracker nor a pretrained ViT or ResNet; found {found}, with the weights "
+        f"{list(weights)[:4]}"
     )
 
 

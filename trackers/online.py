@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trackers.base import Tracker
 from trackers.boxes import clip_box
-from trackers.crops import crop
 
 Box = tuple[float, float, float, float]
 
@@ -38,8 +36,8 @@ class OnlineTracker:
         """
         pixels = _as_array(image)
         self.box = _check_box(box, pixels.shape)
-        patch, _ = crop(pixels, self.box, self.tracker.template)
-        self._state = self.tracker.start(self._tensor(patch))
+        template, _ = self.tracker.take(pixels, self.box, self.tracker.template)
+        self._state = self.tracker.start(template)
 
     @torch.inference_mode()
     def update(self, image: Any) -> tuple[Box, float]:
@@ -51,8 +49,8 @@ class OnlineTracker:
         if self.box is None:
             raise RuntimeError("call init(image, box) with the first frame before update(image)")
         pixels, tracker = _as_array(image), self.tracker
-        patch, resize = crop(pixels, self.box, tracker.search)
-        relative, score = tracker.step(self._state, self._tensor(patch))
+        search, resize = tracker.take(pixels, self.box, tracker.search)
+        relative, score = tracker.step(self._state, search)
         side = tracker.search.size / resize
         cx, cy, w, h = (float(v) * side for v in relative)
         x, y, old_w, old_h = self.box
@@ -63,9 +61,6 @@ class OnlineTracker:
         self.box = clip_box((cx - w / 2, cy - h / 2, w, h), width, height, tracker.online.min_size)
         tracker.observe(self._state, pixels, self.box, score)
         return self.box, score
-
-    def _tensor(self, patch: np.ndarray) -> Tensor:
-        return torch.from_numpy(patch).permute(2, 0, 1).to(self.tracker.device)
 
 
 def _as_array(image: Any) -> np.ndarray:

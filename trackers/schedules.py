@@ -23,10 +23,10 @@ class WarmupCosine:
 
 @dataclass(frozen=True)
 class StepDrop:
-    """Constant, then `factor` times that (OSTrack: a tenth after 80 % of the epochs).
+    """Constant, with a drop whenever `at` more of the stage has passed, as StepLR (OSTrack: once, at 80 %).
 
     Attributes:
-        at: progress at which the rate drops.
+        at: progress at which the rate drops, and at whose multiples it drops again.
         factor: what it is multiplied by.
     """
 
@@ -35,4 +35,4 @@ class StepDrop:
 
     def __call__(self, progress: float) -> float:
         """Factor at `progress` in [0, 1]."""
-        return 1.0 if progress < self.at else self.factor
+        return self.factor ** int(progress / self.at)

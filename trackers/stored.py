@@ -21,8 +21,8 @@ class Stored:
     Attributes:
         weights: by parameter name.
         recipe: how to build the tracker; None if the file holds a pretrained backbone alone.
-        plan: the units that the tracker keeps.
-        cut: whether `weights` are cut to the plan already.
+        plan: the units that the tracker keeps; `weights` are cut to it.
+        gates: values that scale the units of groups, by group name: those of the ICASSP 2023 paper's networks.
         metrics, config: what was measured, and the run that made it; for the record.
         note: what a reader of the recipe should know.
     """
@@ -30,7 +30,7 @@ class Stored:
     weights: Mapping[str, Tensor]
     recipe: dict[str, Any] | None = None
     plan: Plan = field(default_factory=Plan)
-    cut: bool = True
+    gates: Mapping[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     note: str = ""

@@ -43,8 +43,10 @@ def empty_tracker(config: Mapping[str, Any]) -> OSTrack:
     channels = config["MODEL.HEAD.NUM_CHANNELS"]
     with torch.device("meta"):
         tracker = OSTrack(
-            template=CropSpec(config["DATA.TEMPLATE.SIZE"], config.get("TEST.TEMPLATE_FACTOR", 2.0)),
-            search=CropSpec(config["DATA.SEARCH.SIZE"], config.get("TEST.SEARCH_FACTOR", 4.0)),
+            template=CropSpec(
+                config["DATA.TEMPLATE.SIZE"], config.get("TEST.TEMPLATE_FACTOR", 2.0), compat="reference"
+            ),
+            search=CropSpec(config["DATA.SEARCH.SIZE"], config.get("TEST.SEARCH_FACTOR", 4.0), compat="reference"),
             backbone=config["MODEL.BACKBONE.TYPE"].removesuffix("_ce"),
             vit={"drop_path_rate": config.get("TRAIN.DROP_PATH_RATE", 0.0)},
             elimination=elimination(config),

@@ -22,7 +22,7 @@ from pruning.gates import Gates
 from pruning.plan import Plan
 from pruning.schedules import Cubic
 from pruning.surgery import compact
-from trackers.base import Online
+from trackers.base import Crop, Online
 from trackers.boxes import clip_box
 from trackers.crops import CropSpec, box_in_crop, crop, padding
 from trackers.losses import gaussian_heatmap
@@ -72,14 +72,10 @@ def groups_of_crops(case: Case) -> Iterator[tuple[str, str]]:
 def test_crops_and_their_padding_are_byte_equal(case: Case, part: str) -> None:
     about = case.about["inputs"]
     frame, asked = load("rule").image(about["frame"]["name"], tuple(about["frame"]["shape"])), about[part]
-    cut = [
-        crop(frame, box, CropSpec(asked["output"], factor))
-        for box, factor in zip(asked["boxes"], asked["factors"], strict=True)
-    ]
-    masks = [
-        padding(frame.shape, box, CropSpec(asked["output"], factor))
-        for box, factor in zip(asked["boxes"], asked["factors"], strict=True)
-    ]
+    specs = [CropSpec(asked["output"], factor, compat="reference") for factor in asked["factors"]]
+    cut = [crop(frame, box, spec) for box, spec in zip(asked["boxes"], specs, strict=True)]
+    edges = [padding(frame.shape, box, spec) for box, spec in zip(asked["boxes"], specs, strict=True)]
+    masks = [rows[:, None] | columns for rows, columns in edges]
     mine = {"crop": np.stack([c for c, _ in cut]), "resize_factor": [r for _, r in cut], "padding": np.stack(masks)}
     case.agrees(mine, f"{part}/")
 
@@ -88,7 +84,8 @@ def test_crops_and_their_padding_are_byte_equal(case: Case, part: str) -> None:
 def test_boxes_move_into_the_crop(case: Case) -> None:
     about = case.about["inputs"]["to_crop"]
     rows = zip(about["box"], about["extract"], about["resize_factor"], strict=True)
-    case.agrees_on("to_crop", [box_in_crop(box, around, resize, about["crop"]) for box, around, resize in rows])
+    spec = CropSpec(about["crop"], 4.0, compat="reference")
+    case.agrees_on("to_crop", [box_in_crop(box, around, resize, spec) for box, around, resize in rows])
 
 
 @each("ostrack", "crop")
@@ -119,9 +116,12 @@ class Says(nn.Module):
         super().__init__()
         self.box, self.template, self.search = torch.tensor(box, dtype=torch.float64), spec, spec
 
-    def start(self, template: Tensor) -> None: ...
+    def take(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, float]:
+        return None, crop(image, box, spec)[1]
 
-    def step(self, state: None, search: Tensor) -> tuple[Tensor, float]:
+    def start(self, template: None) -> None: ...
+
+    def step(self, state: None, search: None) -> tuple[Tensor, float]:
         return self.box, 1.0
 
     def observe(self, *_: Any) -> None: ...
@@ -139,7 +139,7 @@ def test_window_is_the_same(case: Case, part: int) -> None:
     loss = {"focal": 1, "giou": 1, "l1": 1, "cells": "best"}
     crop_specs = CropSpec(16, 2.0), CropSpec(16 * part, 4.0)
     tracker = OSTrack(*crop_specs, "vit_tiny_patch16_224", sizes, None, [4], loss, RECIPE, Says.online)
-    state = tracker.start(torch.zeros(3, 16, 16, dtype=torch.uint8))
+    state = tracker.start(Crop(torch.zeros(3, 16, 16, dtype=torch.uint8), None))
     case.agrees_on(f"hann_{part}", state["window"])
 
 

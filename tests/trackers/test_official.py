@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from timm.layers import Attention as TimmAttention
+from torch import Tensor, nn
 
 from tests.conftest import results
 from tests.trackers.networks import SIZES, small_ostrack
@@ -53,6 +54,13 @@ def official(gates: bool = False) -> dict[str, Tensor]:
     return net
 
 
+def timms(attention: nn.Module) -> nn.Module:
+    """The same in timm's form, whose projections are a layer of their own that hooks can reach."""
+    theirs = TimmAttention(128, SIZES["num_heads"], qkv_bias=True).double()
+    theirs.load_state_dict(attention.state_dict(), strict=True)
+    return theirs
+
+
 @torch.no_grad()
 def maps(checkpoint) -> dict[str, Tensor]:
     return checkpoint.tracker.double().network(*crops())
@@ -88,7 +96,7 @@ def test_sizes_of_the_published_networks_tell_crops_and_elimination():
             "backbone.blocks.0.mlp.fc1.weight": (3072, 768),
         }
         shapes = {name: torch.empty(shape, device="meta") for name, shape in weights.items()}
-        recipe = convert(shapes, config, GateReading()).recipe
+        recipe = convert(shapes, config).recipe
         assert (recipe["template"]["size"], recipe["search"]["size"]) == (search // 2, search)
         assert recipe["search"]["factor"] == {256: 4.0, 384: 5.0}[search]
         assert (recipe["elimination"] is not None) == eliminates
@@ -103,6 +111,7 @@ def test_a_sparse_file_computes_with_its_soft_gates(save):
     reference = small_ostrack(None).double()
     for i, block in enumerate(reference.network.backbone.blocks):
         attention, mlp = (net[f"backbone.blocks.{i}.{kind}.zeta"].flatten().double() for kind in ("attn", "mlp"))
+        block.attn = timms(block.attn)
         # As the original has it: on activations, q, k and v alike after the bias, the MLP's after its GELU.
         block.attn.qkv.register_forward_hook(lambda *io, gate=attention: io[2] * gate.repeat(3))
         block.mlp.act.register_forward_hook(lambda *io, gate=mlp: io[2] * gate)
@@ -119,6 +128,8 @@ def test_a_child_file_needs_its_budget_and_is_cut(save, scope):
     path = save(net)
     checkpoint = load_checkpoint(path, gates=GateReading(0.5, scope))
     reference = small_ostrack(None).double()
+    for block in reference.network.backbone.blocks:
+        block.attn = timms(block.attn)
     for kind, layer in (("attn", "qkv"), ("mlp", "act")):
         gates = [net[f"backbone.blocks.{i}.{kind}.zeta"].flatten().double() for i in range(3)]
         for i, gate in enumerate(gates):

@@ -9,7 +9,7 @@ from PIL import Image
 from datamodules.got10k import read_got10k
 from evaluation.got10k_tracker import Got10kTracker
 from evaluation.runner import run_benchmark, still_box
-from trackers.base import Online
+from trackers.base import Online, Tracker
 from trackers.crops import CropSpec
 from trackers.online import OnlineTracker
 
@@ -26,11 +26,13 @@ class Brightest:
     def eval(self):
         return self
 
+    take = Tracker.take
+
     def start(self, template):
         return {"seen": []}
 
     def step(self, state, search):
-        rows, columns = np.nonzero(search[0].numpy() > 127)
+        rows, columns = np.nonzero(search.pixels[0].numpy() > 127)
         low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()]) + 1
         return torch.tensor(np.concatenate([(low + high) / 2, high - low]) / 64, dtype=torch.float32), 0.5
 

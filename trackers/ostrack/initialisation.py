@@ -1,13 +1,10 @@
-"""How a ViT that becomes a tracker starts: from a pretrained ViT, or from nothing but ready to compare."""
+"""How a pretrained ViT becomes a tracker's backbone."""
 
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from trackers.attention import Attention
 
 # What pretrained ViTs have besides what a tracker runs: class token, classifier, and the decoder of MAE's training.
 NOT_TAKEN = ("cls_token", "head.", "fc_norm.", "mask_token", "decoder_")
@@ -39,13 +36,3 @@ def tracking_weights(vit: Mapping[str, Tensor], grids: Mapping[str, int]) -> dic
     if "pos_embed" in vit:
         weights |= {name: resize_position_embedding(vit["pos_embed"], grid) for name, grid in grids.items()}
     return weights
-
-
-@torch.no_grad()
-def start_by_matching(attention: Attention) -> None:
-    """W_q = W_k, so that logits start as similarity of content; W_v and W_proj near a scaled identity."""
-    dim = attention.proj.in_features
-    query = torch.randn(dim, dim) * dim**-0.5
-    near_identity = [0.5 * torch.eye(dim) + 0.02 * torch.randn(dim, dim) for _ in range(2)]
-    attention.qkv.weight.copy_(torch.cat([query, query, near_identity[0]]))
-    attention.proj.weight.copy_(near_identity[1])

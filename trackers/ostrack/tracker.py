@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pruning.groups import Group
-from trackers.base import Batch, Online, Recipe, Tracker
+from trackers.base import Batch, Crop, Online, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy
 from trackers.crops import CropSpec
 from trackers.losses import box_losses, focal_loss, gaussian_heatmap, near_target
@@ -99,16 +99,16 @@ class OSTrack(Tracker):
         parts["total"] = sum(self.loss[name] * parts[name] for name in ("focal", "giou", "l1"))
         return parts
 
-    def start(self, template: Tensor) -> dict[str, Tensor]:
+    def start(self, template: Crop) -> dict[str, Tensor]:
         """The template's tokens, embedded once, and the window that favours small motion."""
-        k = torch.arange(1, self.network.cells + 1, device=template.device)
+        k = torch.arange(1, self.network.cells + 1, device=self.device)
         hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (self.network.cells + 1)))
-        tokens = self.network.backbone.embed_template(self.normalise(template[None]))
+        tokens = self.network.backbone.embed_template(self.normalise(template.pixels[None]))
         return {"template": tokens, "window": torch.outer(hann, hann)}
 
-    def step(self, state: dict[str, Tensor], search: Tensor) -> tuple[Tensor, float]:
+    def step(self, state: dict[str, Tensor], search: Crop) -> tuple[Tensor, float]:
         """The box at the highest windowed score, and that score."""
-        maps = self.network.search(state["template"], self.normalise(search[None]))
+        maps = self.network.search(state["template"], self.normalise(search.pixels[None]))
         box, response = best_box(maps, maps["score_map"] * state["window"])
         return box[0], float(response)
 

@@ -1,0 +1,193 @@
+"""Training samples: the crops' geometry, what happens to them, and the same ones for any number of workers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.augmentation import Augmentation, Crop, jitter
+from datamodules.dataset import EpochSampler, TrackingDataset
+from datamodules.got10k import Got10k, read_got10k
+from datamodules.sampling import FrameSampler, stand_in
+from datamodules.sequences import Sequence
+from trackers.crops import CropSpec, box_in_crop, crop, padding
+
+PLAIN = Augmentation(gray=0, flip=0, flip_each=0, brightness=0)
+LIVELY = Augmentation(gray=0.5, flip=0.5, flip_each=0.5, brightness=0.2)
+MIRROR = Augmentation(gray=0, flip=1, flip_each=0, brightness=0)
+CAUSAL = FrameSampler("causal", 0.0, max_gap=200, min_frames=20, min_visible=5)
+TRIDENT = FrameSampler("trident", 0.5, max_gap=3, min_frames=20, min_visible=5)
+ONE, TWO = CropSpec(32, 2.0), CropSpec(32, 2.0, count=2)
+SEARCH, STILL = CropSpec(48, 3.0, 2.0, 0.4), CropSpec(48, 3.0)
+
+
+class White(Sequence):
+    """Whatever is black in a crop of it is padding."""
+
+    def image(self, i):
+        return np.full((72, 96, 3), 255, np.uint8)
+
+
+def dataset(sequences, sampler=CAUSAL, template=ONE, search=SEARCH, augmentation=LIVELY, seed=0):
+    return TrackingDataset(sequences, sampler, template, search, augmentation, seed=seed, train=True)
+
+
+def whole(box=(0.0, 0.0, 0.5, 0.5), size=8, value=100):
+    return Crop(np.full((size, size, 3), value, np.uint8), np.array(box), np.zeros((2, size), bool))
+
+
+@pytest.mark.parametrize(("sampler", "template"), [(CAUSAL, ONE), (TRIDENT, TWO)], ids=["causal", "trident"])
+def test_samples_do_not_depend_on_workers_and_follow_the_seed(got10k, sampler, template):
+    def take(workers, seed=0):
+        data = dataset(read_got10k(got10k, "train"), sampler, template, seed=seed)
+        return list(DataLoader(data, 2, sampler=EpochSampler(6, lambda: 1), num_workers=workers))
+
+    alone, spread, other = take(0), take(2), take(0, seed=1)
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(alone, spread, strict=True) for key in a)
+    assert not any(torch.equal(a["search"], b["search"]) for a, b in zip(alone, other, strict=True))
+
+
+def test_every_epoch_has_new_samples():
+    assert list(EpochSampler(3, lambda: 0)) == [0, 1, 2]
+    assert list(EpochSampler(3, lambda: 2)) == [6, 7, 8]
+
+
+def test_batches_have_the_promised_shapes(got10k):
+    sequences = read_got10k(got10k, "train")
+    for template in (ONE, TWO):
+        sample = dataset(sequences, TRIDENT, template)[0]
+        for role, count, size in (("template", template.count, 32), ("search", 1, 48)):
+            assert sample[role].shape == (count, 3, size, size)
+            assert sample[role].dtype == torch.uint8
+            assert sample[f"{role}_box"].shape == (count, 4)
+            assert sample[f"{role}_box"].dtype == torch.float32
+            assert sample[f"{role}_padding"].shape == (count, 2, size)
+            assert sample[f"{role}_padding"].dtype == torch.bool
+        assert sample["present"].shape == (1,)
+        assert sample["present"].dtype == torch.float32
+        assert sample["unreadable"] == 0
+
+
+def test_a_sample_shows_the_frames_that_were_drawn(got10k):
+    """Every crop of every frame is known, so a sample tells what it is made of."""
+    first, second, _ = read_got10k(got10k, "train")
+    hidden = [8, 9, 10, 11]
+    first = replace(first, visible=~np.isin(np.arange(20), hidden))
+    second = replace(second, visible=np.ones(20, bool))
+
+    def known(video, spec, frames, fake=False):
+        for i in frames:
+            image = video.image(i)
+            box = stand_in(image.shape) if fake else video.boxes[i]
+            picture, resize = crop(image, tuple(box), spec)
+            place = torch.from_numpy(box_in_crop(box, box, resize, spec))
+            yield picture.tobytes(), (video.name, fake, not video.visible[i], place)
+
+    templates = dict((*known(first, TWO, range(20)), *known(second, TWO, range(20))))
+    shown = sorted(set(range(20)) - set(hidden))
+    searches = dict((*known(first, STILL, shown), *known(second, STILL, range(20)), *known(first, STILL, hidden, True)))
+    kinds, invisible = set(), False
+    data = dataset([first, second], TRIDENT, TWO, STILL, PLAIN)
+    for sample in (data[i] for i in range(80)):
+        old, new = (templates[t.permute(1, 2, 0).numpy().tobytes()] for t in sample["template"])
+        video, fake, _, place = searches[sample["search"][0].permute(1, 2, 0).numpy().tobytes()]
+        assert old[0] == new[0]
+        assert torch.equal(sample["template_box"], torch.stack([old[3], new[3]]))
+        assert torch.equal(sample["search_box"][0], place)
+        assert not old[2]
+        invisible |= new[2]
+        kinds.add((old[0] == first.name, video == first.name, fake, sample["present"].item()))
+    assert kinds == {
+        (True, True, False, 1.0),
+        (False, False, False, 1.0),
+        (True, True, True, 0.0),  # an invisible frame of the same video
+        (False, True, False, 0.0),  # another video, as this one has none
+    }
+    assert invisible
+
+
+def test_a_stand_in_is_an_eighth_of_the_picture_in_its_middle():
+    assert stand_in((80, 160, 3)).tolist() == [70, 35, 20, 10]
+
+
+def test_padding_is_where_the_crops_show_no_picture():
+    boxes = np.array([[2.0, 3.0, 16.0, 12.0], [78.0, 30.0, 14.0, 10.0]] * 10)
+    video = White("s", None, tuple(map(str, range(20))), boxes, np.ones(20, bool))
+    data = dataset([video, video], replace(TRIDENT, max_gap=9), replace(TWO, factor=4.0))
+    masks = []
+    for sample in (data[i] for i in range(40)):
+        for role in ("template", "search"):
+            for picture, (rows, columns) in zip(sample[role], sample[f"{role}_padding"], strict=True):
+                mask = rows[:, None] | columns[None]
+                assert (picture[0][~mask] >= 204).all()  # white, but for brightness
+                mixed = mask & (picture[0] > 0)
+                assert mixed.sum() <= 2 * 4 * len(rows)  # at most a line or so at each edge
+                masks.append(columns)
+    first, last = (np.mean([mask[end] for mask in masks]) for end in (0, -1))
+    assert 0.2 < first < 0.8
+    assert 0.2 < last < 0.8
+    assert not all(torch.equal(*s["template_padding"]) for s in (data[i] for i in range(40)))
+
+
+def test_mirroring_mirrors_the_padding():
+    spec, box, mirrored = CropSpec(32, 3.0), (4.0, 50.0, 16.0, 16.0), (76.0, 50.0, 16.0, 16.0)
+    seen = Crop(np.zeros((32, 32, 3), np.uint8), np.zeros(4), padding((72, 96), box, spec))
+    (flipped,) = MIRROR([seen], np.random.default_rng(0), train=False)
+    assert (flipped.padding == padding((72, 96), mirrored, spec)).all()
+    assert (flipped.padding != seen.padding).any()
+
+
+def test_the_box_of_a_sample_is_where_the_object_is():
+    """Crops of a picture that is black but for the object show it inside of the sample's box."""
+    spec, rng = CropSpec(96, 4.0, 2.0, 0.3), np.random.default_rng(0)
+    for box in np.array([[30.0, 20.0, 16.0, 12.0], [50.0, 40.0, 10.0, 20.0]]):
+        image = np.zeros((72, 96, 3), np.uint8)
+        x, y, w, h = box.astype(int)
+        image[y : y + h, x : x + w] = 255
+        around = jitter(box, spec, rng)
+        picture, resize = crop(image, tuple(around), spec)
+        bx, by, bw, bh = box_in_crop(box, around, resize, spec) * 96
+        rows, columns = np.nonzero(picture[..., 0] > 127)
+        assert abs(columns.min() - bx) < 2
+        assert abs(columns.max() + 1 - bx - bw) < 2
+        assert abs(rows.min() - by) < 2
+        assert abs(rows.max() + 1 - by - bh) < 2
+
+
+def test_mirroring_mirrors_the_box():
+    seen = whole((0.1, 0.2, 0.2, 0.2), size=10, value=0)
+    seen.picture[2:4, 1:3] = 255
+    (flipped,) = MIRROR([seen], np.random.default_rng(0), train=True)
+    assert flipped.box.tolist() == pytest.approx([0.7, 0.2, 0.2, 0.2])
+    assert flipped.picture[2:4, 7:9].min() == 255
+
+
+def test_changes_of_all_crops_are_the_same_for_all():
+    crops = [Crop(np.dstack([np.eye(8, dtype=np.uint8) * v for v in (90, 0, 0)]), np.zeros(4), whole().padding)] * 3
+    together = Augmentation(gray=0.5, flip=0.5, flip_each=0, brightness=0)
+    rng, kinds = np.random.default_rng(0), set()
+    for _ in range(40):
+        seen = together(crops, rng, train=True)
+        assert all((c.picture == seen[0].picture).all() for c in seen)
+        kinds.add(seen[0].picture.tobytes())
+    assert len(kinds) == 4
+
+
+def test_changes_of_single_crops_are_for_training_only():
+    strong = Augmentation(gray=0, flip=0, flip_each=1, brightness=0.5)
+    (seen,) = strong([whole()], np.random.default_rng(1), train=False)
+    assert (seen.picture == whole().picture).all()
+    assert (seen.box == whole().box).all()
+    (seen,) = strong([whole()], np.random.default_rng(1), train=True)
+    assert (seen.picture != whole().picture).all()
+    assert seen.box[0] == 0.5
+
+
+def test_an_order_that_cannot_fill_the_templates_is_found_before_training(got10k):
+    options = {"batch_size": 2, "samples_per_epoch": 2, "val_samples": 0, "workers": 0, "seed": 0}
+    crops = {"template": TWO, "search": SEARCH, "augmentation": PLAIN}
+    Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=TRIDENT, **crops, **options).check()
+    with pytest.raises(ValueError, match="one template"):
+        Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=CAUSAL, **crops, **options).check()

@@ -1,0 +1,119 @@
+"""Convolutional backbones: torchvision's ResNets, cut down to what trackers run, with their pruning groups declared."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+from pruning.groups import Group, Slice
+
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+class ResNet(nn.Module):
+    """A ResNet up to its third stage (stride 16), under torchvision's names.
+
+    Args:
+        name: "resnet18", "resnet50", ... of torchvision.
+        frozen_norm: batch norm is four constants, as in DETR; else an ordinary layer.
+        stages: how many are built.
+
+    Attributes:
+        width: channels of the features.
+        stride: pixels a cell.
+    """
+
+    def __init__(self, name: str, frozen_norm: bool = True, stages: int = 3):
+        super().__init__()
+        if not name.startswith("resnet") or name not in torchvision.models.list_models():
+            raise ValueError(f"torchvision has no ResNet named '{name}'; try resnet50")
+        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
+        self.name = name
+        self.conv1, self.bn1, self.relu, self.maxpool = body.conv1, body.bn1, body.relu, body.maxpool
+        for i in range(1, stages + 1):
+            self.add_module(f"layer{i}", body.get_submodule(f"layer{i}"))
+        self.stages, self.stride = stages, 2 ** (stages + 1)
+
+    @property
+    def width(self) -> int:
+        """Channels of the features."""
+        return self._layers[-1].get_submodule(_last_conv(self._layers[-1])).out_channels
+
+    @property
+    def _layers(self) -> list[nn.Module]:
+        """All blocks in order."""
+        return [block for i in range(1, self.stages + 1) for block in self.get_submodule(f"layer{i}")]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, C, H / stride, W / stride)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(pictures))))
+        for block in self._layers:
+            x = block(x)
+        return x
+
+    def groups(self) -> list[Group]:
+        """The inner channels of every block, and the residual streams; the last of these is read by the caller.
+
+        Gates sit where channels are read, so that they work with constant batch norms as with learned ones.
+        """
+        groups = []
+        stream, name = [Slice("conv1.weight", 0), *_norm("bn1")], "stem"
+        for path, block in self._named_blocks():
+            convs = ["conv1", "conv2", "conv3"][: 3 if isinstance(block, Bottleneck) else 2]
+            for conv, reader in pairwise(convs):
+                inner = (
+                    Slice(f"{path}.{conv}.weight", 0),
+                    *_norm(f"{path}.bn{conv[-1]}"),
+                    Slice(f"{path}.{reader}.weight", 1, gated=True),
+                )
+                size = block.get_submodule(conv).out_channels
+                groups.append(Group(f"{path}.{conv}", "conv", size, inner))
+            stream.append(Slice(f"{path}.conv1.weight", 1, gated=True))
+            if block.downsample is not None:  # a new stream begins
+                stream.append(Slice(f"{path}.downsample.0.weight", 1, gated=True))
+                groups.append(self._stream(name, stream))
+                stream = [Slice(f"{path}.downsample.0.weight", 0), *_norm(f"{path}.downsample.1")]
+                name = path.split(".")[0]
+            last = convs[-1]
+            stream += [Slice(f"{path}.{last}.weight", 0), *_norm(f"{path}.bn{last[-1]}")]
+        return [*groups, self._stream(name, stream)]
+
+    def _stream(self, name: str, slices: list[Slice]) -> Group:
+        return Group(name, "stream", self.get_parameter(slices[0].path).shape[0], tuple(slices))
+
+    def _named_blocks(self) -> Iterator[tuple[str, nn.Module]]:
+        for i in range(1, self.stages + 1):
+            for j, block in enumerate(self.get_submodule(f"layer{i}")):
+                yield f"layer{i}.{j}", block
+
+
+class SmallResNet(ResNet):
+    """A ResNet for trackers that are trained from nothing: stride 8, one light stem and one stage of basic blocks.
+
+    Args:
+        stem, width: channels of stem and features.
+        blocks: number of basic blocks.
+    """
+
+    def __init__(self, stem: int, width: int, blocks: int):
+        nn.Module.__init__(self)
+        self.name = "small"
+        self.conv1, self.bn1 = nn.Conv2d(3, stem, 4, stride=4, bias=False), nn.BatchNorm2d(stem)
+        self.relu, self.maxpool = nn.ReLU(), nn.Identity()
+        shortcut = nn.Sequential(nn.Conv2d(stem, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+        first = BasicBlock(stem, width, stride=2, downsample=shortcut)
+        self.layer1 = nn.Sequential(first, *(BasicBlock(width, width) for _ in range(blocks - 1)))
+        self.stages, self.stride = 1, 8
+
+
+def _norm(path: str) -> list[Slice]:
+    """Those of a batch norm. Its tensors are cut, whether they are parameters or constants."""
+    return [Slice(f"{path}.{tensor}", 0) for tensor in NORM_TENSORS]
+
+
+def _last_conv(block: nn.Module) -> str:
+    return "conv3" if isinstance(block, Bottleneck) else "conv2"

@@ -1,0 +1,5 @@
+"""STARK."""
+
+from trackers.stark.tracker import STARK
+
+__all__ = ["STARK"]

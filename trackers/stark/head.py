@@ -1,0 +1,65 @@
+"""STARK's heads: two corner maps whose expected coordinates are the box, and a score."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pruning.groups import Group, Slice
+from trackers.towers import Towers
+
+
+class CornerHead(Towers):
+    """One tower for the top left corner, one for the bottom right.
+
+    Args:
+        width: channels of the features.
+        channels: channels of the towers' layers.
+        offset: where in its cell a corner lies, in cells: 0 as in the original, 0.5 for the centre.
+    """
+
+    def __init__(self, width: int, channels: Sequence[int], offset: float = 0.0):
+        super().__init__(width, channels, {"tl": 1, "br": 1})
+        self.offset = offset
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, C, F, F) to boxes and corner maps.
+
+        Returns:
+            Boxes (B, 4), xyxy in units of the crop's side, and logarithms of the probability of each cell to hold the
+            top left and the bottom right corner (B, 2, F * F).
+        """
+        logits = torch.cat(self.maps(features), 1).flatten(2).log_softmax(-1)
+        cells = features.shape[-1]
+        ticks = (torch.arange(cells, device=logits.device, dtype=logits.dtype) + self.offset) / cells
+        probability = logits.exp().unflatten(-1, (cells, cells))
+        x, y = probability.sum(2) @ ticks, probability.sum(3) @ ticks
+        return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1), logits
+
+
+class ClassHead(nn.Module):
+    """Whether the search region shows the target: three linear layers on the query's token.
+
+    Args:
+        width: of the token.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 1)])
+
+    def forward(self, token: Tensor) -> Tensor:
+        """(B, C) to logits (B,)."""
+        first, second, last = self.layers
+        return last(second(first(token).relu()).relu())[:, 0]
+
+    def groups(self) -> list[Group]:
+        """The hidden units, gated where they are read."""
+        groups = []
+        for i, layer in enumerate(self.layers[:-1]):
+            slices = (
+                *(Slice(f"layers.{i}.{p}", 0) for p in ("weight", "bias")),
+                Slice(f"layers.{i + 1}.weight", 1, gated=True),
+            )
+            groups.append(Group(f"layers.{i}", "class", layer.out_features, slices))
+        return groups

@@ -1,0 +1,145 @@
+"""STARK's network: a ResNet, a transformer over the tokens of templates and search region, and the heads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pruning.groups import Group, Slice
+from trackers.backbones import ResNet, SmallResNet
+from trackers.boxes import xyxy_to_cxcywh
+from trackers.stark.head import ClassHead, CornerHead
+from trackers.stark.position import SinePosition
+from trackers.stark.transformer import Transformer
+
+
+class Tokens(NamedTuple):
+    """Those of one or several crops: features and positions (B or 1, N, C), padding (B, N) bool or None."""
+
+    features: Tensor
+    position: Tensor
+    padding: Tensor | None
+
+    @classmethod
+    def cat(cls, parts: Sequence["Tokens"]) -> "Tokens":
+        """One after the other."""
+        batch = max(len(p.features) for p in parts)
+        features = torch.cat([p.features.expand(batch, -1, -1) for p in parts], 1)
+        longest = max(len(p.position) for p in parts)
+        position = torch.cat([p.position.expand(longest, -1, -1) for p in parts], 1)
+        if all(p.padding is None for p in parts):
+            return cls(features, position, None)
+        none = [p.features.new_zeros(batch, p.features.shape[1], dtype=torch.bool) for p in parts]
+        masks = [n if p.padding is None else p.padding.expand(batch, -1) for p, n in zip(parts, none, strict=True)]
+        return cls(features, position, torch.cat(masks, 1))
+
+
+class STARKNetwork(nn.Module):
+    """Everything between crops and boxes.
+
+    Args:
+        backbone: arguments of `ResNet`, or of `SmallResNet` if there is a "stem" among them.
+        transformer: arguments of `Transformer`.
+        head_channels: channels of the corner head's layers.
+        class_head: whether it also says if the target is there (STARK-ST).
+        corner_offset: see `CornerHead`.
+        template_size: side of the template crops in pixels.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        transformer: Mapping[str, Any],
+        head_channels: Sequence[int],
+        class_head: bool,
+        corner_offset: float,
+        template_size: int,
+    ):
+        super().__init__()
+        width = transformer["width"]
+        self.backbone = SmallResNet(**backbone) if "stem" in backbone else ResNet(**backbone)
+        self.template_cells = template_size // self.backbone.stride
+        self.bottleneck = nn.Conv2d(self.backbone.width, width, 1)
+        self.position = SinePosition(width)
+        self.transformer = Transformer(**transformer)
+        self.query = nn.Parameter(torch.randn(1, width))
+        self.box_head = CornerHead(width, head_channels, corner_offset)
+        self.cls_head = ClassHead(width) if class_head else None
+
+    def embed(self, crops: Tensor, padding: Tensor | None) -> Tokens:
+        """The tokens of crops (B, 3, S, S) with padded rows and columns (B, 2, S), or without any."""
+        features = self.bottleneck(self.backbone(crops))
+        cells = features.shape[-1]
+        features = features.flatten(2).transpose(1, 2)
+        if padding is None:
+            return Tokens(features, self.position.unpadded(cells), None)
+        rows, columns = padding[:, :, :: padding.shape[2] // cells].unbind(1)
+        mask = rows[:, :, None] | columns[:, None, :]
+        return Tokens(features, self.position(mask), mask.flatten(1))
+
+    def forward(
+        self,
+        search: Tensor,
+        template: Tensor | None = None,
+        template_features: Tensor | None = None,
+        search_padding: Tensor | None = None,
+        template_padding: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Boxes in search crops.
+
+        Args:
+            search: normalised crops (B, 3, S, S).
+            template: normalised crops (B, T, 3, s, s).
+            template_features: in place of templates, what `embed` made of them, one after the other: (B, N, C), of
+                crops without padding.
+            search_padding, template_padding: padded rows and columns, (B, 2, S) and (B, T, 2, s) bool; None for none.
+
+        Returns:
+            See `locate`.
+        """
+        if template_features is None:
+            paddings = [None] * template.shape[1] if template_padding is None else template_padding.unbind(1)
+            templates = [self.embed(t, p) for t, p in zip(template.unbind(1), paddings, strict=True)]
+        else:
+            position = self.position.unpadded(self.template_cells)
+            count = template_features.shape[1] // position.shape[1]
+            templates = [Tokens(template_features, position.repeat(1, count, 1), None)]
+        return self.locate(Tokens.cat(templates), self.embed(search, search_padding))
+
+    def locate(self, template: Tokens, search: Tokens) -> dict[str, Tensor]:
+        """What the query finds in a search crop.
+
+        Returns:
+            "boxes" (B, 4), cxcywh in units of the crop's side; "corners" (B, 2, F * F), logarithms of the corner maps;
+            "similarity" (B, F * F), of each cell to the query; with a class head "class_logit" (B,).
+        """
+        tokens, count = Tokens.cat([template, search]), template.features.shape[1]
+        query = self.query[None]
+        memory, found = self.transformer(tokens.features, tokens.position, tokens.padding, query, count)
+        cells = memory[:, count:]
+        similarity = (cells @ found.transpose(1, 2))[..., 0]
+        side = round(cells.shape[1] ** 0.5)
+        features = (cells * similarity[..., None]).transpose(1, 2).unflatten(2, (side, side))
+        corners, maps = self.box_head(features)
+        result = {"boxes": xyxy_to_cxcywh(corners), "corners": maps, "similarity": similarity}
+        return result if self.cls_head is None else result | {"class_logit": self.cls_head(found[:, 0])}
+
+    def groups(self) -> list[Group]:
+        """Those of backbone, transformer and heads; the width of the tokens is the transformer's."""
+        *inner, stream = (g.under("backbone.") for g in self.backbone.groups())
+        stream = replace(stream, slices=(*stream.slices, Slice("bottleneck.weight", 1, gated=True)))
+        groups = [*inner, stream, *(g.under("transformer.") for g in self.transformer.groups())]
+        slices, norms = self.transformer.width_slices()
+        width = [Slice(f"bottleneck.{p}", 0, gated=True) for p in ("weight", "bias")]
+        width += [Slice("query", 1, gated=True)]
+        width += [replace(s, path=f"position.{s.path}") for s in self.position.slices()]
+        width += [replace(s, path=f"transformer.{s.path}") for s in slices]
+        width += [replace(s, path=f"box_head.{s.path}") for s in self.box_head.input_slices()]
+        if self.cls_head is not None:
+            width.append(Slice("cls_head.layers.0.weight", 1))
+            groups += [g.under("cls_head.") for g in self.cls_head.groups()]
+        size = self.query.shape[1]
+        groups.append(Group("width", "width", size, tuple(width), tuple(f"transformer.{n}" for n in norms)))
+        return [*groups, *(g.under("box_head.") for g in self.box_head.groups())]

@@ -1,0 +1,160 @@
+"""STARK (Yan et al., ICCV 2021) as a Lightning module."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+from torch.nn import functional as F
+
+from pruning.groups import Group
+from trackers.base import Batch, Crop, Online, Recipe, Tracker
+from trackers.boxes import xywh_to_xyxy
+from trackers.crops import CropSpec
+from trackers.losses import box_losses, corner_loss, similarity_loss
+from trackers.stark.network import STARKNetwork, Tokens
+from trackers.stored import load_strictly
+
+FROZEN = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
+
+
+@dataclass(frozen=True)
+class Updating(Online):
+    """The online settings of STARK-ST.
+
+    Attributes:
+        update_interval: frames between two chances of a new second template.
+        update_threshold: score above which it is taken.
+    """
+
+    update_interval: int
+    update_threshold: float
+
+
+class STARK(Tracker):
+    """Spatial (and, with two templates, temporal) transformer tracker.
+
+    Args:
+        template, search: the crops; `template.count` is 1 for STARK-S and 2 for STARK-ST.
+        backbone, transformer, head_channels, class_head, corner_offset: of `STARKNetwork`.
+        loss: weights "giou", "l1" and "class"; "corners" and "similarity" (0 as in the original) weigh losses of the
+            maps in front of the boxes, without which a network that starts from nothing learns much later.
+        objective: what is trained: "box", everything on boxes; "class", the class head alone (the original's second
+            stage).
+        freeze_stem: whether the backbone's first layers keep their pretrained weights.
+        compat: "reference": one predicted box without area takes the GIoU loss of the whole batch away, as in the
+            original; "exact": it does not.
+        recipe: how it is trained.
+        online: the online loop's settings.
+    """
+
+    def __init__(
+        self,
+        template: CropSpec,
+        search: CropSpec,
+        backbone: Mapping[str, Any],
+        transformer: Mapping[str, Any],
+        head_channels: Sequence[int],
+        class_head: bool,
+        corner_offset: float,
+        loss: Mapping[str, float],
+        objective: str,
+        freeze_stem: bool,
+        compat: str,
+        recipe: Recipe,
+        online: Updating,
+    ):
+        network = STARKNetwork(backbone, transformer, head_channels, class_head, corner_offset, template.size)
+        super().__init__(network, template, search, recipe, online)
+        if objective not in ("box", "class") or (objective == "class" and not class_head):
+            raise ValueError(f"objective={objective} is not known; choose box, or class if there is a class_head")
+        self.loss, self.objective, self.freeze_stem, self.compat = dict(loss), objective, freeze_stem, compat
+
+    def groups(self) -> list[Group]:
+        """See `STARKNetwork.groups`."""
+        return self.network.groups()
+
+    def trained(self, name: str) -> bool:
+        """All but the backbone's first layers; with the objective "class" the class head alone."""
+        if self.objective == "class":
+            return name.startswith("cls_head.")
+        return not (self.freeze_stem and name.startswith(FROZEN))
+
+    def pretrained_backbone(self) -> Mapping[str, Tensor]:
+        """The ResNet's ImageNet weights from torchvision, which downloads them when they are asked for first."""
+        return torchvision.models.get_model(self.network.backbone.name, weights="IMAGENET1K_V1").state_dict()
+
+    def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
+        """A ResNet with torchvision's names; of its last stage and classifier nothing is taken."""
+        wanted = self.network.backbone.state_dict()
+        unused = ("layer4.", "fc.")
+        kept = {n: w for n, w in weights.items() if n in wanted or not n.startswith(unused)}
+        kept = {n: w for n, w in kept.items() if n in wanted or not n.endswith("num_batches_tracked")}
+        load_strictly(self.network.backbone, kept, source)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """GIoU and l1 losses of boxes, or the cross entropy of the class head; `total` is what is minimised."""
+        found = self.network(
+            self.normalise(batch["search"][:, 0]),
+            self.normalise(batch["template"]),
+            search_padding=batch["search_padding"][:, 0],
+            template_padding=batch["template_padding"],
+        )
+        if self.objective == "class":
+            entropy = F.binary_cross_entropy_with_logits(found["class_logit"], batch["present"][:, 0])
+            return {"class": entropy, "total": self.loss["class"] * entropy}
+        return self.box_losses(found, batch["search_box"][:, 0])
+
+    def box_losses(self, found: dict[str, Tensor], boxes: Tensor) -> dict[str, Tensor]:
+        """The losses of the network's outputs against `boxes` (B, 4), xywh in units of the crop's side."""
+        corners = xywh_to_xyxy(boxes).clamp(0, 1)
+        parts = box_losses(found["boxes"], corners)
+        if self.compat == "reference" and (found["boxes"][:, 2:] < 0).any():
+            parts |= {"giou": torch.zeros_like(parts["giou"]), "iou": torch.zeros_like(parts["iou"])}
+        if self.loss["corners"]:
+            parts["corners"] = corner_loss(found["corners"], corners, self.network.box_head.offset)
+        if self.loss["similarity"]:
+            scale = self.network.transformer.width**-0.5
+            parts["similarity"] = similarity_loss(scale * found["similarity"], boxes)
+        parts["total"] = sum(self.loss[n] * v for n, v in parts.items() if n in self.loss)
+        return parts
+
+    def start(self, template: Crop) -> dict[str, Any]:
+        """The tokens of the templates: of the first frame's, as often as there are templates."""
+        return {"templates": [self._embed(template)] * self.template.count, "frame": 0}
+
+    def step(self, state: dict[str, Any], search: Crop) -> tuple[Tensor, float]:
+        """The box, and the class head's score; without one, how sharp the two corners are."""
+        state["frame"] += 1
+        found = self.network.locate(Tokens.cat(state["templates"]), self._embed(search))
+        if "class_logit" in found:
+            return found["boxes"][0], float(found["class_logit"][0].sigmoid())
+        return found["boxes"][0], float(found["corners"][0].amax(1).mean().exp())
+
+    def observe(self, state: dict[str, Any], image: np.ndarray, box: tuple[float, ...], score: float) -> None:
+        """From time to time a new second template, if the target is surely there."""
+        due = state["frame"] % self.online.update_interval == 0
+        if self.template.count > 1 and due and score > self.online.update_threshold:
+            state["templates"] = [*state["templates"][:-1], self._embed(self.take(image, box, self.template)[0])]
+
+    def _embed(self, crop: Crop) -> Tokens:
+        padding = None if crop.padding is None else crop.padding[None]
+        return self.network.embed(self.normalise(crop.pixels[None]), padding)
+
+    def example_inputs(self) -> Batch:
+        """Templates and a search crop, without padding."""
+        template, search, count = self.template.size, self.search.size, self.template.count
+        return {
+            "search": torch.zeros(1, 3, search, search, device=self.device),
+            "template": torch.zeros(1, count, 3, template, template, device=self.device),
+        }
+
+    def frame_inputs(self) -> Batch:
+        """A search crop; the templates' tokens were made before."""
+        shape = (1, self.template.count * self.network.template_cells**2, self.network.query.shape[1])
+        search = torch.zeros(1, 3, self.search.size, self.search.size, device=self.device)
+        return {"search": search, "template_features": torch.zeros(shape, device=self.device)}

@@ -1,0 +1,189 @@
+"""STARK's transformer: DETR's, post-norm, with one query."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pruning.groups import Group, Slice
+from trackers.attention import Attention, SingleQueryAttention, start_by_matching
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a ReLU between.
+
+    Args:
+        width, hidden: sizes.
+        dropout: of the hidden units.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to (..., C)."""
+        return self.linear2(self.dropout(self.linear1(x).relu()))
+
+    def groups(self) -> list[Group]:
+        """The hidden units, gated where they are read."""
+        slices = (Slice("linear1.weight", 0), Slice("linear1.bias", 0), Slice("linear2.weight", 1, gated=True))
+        size = self.linear1.out_features
+        return [Group("", "mlp", size, slices, vanish=())] if size else []
+
+
+class EncoderLayer(nn.Module):
+    """Attention of all tokens to all, and a feed-forward part, each followed by a norm.
+
+    Args:
+        width, heads, hidden: sizes.
+        dropout: of attention maps, of both parts' outputs and of hidden units.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.self_attn, self.mlp = Attention(width, heads), FeedForward(width, hidden, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, position: Tensor, bias: Tensor | None, position_in_values: bool) -> Tensor:
+        """Tokens (B, N, C) to (B, N, C); `bias` is that of `Attention.attend`."""
+        query = x + position
+        value = query if position_in_values else x
+        attended = self.self_attn.attend(query, query, value, bias, self.dropout.p * self.training)
+        x = self.norm1(x + self.dropout(attended))
+        return self.norm2(x + self.dropout(self.mlp(x)))
+
+
+class DecoderLayer(nn.Module):
+    """The query's token looks at itself, then at the memory.
+
+    Args:
+        width, heads, hidden, dropout: as in `EncoderLayer`.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.self_attn, self.multihead_attn = SingleQueryAttention(width), Attention(width, heads)
+        self.mlp = FeedForward(width, hidden, dropout)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, query: Tensor, keys: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+        """Token (B, 1, C) to (B, 1, C), given keys and memory (B, N, C)."""
+        x = self.norm1(x + self.dropout(self.self_attn(x)))
+        attended = self.multihead_attn.attend(x + query, keys, memory, bias, self.dropout.p * self.training)
+        x = self.norm2(x + self.dropout(attended))
+        return self.norm3(x + self.dropout(self.mlp(x)))
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder.
+
+    Args:
+        width, heads, hidden: sizes.
+        encoder_layers, decoder_layers: depths.
+        dropout: see `EncoderLayer`.
+        matching_init: encoder layers start by looking for similar content, see `start_by_matching`.
+        position_in_values: positions enter the tokens themselves and not only queries and keys.
+        template_heads: that many heads of each encoder layer start by looking at the templates, by a learned bias.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        dropout: float,
+        matching_init: bool = False,
+        position_in_values: bool = False,
+        template_heads: int = 0,
+    ):
+        super().__init__()
+        sizes = (width, heads, hidden, dropout)
+        self.encoder = nn.Module()
+        self.encoder.layers = nn.ModuleList(EncoderLayer(*sizes) for _ in range(encoder_layers))
+        self.decoder = nn.Module()
+        self.decoder.layers = nn.ModuleList(DecoderLayer(*sizes) for _ in range(decoder_layers))
+        self.decoder.norm = nn.LayerNorm(width)
+        self.width, self.position_in_values = width, position_in_values
+        self.template_bias = None
+        if template_heads:
+            bias = torch.zeros(encoder_layers, heads)
+            bias[:, :template_heads] = 3.0
+            self.template_bias = nn.Parameter(bias)
+        for p in self.parameters():
+            if p.dim() > 1 and p is not self.template_bias:
+                nn.init.xavier_uniform_(p)
+        if matching_init:
+            for layer in self.encoder.layers:
+                start_by_matching(layer.self_attn)
+
+    def forward(
+        self, tokens: Tensor, position: Tensor, padding: Tensor | None, query: Tensor, templates: int
+    ) -> tuple[Tensor, Tensor]:
+        """What the query finds.
+
+        Args:
+            tokens, position: (B, N, C), template tokens first.
+            padding: tokens that may not be attended, (B, N) bool; None for none.
+            query: (1, 1, C).
+            templates: number of template tokens.
+
+        Returns:
+            The memory (B, N, C), and the query's token (B, 1, C).
+        """
+        free = None if padding is None else ~padding[:, None, None]
+        memory = tokens
+        for i, layer in enumerate(self.encoder.layers):
+            bias = free if self.template_bias is None else self._bias(self.template_bias[i], tokens, templates, free)
+            memory = layer(memory, position, bias, self.position_in_values)
+        found, keys = torch.zeros_like(query).expand(len(tokens), -1, -1), memory + position
+        for layer in self.decoder.layers:
+            found = layer(found, query, keys, memory, free)
+        return memory, self.decoder.norm(found)
+
+    @staticmethod
+    def _bias(by_head: Tensor, tokens: Tensor, templates: int, free: Tensor | None) -> Tensor:
+        """Logits (B or 1, heads, 1, N) that are added for template keys, and -inf for padded ones."""
+        is_template = torch.arange(tokens.shape[1], device=tokens.device) < templates
+        bias = (by_head[:, None, None] * is_template).to(tokens.dtype)[None]
+        return bias if free is None else bias.masked_fill(~free, -torch.inf)
+
+    def groups(self) -> list[Group]:
+        """Attention dims and hidden units of every layer; those of the decoder are kinds of their own."""
+        inner = []
+        for path, layer in self._named_layers():
+            suffix = "" if path.startswith("encoder.") else "_decoder"
+            for name in ("self_attn", "multihead_attn", "mlp"):
+                if hasattr(layer, name):
+                    found = [g.under(f"{path}.{name}.") for g in layer.get_submodule(name).groups()]
+                    inner += [replace(g, kind=f"{g.kind}{suffix}") for g in found]
+        return inner
+
+    def width_slices(self) -> tuple[list[Slice], list[str]]:
+        """Where the width of the tokens is read and written, and its norms."""
+        slices, norms = [], ["decoder.norm"]
+        for path, layer in self._named_layers():
+            norms += [f"{path}.{name}" for name, _ in layer.named_children() if name.startswith("norm")]
+            for reader in ("self_attn.qkv", "self_attn.value", "multihead_attn.qkv", "mlp.linear1"):
+                if _has(layer, reader):
+                    slices.append(Slice(f"{path}.{reader}.weight", 1))
+            for writer in ("self_attn.proj", "multihead_attn.proj", "mlp.linear2"):
+                if _has(layer, writer):
+                    slices += [Slice(f"{path}.{writer}.{p}", 0, gated=True) for p in ("weight", "bias")]
+        slices += [Slice(f"{norm}.{p}", 0) for norm in norms for p in ("weight", "bias")]
+        return slices, norms
+
+    def _named_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        for stack in ("encoder", "decoder"):
+            layers: Sequence[nn.Module] = self.get_submodule(stack).layers
+            yield from ((f"{stack}.layers.{i}", layer) for i, layer in enumerate(layers))
+
+
+def _has(module: nn.Module, path: str) -> bool:
+    return path in {name for name, _ in module.named_modules()}
