@@ -105,6 +105,11 @@ class PruningCallback(L.Callback):
         self.gates = Gates(network, self.select(groups))
         self.cost = COSTS[self.ratio_of](network, self.gates.groups)
         self.plan, self.planned = Plan(), 1.0
+        # Weights that are not trained still have to tell their gates what these are worth.
+        frozen = [p for p in self.gates.parameters() if not p.requires_grad]
+        self._frozen = frozen if self.criterion.learns_gates else []
+        for p in self._frozen:
+            p.requires_grad_(True)
 
     def update(self, ratio: float) -> None:
         """Plans for `ratio` by the present scores and closes the gates of all units that leave.
@@ -191,6 +196,8 @@ class PruningCallback(L.Callback):
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Unfolds, once a step: after gradients were accumulated and reduced, before they are clipped."""
         self.gates.unfold()
+        for p in self._frozen:  # no optimiser knows them, so nobody else would clear their gradients
+            p.grad = None
         if self.criterion.learns_gates:
             self.gates.values.grad += self.weights * self.gates.values.detach().sign()
             if self.gates.values.grad.isfinite().all():  # else a loss scaler skips this step of the weights, too

@@ -55,6 +55,10 @@ class Gates:
             by_tensor[path].append((dim, entries))
         return dict(by_tensor)
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of the network that carry gates."""
+        return [t for t in map(self._tensor, self._tensors) if isinstance(t, nn.Parameter)]
+
     @property
     def is_folded(self) -> bool:
         """Whether the parameters hold gated weights now."""

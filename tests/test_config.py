@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tests.conftest import CONF
 
 RECIPES = ("ostrack_got10k", "ostrack_ep300", "ostrack_icassp2023", "ostrack_384_icassp2023")
+RECIPES += ("stark_stage1", "stark_stage2", "stark_icassp2023")
 CHOICES = [
     *(["tracker=ostrack", f"scale={scale}"] for scale in ("tiny", "full")),
     *([f"tracker={tracker}", "scale=full"] for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini")),

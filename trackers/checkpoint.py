@@ -30,7 +30,7 @@ from trackers.stored import CheckpointError, Stored, load_strictly
 log = logging.getLogger(__name__)
 
 FORMAT = "light-weight-trackers/1"
-LIBRARY = "timm"  # in place of a file: the backbone's pretrained weights, from the library that it comes from
+LIBRARY = "pretrained"  # in place of a file: the backbone's pretrained weights, from the library that it comes from
 
 
 @dataclass
@@ -133,7 +133,7 @@ def start(recipe: Mapping[str, Any], source: str | Path | None, gates: GateReadi
 
     Args:
         recipe: how to build the tracker.
-        source: a file for `load_checkpoint`; "timm" for the pretrained backbone of the library; None for fresh weights.
+        source: a file for `load_checkpoint`; "pretrained" for the library's backbone; None for fresh weights.
         gates: see `load_checkpoint`.
     """
     if source is not None and str(source) != LIBRARY:

@@ -13,9 +13,14 @@ from torch import Tensor, nn
 from tests.conftest import results
 from tests.trackers.networks import SIZES, small_ostrack
 from tests.trackers.test_ostrack import crops
+from tests.trackers.test_stark import small_stark
 from trackers import load_checkpoint, load_tracker
+from trackers.attention import Attention, SingleQueryAttention
+from trackers.crops import CropSpec
 from trackers.gate_reading import GateReading
 from trackers.ostrack.official import convert
+from trackers.stark import STARK
+from trackers.stark.transformer import FeedForward
 from trackers.stored import CheckpointError
 
 CONFIG = "vitb_256_mae_32x4_ep300"
@@ -182,6 +187,88 @@ def test_a_file_that_is_something_else(tmp_path):
     torch.save({"weights": {"fc.weight": torch.ones(3)}, "epoch": 3}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"neither a known tracker .*'weights', 'epoch'"):
         load_checkpoint(tmp_path / "other.pth")
+
+
+# STARK
+
+
+def official_stark(gates: bool = False) -> tuple[STARK, dict[str, Tensor]]:
+    """A tracker, and its weights as its official file holds them: dense, or as the paper's fork has them."""
+    tracker = small_stark(
+        template=CropSpec(128, 2.0, count=2, compat="reference"),
+        search=CropSpec(320, 5.0, compat="reference"),
+        backbone={"name": "resnet50", "frozen_norm": True},
+        transformer={"width": 32, "heads": 4},
+        compat="reference",
+    )
+    generator, net = torch.Generator().manual_seed(5), {}
+    renamed = {"backbone.": "backbone.0.body.", "query": "query_embed.weight"}
+    for name, w in tracker.network.state_dict().items():
+        for ours, theirs in renamed.items():
+            name = theirs + name.removeprefix(ours) if name.startswith(ours) else name
+        if ".self_attn.value." in name:  # queries and keys of the decoder's one token, which have no effect
+            name, w = name.replace("value", "qkv"), torch.cat([torch.rand_like(w), torch.rand_like(w), w])
+        if ".qkv." in name and gates:
+            parts = dict(zip("qkv", w.chunk(3), strict=True))
+            net |= {name.replace("qkv", part): value for part, value in parts.items()}
+            continue
+        if gates:
+            name = name.replace("mlp.linear", "mlp.fc")
+        else:
+            name = name.replace("mlp.linear", "linear").replace(".qkv.", ".in_proj_").replace(".proj.", ".out_proj.")
+        net[name] = w
+    if gates:
+        for group in tracker.groups():
+            if group.kind.startswith(("attention", "mlp")):
+                shape = (1, 1, 4, 1, 8) if "attention" in group.kind else (1, 1, 32)
+                net[f"{group.name}.zeta"] = torch.rand(shape, generator=generator)
+                net[f"{group.name}.patch_zeta"] = torch.full((1, 197, 1), 3.0)
+    return tracker, net
+
+
+@torch.no_grad()
+def test_a_dense_stark(save):
+    tracker, net = official_stark()
+    checkpoint = load_checkpoint(save(net, "STARKST_ep0050.pth.tar", "baseline"))
+    given = {name: torch.randn_like(value) for name, value in tracker.example_inputs().items()}
+    expected, found = tracker.network(**given), checkpoint.tracker.network(**given)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+    loaded = checkpoint.tracker
+    assert (loaded.template.count, loaded.compat, loaded.search.compat) == (2, "reference", "reference")
+
+
+@torch.no_grad()
+def test_a_sparse_stark_keeps_its_relu(save):
+    tracker, net = official_stark(gates=True)
+    checkpoint = load_checkpoint(save(net, "STARKSPARSE_ep0100.pth.tar", "baseline"))
+    given = {name: torch.randn_like(value) for name, value in tracker.example_inputs().items()}
+    for path, module in tracker.network.named_modules():
+        gate = net[f"{path}.zeta"].flatten() if f"{path}.zeta" in net else None
+        if isinstance(module, FeedForward):
+            module.dropout.register_forward_hook(lambda *io, gate=gate: io[2] * gate)
+        elif isinstance(module, Attention):
+            module.qkv.weight *= gate.repeat(3)[:, None]
+            module.qkv.bias *= gate.repeat(3)
+        elif isinstance(module, SingleQueryAttention):
+            module.value.register_forward_hook(lambda *io, gate=gate: io[2] * gate)
+    expected, found = tracker.network(**given), checkpoint.tracker.network(**given)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_child_of_starks_is_cut_in_each_stack_by_itself(save):
+    _, net = official_stark(gates=True)
+    for name in net:
+        if "decoder" in name and name.endswith(".zeta"):
+            net[name] *= 1e-3  # as the authors' decoders look
+    checkpoint = load_checkpoint(save(net), gates=GateReading(0.25))
+    kept = {name: len(units) for name, units in checkpoint.plan.kept.items()}
+    encoder, decoder = (
+        sum(n for name, n in kept.items() if f".{stack}." in name and "attn" in name)
+        for stack in ("encoder", "decoder")
+    )
+    assert (encoder, decoder) == (2 * 32 // 4, 4 * 32 // 4)
 
 
 # The three scripts
