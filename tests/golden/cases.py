@@ -33,6 +33,7 @@ NOT_BUILT = {
     "trackingnet": "benchmark TrackingNet is not built yet",
     "uav": "benchmark UAV123 is not built yet",
     "coco": "training on COCO is not built yet",
+    "chipnet": "the chipnet method is not built yet",
 }
 
 

@@ -43,6 +43,7 @@ def small_stark(seed: int = 0, **changes: object) -> STARK:
         "head_channels": [8, 4],
         "class_head": True,
         "corner_offset": 0.0,
+        "position_scale": 1.0,
         "loss": LOSS,
         "objective": "box",
         "freeze_stem": False,
@@ -83,7 +84,7 @@ def random_plan(tracker: STARK, seed: int) -> Plan:
 @pytest.mark.parametrize("seed", range(10))
 @torch.no_grad()
 def test_masked_is_compacted(seed):
-    extras = {"position_in_values": True, "template_heads": 1, "matching_init": True} if seed % 2 else {}
+    extras = {"position_in_tokens": True, "template_heads": 1, "matching_init": True} if seed % 2 else {}
     tracker = small_stark(seed, transformer=extras).double()
     network, groups, plan = tracker.network, tracker.groups(), random_plan(tracker, seed)
     given = inputs(padded=seed % 3 > 0)
@@ -238,13 +239,15 @@ def batch(present: float = 1.0) -> dict[str, Tensor]:
 
 
 def test_the_second_stage_trains_the_class_head_alone():
-    tracker = small_stark(objective="class")
+    tracker = small_stark(objective="class").train()
     tracker.setup("fit")
+    head = {name: b.clone() for name, b in tracker.network.box_head.named_buffers()}
     losses = tracker.losses(batch(present=0.0))
     losses["total"].backward()
     moved = {name for name, p in tracker.network.named_parameters() if p.grad is not None}
     assert moved == {name for name, _ in tracker.network.named_parameters() if name.startswith("cls_head.")}
     assert set(losses) == {"class", "total"}
+    assert all((b == head[name]).all() for name, b in tracker.network.box_head.named_buffers())
 
 
 def test_a_frozen_stem_is_left_alone():

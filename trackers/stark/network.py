@@ -45,6 +45,7 @@ class STARKNetwork(nn.Module):
         head_channels: channels of the corner head's layers.
         class_head: whether it also says if the target is there (STARK-ST).
         corner_offset: see `CornerHead`.
+        position_scale: see `SinePosition`.
         template_size: side of the template crops in pixels.
     """
 
@@ -55,6 +56,7 @@ class STARKNetwork(nn.Module):
         head_channels: Sequence[int],
         class_head: bool,
         corner_offset: float,
+        position_scale: float,
         template_size: int,
     ):
         super().__init__()
@@ -62,7 +64,7 @@ class STARKNetwork(nn.Module):
         self.backbone = SmallResNet(**backbone) if "stem" in backbone else ResNet(**backbone)
         self.template_cells = template_size // self.backbone.stride
         self.bottleneck = nn.Conv2d(self.backbone.width, width, 1)
-        self.position = SinePosition(width)
+        self.position = SinePosition(width, position_scale)
         self.transformer = Transformer(**transformer)
         self.query = nn.Parameter(torch.randn(1, width))
         self.box_head = CornerHead(width, head_channels, corner_offset)
@@ -86,6 +88,7 @@ class STARKNetwork(nn.Module):
         template_features: Tensor | None = None,
         search_padding: Tensor | None = None,
         template_padding: Tensor | None = None,
+        boxes: bool = True,
     ) -> dict[str, Tensor]:
         """Boxes in search crops.
 
@@ -95,6 +98,7 @@ class STARKNetwork(nn.Module):
             template_features: in place of templates, what `embed` made of them, one after the other: (B, N, C), of
                 crops without padding.
             search_padding, template_padding: padded rows and columns, (B, 2, S) and (B, T, 2, s) bool; None for none.
+            boxes: whether the corner head runs.
 
         Returns:
             See `locate`.
@@ -106,9 +110,9 @@ class STARKNetwork(nn.Module):
             position = self.position.unpadded(self.template_cells)
             count = template_features.shape[1] // position.shape[1]
             templates = [Tokens(template_features, position.repeat(1, count, 1), None)]
-        return self.locate(Tokens.cat(templates), self.embed(search, search_padding))
+        return self.locate(Tokens.cat(templates), self.embed(search, search_padding), boxes)
 
-    def locate(self, template: Tokens, search: Tokens) -> dict[str, Tensor]:
+    def locate(self, template: Tokens, search: Tokens, boxes: bool = True) -> dict[str, Tensor]:
         """What the query finds in a search crop.
 
         Returns:
@@ -120,11 +124,14 @@ class STARKNetwork(nn.Module):
         memory, found = self.transformer(tokens.features, tokens.position, tokens.padding, query, count)
         cells = memory[:, count:]
         similarity = (cells @ found.transpose(1, 2))[..., 0]
-        side = round(cells.shape[1] ** 0.5)
-        features = (cells * similarity[..., None]).transpose(1, 2).unflatten(2, (side, side))
-        corners, maps = self.box_head(features)
-        result = {"boxes": xyxy_to_cxcywh(corners), "corners": maps, "similarity": similarity}
-        return result if self.cls_head is None else result | {"class_logit": self.cls_head(found[:, 0])}
+        result = {"similarity": similarity}
+        if boxes:
+            side = round(cells.shape[1] ** 0.5)
+            corners, maps = self.box_head((cells * similarity[..., None]).transpose(1, 2).unflatten(2, (side, side)))
+            result |= {"boxes": xyxy_to_cxcywh(corners), "corners": maps}
+        if self.cls_head is not None:
+            result["class_logit"] = self.cls_head(found[:, 0])
+        return result
 
     def groups(self) -> list[Group]:
         """Those of backbone, transformer and heads; the width of the tokens is the transformer's."""

@@ -1,0 +1,439 @@
+"""STARK against the original implementation: crops, network, losses, tracking, gates, slimmed backbone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import trackers.online
+from pruning.budget import fit
+from pruning.cost import ParamCost, UnitCost, count_macs, count_params
+from pruning.criteria import Slim, quantiles
+from pruning.gates import Gates
+from pruning.groups import Group
+from pruning.plan import Plan
+from pruning.surgery import compact
+from trackers.backbones import ResNet
+from trackers.base import Crop, Online
+from trackers.boxes import clip_box
+from trackers.crops import CropSpec, box_in_crop, crop, padding
+from trackers.gate_reading import GateReading
+from trackers.online import OnlineTracker
+from trackers.stark import STARK
+from trackers.stark.official import convert
+from trackers.stark.transformer import Transformer
+
+from .cases import Case, check_kind, each, load, not_built
+from .stark import (
+    BACKBONE,
+    agrees,
+    batch,
+    build,
+    build_backbone,
+    build_transformer,
+    described,
+    fits,
+    fork_weights,
+    gated_groups,
+    merged,
+    official_weights,
+    our_names,
+    packed,
+    picture,
+    run_transformer,
+    units_kept,
+    unpacked,
+    video,
+    without_weights,
+)
+from .test_ostrack import Says
+
+CHIPNET = ("chipnet_gates", "chipnet_schedule", "chipnet_budget")
+KINDS = ("crop", "forward", "loss", "network_slimming", "slim", "track", *CHIPNET)
+# What each test of a large case compares; together, all that is stored.
+OF_PARENT, OF_SOFT = ("*_parent",), ("*_soft",)
+OF_PENALTY, OF_MASKS, OF_PARAMS = ("l1", "l1_fork_split"), ("kept_*", "count_*"), ("params_*",)
+OF_DENSE, OF_SUBGRADIENT, OF_CHOICE = ("feature*_full",), ("grad_*", "penalty"), ("threshold", "count", "kept_*")
+OF_NARROW = ("params", "macs", *(f"feature{norm}_0.*" for norm in ("", "_norm")))
+OF_CUT = tuple(f"{what}_{pool}_*" for what in ("memory", "decoder") for pool in ("global", "stack", "layer"))
+CHECKED = {
+    "slim": (*OF_PARENT, *OF_SOFT, *OF_PENALTY, *OF_MASKS, *OF_PARAMS, *OF_CUT),
+    "network_slimming": (*OF_DENSE, *OF_SUBGRADIENT, *OF_CHOICE, *OF_NARROW),
+}
+
+
+@each("stark")
+def test_every_kind_of_case_is_known(case: Case) -> None:
+    check_kind(case, KINDS)
+
+
+@each("stark", *CHECKED)
+def test_every_array_is_compared(case: Case) -> None:
+    assert [name for name in case.stored if not fits(name, CHECKED[case.kind])] == []
+
+
+@each("stark", *CHIPNET)
+def test_chipnet_is_the_same(case: Case) -> None:
+    not_built("chipnet")
+
+
+@each("stark", "forward", "loss", "track")
+def test_official_weights_say_their_sizes(case: Case) -> None:
+    recipe = convert(without_weights(case), None).recipe
+    assert merged(recipe, described(case)) == recipe
+
+
+# Geometry
+
+
+@each("stark", "crop")
+def test_crops_and_the_way_back_are_the_same(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    about, mine, mapped, clipped = case.about["inputs"], {}, [], []
+    monkeypatch.setattr(trackers.online, "clip_box", lambda box, *rest: mapped.append(box) or clip_box(box, *rest))
+    frame = load("rule").image(about["image"], tuple(about["image_shape"]))
+    resizes, inside = [], []
+    for i, asked in enumerate(about["crops"]):
+        spec = CropSpec(asked["size"], asked["factor"], compat="reference")
+        pixels, resize = crop(frame, asked["box"], spec)
+        rows, columns = padding(frame.shape, asked["box"], spec)
+        mask = rows[:, None] | columns
+        mine |= {
+            f"crop{i}": pixels[:: asked["stride"], :: asked["stride"]],
+            f"mean{i}": pixels.mean((0, 1)),
+            f"mask{i}": np.packbits(mask, axis=1),
+            f"tokens{i}": np.packbits(mask[::16, ::16], axis=1),
+        }
+        resizes.append(resize)
+        inside.append(box_in_crop(asked["gt"], asked["box"], resize, spec))
+        says = Says(asked["pred"], spec)
+        says.online = Online(case.config["clip_margin"], size_smoothing=0.0)
+        online = OnlineTracker(says)
+        online.init(frame, tuple(asked["box"]))
+        clipped.append(online.update(frame)[0])
+    agrees(case, mine | {"resize_factor": resizes, "gt_in_crop": inside, "mapped": mapped, "clipped": clipped})
+
+
+# Network
+
+
+@each("stark", "forward")
+@torch.inference_mode()
+def test_forward_is_the_same(case: Case) -> None:
+    tracker, seen = build(case), {}
+    tracker.network.transformer.register_forward_hook(lambda module, given, out: seen.update(given=given, out=out))
+    crops = batch(case, tracker)
+    found = tracker.network(
+        tracker.normalise(crops["search"][:, 0]),
+        tracker.normalise(crops["template"]),
+        search_padding=crops["search_padding"][:, 0],
+        template_padding=crops["template_padding"],
+    )
+    (features, position, mask, *_), (memory, decoder) = seen["given"], seen["out"]
+    tokens = case.about["stored_tokens"]
+    mine = {
+        "pred_boxes": found["boxes"],
+        "prob_tl": found["corners"][:, 0].exp(),
+        "prob_br": found["corners"][:, 1].exp(),
+        "decoder": decoder[:, 0],
+        "feat": features[:, tokens],
+        "pos": position[:, tokens],
+        "memory": memory[:, tokens],
+        "mask": np.packbits(mask, axis=1),
+    }
+    agrees(case, mine | ({"cls_logit": found["class_logit"]} if case.config["model"]["cls_head"] else {}))
+
+
+# Losses
+
+
+@each("stark", "loss")
+def test_losses_and_gradients_are_the_same(case: Case) -> None:
+    about = case.about["loss"]
+    tracker, names = in_training(case), our_names(case)
+    boxes, present, found = torch.tensor(about["gt_xywh"]), torch.tensor(about.get("label", [1.0])), {}
+    given = batch(case, tracker) | {"search_box": boxes[:, None].double(), "present": present[:, None].double()}
+    tracker.network.register_forward_hook(lambda module, inputs, out: found.update(out))
+    losses = tracker.losses(given)
+    losses["total"].backward()
+    if tracker.objective == "class":
+        mine = {"cls_logit": found["class_logit"].detach(), "loss_cls": losses["class"].detach()}
+    else:
+        ours = {"loss_total": "total", "loss_giou": "giou", "loss_l1": "l1", "iou_mean": "iou"}
+        mine = {theirs: losses[name].detach() for theirs, name in ours.items()}
+        mine["pred_boxes"] = found["boxes"].detach()
+    parameters = dict(tracker.network.named_parameters())
+    trained = [p for p in parameters.values() if p.requires_grad]
+    mine |= {
+        # Where the original has gradients of q, k and v, those of a single token's q and k are zero; we have v alone.
+        "grad_norm": [gradient_norm(parameters[names[name]]) for name in about["gradients"]],
+        "grad_norm_total": np.linalg.norm([gradient_norm(p) for p in trained]),
+        "trainable_count": len(trained),
+        "trainable_parameters": sum(p.numel() for p in trained) + dead_parameters(case, tracker),
+    }
+    if "running" in about:
+        buffers = dict(tracker.network.named_buffers())
+        mine["running"] = [float(buffers[names[name]].norm()) for name in about["running"]]
+    agrees(case, mine)
+
+
+def gradient_norm(p: nn.Parameter) -> float:
+    """0 without a gradient: the class head is trained with the rest, but has no part in the loss of boxes."""
+    return 0.0 if p.grad is None else float(p.grad.norm())
+
+
+def in_training(case: Case) -> STARK:
+    """The case's tracker in its stage and mode."""
+    about = case.about["loss"]
+    weights = {"class" if name == "cls" else name: weight for name, weight in about["weights"].items()}
+    tracker = build(
+        case,
+        {
+            "objective": {1: "box", 2: "class"}[about["stage"]],
+            "loss": weights,
+            "transformer": {"dropout": 0.0} if about["mode"] == "train" else {},
+        },
+    )
+    tracker.setup("fit")
+    # In single precision, ReLUs whose input lies within rounding of 0 make gradients jump by up to 1e-3, see the README
+    # of the vectors: which of them do depends on the machine and its threads.
+    tracker.double().normalise = lambda pixels: STARK.normalise(pixels).double()
+    return tracker.train({"train": True, "eval": False}[about["mode"]])
+
+
+def dead_parameters(case: Case, tracker: STARK) -> int:
+    """What the original trains in vain: q and k of the decoder's self-attentions, which have one token only."""
+    width, layers = (case.config["model"][name] for name in ("hidden_dim", "decoder_layers"))
+    return 0 if tracker.objective == "class" else layers * 2 * (width * width + width)
+
+
+# Tracking
+
+
+@each("stark", "track")
+def test_tracker_follows_the_same_path(case: Case) -> None:
+    tracker, about = tracking(case), case.about["inputs"]
+    online, frames, mine = OnlineTracker(tracker), video(about["video"]), []
+    online.init(next(frames), tuple(about["init_box"]))
+    for frame in frames:
+        templates = online._state["templates"]
+        with watched(tracker) as seen:
+            box, score = online.update(frame)
+        mine.append({"boxes": box, "pred_boxes": seen["boxes"][0], "search_crop_side": seen["side"]})
+        if "class_logit" in seen:
+            updated = online._state["templates"][-1] is not templates[-1]
+            mine[-1] |= {"conf": score, "cls_logit": seen["class_logit"][0], "updated": updated}
+    agrees(case, {name: np.array([frame[name] for frame in mine]) for name in mine[0]})
+
+
+def tracking(case: Case) -> STARK:
+    """The case's tracker with its settings of the online loop."""
+    settings = ("update_interval", "update_threshold")
+    given = {name: case.config[name] for name in settings if name in case.config}
+    return build(case, {"online": {"min_size": case.config["clip_margin"], **given}})
+
+
+@contextmanager
+def watched(tracker: STARK) -> Iterator[dict[str, Any]]:
+    """Collects the network's outputs, and the side of the search window in picture pixels."""
+    seen: dict[str, Any] = {}
+    locate, take = tracker.network.locate, tracker.take
+
+    def locates(*given: Any) -> dict[str, Tensor]:
+        seen.update(locate(*given))
+        return seen
+
+    def takes(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, float]:
+        taken, resize = take(image, box, spec)
+        if spec is tracker.search:
+            seen["side"] = round(spec.size / resize)
+        return taken, resize
+
+    with mock.patch.object(tracker.network, "locate", locates), mock.patch.object(tracker, "take", takes):
+        yield seen
+
+
+# Gates of the transformer
+
+
+@each("stark", "slim")
+def test_transformer_is_the_same(case: Case) -> None:
+    transformer, _ = build_transformer(case, official_weights(case))
+    agrees(case, run_transformer(case, transformer, "parent"), *OF_PARENT)
+
+
+@each("stark", "slim")
+def test_gated_transformer_is_the_same(case: Case) -> None:
+    gates = with_gates(case)
+    with gates.folded():
+        agrees(case, run_transformer(case, gates.network, "soft"), *OF_SOFT)
+
+
+def with_gates(case: Case) -> Gates:
+    """The transformer of the fork's file, and its gates."""
+    transformer, values = build_transformer(case, fork_weights(case))
+    gates = Gates(transformer, gated_groups(transformer, values))
+    gates.values.data = torch.cat(list(values.values()))
+    return gates
+
+
+@each("stark", "slim")
+def test_penalties_on_gates_are_the_same(case: Case) -> None:
+    gates = with_gates(case)
+    size = {name: float(v.double().sum()) for name, v in Slim()(gates).items()}
+    kinds = ("attention", "mlp", "attention_decoder", "mlp_decoder")
+    mine = [sum(size[g.name] for g in gates.groups if g.kind == kind) for kind in kinds]
+    # The fork takes the first six modules of attention, and of MLPs, for those of the encoder, whatever its depth.
+    both = [[size[g.name] for g in gates.groups if g.kind.startswith(kind)] for kind in kinds[:2]]
+    fork = [sum(part) for split in (slice(6), slice(6, None)) for part in (sizes[split] for sizes in both)]
+    agrees(case, {"l1": mine, "l1_fork_split": fork}, *OF_PENALTY)
+
+
+SCOPES = {"global": "global", "stack": "kind", "layer": "layer"}  # the reference's pools, and ours
+
+
+@each("stark", "slim")
+def test_masks_are_the_same(case: Case) -> None:
+    gates, mine = with_gates(case), {}
+    for pool in SCOPES:
+        plans = [chosen(gates, pool, budget) for budget in case.config["budgets"]]
+        mine |= {
+            f"kept_{pool}_{budget}": packed(plan, gates.groups)
+            for budget, plan in zip(case.config["budgets"], plans, strict=True)
+        }
+        mine[f"count_{pool}"] = [[len(plan.units(g)) for g in gates.groups] for plan in plans]
+    agrees(case, mine, *OF_MASKS)
+
+
+def chosen(gates: Gates, pool: str, budget: float) -> Plan:
+    """What is left of a budget: of attention and of MLPs, in encoder and decoder together or apart."""
+    scores, kept = Slim()(gates), {}
+    by_kind: dict[str, list[Group]] = {}
+    for group in gates.groups:
+        kind = group.kind.removesuffix("_decoder") if pool == "global" else group.kind
+        by_kind.setdefault(kind, []).append(group)
+    for groups in by_kind.values():
+        places = quantiles(scores, groups, {"default": SCOPES[pool]})
+        units, shares = sum(g.size for g in groups), len(groups) if pool == "layer" else 1
+        # The reference rounds the number of kept units up where we round down: ask for its number.
+        asked = shares * units_kept(budget, units // shares) + 0.5
+        kept |= fit(groups, places, UnitCost(), min(1, asked / units), floor=0).kept
+    return Plan(kept)
+
+
+@each("stark", "slim")
+def test_files_with_gates_are_cut_to_a_budget_the_same(case: Case) -> None:
+    for pool, scope in SCOPES.items():
+        for budget in case.config["budgets"] if pool != "global" else ():  # the shipped networks have no global pool
+            transformer, gates = build_transformer(case, fork_weights(case))
+            groups = gated_groups(transformer, gates)
+            plan = GateReading(budget, scope).apply(transformer, transformer.groups(), gates)
+            assert (packed(plan, groups) == case.stored[f"kept_{pool}_{budget}"]).all()
+
+
+@each("stark", "slim")
+def test_cut_transformers_have_as_many_parameters(case: Case) -> None:
+    mine = {f"params_{pool}": [cut_size(case, pool, b) for b in case.config["budgets"]] for pool in SCOPES}
+    agrees(case, mine, *OF_PARAMS)
+
+
+def cut_size(case: Case, pool: str, budget: float) -> int:
+    """Parameters of the transformer that is left, and those of q and k that the original has left, too."""
+    transformer, groups, plan = cut(case, pool, budget)
+    width = case.config["model"]["hidden_dim"]
+    single = [g for g in groups if g.kind == "attention_decoder" and g.name.endswith("self_attn")]
+    return count_params(transformer) + sum(2 * (width + 1) * len(plan.units(g)) for g in single)
+
+
+def cut(case: Case, pool: str, budget: float) -> tuple[Transformer, list[Group], Plan]:
+    """The transformer cut to the stored masks; its groups before the cut; the plan."""
+    transformer, gates = build_transformer(case, fork_weights(case))
+    groups = gated_groups(transformer, gates)
+    plan = unpacked(case.stored[f"kept_{pool}_{budget}"], groups)
+    price = ParamCost(transformer, groups)([len(plan.units(g)) for g in groups])
+    compact(transformer, groups, plan)
+    assert price == count_params(transformer)
+    return transformer, groups, plan
+
+
+@each("stark", "slim")
+def test_cut_transformers_compute_the_same_as_masked_ones(case: Case) -> None:
+    mine = {}
+    for pool in SCOPES:
+        for budget in case.config["masked_outputs_at"]:
+            mine |= run_transformer(case, cut(case, pool, budget)[0], f"{pool}_{budget}")
+    agrees(case, mine, *OF_CUT)
+
+
+# The slimmed backbone
+
+
+@each("stark", "network_slimming")
+def test_backbone_is_the_same(case: Case) -> None:
+    agrees(case, features(case, build_backbone(case), "full"), *OF_DENSE)
+
+
+@torch.inference_mode()
+def features(case: Case, backbone: ResNet, name: str) -> dict[str, Tensor]:
+    found, step = backbone(picture(case))[0], case.config["stored_channel_step"]
+    return {f"feature_{name}": found[::step], f"feature_norm_{name}": found.flatten(1).norm(dim=1)}
+
+
+@each("stark", "network_slimming")
+def test_gradients_and_penalty_of_scales_are_the_same(case: Case) -> None:
+    # The method itself is not built yet; until then this says what it has to add to the gradients.
+    backbone, s = build_backbone(case), case.config["s"]
+    backbone(picture(case)).square().mean().backward()
+    scales = [backbone.get_parameter(name.removeprefix(BACKBONE)) for name in case.about["gradients"]]
+    before, step = (torch.cat(parts) for parts in ([p.grad for p in scales], [s * p.detach().sign() for p in scales]))
+    inner = [backbone.get_parameter(path) for path in inner_scales(backbone).values()]
+    deep = [
+        module.weight
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and name.startswith(("layer2.", "layer3."))
+    ]
+    penalty = [s * sum(float(p.detach().double().abs().sum()) for p in pool) for pool in (inner, deep)]
+    agrees(case, {"grad_before": before, "grad_after": before + step, "penalty": penalty}, *OF_SUBGRADIENT)
+    stored = case.stored["grad_after"].astype(np.float64) - case.stored["grad_before"]
+    assert np.abs(stored - step.numpy()).max() <= 1e-7
+
+
+def inner_scales(backbone: ResNet) -> dict[str, str]:
+    """Where the scales of the groups of inner channels are, by the groups' names."""
+    norms = {f"{name}.weight" for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    groups = (g for g in backbone.groups() if g.kind == "conv")
+    return {g.name: next(s.path for s in g.slices if s.path in norms) for g in groups}
+
+
+@each("stark", "network_slimming")
+def test_channels_are_chosen_the_same(case: Case) -> None:
+    backbone, mine = build_backbone(case), {}
+    groups, scales = [g for g in backbone.groups() if g.kind == "conv"], inner_scales(backbone)
+    assert [BACKBONE + path for path in scales.values()] == case.about["order"]
+    scores = {name: backbone.get_parameter(path).detach().abs() for name, path in scales.items()}
+    units, plans, places = sum(g.size for g in groups), [], quantiles(scores, groups, {"default": "global"})
+    for budget in case.config["budgets"]:
+        asked = units_kept(budget, units) + 0.5  # the reference rounds up where we round down
+        plans.append(fit(groups, places, UnitCost(), asked / units, floor=0))
+        mine[f"kept_{budget}"] = packed(plans[-1], groups)
+    mine["count"] = [[len(plan.units(g)) for g in groups] for plan in plans]
+    mine["threshold"] = [min(float(scores[g.name][list(p.units(g))].min()) for g in groups) for p in plans]
+    agrees(case, mine, *OF_CHOICE)
+
+
+@each("stark", "network_slimming")
+def test_narrow_backbones_cost_and_compute_the_same(case: Case) -> None:
+    mine: dict[str, Any] = {"params": [], "macs": []}
+    for budget in case.config["budgets"]:
+        backbone = build_backbone(case)
+        groups = [g for g in backbone.groups() if g.kind == "conv"]
+        compact(backbone, groups, unpacked(case.stored[f"kept_{budget}"], groups))
+        of_norms = sum(p.numel() for p in backbone.parameters() if p.dim() == 1)
+        mine["params"].append([count_params(backbone) - of_norms, of_norms])
+        mine["macs"].append(count_macs(backbone, {"pictures": torch.zeros(1, 3, 320, 320)}).total)
+        mine |= features(case, backbone, str(budget))
+    agrees(case, mine, *OF_NARROW)
