@@ -43,7 +43,6 @@ def small_stark(seed: int = 0, **changes: object) -> STARK:
         "head_channels": [8, 4],
         "class_head": True,
         "corner_offset": 0.0,
-        "position_scale": 1.0,
         "loss": LOSS,
         "objective": "box",
         "freeze_stem": False,
@@ -84,7 +83,7 @@ def random_plan(tracker: STARK, seed: int) -> Plan:
 @pytest.mark.parametrize("seed", range(10))
 @torch.no_grad()
 def test_masked_is_compacted(seed):
-    extras = {"position_in_tokens": True, "template_heads": 1, "matching_init": True} if seed % 2 else {}
+    extras = {"position_in_values": True, "template_heads": 1, "matching_init": True} if seed % 2 else {}
     tracker = small_stark(seed, transformer=extras).double()
     network, groups, plan = tracker.network, tracker.groups(), random_plan(tracker, seed)
     given = inputs(padded=seed % 3 > 0)

@@ -45,7 +45,6 @@ class STARKNetwork(nn.Module):
         head_channels: channels of the corner head's layers.
         class_head: whether it also says if the target is there (STARK-ST).
         corner_offset: see `CornerHead`.
-        position_scale: see `SinePosition`.
         template_size: side of the template crops in pixels.
     """
 
@@ -56,7 +55,6 @@ class STARKNetwork(nn.Module):
         head_channels: Sequence[int],
         class_head: bool,
         corner_offset: float,
-        position_scale: float,
         template_size: int,
     ):
         super().__init__()
@@ -64,7 +62,7 @@ class STARKNetwork(nn.Module):
         self.backbone = SmallResNet(**backbone) if "stem" in backbone else ResNet(**backbone)
         self.template_cells = template_size // self.backbone.stride
         self.bottleneck = nn.Conv2d(self.backbone.width, width, 1)
-        self.position = SinePosition(width, position_scale)
+        self.position = SinePosition(width)
         self.transformer = Transformer(**transformer)
         self.query = nn.Parameter(torch.randn(1, width))
         self.box_head = CornerHead(width, head_channels, corner_offset)

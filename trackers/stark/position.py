@@ -12,14 +12,13 @@ class SinePosition(nn.Module):
     """Half of the channels say the row, the others the column of a cell, counted over cells that are not padded.
 
     Its channels are those of the transformer and are pruned with them: what tells them apart lies in buffers, which
-    are made anew when a tracker is built. `amplitude` also carries the mask of a channel that leaves.
+    are made anew when a tracker is built. `amplitude` is 1, and is there for the mask of a channel that leaves.
 
     Args:
         width: number of channels.
-        scale: amplitude: 1 as in the original; less lets attention start with content.
     """
 
-    def __init__(self, width: int, scale: float = 1.0):
+    def __init__(self, width: int):
         super().__init__()
         half = width // 2
         i = torch.arange(half, device="cpu")
@@ -28,7 +27,7 @@ class SinePosition(nn.Module):
             ("across", torch.arange(width, device="cpu") >= half),
             ("cosine", (i % 2 == 1).repeat(2)),
             ("period", period.repeat(2)),
-            ("amplitude", torch.full((width,), scale, device="cpu")),
+            ("amplitude", torch.ones(width, device="cpu")),
         ):
             self.register_buffer(name, value, persistent=False)
         self._constants: dict[int, Tensor] = {}

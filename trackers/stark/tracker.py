@@ -40,7 +40,7 @@ class STARK(Tracker):
 
     Args:
         template, search: the crops; `template.count` is 1 for STARK-S and 2 for STARK-ST.
-        backbone, transformer, head_channels, class_head, corner_offset, position_scale: of `STARKNetwork`.
+        backbone, transformer, head_channels, class_head, corner_offset: of `STARKNetwork`.
         loss: weights "giou", "l1" and "class"; "corners" and "similarity" (0 as in the original) weigh losses of the
             maps in front of the boxes, without which a network that starts from nothing learns much later.
         objective: what is trained: "box", everything on boxes; "class", the class head alone (the original's second
@@ -61,7 +61,6 @@ class STARK(Tracker):
         head_channels: Sequence[int],
         class_head: bool,
         corner_offset: float,
-        position_scale: float,
         loss: Mapping[str, float],
         objective: str,
         freeze_stem: bool,
@@ -69,9 +68,7 @@ class STARK(Tracker):
         recipe: Recipe,
         online: Updating,
     ):
-        network = STARKNetwork(
-            backbone, transformer, head_channels, class_head, corner_offset, position_scale, template.size
-        )
+        network = STARKNetwork(backbone, transformer, head_channels, class_head, corner_offset, template.size)
         super().__init__(network, template, search, recipe, online)
         if objective not in ("box", "class") or (objective == "class" and not class_head):
             raise ValueError(f"objective={objective} is not known; choose box, or class if there is a class_head")

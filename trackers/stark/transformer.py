@@ -48,10 +48,11 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, position: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, position: Tensor, bias: Tensor | None, position_in_values: bool) -> Tensor:
         """Tokens (B, N, C) to (B, N, C); `bias` is that of `Attention.attend`."""
         query = x + position
-        attended = self.self_attn.attend(query, query, x, bias, self.dropout.p * self.training)
+        value = query if position_in_values else x
+        attended = self.self_attn.attend(query, query, value, bias, self.dropout.p * self.training)
         x = self.norm1(x + self.dropout(attended))
         return self.norm2(x + self.dropout(self.mlp(x)))
 
@@ -85,10 +86,9 @@ class Transformer(nn.Module):
         width, heads, hidden: sizes.
         encoder_layers, decoder_layers: depths.
         dropout: see `EncoderLayer`.
-        matching_init: all but the self-attention of one token start by looking for similar content, see
-            `start_by_matching`.
-        position_in_tokens: positions enter the tokens themselves and not only queries and keys.
-        template_heads: that many heads of each layer start by looking at the templates, by a learned bias.
+        matching_init: encoder layers start by looking for similar content, see `start_by_matching`.
+        position_in_values: positions enter the encoder's values and not only queries and keys.
+        template_heads: that many heads of each encoder layer start by looking at the templates, by a learned bias.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Transformer(nn.Module):
         decoder_layers: int,
         dropout: float,
         matching_init: bool = False,
-        position_in_tokens: bool = False,
+        position_in_values: bool = False,
         template_heads: int = 0,
     ):
         super().__init__()
@@ -110,18 +110,18 @@ class Transformer(nn.Module):
         self.decoder = nn.Module()
         self.decoder.layers = nn.ModuleList(DecoderLayer(*sizes) for _ in range(decoder_layers))
         self.decoder.norm = nn.LayerNorm(width)
-        self.width, self.position_in_tokens = width, position_in_tokens
+        self.width, self.position_in_values = width, position_in_values
         self.template_bias = None
         if template_heads:
-            bias = torch.zeros(encoder_layers + decoder_layers, heads)
+            bias = torch.zeros(encoder_layers, heads)
             bias[:, :template_heads] = 3.0
             self.template_bias = nn.Parameter(bias)
         for p in self.parameters():
             if p.dim() > 1 and p is not self.template_bias:
                 nn.init.xavier_uniform_(p)
         if matching_init:
-            for attention in (m for m in self.modules() if isinstance(m, Attention)):
-                start_by_matching(attention)
+            for layer in self.encoder.layers:
+                start_by_matching(layer.self_attn)
 
     def forward(
         self, tokens: Tensor, position: Tensor, padding: Tensor | None, query: Tensor, templates: int
@@ -138,19 +138,19 @@ class Transformer(nn.Module):
             The memory (B, N, C), and the query's token (B, 1, C).
         """
         free = None if padding is None else ~padding[:, None, None]
-        memory = tokens + position if self.position_in_tokens else tokens
+        memory = tokens
         biases = self._biases(tokens, templates, free)
-        for layer in self.encoder.layers:
-            memory = layer(memory, position, next(biases))
+        for layer, bias in zip(self.encoder.layers, biases, strict=True):
+            memory = layer(memory, position, bias, self.position_in_values)
         found, keys = torch.zeros_like(query).expand(len(tokens), -1, -1), memory + position
         for layer in self.decoder.layers:
-            found = layer(found, query, keys, memory, next(biases))
+            found = layer(found, query, keys, memory, free)
         return memory, self.decoder.norm(found)
 
     def _biases(self, tokens: Tensor, templates: int, free: Tensor | None) -> Iterator[Tensor | None]:
-        """For each layer logits (B or 1, heads, 1, N) that are added for template keys, and -inf for padded ones."""
+        """For each encoder layer logits (B or 1, heads, 1, N): more for template keys, -inf for padded ones."""
         if self.template_bias is None:
-            yield from [free] * (len(self.encoder.layers) + len(self.decoder.layers))
+            yield from [free] * len(self.encoder.layers)
             return
         is_template = torch.arange(tokens.shape[1], device=tokens.device) < templates
         for by_head in self.template_bias:
