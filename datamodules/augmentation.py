@@ -16,7 +16,7 @@ def jitter(box: np.ndarray, spec: CropSpec, rng: np.random.Generator) -> np.ndar
 
 
 @dataclass(frozen=True)
-class Crop:
+class LabelledCrop:
     """A crop of side S on its way to a network.
 
     Attributes:
@@ -46,7 +46,7 @@ class Augmentation:
     flip_each: float
     brightness: float
 
-    def __call__(self, crops: list[Crop], rng: np.random.Generator, train: bool) -> list[Crop]:
+    def __call__(self, crops: list[LabelledCrop], rng: np.random.Generator, train: bool) -> list[LabelledCrop]:
         """The crops, changed together and each by itself."""
         gray, together = rng.random() < self.gray, rng.random() < self.flip
         result = []
@@ -61,5 +61,5 @@ class Augmentation:
                 box = np.array([1 - box[0] - box[2], *box[1:]], box.dtype)
             if gain != 1.0:
                 picture = cv2.convertScaleAbs(picture, alpha=gain)
-            result.append(Crop(np.ascontiguousarray(picture), box, padding))
+            result.append(LabelledCrop(np.ascontiguousarray(picture), box, padding))
         return result

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from datamodules.augmentation import Augmentation, Crop, jitter
+from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.sampling import FrameSampler, stand_in
 from datamodules.sequences import Sequence, UnreadableFrameError
 from trackers.crops import CropSpec, box_in_crop, crop, padding
@@ -76,7 +76,7 @@ class TrackingDataset(Dataset):
             return sample | {"present": torch.tensor([float(draw.present)]), "unreadable": torch.tensor(unreadable)}
         raise RuntimeError(f"{MAX_UNREADABLE} frames in a row could not be read, the last is {last}; check the data")
 
-    def _cut(self, sequence: Sequence, frame: int, role: str, rng: np.random.Generator) -> Crop:
+    def _cut(self, sequence: Sequence, frame: int, role: str, rng: np.random.Generator) -> LabelledCrop:
         image, box, spec = sequence.image(frame), sequence.boxes[frame], self.specs[role]
         if role == "search" and not sequence.visible[frame]:
             box = stand_in(image.shape)
@@ -85,13 +85,13 @@ class TrackingDataset(Dataset):
             padded = padding(image.shape, tuple(around), spec)
             if not padded.all(1).any():
                 picture, resize = crop(image, tuple(around), spec)
-                return Crop(picture, box_in_crop(box, around, resize, spec), padded)
+                return LabelledCrop(picture, box_in_crop(box, around, resize, spec), padded)
         raise RuntimeError(
             f"no window around the box {box.tolist()} of {sequence.folder}, frame {frame}, shows the picture"
         )
 
 
-def _stacked(role: str, crops: list[Crop]) -> dict[str, Tensor]:
+def _stacked(role: str, crops: list[LabelledCrop]) -> dict[str, Tensor]:
     return {
         role: torch.from_numpy(np.stack([c.picture for c in crops])).permute(0, 3, 1, 2),
         f"{role}_box": torch.from_numpy(np.stack([c.box for c in crops])),

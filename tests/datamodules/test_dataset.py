@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.augmentation import Augmentation, Crop, jitter
+from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.dataset import EpochSampler, TrackingDataset
 from datamodules.got10k import Got10k, read_got10k
 from datamodules.sampling import FrameSampler, stand_in
@@ -35,7 +35,7 @@ def dataset(sequences, sampler=CAUSAL, template=ONE, search=SEARCH, augmentation
 
 
 def whole(box=(0.0, 0.0, 0.5, 0.5), size=8, value=100):
-    return Crop(np.full((size, size, 3), value, np.uint8), np.array(box), np.zeros((2, size), bool))
+    return LabelledCrop(np.full((size, size, 3), value, np.uint8), np.array(box), np.zeros((2, size), bool))
 
 
 @pytest.mark.parametrize(("sampler", "template"), [(CAUSAL, ONE), (TRIDENT, TWO)], ids=["causal", "trident"])
@@ -133,7 +133,7 @@ def test_padding_is_where_the_crops_show_no_picture():
 
 def test_mirroring_mirrors_the_padding():
     spec, box, mirrored = CropSpec(32, 3.0), (4.0, 50.0, 16.0, 16.0), (76.0, 50.0, 16.0, 16.0)
-    seen = Crop(np.zeros((32, 32, 3), np.uint8), np.zeros(4), padding((72, 96), box, spec))
+    seen = LabelledCrop(np.zeros((32, 32, 3), np.uint8), np.zeros(4), padding((72, 96), box, spec))
     (flipped,) = MIRROR([seen], np.random.default_rng(0), train=False)
     assert (flipped.padding == padding((72, 96), mirrored, spec)).all()
     assert (flipped.padding != seen.padding).any()
@@ -165,7 +165,9 @@ def test_mirroring_mirrors_the_box():
 
 
 def test_changes_of_all_crops_are_the_same_for_all():
-    crops = [Crop(np.dstack([np.eye(8, dtype=np.uint8) * v for v in (90, 0, 0)]), np.zeros(4), whole().padding)] * 3
+    crops = [
+        LabelledCrop(np.dstack([np.eye(8, dtype=np.uint8) * v for v in (90, 0, 0)]), np.zeros(4), whole().padding)
+    ] * 3
     together = Augmentation(gray=0.5, flip=0.5, flip_each=0, brightness=0)
     rng, kinds = np.random.default_rng(0), set()
     for _ in range(40):
