@@ -22,7 +22,7 @@ from pruning.gates import Gates
 from pruning.plan import Plan
 from pruning.schedules import Cubic
 from pruning.surgery import compact
-from trackers.base import Crop, Online
+from trackers.base import Crop
 from trackers.boxes import clip_box
 from trackers.crops import CropSpec, box_in_crop, crop, padding
 from trackers.losses import gaussian_heatmap
@@ -33,6 +33,7 @@ from trackers.ostrack.head import best_box
 from trackers.ostrack.initialisation import resize_position_embedding
 
 from .cases import Case, check_kind, each, load
+from .online import Says
 from .ostrack import (
     RECIPE,
     batch,
@@ -104,27 +105,6 @@ def test_results_move_back_into_the_frame(case: Case, monkeypatch: pytest.Monkey
         final.append(online.update(frame)[0])
     case.agrees_on("mapped_back", before_clipping)
     case.agrees_on("clipped", final)
-
-
-class Says(nn.Module):
-    """A tracker that finds the object wherever it is told to: `box` is cxcywh in units of the crop's side."""
-
-    device = torch.device("cpu")
-    online = Online(min_size=10.0, size_smoothing=0.0)
-
-    def __init__(self, box: list[float], spec: CropSpec):
-        super().__init__()
-        self.box, self.template, self.search = torch.tensor(box, dtype=torch.float64), spec, spec
-
-    def take(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, float]:
-        return None, crop(image, box, spec)[1]
-
-    def start(self, template: None) -> None: ...
-
-    def step(self, state: None, search: None) -> tuple[Tensor, float]:
-        return self.box, 1.0
-
-    def observe(self, *_: Any) -> None: ...
 
 
 def windows(case: Case) -> Iterator[tuple[str, int]]:

@@ -29,6 +29,7 @@ from trackers.stark.official import convert
 from trackers.stark.transformer import Transformer
 
 from .cases import Case, check_kind, each, load, not_built
+from .online import Says
 from .stark import (
     BACKBONE,
     agrees,
@@ -51,7 +52,6 @@ from .stark import (
     video,
     without_weights,
 )
-from .test_ostrack import Says
 
 CHIPNET = ("chipnet_gates", "chipnet_schedule", "chipnet_budget")
 KINDS = ("crop", "forward", "loss", "network_slimming", "slim", "track", *CHIPNET)
