@@ -29,6 +29,7 @@ def describe(
         **size_of(final),
         "ratio_achieved": final.metrics.get("ratio_achieved", 1.0),
         "units": _units(final),
+        "additions": [words for words, has in final.tracker.additions().items() if has],
         **scores,
         "latency": {device: clocks["child"]},
         "parent": dense,

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import CONF
+from trackers.checkpoint import build_tracker
 
 RECIPES = ("ostrack_got10k", "ostrack_ep300", "ostrack_icassp2023", "ostrack_384_icassp2023")
 RECIPES += ("stark_stage1", "stark_stage2", "stark_icassp2023")
@@ -96,6 +98,20 @@ def test_the_readme_names_every_choice():
         row = next(line for line in readme.splitlines() if line.startswith(f"| `{group}` |"))
         options = {p.stem for p in (CONF / group).glob("*.yaml")} - {"common"}
         assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == options
+
+
+@pytest.mark.parametrize("tracker", ["ostrack", "ostrack_384", "stark", "stark_st50", "stark_st101", "stark_mini"])
+def test_full_scale_has_nothing_that_the_original_has_not(tracker):
+    cfg = composed("train", [f"tracker={tracker}", "scale=full"])
+    with torch.device("meta"):
+        built = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True))
+    assert not any(built.additions().values())
+
+
+@pytest.mark.parametrize("tracker", ["ostrack", "stark"])
+def test_tiny_scale_names_what_the_original_has_not(tracker):
+    cfg = composed("train", [f"tracker={tracker}", "scale=tiny"])
+    assert all(build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).additions().values())
 
 
 def test_targets_exist():

@@ -134,6 +134,10 @@ class Tracker(L.LightningModule, ABC):
         """Inputs of the forward that every frame needs, for counting and timing: by default the whole."""
         return self.example_inputs()
 
+    def additions(self) -> dict[str, bool]:
+        """What the original has not, in words, and whether this tracker has it: named wherever it is scored."""
+        return {"sizes of boxes smoothed over time": self.online.size_smoothing > 0}
+
     def trained(self, name: str) -> bool:
         """Whether the network's parameter of this name is trained at all."""
         return True

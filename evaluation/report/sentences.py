@@ -23,7 +23,7 @@ KEEPS = 0.9  # the headline asks for the smallest ratio that retains at least th
 
 
 def scope(finished: Sequence[Result]) -> list[str]:
-    """What the numbers stand on: for each benchmark its protocol and size."""
+    """What the numbers stand on: each benchmark's protocol and size, and how trackers differ from the originals."""
     notes = []
     for benchmark in benchmarks_of(finished):
         parts = [f"{protocol} protocol"] if (protocol := protocol_of(finished, benchmark)) else []
@@ -31,7 +31,8 @@ def scope(finished: Sequence[Result]) -> list[str]:
             found = {number_at(result, "metrics", benchmark, count) for result in finished} - {None}
             parts += [" or ".join(f"{value:,}" for value in sorted(found)) + f" {count}"] if found else []
         notes.append(f"{benchmark}: " + ", ".join(parts))
-    return notes
+    additions = {result["tracker"]: result["additions"] for result in finished if result.get("additions")}
+    return notes + [f"{name} here has what the original has not: {join(added)}." for name, added in additions.items()]
 
 
 def headline(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:

@@ -229,6 +229,13 @@ def test_headline_and_noise_come_from_the_data(page: Page) -> None:
     assert "synthetic: GOT-10k protocol, 20 sequences, 1,180 frames" in page.text
 
 
+def test_what_a_tracker_has_and_the_original_has_not_is_named(tmp_path: Path) -> None:
+    helped = job(tracker="stark") | {"additions": ["a small backbone", "soft starts"]}
+    page = write([helped, job(tracker="ostrack") | {"additions": []}], tmp_path)
+    assert "stark here has what the original has not: a small backbone and soft starts." in page.text
+    assert "ostrack here has" not in page.text
+
+
 def test_headline_says_from_where_a_still_box_is_as_good(tmp_path: Path) -> None:
     results = [brief(ratio=ratio) for ratio in (0.5, 0.2, 0.1)]
     for result, ao in zip(results, (0.3, 0.2, 0.1), strict=True):

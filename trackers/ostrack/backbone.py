@@ -33,6 +33,7 @@ class OneStreamViT(nn.Module):
 
     Attributes:
         name: the ViT's.
+        matching_init: as given.
         keep: share of the search tokens that every eliminating block keeps, while `elimination` is scheduled by a
             training; None for each block's own.
     """
@@ -86,6 +87,7 @@ class OneStreamViT(nn.Module):
         self.name, self.elimination, self.keep = name, elimination, None
         if elimination is not None and not all(0 <= i < len(self.blocks) for i in elimination.blocks):
             raise ValueError(f"elimination.blocks={list(elimination.blocks)}, but {name} has {len(self.blocks)} blocks")
+        self.matching_init = matching_init
         if matching_init:
             for block in self.blocks:
                 start_by_matching(block.attn)

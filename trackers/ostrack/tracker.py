@@ -55,6 +55,14 @@ class OSTrack(Tracker):
             raise ValueError(f"loss.cells={loss['cells']} is not known; choose best or near")
         self.loss = dict(loss)
 
+    def additions(self) -> dict[str, bool]:
+        """The stem, the start of attention and the box loss of networks that are trained from nothing."""
+        return super().additions() | {
+            "a convolutional stem of stride 8": self.network.backbone.has_stem,
+            "attention that starts by comparing content": self.network.backbone.matching_init,
+            "box losses of all cells near the target": self.loss["cells"] == "near",
+        }
+
     def groups(self) -> list[Group]:
         """See `OSTrackNetwork.groups`."""
         return self.network.groups()

@@ -74,6 +74,18 @@ class STARK(Tracker):
             raise ValueError(f"objective={objective} is not known; choose box, or class if there is a class_head")
         self.loss, self.objective, self.freeze_stem, self.compat = dict(loss), objective, freeze_stem, compat
 
+    def additions(self) -> dict[str, bool]:
+        """What lets a small network learn from nothing, and is off at full scale."""
+        transformer = self.network.transformer
+        return super().additions() | {
+            "a small backbone of stride 8": self.network.backbone.stride == 8,
+            "attention that starts by comparing content": transformer.matching_init,
+            "positions in the values of the encoder": transformer.position_in_values,
+            "heads that start by looking at the template": transformer.template_bias is not None,
+            "corners at the centres of cells": self.network.box_head.offset > 0,
+            "losses of corner and similarity maps": bool(self.loss["corners"] or self.loss["similarity"]),
+        }
+
     def groups(self) -> list[Group]:
         """See `STARKNetwork.groups`."""
         return self.network.groups()

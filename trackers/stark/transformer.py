@@ -110,7 +110,7 @@ class Transformer(nn.Module):
         self.decoder = nn.Module()
         self.decoder.layers = nn.ModuleList(DecoderLayer(*sizes) for _ in range(decoder_layers))
         self.decoder.norm = nn.LayerNorm(width)
-        self.width, self.position_in_values = width, position_in_values
+        self.width, self.position_in_values, self.matching_init = width, position_in_values, matching_init
         self.template_bias = None
         if template_heads:
             bias = torch.zeros(encoder_layers, heads)
