@@ -114,8 +114,8 @@ class STARKNetwork(nn.Module):
         """What the query finds in a search crop.
 
         Returns:
-            "similarity" (B, F * F), of each cell to the query; if asked for "boxes" (B, 4), cxcywh in units of the crop's
-            side, and "corners" (B, 2, F * F), logarithms of the corner maps; with a class head "class_logit" (B,).
+            "similarity" (B, F * F), of each cell to the query; if asked for, "boxes" (B, 4), cxcywh in units of the
+            crop's side, and "corners" (B, 2, F * F), logarithms of both corner maps; with a class head "class_logit".
         """
         tokens, count = Tokens.cat([template, search]), template.features.shape[1]
         query = self.query[None]
