@@ -1,7 +1,6 @@
 """OSTrack beyond the reference vectors: elimination under pruning, other backbones, pretrained starts."""
 
 import copy
-import random
 from unittest import mock
 
 import pytest
@@ -16,6 +15,7 @@ from pruning.gates import Gates
 from pruning.plan import Plan
 from pruning.surgery import compact
 from tests.conftest import CONF
+from tests.pruning.networks import random_plan
 from tests.trackers.networks import ELIMINATION, LOSS, RECIPE, SIZES, small_ostrack
 from trackers.base import Online
 from trackers.checkpoint import build_tracker
@@ -31,20 +31,11 @@ def crops(seed: int = 1) -> tuple[Tensor, Tensor]:
     return tuple(torch.randn(2, 3, side, side, generator=generator, dtype=torch.float64) for side in (32, 64))
 
 
-def random_plan(tracker: OSTrack, seed: int) -> Plan:
-    rng, kept = random.Random(seed), {}
-    for group in tracker.groups():
-        least = 1 if group.vanish is None else 0
-        count = rng.choice([least, rng.randint(least, group.size), group.size])
-        kept[group.name] = tuple(sorted(rng.sample(range(group.size), count)))
-    return Plan(kept)
-
-
 @pytest.mark.parametrize("seed", range(12))
 @torch.no_grad()
 def test_masked_is_compacted_also_where_candidates_leave_and_branches_vanish(seed):
     tracker = small_ostrack(seed=seed).double()
-    network, groups, plan = tracker.network, tracker.groups(), random_plan(tracker, seed)
+    network, groups, plan = tracker.network, tracker.groups(), random_plan(tracker.groups(), seed)
     gates = Gates(network, groups)
     gates.close(plan)
     with gates.folded():

@@ -17,6 +17,7 @@ from pruning.groups import check_groups
 from pruning.plan import Plan
 from pruning.surgery import compact
 from tests.conftest import CONF
+from tests.pruning.networks import random_plan
 from trackers.attention import Attention, SingleQueryAttention
 from trackers.backbones import ResNet
 from trackers.base import Recipe
@@ -68,15 +69,6 @@ def inputs(padded: bool, seed: int = 1) -> dict[str, Tensor]:
     return given
 
 
-def random_plan(tracker: STARK, seed: int) -> Plan:
-    rng, kept = random.Random(seed), {}
-    for group in tracker.groups():
-        least = 1 if group.vanish is None else 0
-        count = rng.choice([least, rng.randint(least, group.size), group.size])
-        kept[group.name] = tuple(sorted(rng.sample(range(group.size), count)))
-    return Plan(kept)
-
-
 # Pruning
 
 
@@ -85,7 +77,7 @@ def random_plan(tracker: STARK, seed: int) -> Plan:
 def test_masked_is_compacted(seed):
     extras = {"position_in_values": True, "template_heads": 1, "matching_init": True} if seed % 2 else {}
     tracker = small_stark(seed, transformer=extras).double()
-    network, groups, plan = tracker.network, tracker.groups(), random_plan(tracker, seed)
+    network, groups, plan = tracker.network, tracker.groups(), random_plan(tracker.groups(), seed)
     given = inputs(padded=seed % 3 > 0)
     gates = Gates(network, groups)
     gates.close(plan)
