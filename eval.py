@@ -2,6 +2,7 @@
 
 python eval.py checkpoint=outputs/train/.../checkpoint.safetensors
 python eval.py checkpoint=child.safetensors benchmark=got10k paths.data=/data device=cuda
+python eval.py checkpoint=OSTrack_ep0300.pth.tar benchmark=got10k paths.data=/data device=cuda
 python eval.py -m checkpoint=parent.safetensors,child.safetensors
 """
 

@@ -3,9 +3,8 @@
 python prune.py checkpoint=outputs/train/.../checkpoint.safetensors ratio=0.25
 python prune.py -m checkpoint=parent.safetensors ratio=0.5,0.25,0.1 pruning=magnitude
 python prune.py checkpoint=child.safetensors ratio=0.5         # of a child again
+python prune.py checkpoint=OSTrack_ep0300.pth.tar ratio=0.25 scale=full datamodule=got10k paths.data=/data
 """
-
-from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -16,7 +15,7 @@ from evaluation.commands import run_job
 @hydra.main(version_base="1.3", config_path="conf", config_name="prune")
 def main(cfg: DictConfig) -> None:
     """One child."""
-    run_job(cfg, parent=Path(cfg.checkpoint))
+    run_job(cfg, train_parent=False)
 
 
 if __name__ == "__main__":

@@ -25,18 +25,19 @@ from trackers.online import OnlineTracker
 log = logging.getLogger(__name__)
 
 
-def run_job(cfg: DictConfig, parent: Path | None = None) -> None:
+def run_job(cfg: DictConfig, train_parent: bool = True) -> None:
     """Runs a job in the folder that the configuration names, or says in one message why it cannot.
 
     Args:
         cfg: conf/train.yaml or conf/prune.yaml, composed.
-        parent: a checkpoint to prune; its recipe becomes `cfg.tracker`, with the changes that this asks for.
+        train_parent: whether the job trains its parent. If not, `cfg.checkpoint` is the parent, and its recipe becomes
+            `cfg.tracker`, with the changes that this asks for.
     """
     with _one_message():
         _use_threads(cfg)
-        if parent is not None:
+        if not train_parent:
             _complete_recipe(cfg)
-        job = Job(cfg, Path(cfg.paths.job), parent)
+        job = Job(cfg, Path(cfg.paths.job), train_parent)
         job.check()
     _print_table(job.run())
     log.info("results in %s", job.folder)

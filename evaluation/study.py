@@ -39,11 +39,11 @@ class Job:
     Args:
         cfg: the composed configuration.
         folder: where the job's results go.
-        parent: a checkpoint that is the parent; without one, the parent is trained here.
+        train_parent: whether the parent is trained here, be it from a checkpoint; else the checkpoint is the parent.
     """
 
-    def __init__(self, cfg: DictConfig, folder: Path, parent: Path | None = None):
-        self.cfg, self.folder, self.given_parent = cfg, folder, parent
+    def __init__(self, cfg: DictConfig, folder: Path, train_parent: bool = True):
+        self.cfg, self.folder, self.train_parent = cfg, folder, train_parent
         self.plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
         self.stages = Path(cfg.paths.cache) / "stages"
 
@@ -79,9 +79,9 @@ class Job:
         depends = {"tracker": self.plain["tracker"]}
         if self.cfg.checkpoint is not None:
             depends |= {"start": _identity(self.cfg.checkpoint), "gates": self.plain["gates"]}
-        if self.given_parent is not None:
-            return self._ensure("parent", depends, self._take_parent)
-        return self._ensure("parent", depends | self._training("parent"), self._train_parent)
+        if self.train_parent:
+            return self._ensure("parent", depends | self._training("parent"), self._train_parent)
+        return self._ensure("parent", depends, self._take_parent)
 
     def sparsity(self, parent: Made) -> Made:
         """The parent with masks annealed to the ratio, compacted."""
