@@ -174,9 +174,20 @@ def test_the_position_of_a_crop_without_padding_is_computed_once():
     torch.testing.assert_close(constant, position(nowhere))
     assert position.unpadded(5) is constant
     assert not constant.is_inference()  # it may go into a training
-    position.amplitude.data = torch.arange(16) < 4  # as a mask does
+    position.amplitude.data = (torch.arange(16) < 4).float()  # as a mask does
     assert (position.unpadded(5)[..., 4:] == 0).all()
     assert (position.unpadded(5)[..., :4] == constant[..., :4]).all()
+
+
+def test_a_mask_that_is_remembered_keeps_its_memory():
+    position = SinePosition(2**16)
+    own = position.amplitude.data
+    position.amplitude.data = own.clone()
+    address = position.amplitude.data_ptr()
+    position.unpadded(2)
+    position.amplitude.data = own
+    # Else the next mask could lie there and be taken for the last one.
+    assert address not in {mask.data_ptr() for mask in [own.clone() for _ in range(64)]}
 
 
 # Online

@@ -30,8 +30,7 @@ class SinePosition(nn.Module):
             ("amplitude", torch.ones(width, device="cpu")),
         ):
             self.register_buffer(name, value, persistent=False)
-        self._constants: dict[int, Tensor] = {}
-        self._state: tuple | None = None
+        self._cache: tuple | None = None
 
     def forward(self, padding: Tensor) -> Tensor:
         """Padded cells (B, F, F) to embeddings (B, F * F, C)."""
@@ -45,16 +44,20 @@ class SinePosition(nn.Module):
 
     def unpadded(self, cells: int) -> Tensor:
         """The embeddings (1, F * F, C) of a crop without padding: a constant, computed once."""
-        nowhere = torch.zeros(1, cells, cells, dtype=torch.bool, device=self.amplitude.device)
         if torch.compiler.is_compiling() or self.amplitude.is_meta:
-            return self(nowhere)
+            return self._of_nowhere(cells)
         state = (self.amplitude.device, self.amplitude.data_ptr(), self.amplitude._version)
-        if state != self._state:
-            self._constants, self._state = {}, state
-        if cells not in self._constants:
+        if self._cache is None or self._cache[0] != state:
+            # The amplitude is held, too: memory that is freed could be given to another one at the same address.
+            self._cache = (state, self.amplitude.detach(), {})
+        constants = self._cache[2]
+        if cells not in constants:
             with torch.inference_mode(False):  # it may be asked for first while tracking, and then while training
-                self._constants[cells] = self(nowhere.clone())
-        return self._constants[cells]
+                constants[cells] = self._of_nowhere(cells)
+        return constants[cells]
+
+    def _of_nowhere(self, cells: int) -> Tensor:
+        return self(torch.zeros(1, cells, cells, dtype=torch.bool, device=self.amplitude.device))
 
     def slices(self) -> list[Slice]:
         """Its share in the group of the transformer's width."""

@@ -103,10 +103,10 @@ class STARK(Tracker):
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
         """A ResNet with torchvision's names; of its last stage and classifier nothing is taken."""
         wanted = self.network.backbone.state_dict()
-        unused = ("layer4.", "fc.")
-        kept = {n: w for n, w in weights.items() if n in wanted or not n.startswith(unused)}
-        kept = {n: w for n, w in kept.items() if n in wanted or not n.endswith("num_batches_tracked")}
-        load_strictly(self.network.backbone, kept, source)
+        # Constant batch norms count no batches.
+        known = {n for n in weights if n.startswith(("layer4.", "fc.")) or n.endswith("num_batches_tracked")}
+        taken = {n: w for n, w in weights.items() if n in wanted or n not in known}
+        load_strictly(self.network.backbone, taken, source)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """GIoU and l1 losses of boxes, or the cross entropy of the class head; `total` is what is minimised."""
