@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from evaluation.profile import latencies
+from evaluation.profile import latencies, medians
 from pruning.cost import count_macs, count_params
 from trackers.base import Tracker
 from trackers.checkpoint import build_tracker
@@ -47,6 +47,11 @@ def main() -> None:
     made = {ratio: child(cfg, ratio) for ratio in track(ratios, description="cutting")}
     clocks = latencies({str(ratio): tracker for ratio, (tracker, _) in made.items()}, given.device)
     _print(cfg, made, clocks)
+    parts = {
+        (ratio, part): call for ratio, (tracker, _) in made.items() for part, call in tracker.timed_parts().items()
+    }
+    if parts:
+        _print_parts(medians(parts, given.device))
 
 
 def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
@@ -58,7 +63,7 @@ def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
     pruning.attach(tracker.network, tracker.groups())
     pruning.gates.values.data.uniform_(0.5, 1.5)
     pruning.update(ratio)
-    draws = [{k: torch.randn_like(v) for k, v in tracker.example_inputs().items()} for _ in range(3)]
+    draws = [tracker.example_inputs() for _ in range(3)]
     return tracker, pruning.finish(tracker.network, draws)["masked_vs_compacted"]
 
 
@@ -81,6 +86,16 @@ def _print(cfg: DictConfig, made: dict[float, tuple[Tracker, float]], clocks: di
         macs, ms = count_macs(tracker.network, tracker.frame_inputs()).total, clocks[str(ratio)]["ms"]
         row = (f"{ratio:g}", f"{count_params(tracker.network):,}", f"{macs / 1e9:.3f}", f"{ms:.1f}")
         table.add_row(*row, f"{first['ms'] / ms:.2f}", f"{error:.1e}" if ratio < 1 else "-")
+    Console().print(table)
+
+
+def _print_parts(times: dict[tuple[float, str], float]) -> None:
+    names = list(dict.fromkeys(part for _, part in times))
+    table = Table(title="milliseconds of the parts, by the same protocol")
+    for column in ("ratio", *names):
+        table.add_column(column, justify="right")
+    for ratio in dict.fromkeys(ratio for ratio, _ in times):
+        table.add_row(f"{ratio:g}", *(f"{times[ratio, name]:.2f}" for name in names))
     Console().print(table)
 
 

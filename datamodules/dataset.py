@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.sampling import FrameSampler, stand_in
 from datamodules.sequences import Sequence, UnreadableFrameError
-from trackers.crops import CropSpec, box_in_crop, crop, padding
+from trackers.crops import CropSpec
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class TrackingDataset(Dataset):
     Args:
         sequences: the usable ones are drawn from uniformly.
         sampler: picks the frames.
-        template, search: crops; a sample has `template.count` templates and one search region.
+        template, search: crops; a sample has as many templates and search regions as their `count` says.
         augmentation: changes of the pictures.
         seed: of everything that is drawn.
         train: whether training-only changes apply.
@@ -44,18 +44,18 @@ class TrackingDataset(Dataset):
         seed: int,
         train: bool,
     ):
-        self.sequences = sampler.usable(sequences, template.count)
+        self.sequences = sampler.usable(sequences, template.count, search.count)
         self.sampler, self.augmentation = sampler, augmentation
         self.specs = {"template": template, "search": search}
         self.seed, self.train = seed, train
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample, of T templates and one search region.
+        """One sample, of T templates and S search regions.
 
         Returns:
-            "template" (T, 3, h, w) and "search" (1, 3, H, W) uint8; "template_box" (T, 4) and "search_box" (1, 4),
-            xywh in units of the crop's side; "template_padding" (T, 2, h) and "search_padding" (1, 2, H) bool, the rows
-            and columns that show padding; "present" (1,) float32, 1 where the search region shows the target, else 0
+            "template" (T, 3, h, w) and "search" (S, 3, H, W) uint8; "template_box" (T, 4) and "search_box" (S, 4),
+            xywh in units of the crop's side; "template_padding" (T, 2, h) and "search_padding" (S, 2, H) bool, the rows
+            and columns that show padding; "present" (S,) float32, 1 where a search region shows the target, else 0
             and its box is none of the target's; "unreadable" (), how many frames failed.
 
         Raises:
@@ -63,17 +63,19 @@ class TrackingDataset(Dataset):
         """
         rng = np.random.default_rng([self.seed, int(self.train), index])
         for unreadable in range(MAX_UNREADABLE):
-            draw = self.sampler.draw(self.sequences, rng, self.specs["template"].count)
+            counts = [self.specs[role].count for role in ("template", "search")]
+            draw = self.sampler.draw(self.sequences, rng, *counts)
             try:
                 crops = [self._cut(*place, "template", rng) for place in draw.templates]
-                crops.append(self._cut(*draw.search, "search", rng))
+                crops += [self._cut(*place, "search", rng) for place in draw.search]
             except UnreadableFrameError as error:
                 log.warning("%s; another sample takes its place and the frame is counted", error)
                 last = error.path
                 continue
-            *templates, search = self.augmentation(crops, rng, self.train)
-            sample = _stacked("template", templates) | _stacked("search", [search])
-            return sample | {"present": torch.tensor([float(draw.present)]), "unreadable": torch.tensor(unreadable)}
+            crops = self.augmentation(crops, rng, self.train)
+            sample = _stacked("template", crops[: counts[0]]) | _stacked("search", crops[counts[0] :])
+            present = torch.full((counts[1],), float(draw.present))
+            return sample | {"present": present, "unreadable": torch.tensor(unreadable)}
         raise RuntimeError(f"{MAX_UNREADABLE} frames in a row could not be read, the last is {last}; check the data")
 
     def _cut(self, sequence: Sequence, frame: int, role: str, rng: np.random.Generator) -> LabelledCrop:
@@ -81,11 +83,9 @@ class TrackingDataset(Dataset):
         if role == "search" and not sequence.visible[frame]:
             box = stand_in(image.shape)
         for _ in range(MAX_JITTERS):
-            around = jitter(box, spec, rng)
-            padded = padding(image.shape, tuple(around), spec)
+            picture, padded, window = spec.cut_to_learn(image, jitter(box, spec, rng))
             if not padded.all(1).any():
-                picture, resize = crop(image, tuple(around), spec)
-                return LabelledCrop(picture, box_in_crop(box, around, resize, spec), padded)
+                return LabelledCrop(picture, window.relative(box).astype(np.float32), padded)
         raise RuntimeError(
             f"no window around the box {box.tolist()} of {sequence.folder}, frame {frame}, shows the picture"
         )

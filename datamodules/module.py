@@ -56,7 +56,7 @@ class TrackingDataModule(L.LightningDataModule, ABC):
         """Raises ValueError if a split that is used is missing, broken or too short: before any training starts."""
         for split, samples in self.samples.items():
             if samples:
-                self.sampler.usable(self.read(split), self.template.count)
+                self.sampler.usable(self.read(split), self.template.count, self.search.count)
 
     def train_dataloader(self) -> DataLoader:
         """New samples every epoch."""

@@ -15,30 +15,32 @@ class Draw:
 
     Attributes:
         templates: where the template crops come from.
-        search: where the search region comes from. Only if it does not show the target may its frame be invisible,
-            and then the annotated box says nothing.
-        present: whether the search region shows the target of the templates.
+        search: where the search regions come from. Only if they do not show the target may a frame be invisible, and
+            then the annotated box says nothing.
+        present: whether the search regions show the target of the templates.
     """
 
     templates: list[tuple[Sequence, int]]
-    search: tuple[Sequence, int]
+    search: list[tuple[Sequence, int]]
     present: bool
 
 
 @dataclass(frozen=True)
 class FrameSampler:
-    """Draws the frames of a sample from one video, and for negatives the search frame from where the target is not.
+    """Draws the frames of a sample from one video, and for negatives the search frames from where the target is not.
 
     Attributes:
-        order: "causal", OSTrack's: one template, and a search frame after it, both visible. "trident", STARK's
-            (`trident_pro`): the first template and the search frame are any visible ones; further templates lie near
-            the search frame, on the side towards the first, where the target may be invisible.
+        order: "causal", PyTracking's and OSTrack's: a template, search frames after it, and further templates before
+            it, all visible. "trident", STARK's (`trident_pro`): the first template and the search frame are any visible
+            ones; further templates lie near the search frame, on the side towards the first, where the target may be
+            invisible.
         negatives: share of samples whose search region does not show the target, in [0, 1). It shows an invisible
             frame of the same video or, where there is none, a visible frame of another video (STARK, stage 2).
-        max_gap: in frames. "causal": largest distance of the two; it grows by 5 until a visible frame is found.
+        max_gap: in frames. "causal": largest distance from the first template; it grows by 5 until visible frames are
+            found.
             "trident": largest distance of further templates from the search frame.
         min_frames: sequences that are shorter are not used.
-        min_visible: neither are those with fewer visible frames; "trident" needs more than two for each crop.
+        min_visible: neither are those with fewer visible frames; in any case it takes more than two for each crop.
 
     Raises:
         ValueError: an unknown order, or negatives out of range.
@@ -56,17 +58,18 @@ class FrameSampler:
         if not 0 <= self.negatives < 1:
             raise ValueError(f"negatives={self.negatives} must be in [0, 1); set tracker.recipe.negatives, e.g. to 0.5")
 
-    def usable(self, sequences: list[Sequence], templates: int) -> list[Sequence]:
-        """The sequences that are long enough for samples with this many templates.
+    def usable(self, sequences: list[Sequence], templates: int, searches: int = 1) -> list[Sequence]:
+        """The sequences that are long enough for samples with this many templates and search regions.
 
         Raises:
-            ValueError: none is, negatives lack another video, or the order cannot draw so many templates.
+            ValueError: none is, negatives lack another video, or the order cannot draw so many search regions.
         """
-        self._check(templates)
-        needed = self.min_visible if self.order == "causal" else max(self.min_visible, 2 * (templates + 1) + 1)
+        self._check(searches)
+        crops = 2 * (templates + searches)
+        needed = max(self.min_visible, crops + 1)
         usable = [s for s in sequences if len(s) >= self.min_frames and len(s.visible_frames) >= needed]
         if not usable:
-            why = f" (order=trident needs more than {2 * (templates + 1)})" if needed > self.min_visible else ""
+            why = f" (these crops need more than {crops})" if needed > self.min_visible else ""
             raise ValueError(
                 f"none of {len(sequences)} sequences has {self.min_frames} frames of which {needed} "
                 f"are visible{why}; lower datamodule.sampler.min_frames or min_visible, or use longer sequences"
@@ -78,45 +81,50 @@ class FrameSampler:
             )
         return usable
 
-    def draw(self, sequences: list[Sequence], rng: np.random.Generator, templates: int) -> Draw:
+    def draw(self, sequences: list[Sequence], rng: np.random.Generator, templates: int, searches: int = 1) -> Draw:
         """The frames of one sample.
 
         Args:
             sequences: usable ones, drawn from uniformly.
             rng: of all that is drawn.
-            templates: how many.
+            templates, searches: how many.
 
         Raises:
-            ValueError: the order cannot draw so many templates.
+            ValueError: the order cannot draw so many search regions.
         """
-        self._check(templates)
+        self._check(searches)
         chosen = int(rng.integers(len(sequences)))
         sequence = sequences[chosen]
-        frames = self._causal(sequence, rng) if self.order == "causal" else self._trident(sequence, rng, templates)
-        *first, search = [(sequence, frame) for frame in frames]
+        if self.order == "causal":
+            frames = self._causal(sequence, rng, templates, searches)
+        else:
+            frames = self._trident(sequence, rng, templates)
+        places = [(sequence, frame) for frame in frames]
         if not self.negatives or rng.random() >= self.negatives:
-            return Draw(first, search, present=True)
+            return Draw(places[:templates], places[templates:], present=True)
         without = np.flatnonzero(~sequence.visible)
         if not without.size:
             sequence = sequences[(chosen + int(rng.integers(1, len(sequences)))) % len(sequences)]
             without = sequence.visible_frames
-        return Draw(first, (sequence, int(rng.choice(without))), present=False)
+        absent = [(sequence, int(frame)) for frame in rng.choice(without, searches)]
+        return Draw(places[:templates], absent, present=False)
 
-    def _check(self, templates: int) -> None:
-        if self.order == "causal" and templates != 1:
+    def _check(self, searches: int) -> None:
+        if self.order == "trident" and searches != 1:
             raise ValueError(
-                f"order=causal draws one template, the tracker looks at {templates}; "
-                "set tracker.recipe.sampling=trident or tracker.template.count=1"
+                f"order=trident draws one search region, the tracker looks at {searches}; "
+                "set tracker.recipe.sampling=causal or tracker.search.count=1"
             )
 
-    def _causal(self, sequence: Sequence, rng: np.random.Generator) -> list[int]:
+    def _causal(self, sequence: Sequence, rng: np.random.Generator, templates: int, searches: int) -> list[int]:
         frames = sequence.visible_frames
-        template = int(rng.integers(len(frames) - 1))
-        gap = self.max_gap
-        while frames[template + 1] > frames[template] + gap:
+        first = int(rng.integers(templates > 1, len(frames) - 1))
+        base, gap = frames[first], self.max_gap
+        while frames[first + 1] > base + gap or (templates > 1 and frames[first - 1] < base - gap):
             gap += 5
-        last = int(np.searchsorted(frames, frames[template] + gap, side="right"))
-        return [int(frames[template]), int(frames[rng.integers(template + 1, last)])]
+        start, end = np.searchsorted(frames, base - gap), np.searchsorted(frames, base + gap, side="right")
+        earlier = rng.integers(start, first, templates - 1) if templates > 1 else []
+        return [int(frames[i]) for i in (first, *earlier, *rng.integers(first + 1, end, searches))]
 
     def _trident(self, sequence: Sequence, rng: np.random.Generator, templates: int) -> list[int]:
         first, search = rng.choice(sequence.visible_frames, 2).tolist()

@@ -2,9 +2,13 @@
 
 import statistics
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from trackers.base import Tracker
 
@@ -17,24 +21,29 @@ def latencies(trackers: dict[str, Tracker], device: str = "cpu") -> dict[str, di
     Returns:
         By name: "ms", "threads", "runs", and the "protocol" in words.
     """
-    inputs = {}
+    calls = {}
     for name, tracker in trackers.items():
-        tracker.to(device).eval()
-        inputs[name] = {k: v.to(device) for k, v in tracker.frame_inputs().items()}
-    times: dict[str, list[float]] = {name: [] for name in trackers}
-    with torch.inference_mode():
-        for run in range(WARMUP + RUNS):
-            for name, tracker in trackers.items():
-                start = _clock(device)
-                tracker.network(**inputs[name])
-                if run >= WARMUP:
-                    times[name].append(_clock(device) - start)
+        inputs = tree_map_only(Tensor, lambda t: t.to(device), tracker.to(device).eval().frame_inputs())
+        calls[name] = partial(tracker.network, **inputs)
     protocol = f"network forward, batch 1, float32, eager, median of {RUNS} after {WARMUP} warm-ups, parent interleaved"
     threads = torch.get_num_threads()
     return {
-        name: {"ms": 1e3 * statistics.median(values), "threads": threads, "runs": RUNS, "protocol": protocol}
-        for name, values in times.items()
+        name: {"ms": ms, "threads": threads, "runs": RUNS, "protocol": protocol}
+        for name, ms in medians(calls, device).items()
     }
+
+
+def medians(calls: Mapping[Any, Callable[[], Any]], device: str = "cpu") -> dict[Any, float]:
+    """Median milliseconds of each call, all taking turns, after warm-ups."""
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    with torch.inference_mode():
+        for run in range(WARMUP + RUNS):
+            for name, call in calls.items():
+                start = _clock(device)
+                call()
+                if run >= WARMUP:
+                    times[name].append(_clock(device) - start)
+    return {name: 1e3 * statistics.median(values) for name, values in times.items()}
 
 
 def _clock(device: str) -> float:

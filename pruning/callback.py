@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import pytorch_lightning as L
@@ -39,7 +40,8 @@ class PruningCallback(L.Callback):
         every: steps between two updates of the mask.
         scope: pool by kind for ranking, see `criteria.quantiles`.
         floor: smallest share of a group, see `budget.fit`.
-        penalty: weight of the l1 penalty on gates by kind, with "default" for all others.
+        penalty: weight of the l1 penalty on what the criterion scores (gates, scales of batch norms), by kind, with
+            "default" for all others.
         gate_travel: how far a gate may move over the stage, in units of its initial value 1. Adam moves a gate by about
             its learning rate a step, so the rate is `gate_travel / steps`; below 1, no gate can reach 0.
         kinds: kinds of groups to prune; None for all.
@@ -84,11 +86,15 @@ class PruningCallback(L.Callback):
         """The groups of the chosen kinds.
 
         Raises:
-            ValueError: a chosen kind that no group has.
+            ValueError: a chosen kind that no group has, or a penalty or scope for one that is nearly spelt like theirs.
+                (One for quite another kind stays without effect: one configuration serves several networks.)
         """
         have = {g.kind for g in groups}
         for option, named in (("kinds", self.kinds or ()), ("penalty", self.penalty), ("scope", self.scope)):
-            if missing := sorted({*named} - {*have, "default"}):
+            missing = sorted({*named} - {*have, "default"})
+            if option != "kinds":
+                missing = [name for name in missing if get_close_matches(name, have, cutoff=0.75)]
+            if missing:
                 raise ValueError(
                     f"pruning.{option} names {missing}; this network has groups of the kinds {sorted(have)}"
                 )
@@ -198,8 +204,8 @@ class PruningCallback(L.Callback):
         self.gates.unfold()
         for p in self._frozen:  # no optimiser knows them, so nobody else would clear their gradients
             p.grad = None
+        self.criterion.penalise(self.gates, self.weights)
         if self.criterion.learns_gates:
-            self.gates.values.grad += self.weights * self.gates.values.detach().sign()
             if self.gates.values.grad.isfinite().all():  # else a loss scaler skips this step of the weights, too
                 self.optimizer.step()
             self.gates.values.data.clamp_(min=0)  # a step past 0 would make the penalty push the gate back up

@@ -4,9 +4,11 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.groups import Group
@@ -78,7 +80,7 @@ def count_params(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def count_macs(network: nn.Module, inputs: Mapping[str, Tensor]) -> Macs:
+def count_macs(network: nn.Module, inputs: Mapping[str, Any]) -> Macs:
     """Counts one evaluation forward `network(**inputs)` exactly, without running it.
 
     Shapes are pushed through the meta device, where torch's counter sees attention as well (with the fused CPU kernel
@@ -86,7 +88,7 @@ def count_macs(network: nn.Module, inputs: Mapping[str, Tensor]) -> Macs:
     """
     shapes = copy.deepcopy(network).to("meta").eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
-        shapes(**{name: value.to("meta") for name, value in inputs.items()})
+        shapes(**tree_map_only(Tensor, lambda t: t.to("meta"), dict(inputs)))
     flops = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}
     root = type(network).__name__
     parts = {name: _flops(child, f"{root}.{name}", flops) // 2 for name, child in network.named_children()}

@@ -5,18 +5,26 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning.gates import Gates
 from pruning.groups import Group, entries_first
 
 
 class Criterion(Protocol):
-    """Scores every unit; `learns_gates` says whether the gates must be trained for it."""
+    """Scores every unit, and says what a training does for it; `learns_gates`: whether the gates must be trained."""
 
     learns_gates: bool
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
         """Scores by group name, each (size,), non-negative."""
+        ...
+
+    def penalise(self, gates: Gates, weights: Tensor) -> None:
+        """Adds the gradient of the l1 penalty on what is scored; `weights` are those of all units, like `gates.values`.
+
+        The gates are not folded, and the gradients of the loss are there already.
+        """
         ...
 
 
@@ -29,6 +37,10 @@ class Slim:
         """Absolute gate values by group."""
         return gates.split(gates.values.detach().abs())
 
+    def penalise(self, gates: Gates, weights: Tensor) -> None:
+        """Penalises |gate|."""
+        gates.values.grad += weights * gates.values.detach().sign()
+
 
 class Magnitude:
     """l2 norm of everything that a unit cuts, in all tensors of its group, divided by the group's mean.
@@ -40,12 +52,56 @@ class Magnitude:
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
         """Norms by group. Buffers (batch statistics) do not count."""
-        norms = {group.name: _norms(gates, group) for group in gates.groups}
-        return {name: norm / norm.mean().clamp_min(1e-12) for name, norm in norms.items()}
+        return {group.name: _relative_norms(gates, group) for group in gates.groups}
+
+    def penalise(self, gates: Gates, weights: Tensor) -> None:
+        """Penalises nothing: weight norms are taken as the loss leaves them."""
+
+
+class NetworkSlimming:
+    """|scale| of a unit's batch norm, which an l1 penalty drives to 0 (Liu et al., 2017).
+
+    Scales are compared as they are, across layers: they multiply channels that the norm has made equally large. Where
+    several norms write into one residual stream the largest scale counts, as a channel can go only if none of them
+    needs it. Scales that are not trained are ranked, but not penalised.
+
+    Groups without a batch norm that could be trained (constant norms, transformers) are ranked as by `Magnitude`, and
+    nothing is learned for them. Such ranks do not compare with scales: a scope by kind keeps the two apart.
+    """
+
+    learns_gates = False
+
+    def __call__(self, gates: Gates) -> dict[str, Tensor]:
+        """Largest scales by group."""
+        scores = {}
+        for group in gates.groups:
+            largest = [scale.detach().float().abs()[entries].amax(1) for scale, entries in _scales(gates, group)]
+            scores[group.name] = torch.stack(largest).amax(0) if largest else _relative_norms(gates, group)
+        return scores
+
+    def penalise(self, gates: Gates, weights: Tensor) -> None:
+        """Penalises |scale| of every batch norm that has a gradient."""
+        for group, weight in zip(gates.groups, weights.split(gates.sizes), strict=True):
+            for scale, entries in _scales(gates, group):
+                if scale.grad is not None:
+                    scale.grad[entries] += weight[:, None] * scale.detach()[entries].sign()
+
+
+def _scales(gates: Gates, group: Group) -> list[tuple[Tensor, Tensor]]:
+    """Scales of the batch norms over a group's units, each with the entries (size, n) that belong to every unit."""
+    units, found = torch.arange(group.size, device=gates.values.device), []
+    for s in group.slices:
+        path, _, name = s.path.rpartition(".")
+        norm = gates.network.get_submodule(path)
+        if isinstance(norm, _BatchNorm) and name == "weight":
+            entries = s.positions(units).view(len(s.offsets), group.size, s.inner)
+            found.append((norm.weight, entries.transpose(0, 1).flatten(1)))
+    return found
 
 
 @torch.no_grad()
-def _norms(gates: Gates, group: Group) -> Tensor:
+def _relative_norms(gates: Gates, group: Group) -> Tensor:
+    """See `Magnitude`."""
     units = torch.arange(group.size)
     parameters = dict(gates.network.named_parameters())
     squares = torch.zeros(group.size, device=gates.values.device)
@@ -53,7 +109,8 @@ def _norms(gates: Gates, group: Group) -> Tensor:
         entries = entries_first(parameters[s.path].float().square(), s.dim).sum(1)
         for positions in s.positions(units):
             squares += entries[positions.to(entries.device)].view(group.size, s.inner).sum(1)
-    return squares.sqrt()
+    norms = squares.sqrt()
+    return norms / norms.mean().clamp_min(1e-12)
 
 
 def quantiles(scores: Mapping[str, Tensor], groups: Sequence[Group], scope: Mapping[str, str]) -> dict[str, Tensor]:

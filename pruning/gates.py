@@ -24,7 +24,8 @@ class Gates:
 
     Attributes:
         values: learnable scales (units of all groups, one after the other), 1 at the start.
-        mask: 1 = open, 0 = closed, same order. A unit's weight is multiplied by `values * mask`.
+        mask: 1 = open, 0 = closed, same order. A unit's gated slices are multiplied by `values * mask`, its masked
+            slices by `mask`.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
@@ -38,17 +39,18 @@ class Gates:
         self._kept: dict[str, Tensor] | None = None
 
     def _index(self, device: torch.device) -> dict[str, list[tuple[int, Tensor]]]:
-        """For every gated tensor and dim, which gate scales each entry; the last index stands for a constant 1."""
+        """For every gated or masked tensor and dim, which of `_factors` multiplies each entry."""
         index: dict[tuple[str, int], Tensor] = {}
         start = 0
         for group in self.groups:
             units = torch.arange(group.size, device=device)
-            for s in (s for s in group.slices if s.gated):
+            for s in (s for s in group.slices if s.gated or s.masked):
                 key = (s.path, s.dim)
                 if key not in index:
                     entries = self._tensor(s.path).shape[s.dim]
-                    index[key] = torch.full((entries,), len(self.values), device=device)
-                index[key][s.positions(units)] = start + units.repeat_interleave(s.inner)
+                    index[key] = torch.full((entries,), 2 * len(self.values), device=device)
+                factors = units + start if s.gated else units + start + len(self.values)
+                index[key][s.positions(units)] = factors.repeat_interleave(s.inner)
             start += group.size
         by_tensor = defaultdict(list)
         for (path, dim), entries in index.items():
@@ -57,7 +59,11 @@ class Gates:
 
     def parameters(self) -> list[nn.Parameter]:
         """Those of the network that carry gates."""
-        return [t for t in map(self._tensor, self._tensors) if isinstance(t, nn.Parameter)]
+        return [
+            self._tensor(path)
+            for path, dims in self._tensors.items()
+            if any((entries < len(self.values)).any() for _, entries in dims)
+        ]
 
     @property
     def is_folded(self) -> bool:
@@ -85,34 +91,33 @@ class Gates:
         """Multiplies the gates into the weights. Folding twice is an error, as weights would be scaled twice."""
         if self.is_folded:
             raise RuntimeError("the gates are already folded; call unfold() first")
-        gates, mask = self._padded(self.values.detach() * self.mask), self._padded(self.mask)
-        self._kept = {}
+        factors, self._kept = self._factors(), {}
         for path, dims in self._tensors.items():
             p = self._tensor(path)
             self._kept[path] = p.data
-            p.data = (p.data * _outer(gates if isinstance(p, nn.Parameter) else mask, dims, p.dim())).to(p.dtype)
+            p.data = (p.data * _outer(factors, dims, p.dim())).to(p.dtype)
         for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
             for norm in group.norms:
                 set_mask(self.network.get_submodule(norm), mask)
 
     @torch.no_grad()
     def unfold(self) -> None:
-        """Gives the weights back, and turns gradients of gated weights into those of weights and of gates.
+        """Gives the weights back, and turns gradients of folded weights into those of weights and of gates.
 
         `values.grad` is added to, like any gradient; where a parameter has none, nothing is added.
         """
         if not self.is_folded:
             raise RuntimeError("the gates are not folded; call fold() first")
-        gates, gradient = self._padded(self.values.detach() * self.mask), torch.zeros_like(self.values)
+        factors, gradient = self._factors(), torch.zeros_like(self.values)
         for path, dims in self._tensors.items():
             p, weight = self._tensor(path), self._kept[path]
             if p.grad is not None:
                 for i, (dim, entries) in enumerate(dims):
                     others = dims[:i] + dims[i + 1 :]
-                    share = entries_first(p.grad * weight * _outer(gates, others, p.dim()), dim).sum(1)
+                    share = entries_first(p.grad * weight * _outer(factors, others, p.dim()), dim).sum(1)
                     gated = entries < len(self.values)
                     gradient.index_add_(0, entries[gated], share[gated].to(gradient.dtype))
-                p.grad *= _outer(gates, dims, p.dim())
+                p.grad *= _outer(factors, dims, p.dim())
         self._restore()
         # A gate that is closed has no say in the loss through its value; its gradient tells what opening it would do.
         self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
@@ -164,13 +169,14 @@ class Gates:
         module, _, name = path.rpartition(".")
         return getattr(self.network.get_submodule(module), name)
 
-    def _padded(self, scales: Tensor) -> Tensor:
-        return torch.cat([scales, scales.new_ones(1)])
+    def _factors(self) -> Tensor:
+        """What entries are multiplied by: gates (gated slices), then masks (masked ones), then a 1 (all others)."""
+        return torch.cat([self.values.detach() * self.mask, self.mask, self.mask.new_ones(1)])
 
 
-def _outer(gates: Tensor, dims: list[tuple[int, Tensor]], ndim: int) -> Tensor | float:
-    """The product of a tensor's gate vectors, shaped to broadcast over it."""
+def _outer(factors: Tensor, dims: list[tuple[int, Tensor]], ndim: int) -> Tensor | float:
+    """The product of a tensor's vectors of factors, shaped to broadcast over it."""
     product: Tensor | float = 1.0
     for dim, entries in dims:
-        product = product * gates[entries].view([-1 if d == dim else 1 for d in range(ndim)])
+        product = product * factors[entries].view([-1 if d == dim else 1 for d in range(ndim)])
     return product

@@ -17,9 +17,14 @@ class Slice:
     """Where one group meets one tensor: unit `u` cuts `offset + u * inner + [0, inner)` along `dim`, for every offset.
 
     `qkv.weight` of an attention of width D: `dim=0, offsets=(0, D, 2 * D)`; a linear layer behind a flattened 5 x 5
-    map: `dim=1, inner=25`; one part of a concatenation: its offset. `gated` slices carry the group's gate; the others
-    are only cut. Gate either the producers or the consumers of a unit, never both: the gradient of a gate at 0 would
-    vanish. A gated buffer is masked but not scaled, as no gradient tells its gate anything.
+    map: `dim=1, inner=25`; one part of a concatenation: its offset.
+
+    `gated` slices carry the group's gate: they are scaled by its value and give it its gradient. Gate either the
+    producers or the consumers of a unit, never both: the gradient of a gate at 0 would vanish. Where a second tensor
+    must be zero too once the unit is closed (a filter that is itself the result of an optimisation: what it holds for a
+    channel that is gone would change the length of the steps), or where a buffer must be, as no gradient of it tells
+    a gate anything, the slice is `masked`: zeroed with its unit, not scaled, and without a say in the gate's gradient.
+    All other slices are only cut.
     """
 
     path: str
@@ -27,6 +32,7 @@ class Slice:
     offsets: tuple[int, ...] = (0,)
     inner: int = 1
     gated: bool = False
+    masked: bool = False
 
     @property
     def per_unit(self) -> int:
@@ -78,7 +84,10 @@ class Group:
 
     def __str__(self) -> str:
         lines = [f"{self.name} ({self.kind}): {self.size} units{', or none' if self.vanish is not None else ''}"]
-        lines += [f"  {s.path}[{':, ' * s.dim}{s.per_unit} per unit]{' gated' if s.gated else ''}" for s in self.slices]
+        lines += [
+            f"  {s.path}[{':, ' * s.dim}{s.per_unit} per unit]{' gated' * s.gated}{' masked' * s.masked}"
+            for s in self.slices
+        ]
         lines += [f"  {norm}: statistics over the kept units" for norm in self.norms]
         lines += [f"  {module}: vanishes with the last unit" for module in self.vanish or ()]
         return "\n".join(lines)
@@ -95,8 +104,8 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
 
     Raises:
         ValueError: a name is used twice, a path does not exist, a slice reaches outside of its tensor or overlaps
-            another one, a norm does not run over exactly the group's units, a module vanishes with more than one group,
-            or no parameter of a group is gated.
+            another one, is gated on a buffer or both gated and masked, a norm does not run over exactly the group's
+            units, a module vanishes with more than one group, or nothing of a group is gated.
     """
     groups = list(groups)
     twice = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
@@ -105,8 +114,8 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     shared = [path for path, count in Counter(v for g in groups for v in g.vanish or ()).items() if count > 1]
     if shared:
         raise ValueError(f"a module can vanish with one group only; declared more than once: {shared}")
-    parameters = dict(network.named_parameters())
-    tensors = parameters | dict(network.named_buffers())
+    buffers = dict(network.named_buffers())
+    tensors = dict(network.named_parameters()) | buffers
     modules = dict(network.named_modules())
     taken: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
@@ -129,12 +138,16 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
                     f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
                     f"(offsets={s.offsets}, inner={s.inner})"
                 )
+            if s.gated and s.masked:
+                raise ValueError(f"group '{group.name}' gates and masks '{s.path}'; a gated slice is masked as well")
+            if s.gated and s.path in buffers:
+                raise ValueError(
+                    f"group '{group.name}' gates the buffer '{s.path}', which has no gradient; declare it masked=True"
+                )
             taken.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
             entries = torch.cat(taken[s.path, s.dim])
             if len(entries.unique()) < len(entries):
                 raise ValueError(f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}' that are cut already")
-        if not any(s.gated and s.path in parameters for s in group.slices):
-            raise ValueError(
-                f"group '{group.name}' gates no parameter: mark the slices that carry its gate with gated=True"
-            )
+        if not any(s.gated for s in group.slices):
+            raise ValueError(f"group '{group.name}' gates nothing: mark the slices that carry its gate with gated=True")
     return groups

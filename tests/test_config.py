@@ -21,7 +21,7 @@ CHOICES = [
     *([f"tracker={tracker}", "scale=full"] for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini")),
     ["tracker=stark", "scale=tiny"],
     *([f"datamodule={data}"] for data in ("synthetic", "got10k")),
-    *([f"pruning={method}"] for method in ("slim", "magnitude", "icassp2023")),
+    *([f"pruning={method}"] for method in ("slim", "magnitude", "network_slimming", "icassp2023")),
     *([f"logger={logger}"] for logger in ("wandb", "csv", "tensorboard", "none")),
     ["experiment=demo"],
     *([f"experiment={name}", "checkpoint=a"] for name in RECIPES),

@@ -1,7 +1,8 @@
 """Convolutional backbones: torchvision's ResNets, cut down to what trackers run, with their pruning groups declared."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
 
 import torchvision
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from pruning.groups import Group, Slice
+from trackers.stored import load_strictly
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
@@ -41,19 +43,41 @@ class ResNet(nn.Module):
     @property
     def width(self) -> int:
         """Channels of the features."""
-        return self._layers[-1].get_submodule(_last_conv(self._layers[-1])).out_channels
+        last = self.get_submodule(self.stage_names[-1])[-1]
+        return last.get_submodule(_last_conv(last)).out_channels
 
     @property
-    def _layers(self) -> list[nn.Module]:
-        """All blocks in order."""
-        return [block for i in range(1, self.stages + 1) for block in self.get_submodule(f"layer{i}")]
+    def stage_names(self) -> list[str]:
+        """The stages, which are also the names of their streams' groups."""
+        return [f"layer{i}" for i in range(1, self.stages + 1)]
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, C, H / stride, W / stride)."""
+        return self.stage_maps(pictures)[-1]
+
+    def stage_maps(self, pictures: Tensor) -> list[Tensor]:
+        """What each stage makes of (B, 3, H, W)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(pictures))))
-        for block in self._layers:
-            x = block(x)
-        return x
+        maps = []
+        for name in self.stage_names:
+            x = self.get_submodule(name)(x)
+            maps.append(x)
+        return maps
+
+    def pretrained(self) -> Mapping[str, Tensor]:
+        """ImageNet weights from torchvision, which downloads them when they are asked for first."""
+        return torchvision.models.get_model(self.name, weights="IMAGENET1K_V1").state_dict()
+
+    def load_pretrained(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
+        """A whole ResNet with torchvision's names; of its last stage and classifier nothing is taken.
+
+        Raises:
+            CheckpointError: it is another network's; `source` is for the message.
+        """
+        wanted = self.state_dict()
+        # Constant batch norms count no batches.
+        known = {n for n in weights if n.startswith(("layer4.", "fc.")) or n.endswith("num_batches_tracked")}
+        load_strictly(self, {n: w for n, w in weights.items() if n in wanted or n not in known}, source)
 
     def groups(self) -> list[Group]:
         """The inner channels of every block, and the residual streams; the last of these is read by the caller.
@@ -86,9 +110,9 @@ class ResNet(nn.Module):
         return Group(name, "stream", self.get_parameter(slices[0].path).shape[0], tuple(slices))
 
     def _named_blocks(self) -> Iterator[tuple[str, nn.Module]]:
-        for i in range(1, self.stages + 1):
-            for j, block in enumerate(self.get_submodule(f"layer{i}")):
-                yield f"layer{i}.{j}", block
+        for name in self.stage_names:
+            for j, block in enumerate(self.get_submodule(name)):
+                yield f"{name}.{j}", block
 
 
 class SmallResNet(ResNet):

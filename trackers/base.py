@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.groups import Group
-from trackers.crops import CropSpec, crop, padding
+from trackers.crops import CropSpec, Window
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -23,10 +23,19 @@ Batch = dict[str, Tensor]
 
 
 class Crop(NamedTuple):
-    """What a tracker is shown: (3, S, S) uint8, and which rows and columns are padding, (2, S) bool; None for none."""
+    """What a tracker is shown.
+
+    Attributes:
+        pixels: (3, S, S), 0 to 255, uint8 unless the crop could not be rounded.
+        padding: which rows and which columns show padding, (2, S) bool; None for none.
+        target: where the last known box lies in it, cxcywh in units of the crop's side.
+        picture: where the picture's edges lie, xyxy in the same units.
+    """
 
     pixels: Tensor
     padding: Tensor | None
+    target: tuple[float, ...] = ()
+    picture: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,23 +44,28 @@ class Recipe:
 
     Attributes:
         lr: peak learning rate of AdamW.
-        backbone_lr: the backbone's, as a multiple of `lr`.
+        rates: multiples of `lr` for parts of the network, by the start of their names; the longest that fits counts.
         weight_decay: decay, of everything or of matrices only.
         decay_vectors: whether norms, biases and other vectors decay too (the originals do that).
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; None for any.
         schedule: factor of the rate over the stage's progress in [0, 1].
         sampling: order of the frames of a training sample, see `datamodules.sampling`.
         negatives: share of samples whose search region does not show the target.
     """
 
     lr: float
-    backbone_lr: float
+    rates: Mapping[str, float]
     weight_decay: float
     decay_vectors: bool
-    clip: float
+    clip: float | None
     schedule: Callable[[float], float]
     sampling: str = "causal"
     negatives: float = 0.0
+
+    def rate(self, name: str) -> float:
+        """The multiple of `lr` for a parameter of this name."""
+        heads = [head for head in self.rates if name.startswith(head)]
+        return self.rates[max(heads, key=len)] if heads else 1.0
 
 
 @dataclass(frozen=True)
@@ -59,11 +73,12 @@ class Online:
     """The part of the online loop that all trackers share.
 
     Attributes:
-        min_size: smallest side of a box in pixels, and how much of it stays inside the picture.
+        min_size: smallest side of a box in pixels, and how much of it stays inside the picture; None leaves boxes as
+            they are found.
         size_smoothing: share of the previous frame's width and height in the new ones; 0 as in the originals.
     """
 
-    min_size: float
+    min_size: float | None
     size_smoothing: float
 
 
@@ -71,7 +86,8 @@ class Tracker(L.LightningModule, ABC):
     """The contract. Subclasses build `network` and fill in the abstract methods.
 
     Batches hold crops as uint8 and boxes as xywh in units of the crop's side:
-    "template" (B, T, 3, h, w), "template_box" (B, T, 4), "search" (B, S, 3, H, W), "search_box" (B, S, 4).
+    "template" (B, T, 3, h, w), "template_box" (B, T, 4), "search" (B, S, 3, H, W), "search_box" (B, S, 4), of as many
+    templates T and search regions S as the crops' `count` says.
     "template_padding" (B, T, 2, h) and "search_padding" (B, S, 2, H) say which rows and which columns lie outside
     of the picture (bool); "present" (B, S) is 1 where the search region shows the target.
 
@@ -128,11 +144,15 @@ class Tracker(L.LightningModule, ABC):
 
     @abstractmethod
     def example_inputs(self) -> Batch:
-        """Inputs of a whole `network` forward at batch 1. Their shapes do not depend on what was pruned."""
+        """Random inputs of a whole `network` forward at batch 1, in whose shapes nothing depends on what was pruned."""
 
     def frame_inputs(self) -> Batch:
         """Inputs of the forward that every frame needs, for counting and timing: by default the whole."""
         return self.example_inputs()
+
+    def timed_parts(self) -> dict[str, Callable[[], Any]]:
+        """Calls that do what a frame's time goes to, by name, for benchmarks; none if it is all one network."""
+        return {}
 
     def additions(self) -> dict[str, bool]:
         """What the original has not, in words, and whether this tracker has it: named wherever it is scored."""
@@ -144,12 +164,14 @@ class Tracker(L.LightningModule, ABC):
 
     # What all trackers share
 
-    def take(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, float]:
-        """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels); the second result is `crop`'s resize factor."""
-        picture, resize = crop(image, box, spec)
-        edges = padding(image.shape, box, spec)
+    def take(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
+        """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels)."""
+        picture, edges, window = spec.cut(image, box)
         outside = torch.from_numpy(edges).to(self.device) if edges.any() else None
-        return Crop(torch.from_numpy(picture).permute(2, 0, 1).to(self.device), outside), resize
+        pixels = torch.from_numpy(picture).permute(2, 0, 1).to(self.device)
+        x, y, w, h = window.relative(box).tolist()
+        left, top, width, height = window.relative((0, 0, image.shape[1], image.shape[0])).tolist()
+        return Crop(pixels, outside, (x + w / 2, y + h / 2, w, h), (left, top, left + width, top + height)), window
 
     def setup(self, stage: str) -> None:
         """Freezes what is not trained."""
@@ -158,7 +180,7 @@ class Tracker(L.LightningModule, ABC):
 
     @staticmethod
     def normalise(pixels: Tensor) -> Tensor:
-        """uint8 crops (..., 3, H, W) to what ImageNet networks expect."""
+        """Crops (..., 3, H, W), 0 to 255, to what ImageNet networks expect."""
         mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1)
         return (pixels.float() / 255 - mean) / std
@@ -188,7 +210,7 @@ class Tracker(L.LightningModule, ABC):
         for name, p in self.network.named_parameters():
             if not self.trained(name):
                 continue
-            lr = r.lr * self.lr_scale * (r.backbone_lr if name.startswith("backbone.") else 1.0)
+            lr = r.lr * self.lr_scale * r.rate(name)
             decay = r.weight_decay if r.decay_vectors or p.squeeze().dim() > 1 else 0.0
             groups.setdefault((lr, decay), []).append(p)
         optimizer = torch.optim.AdamW([{"params": ps, "lr": lr, "weight_decay": wd} for (lr, wd), ps in groups.items()])
@@ -198,4 +220,5 @@ class Tracker(L.LightningModule, ABC):
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clips by norm: a property of the tracker's recipe, not of the trainer."""
-        self.clip_gradients(optimizer, self.recipe.clip, "norm")
+        if self.recipe.clip is not None:
+            self.clip_gradients(optimizer, self.recipe.clip, "norm")

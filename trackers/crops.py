@@ -2,9 +2,38 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+Box = tuple[float, ...] | np.ndarray
+
+
+class Window(NamedTuple):
+    """The square of a picture that a crop shows, in pixels; pixel `i` reaches from `i` to `i + 1`."""
+
+    left: float
+    top: float
+    side: float
+
+    def relative(self, box: Box) -> np.ndarray:
+        """An xywh box in pixels as xywh in units of the crop's side, (4,) float64."""
+        x, y, w, h = (float(v) for v in box)
+        return np.array([x - self.left, y - self.top, w, h]) / self.side
+
+    def absolute(self, found: Box) -> tuple[float, float, float, float]:
+        """A cxcywh box in units of the crop's side as cxcywh in pixels."""
+        cx, cy, w, h = (float(v) * self.side for v in found)
+        return cx + self.left, cy + self.top, w, h
+
+
+class Shot(NamedTuple):
+    """A picture's crop of side S: (S, S, 3), which rows and columns show padding, (2, S) bool, and where it lies."""
+
+    picture: np.ndarray
+    padding: np.ndarray
+    window: Window
 
 
 @dataclass(frozen=True)
@@ -33,8 +62,21 @@ class CropSpec:
         if self.compat not in ("exact", "reference"):
             raise ValueError(f"compat={self.compat} is not known; choose exact or reference")
 
+    def cut(self, image: np.ndarray, box: Box) -> Shot:
+        """What a tracker is shown of a picture (H, W, 3) uint8 around an xywh box in pixels."""
+        picture, resize = crop(image, box, self)
+        x, y, w, h = (float(v) for v in box)
+        side = self.size / resize
+        return Shot(picture, padding(image.shape, box, self), Window(x + w / 2 - side / 2, y + h / 2 - side / 2, side))
 
-def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.ndarray, float]:
+    def cut_to_learn(self, image: np.ndarray, box: Box) -> Shot:
+        """The same for training, where boxes are put into the crop instead of mapped back from it."""
+        picture, padded, (left, top, side) = self.cut(image, box)
+        flaw = side / self.size / 2 if self.compat == "reference" else 0.0
+        return Shot(picture, padded, Window(left + flaw, top + flaw, side))
+
+
+def crop(image: np.ndarray, box: Box, spec: CropSpec) -> tuple[np.ndarray, float]:
     """Cuts a square around `box`, zero outside of the picture.
 
     The window's side is ceil(factor * sqrt(w * h)); its corner is rounded half to even (`sample_target`).
@@ -59,7 +101,7 @@ def crop(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[np.
     return cv2.resize(padded, (spec.size, spec.size)), spec.size / side
 
 
-def padding(shape: tuple[int, ...], box: tuple[float, ...], spec: CropSpec) -> np.ndarray:
+def padding(shape: tuple[int, ...], box: Box, spec: CropSpec) -> np.ndarray:
     """Which rows and which columns of `crop` show padding, or a mixture with it: (2, size) bool.
 
     Args:
@@ -72,16 +114,7 @@ def padding(shape: tuple[int, ...], box: tuple[float, ...], spec: CropSpec) -> n
     return np.stack([_resized(a, b, window[2], spec.size) for a, b in ((top, bottom), (left, right))])
 
 
-def box_in_crop(box: np.ndarray, around: np.ndarray, resize: float, spec: CropSpec) -> np.ndarray:
-    """An xywh box in pixels as it lies in the crop around another, in units of the crop's side."""
-    box, around = np.asarray(box, np.float64), np.asarray(around, np.float64)
-    middle = (spec.size - (spec.compat == "reference")) / 2
-    centre = middle + (box[:2] + box[2:] / 2 - around[:2] - around[2:] / 2) * resize
-    extent = box[2:] * resize
-    return (np.concatenate([centre - extent / 2, extent]) / spec.size).astype(np.float32)
-
-
-def _window(box: tuple[float, ...], factor: float) -> tuple[int, int, int]:
+def _window(box: Box, factor: float) -> tuple[int, int, int]:
     """Left, top and side of the window in pixels."""
     x, y, w, h = (float(v) for v in box)
     area = w * h

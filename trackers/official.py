@@ -10,12 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from trackers.dimp import official as dimp
 from trackers.ostrack import official as ostrack
 from trackers.pickles import read_pickle
 from trackers.stark import official as stark
 from trackers.stored import CheckpointError, Stored
 
-TRACKERS = (ostrack, stark)  # modules with `recognises(weights)` and `convert(weights, config_name)`
+TRACKERS = (ostrack, stark, dimp)  # modules with `recognises(weights)` and `convert(weights, config_name)`
 
 
 def read_official(path: str | Path) -> Stored:
@@ -33,8 +34,7 @@ def read_official(path: str | Path) -> Stored:
     weights = _weights(content)
     for tracker in TRACKERS:
         if tracker.recognises(weights):
-            config_name = getattr(content.get("settings"), "config_name", None)
-            return tracker.convert(weights, config_name)
+            return tracker.convert(weights, _config_name(content))
     if {"patch_embed.proj.weight", "layer1.0.conv1.weight"} & weights.keys():
         return Stored(weights)
     found = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
@@ -42,6 +42,12 @@ def read_official(path: str | Path) -> Stored:
         f"{path} holds neither a known tracker nor a pretrained ViT or ResNet; found {found}, with the weights "
         f"{list(weights)[:4]}"
     )
+
+
+def _config_name(content: Mapping[str, Any]) -> str | None:
+    """What the file says of its training: the name of a configuration or script, else of what computed the losses."""
+    names = [getattr(content.get("settings"), name, None) for name in ("config_name", "script_name")]
+    return next((n for n in (*names, content.get("actor_type")) if isinstance(n, str)), None)
 
 
 def _weights(content: Any) -> dict[str, Tensor]:

@@ -49,16 +49,14 @@ class OnlineTracker:
         if self.box is None:
             raise RuntimeError("call init(image, box) with the first frame before update(image)")
         pixels, tracker = _as_array(image), self.tracker
-        search, resize = tracker.take(pixels, self.box, tracker.search)
+        search, window = tracker.take(pixels, self.box, tracker.search)
         relative, score = tracker.step(self._state, search)
-        side = tracker.search.size / resize
-        cx, cy, w, h = (float(v) * side for v in relative)
-        x, y, old_w, old_h = self.box
+        cx, cy, w, h = window.absolute(relative)
         keep = tracker.online.size_smoothing
-        w, h = keep * old_w + (1 - keep) * w, keep * old_h + (1 - keep) * h
-        cx, cy = cx + x + old_w / 2 - side / 2, cy + y + old_h / 2 - side / 2
-        height, width = pixels.shape[:2]
-        self.box = clip_box((cx - w / 2, cy - h / 2, w, h), width, height, tracker.online.min_size)
+        w, h = keep * self.box[2] + (1 - keep) * w, keep * self.box[3] + (1 - keep) * h
+        self.box = cx - w / 2, cy - h / 2, w, h
+        if tracker.online.min_size is not None:
+            self.box = clip_box(self.box, pixels.shape[1], pixels.shape[0], tracker.online.min_size)
         tracker.observe(self._state, pixels, self.box, score)
         return self.box, score
 

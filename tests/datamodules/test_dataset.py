@@ -12,7 +12,7 @@ from datamodules.dataset import EpochSampler, TrackingDataset
 from datamodules.got10k import Got10k, read_got10k
 from datamodules.sampling import FrameSampler, stand_in
 from datamodules.sequences import Sequence
-from trackers.crops import CropSpec, box_in_crop, crop, padding
+from trackers.crops import CropSpec, padding
 
 PLAIN = Augmentation(gray=0, flip=0, flip_each=0, brightness=0)
 LIVELY = Augmentation(gray=0.5, flip=0.5, flip_each=0.5, brightness=0.2)
@@ -81,8 +81,8 @@ def test_a_sample_shows_the_frames_that_were_drawn(got10k):
         for i in frames:
             image = video.image(i)
             box = stand_in(image.shape) if fake else video.boxes[i]
-            picture, resize = crop(image, tuple(box), spec)
-            place = torch.from_numpy(box_in_crop(box, box, resize, spec))
+            picture, _, window = spec.cut_to_learn(image, box)
+            place = torch.from_numpy(window.relative(box).astype(np.float32))
             yield picture.tobytes(), (video.name, fake, not video.visible[i], place)
 
     templates = dict((*known(first, TWO, range(20)), *known(second, TWO, range(20))))
@@ -146,9 +146,8 @@ def test_the_box_of_a_sample_is_where_the_object_is():
         image = np.zeros((72, 96, 3), np.uint8)
         x, y, w, h = box.astype(int)
         image[y : y + h, x : x + w] = 255
-        around = jitter(box, spec, rng)
-        picture, resize = crop(image, tuple(around), spec)
-        bx, by, bw, bh = box_in_crop(box, around, resize, spec) * 96
+        picture, _, window = spec.cut_to_learn(image, jitter(box, spec, rng))
+        bx, by, bw, bh = window.relative(box) * 96
         rows, columns = np.nonzero(picture[..., 0] > 127)
         assert abs(columns.min() - bx) < 2
         assert abs(columns.max() + 1 - bx - bw) < 2
@@ -187,9 +186,11 @@ def test_changes_of_single_crops_are_for_training_only():
     assert seen.box[0] == 0.5
 
 
-def test_an_order_that_cannot_fill_the_templates_is_found_before_training(got10k):
+def test_an_order_that_cannot_fill_the_crops_is_found_before_training(got10k):
     options = {"batch_size": 2, "samples_per_epoch": 2, "val_samples": 0, "workers": 0, "seed": 0}
     crops = {"template": TWO, "search": SEARCH, "augmentation": PLAIN}
     Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=TRIDENT, **crops, **options).check()
-    with pytest.raises(ValueError, match="one template"):
-        Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=CAUSAL, **crops, **options).check()
+    crops["search"] = CropSpec(48, 3.0, count=2)
+    Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=CAUSAL, **crops, **options).check()
+    with pytest.raises(ValueError, match="one search region"):
+        Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=TRIDENT, **crops, **options).check()

@@ -18,13 +18,13 @@ def sequence(visible, name="s"):
     return Sequence(name, None, tuple(map(str, range(n))), np.ones((n, 4)), np.array(visible, bool))
 
 
-def drawn(by, sequences, templates=1, count=500):
+def drawn(by, sequences, templates=1, count=500, searches=1):
     rng = np.random.default_rng(0)
-    return [by.draw(sequences, rng, templates) for _ in range(count)]
+    return [by.draw(sequences, rng, templates, searches) for _ in range(count)]
 
 
 def frames(draws):
-    return [(*(frame for _, frame in draw.templates), draw.search[1]) for draw in draws]
+    return [tuple(frame for _, frame in (*draw.templates, *draw.search)) for draw in draws]
 
 
 def test_causal_the_search_frame_follows_the_template_within_the_gap():
@@ -47,14 +47,28 @@ def test_causal_without_negatives_draws_three_numbers():
     video = videos[three.integers(3)]
     template = three.integers(len(video) - 1)
     search = three.integers(template + 1, min(template + 7, len(video)))
-    assert (draw.templates, draw.search) == ([(video, template)], (video, search))
+    assert (draw.templates, draw.search) == ([(video, template)], [(video, search)])
     assert rng.bit_generator.state == three.bit_generator.state
 
 
-def test_causal_has_one_template():
-    for refused in (sampler().usable, lambda videos, n: sampler().draw(videos, np.random.default_rng(0), n)):
-        with pytest.raises(ValueError, match=r"one template, the tracker looks at 2.*sampling=trident"):
-            refused([sequence([True] * 30)], 2)
+def test_causal_further_templates_come_before_the_first_and_all_search_frames_after_it():
+    draws = frames(drawn(sampler(max_gap=4), [sequence([i % 2 == 0 for i in range(40)])], 3, 3000, 2))
+    assert {len(draw) for draw in draws} == {5}
+    assert {frame - first for first, *near, _, _ in draws for frame in near} == {-2, -4}
+    assert {frame - first for first, _, _, *searches in draws for frame in searches} == {2, 4}
+    assert {first for first, *_ in draws} == set(range(2, 38, 2))
+
+
+def test_causal_the_gap_grows_to_both_sides():
+    video = sequence([True] + [False] * 30 + [True, True])
+    assert frames([sampler(max_gap=5).draw([video], np.random.default_rng(0), 2)]) == [(31, 0, 32)]
+
+
+def test_trident_has_one_search_region():
+    by = sampler("trident")
+    for refused in (by.usable, lambda videos, *n: by.draw(videos, np.random.default_rng(0), *n)):
+        with pytest.raises(ValueError, match=r"one search region, the tracker looks at 2.*sampling=causal"):
+            refused([sequence([True] * 30)], 1, 2)
 
 
 def test_trident_first_template_and_search_are_independent_and_uniform():
@@ -88,7 +102,7 @@ def test_trident_needs_more_than_two_visible_frames_a_crop():
     assert sampler("trident").usable([few, enough], 2) == [enough]
     assert sampler("trident").usable([few, enough], 1) == [few, enough]
     assert sampler("trident", min_visible=8).usable([few, enough, more], 2) == [more]
-    with pytest.raises(ValueError, match=r"of which 7 are visible \(order=trident needs more than 6\)"):
+    with pytest.raises(ValueError, match=r"of which 7 are visible \(these crops need more than 6\)"):
         sampler("trident").usable([few], 2)
 
 
@@ -105,20 +119,20 @@ def test_negatives_are_invisible_frames_of_the_same_video(order):
     draws = drawn(sampler(order, 0.3), videos, count=2000)
     assert 500 < sum(not draw.present for draw in draws) < 700
     for draw in draws:
-        video, frame = draw.search
+        [(video, frame)] = draw.search
         assert video is draw.templates[0][0]
         assert video.visible[frame] == draw.present
-    assert {draw.search[1] for draw in draws if not draw.present} == {7, 8, 20, 21}
+    assert {draw.search[0][1] for draw in draws if not draw.present} == {7, 8, 20, 21}
 
 
 def test_negatives_of_videos_without_invisible_frames_come_from_another():
     names = ("a", "b", "c")
     videos = [sequence([True] * 20, "a"), sequence([True] * 20, "b"), sequence([True] * 10 + [False] * 10, "c")]
     draws = [d for d in drawn(sampler("trident", 0.9), videos, count=3000) if not d.present]
-    pairs = Counter((draw.templates[0][0].name, draw.search[0].name) for draw in draws)
+    pairs = Counter((draw.templates[0][0].name, draw.search[0][0].name) for draw in draws)
     assert set(pairs) == {(x, y) for x in names for y in names if x != y and x != "c"} | {("c", "c")}
     assert min(pairs.values()) > 400
-    borrowed = {d.search[1] for d in draws if d.search[0].name == "c" and d.templates[0][0].name != "c"}
+    borrowed = {d.search[0][1] for d in draws if d.search[0][0].name == "c" and d.templates[0][0].name != "c"}
     assert borrowed == set(range(10))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trackers.base import Online
-from trackers.crops import CropSpec, crop
+from trackers.crops import CropSpec, Window
 
 
 class Says(nn.Module):
@@ -20,8 +20,8 @@ class Says(nn.Module):
         super().__init__()
         self.box, self.template, self.search = torch.tensor(box, dtype=torch.float64), spec, spec
 
-    def take(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, float]:
-        return None, crop(image, box, spec)[1]
+    def take(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, Window]:
+        return None, spec.cut(image, box).window
 
     def start(self, template: None) -> None: ...
 

@@ -22,7 +22,7 @@ from .cases import Case, load
 # Official checkpoints hold these, but OSTrack never reads them and we do not build them.
 NEVER_READ = {"backbone.cls_token", "backbone.pos_embed"}
 GATES = "zeta"  # names of gates in the pruning fork's layout end so; ours live outside of the network, in `Gates`
-RECIPE = Recipe(lr=0, backbone_lr=0, weight_decay=0, decay_vectors=False, clip=0, schedule=lambda progress: 1)
+RECIPE = Recipe(lr=0, rates={}, weight_decay=0, decay_vectors=False, clip=0, schedule=lambda progress: 1)
 
 
 def elimination(config: Mapping[str, Any]) -> Elimination | None:

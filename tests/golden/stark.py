@@ -1,7 +1,6 @@
 """STARK as a reference case describes it: our classes, official names, weights and pictures from the fill rule."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
@@ -22,50 +21,13 @@ from trackers.stark.position import SinePosition
 from trackers.stark.transformer import Transformer
 from trackers.stored import load_strictly
 
-from .cases import Case, load, report
+from .cases import Case, load
 
 RESNETS = {(3, 4, 6): "resnet50", (3, 4, 23): "resnet101"}
 BACKBONE = "backbone.0.body."  # where official checkpoints keep the ResNet
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # what training writes into
 # Official names of a layer, and those of the fork that gates it.
 FORK = (("out_proj", "proj"), ("linear1", "mlp.fc1"), ("linear2", "mlp.fc2"))
-
-
-# Comparison
-
-
-def agrees(case: Case, mine: Mapping[str, Any], *patterns: str) -> None:
-    """Fails unless `mine` holds every stored array like a pattern, or every one, within its tolerance."""
-    asked = {name for name in case.stored if not patterns or fits(name, patterns)}
-    missed = sorted(set(mine) ^ asked)
-    assert asked, f"the reference stores nothing like {patterns}"
-    assert not missed, f"computed here or stored by the reference, but not both: {missed}"
-    for name, value in mine.items():
-        wanted, value = case.stored[name], np.asarray(value)
-        assert value.shape == wanted.shape, f"{name}: shape {value.shape}, reference {wanted.shape}"
-        difference = np.abs(value.astype(np.float64) - wanted.astype(np.float64))
-        allowed = _allowed(_tolerance(case, name), wanted)
-        report(f"{case.path.stem}:{name}", difference, allowed)
-        over = difference - allowed
-        assert np.all(over <= 0), f"{name}: off by up to {difference.max():.3g}, {over.max():.3g} more than allowed"
-
-
-def fits(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is like one of the patterns, e.g. "kept_*"."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _tolerance(case: Case, name: str) -> dict[str, Any] | str:
-    """Keys are names, patterns, or lists of them."""
-    given = case.about["tolerance"]
-    return given[name] if name in given else next(v for key, v in given.items() if fits(name, key.split(", ")))
-
-
-def _allowed(limit: dict[str, Any] | str, wanted: np.ndarray) -> np.ndarray:
-    if isinstance(limit, str):  # crops come from cv2.resize here, so no other words than "exact" matter
-        assert limit.startswith("exact"), f"the tolerance '{limit}' is not known"
-        return np.zeros(wanted.shape)
-    return limit["atol"] + np.asarray(limit["rtol"]) * np.abs(wanted.astype(np.float64))
 
 
 # Networks

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import trackers.online
 from pruning.budget import fit
 from pruning.cost import ParamCost, UnitCost, count_macs, count_params
-from pruning.criteria import Slim, quantiles
+from pruning.criteria import NetworkSlimming, Slim, quantiles
 from pruning.gates import Gates
 from pruning.groups import Group
 from pruning.plan import Plan
@@ -21,7 +21,7 @@ from pruning.surgery import compact
 from trackers.backbones import ResNet
 from trackers.base import Crop, Online
 from trackers.boxes import clip_box
-from trackers.crops import CropSpec, box_in_crop, crop, padding
+from trackers.crops import CropSpec, Window, crop, padding
 from trackers.gate_reading import GateReading
 from trackers.online import OnlineTracker
 from trackers.stark import STARK
@@ -29,16 +29,15 @@ from trackers.stark.official import convert
 from trackers.stark.transformer import Transformer
 
 from .cases import Case, check_kind, each, load, not_built
+from .compare import agrees, fits
 from .online import Says
 from .stark import (
     BACKBONE,
-    agrees,
     batch,
     build,
     build_backbone,
     build_transformer,
     described,
-    fits,
     fork_weights,
     gated_groups,
     merged,
@@ -109,7 +108,7 @@ def test_crops_and_the_way_back_are_the_same(case: Case, monkeypatch: pytest.Mon
             f"tokens{i}": np.packbits(mask[::16, ::16], axis=1),
         }
         resizes.append(resize)
-        inside.append(box_in_crop(asked["gt"], asked["box"], resize, spec))
+        inside.append(spec.cut_to_learn(frame, asked["box"]).window.relative(asked["gt"]))
         says = Says(asked["pred"], spec)
         says.online = Online(case.config["clip_margin"], size_smoothing=0.0)
         online = OnlineTracker(says)
@@ -247,11 +246,11 @@ def watched(tracker: STARK) -> Iterator[dict[str, Any]]:
         seen.update(locate(*given))
         return seen
 
-    def takes(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, float]:
-        taken, resize = take(image, box, spec)
+    def takes(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
+        taken, window = take(image, box, spec)
         if spec is tracker.search:
-            seen["side"] = round(spec.size / resize)
-        return taken, resize
+            seen["side"] = round(window.side)
+        return taken, window
 
     with mock.patch.object(tracker.network, "locate", locates), mock.patch.object(tracker, "take", takes):
         yield seen
@@ -385,36 +384,37 @@ def features(case: Case, backbone: ResNet, name: str) -> dict[str, Tensor]:
 
 @each("stark", "network_slimming")
 def test_gradients_and_penalty_of_scales_are_the_same(case: Case) -> None:
-    # The method itself is not built yet; until then this says what it has to add to the gradients.
-    backbone, s = build_backbone(case), case.config["s"]
+    backbone, s, method = build_backbone(case), case.config["s"], NetworkSlimming()
+    gates = Gates(backbone, backbone.groups())
+    for frozen in (backbone.conv1, backbone.bn1, backbone.layer1):
+        frozen.requires_grad_(False)
     backbone(picture(case)).square().mean().backward()
-    scales = [backbone.get_parameter(name.removeprefix(BACKBONE)) for name in case.about["gradients"]]
-    before, step = (torch.cat(parts) for parts in ([p.grad for p in scales], [s * p.detach().sign() for p in scales]))
-    inner = [backbone.get_parameter(path) for path in inner_scales(backbone).values()]
-    deep = [
-        module.weight
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.BatchNorm2d) and name.startswith(("layer2.", "layer3."))
-    ]
-    penalty = [s * sum(float(p.detach().double().abs().sum()) for p in pool) for pool in (inner, deep)]
-    agrees(case, {"grad_before": before, "grad_after": before + step, "penalty": penalty}, *OF_SUBGRADIENT)
-    stored = case.stored["grad_after"].astype(np.float64) - case.stored["grad_before"]
-    assert np.abs(stored - step.numpy()).max() <= 1e-7
+    scales = {n: p for n, p in backbone.named_parameters() if n.endswith("weight") and p.dim() == 1}
+    before = {n: p.grad.clone() for n, p in scales.items() if p.grad is not None}
+    method.penalise(gates, torch.full_like(gates.values, s))
+    listed = [name.removeprefix(BACKBONE) for name in case.about["gradients"]]
+    mine = {
+        "grad_before": torch.cat([before[name] for name in listed]),
+        "grad_after": torch.cat([scales[name].grad for name in listed]),
+    }
+    chosen = sum(score.double().sum() for name, score in method(gates).items() if name in inner_groups(backbone))
+    penalised = sum(p.detach().double()[p.grad != before[n]].abs().sum() for n, p in scales.items() if n in before)
+    agrees(case, mine | {"penalty": [float(s * pool) for pool in (chosen, penalised)]}, *OF_SUBGRADIENT)
+    wanted = case.stored["grad_after"].astype(np.float64) - case.stored["grad_before"]
+    assert np.abs(wanted - (mine["grad_after"] - mine["grad_before"]).numpy()).max() <= 1e-7
 
 
-def inner_scales(backbone: ResNet) -> dict[str, str]:
-    """Where the scales of the groups of inner channels are, by the groups' names."""
-    norms = {f"{name}.weight" for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    groups = (g for g in backbone.groups() if g.kind == "conv")
-    return {g.name: next(s.path for s in g.slices if s.path in norms) for g in groups}
+def inner_groups(backbone: ResNet) -> dict[str, Group]:
+    """The channels inside of blocks, by name."""
+    return {g.name: g for g in backbone.groups() if g.kind == "conv"}
 
 
 @each("stark", "network_slimming")
 def test_channels_are_chosen_the_same(case: Case) -> None:
     backbone, mine = build_backbone(case), {}
-    groups, scales = [g for g in backbone.groups() if g.kind == "conv"], inner_scales(backbone)
-    assert [BACKBONE + path for path in scales.values()] == case.about["order"]
-    scores = {name: backbone.get_parameter(path).detach().abs() for name, path in scales.items()}
+    groups = list(inner_groups(backbone).values())
+    assert [f"{BACKBONE}{g.name.replace('conv', 'bn')}.weight" for g in groups] == case.about["order"]
+    scores = NetworkSlimming()(Gates(backbone, groups))
     units, plans, places = sum(g.size for g in groups), [], quantiles(scores, groups, {"default": "global"})
     for budget in case.config["budgets"]:
         asked = units_kept(budget, units) + 0.5  # the reference rounds up where we round down
@@ -430,7 +430,7 @@ def test_narrow_backbones_cost_and_compute_the_same(case: Case) -> None:
     mine: dict[str, Any] = {"params": [], "macs": []}
     for budget in case.config["budgets"]:
         backbone = build_backbone(case)
-        groups = [g for g in backbone.groups() if g.kind == "conv"]
+        groups = list(inner_groups(backbone).values())
         compact(backbone, groups, unpacked(case.stored[f"kept_{budget}"], groups))
         of_norms = sum(p.numel() for p in backbone.parameters() if p.dim() == 1)
         mine["params"].append([count_params(backbone) - of_norms, of_norms])

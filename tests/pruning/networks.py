@@ -165,6 +165,37 @@ class BranchNet(nn.Module):
         return [*inner, Group("width", "width", self.embed.out_features, width, norms=norms)]
 
 
+class Filtered(nn.Module):
+    """Channels answered by a filter of their own, whose size sets the scale of the answer (as in DiMP's optimiser).
+
+    Rows of `mixed` are masked with the channels of `code` and gated with those of `other`; its columns are masked.
+    """
+
+    table: Tensor
+
+    def __init__(self, channels: int = 6, others: int = 4, inputs: int = 5):
+        super().__init__()
+        self.code, self.other = nn.Linear(inputs, channels), nn.Linear(inputs, others)
+        self.filter = nn.Parameter(torch.empty(channels))
+        self.register_buffer("table", torch.empty(channels))
+        self.mixed = nn.Parameter(torch.empty(channels + others, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        code, both = self.code(x) + self.table, torch.cat([self.code(x), self.other(x)], 1)
+        energy = 1 + self.filter.square().sum() + self.mixed.square().sum() + self.table.square().sum()
+        return ((code @ self.filter)[:, None] + (both @ self.mixed) @ self.filter[:, None]) / energy
+
+    def groups(self) -> list[Group]:
+        channels, others = self.code.out_features, self.other.out_features
+        code = (
+            *(Slice(f"code.{p}", 0, gated=True) for p in ("weight", "bias")),
+            *(Slice(path, 0, masked=True) for path in ("filter", "table", "mixed")),
+            Slice("mixed", 1, masked=True),
+        )
+        other = (*(Slice(f"other.{p}", 0) for p in ("weight", "bias")), Slice("mixed", 0, (channels,), gated=True))
+        return [Group("code", "code", channels, code), Group("other", "other", others, other)]
+
+
 def shake(network: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights, biases, norms and batch statistics, none at its initial value."""
     generator = torch.Generator().manual_seed(seed)

@@ -13,16 +13,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pruning.callback import PruningCallback
 from pruning.cost import ParamCost, UnitCost
-from pruning.criteria import Criterion, Magnitude, Slim
+from pruning.criteria import Criterion, Magnitude, NetworkSlimming, Slim
 from pruning.gates import Gates
 from pruning.groups import Group
 from pruning.norms import MaskedLayerNorm
 from pruning.plan import Plan
 from pruning.schedules import Cubic, OneShot
 from pruning.surgery import compact
-from tests.pruning.networks import BranchNet, NormNet, compacted, shake
+from tests.pruning.networks import BranchNet, ConvNet, NormNet, compacted, shake
 
-CRITERIA = {"slim": Slim, "magnitude": Magnitude}
+CRITERIA = {"slim": Slim, "magnitude": Magnitude, "network_slimming": NetworkSlimming}
 
 
 pytestmark = [
@@ -61,6 +61,26 @@ class Regressor(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.network.parameters(), lr=1e-2, weight_decay=0.05)
+
+
+class ConvRegressor(Regressor):
+    """The same with batch norms, which keep their statistics. A picture is made of 6 numbers."""
+
+    class Network(ConvNet):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return super().forward(x.view(-1, 1, 2, 3).repeat(1, 3, 2, 2))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = self.Network()
+        self.network.fc2 = nn.Linear(7, 2)
+        shake(self.network.double(), 3)
+
+    def on_train_epoch_start(self) -> None:
+        self.network.eval()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD((p for p in self.network.parameters() if p.requires_grad), lr=1e-2)
 
 
 class Spy(L.Callback):
@@ -239,13 +259,24 @@ def test_a_checkpoint_between_accumulated_batches_holds_own_weights(tmp_path: Pa
     assert_same({k.removeprefix("network."): v for k, v in state.items()}, saved[0])
 
 
-@pytest.mark.parametrize(("criterion", "epoch"), [("slim", 0), ("slim", 2), ("magnitude", 1)])
-def test_a_resumed_run_ends_as_an_unbroken_one(criterion: str, epoch: int, tmp_path: Path) -> None:
-    module, callback = Regressor(), pruning(criterion)
+@pytest.mark.parametrize(
+    ("criterion", "epoch", "build"),
+    [
+        ("slim", 0, Regressor),
+        ("slim", 2, Regressor),
+        ("magnitude", 1, Regressor),
+        ("network_slimming", 1, ConvRegressor),
+    ],
+)
+def test_a_resumed_run_ends_as_an_unbroken_one(
+    criterion: str, epoch: int, build: type[Regressor], tmp_path: Path
+) -> None:
+    options = {} if build is Regressor else {"penalty": {"default": 1e-2}}
+    module, callback = build(), pruning(criterion, **options)
     keeper = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, every_n_epochs=1)
     fit(module, [callback, keeper], loader(batches=5), tmp_path)
 
-    again, resumed = Regressor(), pruning(criterion)
+    again, resumed = build(), pruning(criterion, **options)
     shake(again.network, 99)
     checkpoint = tmp_path / f"epoch={epoch}.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 5 * (epoch + 1)
@@ -293,6 +324,43 @@ def test_the_penalty_is_weighed_by_kind_and_drives_gates_down(tmp_path: Path) ->
     assert shares[0.0]["hidden"] > 0.6
 
 
+def test_slimming_drives_scales_down_and_leaves_frozen_ones(tmp_path: Path) -> None:
+    sizes = {}
+    for weight in (0.0, 5.0):
+        module = ConvRegressor()
+        module.network.bn3.requires_grad_(False)
+        start = weights(module)
+        callback = pruning("network_slimming", 0.8, every=1000, penalty={"default": 0.0, "inner": weight})
+        fit(module, [callback], loader(), tmp_path)
+        assert torch.equal(module.network.bn3.weight, start["bn3.weight"])
+        assert callback.gates.values.eq(1).all()
+        sizes[weight] = {n: module.network.get_parameter(f"{n}.weight").abs().mean() for n in ("bn0", "bn1")}
+        kept = callback.plan.units(next(g for g in module.groups() if g.name == "inner"))
+        scales = callback.criterion(callback.gates)["inner"]
+        assert min(scales[list(kept)]) > max([0.0, *(scales[u] for u in range(5) if u not in kept)])
+        assert callback.finish(module.network, draws(1))["masked_vs_compacted"] < 1e-12
+    # 24 steps of 0.05: those that began below 1.2 now oscillate around 0, and only the chosen kind is penalised.
+    assert sizes[5.0]["bn1"] < 0.3 * sizes[0.0]["bn1"]
+    assert sizes[5.0]["bn0"] > 0.8 * sizes[0.0]["bn0"]
+
+
+def test_slimming_adds_its_penalty_once_a_step_to_the_scales_themselves(tmp_path: Path) -> None:
+    module, gradients = ConvRegressor(), []
+    callback = pruning("network_slimming", penalty={"default": 0.5}, every=1)
+
+    def note(trainer: L.Trainer, module: Regressor, *_: Any) -> None:
+        gradients.append((module.network.bn1.weight.detach().clone(), module.network.bn1.weight.grad.clone()))
+
+    def silence(trainer: L.Trainer, module: Regressor, *_: Any) -> None:
+        module.network.bn1.weight.grad.zero_()
+
+    around = Spy("on_before_optimizer_step", silence), Spy("on_before_optimizer_step", note)
+    fit(module, [around[0], callback, around[1]], loader(), tmp_path, accumulate_grad_batches=2)
+    assert len(gradients) == 12
+    assert all(torch.equal(gradient, 0.5 * scale.sign()) for scale, gradient in gradients)
+    assert not callback.gates.split(callback.gates.mask)["inner"].all()  # also where gates were closed
+
+
 def test_only_chosen_kinds_are_pruned(tmp_path: Path) -> None:
     module, callback = Regressor(), pruning("magnitude", ratio=0.8, kinds=["hidden"], penalty={})
     fit(module, [callback], loader(), tmp_path)
@@ -310,11 +378,13 @@ def test_wrong_settings_are_refused_before_training() -> None:
         pruning(ratio_of="flops")
     with pytest.raises(ValueError, match=r"kept_gates=half is not known; choose one of \['fold', 'one'\]"):
         pruning(kept_gates="half")
-    for option in ({"kinds": ["attn"]}, {"penalty": {"attn": 1.0}}):
-        with pytest.raises(ValueError, match=rf"pruning.{next(iter(option))} names \['attn'\].*\['hidden', 'width'\]"):
+    for option in ({"kinds": ["hiddn"]}, {"penalty": {"hiddn": 1.0}}, {"scope": {"hiddn": "layer"}}):
+        with pytest.raises(ValueError, match=rf"pruning.{next(iter(option))} names \['hiddn'\].*\['hidden', 'width'\]"):
             pruning(**option).check(network, network.groups())
-    with pytest.raises(ValueError, match="scope names"):
-        pruning(scope={"attn": "layer"}).check(network, network.groups())
+    with pytest.raises(ValueError, match=r"pruning.kinds names \['attention'\]"):
+        pruning(kinds=["attention"]).check(network, network.groups())
+    elsewhere = pruning(penalty={"default": 1.0, "attention": 2.0}, scope={"default": "kind", "attention": "layer"})
+    elsewhere.check(network, network.groups())  # what is said of a kind that only other networks have
     with pytest.raises(ValueError, match="out of reach"):
         pruning(ratio=0.01).check(network, network.groups())
     pruning(ratio=0.5).check(network, network.groups())
@@ -455,6 +525,9 @@ class StreamFirst:
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
         return {g.name: torch.full((g.size,), float(i)) for i, g in enumerate(gates.groups)}
+
+    def penalise(self, gates: Gates, weights: Tensor) -> None:
+        raise AssertionError("this test trains nothing")
 
 
 def test_a_plan_that_empties_branches_is_finished() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pruning.criteria import Magnitude, Slim, quantiles
+from pruning.criteria import Magnitude, NetworkSlimming, Slim, quantiles
 from pruning.gates import Gates
 from pruning.groups import Group, Slice
 from pruning.plan import Plan
@@ -58,6 +58,60 @@ def test_slim_is_the_size_of_the_gates() -> None:
     scores = Slim()(gates)
     assert Slim.learns_gates
     assert torch.equal(torch.cat([scores[g.name] for g in network.groups()]), gates.values.detach().abs())
+
+
+def test_slimming_ranks_by_the_largest_scale_of_a_stream_and_raw() -> None:
+    network = shake(ConvNet())
+    network.bn0.weight.data = torch.tensor([0.0, -3.0, 1.0, 0.5, 0.0, 2.0])
+    network.bn2.weight.data = torch.tensor([0.5, 1.0, -4.0, 0.0, 0.0, 2.0])
+    network.bn1.weight.data = torch.tensor([20.0, 0.0, -30.0, 10.0, 5.0])
+    gates = Gates(network, network.groups())
+    gates.close(Plan({"inner": (0,)}))  # what is closed can come back
+    scores = NetworkSlimming()(gates)
+    assert scores["stream"].tolist() == [0.5, 3.0, 4.0, 0.5, 0.0, 2.0]
+    assert scores["inner"].tolist() == [20.0, 0.0, 30.0, 10.0, 5.0]
+    assert torch.equal(scores["hidden"], Magnitude()(gates)["hidden"])  # linear layers have no scales
+    assert not NetworkSlimming.learns_gates
+
+
+def test_slimming_takes_the_entries_of_a_unit_together() -> None:
+    network = nn.Sequential(nn.Linear(2, 12), nn.BatchNorm1d(12), nn.Linear(12, 1))
+    network[1].weight.data = torch.tensor([1.0, -2, 0, 3, 0, 0, 4, 0, 0, -5, 0, 0])
+    cut = [Slice(f"{name}.weight", dim, (0, 6), 2, name == "2") for name, dim in (("0", 0), ("1", 0), ("2", 1))]
+    gates = Gates(network, [Group("g", "mlp", 3, tuple(cut))])
+    assert NetworkSlimming()(gates)["g"].tolist() == [4.0, 5.0, 0.0]
+    network[1].weight.grad = torch.zeros(12)
+    NetworkSlimming().penalise(gates, torch.tensor([1.0, 10.0, 100.0]))
+    assert network[1].weight.grad.tolist() == [1, -1, 0, 10, 0, 0, 1, 0, 0, -10, 0, 0]
+
+
+def test_slimming_without_trainable_norms_is_magnitude() -> None:
+    network = tiny_ostrack()
+    groups = [g for g in network.groups() if g.kind != "tower"]
+    gates = Gates(shake(network), groups)
+    scores, norms = NetworkSlimming()(gates), Magnitude()(gates)
+    assert scores.keys() == norms.keys()
+    assert all(torch.equal(scores[name], norm) for name, norm in norms.items())
+
+
+def test_each_criterion_penalises_what_it_ranks() -> None:
+    network = shake(ConvNet())
+    groups = network.groups()
+    gates = Gates(network, groups)
+    gates.values.data.uniform_(-1, 1)
+    network.bn3.weight.requires_grad_(False)  # frozen scales are left alone
+    weights = torch.cat([torch.full((g.size,), float(i + 1)) for i, g in enumerate(groups)])
+    for criterion in (Slim(), Magnitude(), NetworkSlimming()):
+        for p in (*network.parameters(), gates.values):
+            p.grad = torch.zeros_like(p) if p.requires_grad else None
+        criterion.penalise(gates, weights)
+        changed = {name: p.grad for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+        slims, learns = isinstance(criterion, NetworkSlimming), criterion.learns_gates
+        assert changed.keys() == ({"bn0.weight", "bn1.weight", "bn2.weight"} if slims else set())
+        for name, grad in changed.items():
+            weight = 2.0 if name == "bn1.weight" else 1.0
+            assert torch.equal(grad, weight * network.get_parameter(name).sign())
+        assert torch.equal(gates.values.grad, weights * gates.values.sign() if learns else torch.zeros_like(weights))
 
 
 GROUPS = [Group("a", "mlp", 2, ()), Group("b", "mlp", 1, ()), Group("c", "width", 3, ())]

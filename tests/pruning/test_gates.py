@@ -14,6 +14,7 @@ from pruning.surgery import compact
 from tests.pruning.networks import (
     BranchNet,
     ConvNet,
+    Filtered,
     NormNet,
     crops,
     largest_error,
@@ -28,6 +29,7 @@ NETWORKS = {
     "cnn": ConvNet,  # fc1 is cut by three groups, fc2 and fc1 in other dims
     "norms": NormNet,  # fc2 is gated by two groups, `square` is cut twice by one
     "branches": BranchNet,  # groups that may close altogether, over norms of their own
+    "filtered": Filtered,  # a matrix that is masked by one group in both dims and gated by another
 }
 
 
@@ -35,7 +37,7 @@ def build(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     network = shake(NETWORKS[name]().double(), 5)
     if name == "ostrack":
         return network, crops(network, batch=3)
-    shape = (4, 3, 8, 8) if name == "cnn" else (4, 6)
+    shape = (4, 3, 8, 8) if name == "cnn" else (4, 5 if name == "filtered" else 6)
     return network, {"x": torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))}
 
 
@@ -44,17 +46,19 @@ def loss_of(out: Tensor | dict[str, Tensor], power: int = 1) -> Tensor:
     return sum((m**power * torch.linspace(-1, 2, m.numel(), dtype=m.dtype).view_as(m)).sum() for m in maps)
 
 
-def reference(network: nn.Module, groups: list[Group], scale: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Gated weights, entry by entry, as autograd sees them. Written apart from `Slice.positions`."""
-    weights = dict(network.named_parameters())
+def reference(
+    network: nn.Module, groups: list[Group], scale: dict[str, Tensor], mask: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Gated and masked tensors, entry by entry, as autograd sees them. Written apart from `Slice.positions`."""
+    weights = dict(network.named_parameters()) | dict(network.named_buffers())
     for group in groups:
-        for s in (s for s in group.slices if s.gated):
+        for s in (s for s in group.slices if s.gated or s.masked):
             w = weights[s.path]
             factors = [torch.ones((), dtype=w.dtype)] * w.shape[s.dim]
             for offset in s.offsets:
                 for unit in range(group.size):
                     for j in range(s.inner):
-                        factors[offset + unit * s.inner + j] = scale[group.name][unit]
+                        factors[offset + unit * s.inner + j] = (scale if s.gated else mask)[group.name][unit]
             weights[s.path] = w * torch.stack(factors).view([-1 if d == s.dim else 1 for d in range(w.dim())])
     return weights
 
@@ -80,7 +84,8 @@ def test_gradients_are_those_of_autograd(name: str, closed: bool, passes: int) -
         for norm in group.norms:
             set_mask(twin.get_submodule(norm), mask)
     for i in range(passes):
-        loss_of(functional_call(twin, reference(twin, groups, scale), kwargs=inputs), i + 1).backward()
+        tensors = reference(twin, groups, scale, gates.split(gates.mask.to(torch.float64)))
+        loss_of(functional_call(twin, tensors, kwargs=inputs), i + 1).backward()
     for (path, p), q in zip(network.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=path)
     for group, grad in gates.split(gates.values.grad).items():
@@ -260,3 +265,49 @@ def test_only_declared_entries_are_scaled() -> None:
     with gates.folded():
         for name, value in network.state_dict().items():
             torch.testing.assert_close(value, 3 * before[name] if name in gated else before[name], msg=name)
+
+
+def test_masked_slices_are_zeroed_and_not_scaled() -> None:
+    network = shake(Filtered())
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    gates = Gates(network, network.groups())
+    gates.values.data.fill_(3)
+    gates.close(Plan({"code": (0, 1, 2, 3), "other": (1, 2, 3)}))
+    with gates.folded():
+        assert torch.equal(network.filter[:4], before["filter"][:4])
+        assert torch.equal(network.table[:4], before["table"][:4])
+        assert not network.filter[4:].any()
+        assert not network.table[4:].any()
+        rows = torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 3, 3, 3])
+        columns = torch.tensor([1.0, 1, 1, 1, 0, 0])
+        assert torch.equal(network.mixed, before["mixed"] * rows[:, None] * columns)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_a_gate_at_0_learns_although_its_unit_has_masked_slices() -> None:
+    network, inputs = build("filtered")
+    gates = Gates(network, network.groups())
+    gates.values.data.zero_()
+    gates.fold()
+    loss_of(network(**inputs)).backward()
+    gates.unfold()
+    assert gates.split(gates.values.grad)["code"].all()
+
+
+def test_only_parameters_with_gates_carry_them() -> None:
+    network = Filtered()
+    carriers = {id(p) for p in Gates(network, network.groups()).parameters()}
+    assert carriers == {id(p) for p in (network.code.weight, network.code.bias, network.mixed)}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_masked_filters_are_those_of_the_cut_network(seed: int) -> None:
+    network, inputs = build("filtered")
+    groups = network.groups()
+    plan = random_plan(groups, seed)
+    gates = random_gates(network, groups, plan, seed)
+    with torch.no_grad():
+        with gates.folded():
+            masked = network(**inputs)
+        gates.bake()
+        torch.testing.assert_close(compact(network, groups, plan)(**inputs), masked, rtol=1e-12, atol=0)

@@ -47,11 +47,13 @@ def test_under_moves_everything() -> None:
 
 def test_a_group_prints_what_it_cuts() -> None:
     qkv, proj = Slice("qkv.weight", 0, offsets=(0, 4, 8), gated=True), Slice("proj.weight", 1)
-    group = Group("attn", "attention", 4, (qkv, proj), norms=("inside",))
+    table = Slice("position", 1, masked=True)
+    group = Group("attn", "attention", 4, (qkv, proj, table), norms=("inside",))
     lines = [
         "attn (attention): 4 units",
         "  qkv.weight[3 per unit] gated",
         "  proj.weight[:, 1 per unit]",
+        "  position[:, 1 per unit] masked",
         "  inside: statistics over the kept units",
     ]
     assert str(group).splitlines() == lines
@@ -82,9 +84,11 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
         ({"slices": (GATED, Slice("fc2.weight", 1, offsets=(-1,)))}, r"offsets=\(-1,\)"),
         ({"slices": (GATED, Slice("fc2.weight", 1, offsets=()))}, r"offsets=\(\)"),
         ({"slices": (GATED, Slice("fc2.weight", 1, inner=0))}, "inner=0"),
-        ({"slices": (CUT,)}, "gates no parameter"),
-        ({"slices": ()}, "gates no parameter"),
-        ({"slices": (CUT, Slice("bn.running_mean", 0, gated=True))}, "gates no parameter"),
+        ({"slices": (CUT,)}, "gates nothing"),
+        ({"slices": ()}, "gates nothing"),
+        ({"slices": (replace(CUT, masked=True),)}, "gates nothing"),
+        ({"slices": (GATED, Slice("bn.running_mean", 0, gated=True))}, "gates the buffer.*masked=True"),
+        ({"slices": (replace(GATED, masked=True), CUT)}, "gates and masks 'fc1.weight'"),
         ({"slices": (GATED, CUT, CUT)}, "cuts entries of dim 1 of 'fc2.weight' that are cut already"),
         ({"norms": ("nowhere",)}, "names the module 'nowhere'"),
         ({"owner": "nowhere"}, "names the module 'nowhere'"),

@@ -7,7 +7,9 @@ from trackers.crops import CropSpec
 from trackers.ostrack import OSTrack
 from trackers.ostrack.elimination import Elimination
 
-RECIPE = Recipe(lr=1e-3, backbone_lr=0.1, weight_decay=0, decay_vectors=False, clip=1, schedule=lambda progress: 1)
+RECIPE = Recipe(
+    lr=1e-3, rates={"backbone.": 0.1}, weight_decay=0, decay_vectors=False, clip=1, schedule=lambda progress: 1
+)
 LOSS = {"focal": 1.0, "giou": 2.0, "l1": 5.0, "cells": "best"}
 SIZES = {"embed_dim": 128, "depth": 3, "num_heads": 2, "mlp_ratio": 2.0}
 ELIMINATION = Elimination(blocks=[0, 2], keep=[0.7, 0.5], start_epoch=2, warmup_epochs=2)

@@ -28,7 +28,9 @@ from trackers.stark.position import SinePosition
 from trackers.stark.tracker import Updating
 from trackers.stored import CheckpointError
 
-RECIPE = Recipe(lr=1e-3, backbone_lr=0.1, weight_decay=0, decay_vectors=False, clip=1, schedule=lambda progress: 1)
+RECIPE = Recipe(
+    lr=1e-3, rates={"backbone.": 0.1}, weight_decay=0, decay_vectors=False, clip=1, schedule=lambda progress: 1
+)
 LOSS = {"giou": 2.0, "l1": 5.0, "class": 1.0, "corners": 0.5, "similarity": 0.2}
 
 

@@ -123,6 +123,6 @@ class OSTrack(Tracker):
     def example_inputs(self) -> Batch:
         """One template and one search crop. The template is counted with every frame, as the published numbers are."""
         return {
-            "template": torch.zeros(1, 3, self.template.size, self.template.size, device=self.device),
-            "search": torch.zeros(1, 3, self.search.size, self.search.size, device=self.device),
+            "template": torch.randn(1, 3, self.template.size, self.template.size, device=self.device),
+            "search": torch.randn(1, 3, self.search.size, self.search.size, device=self.device),
         }

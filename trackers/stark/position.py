@@ -61,4 +61,4 @@ class SinePosition(nn.Module):
 
     def slices(self) -> list[Slice]:
         """Its share in the group of the transformer's width."""
-        return [Slice("amplitude", 0, gated=True), *(Slice(name, 0) for name in ("across", "cosine", "period"))]
+        return [Slice("amplitude", 0, masked=True), *(Slice(name, 0) for name in ("across", "cosine", "period"))]

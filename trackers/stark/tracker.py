@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +16,6 @@ from trackers.boxes import xywh_to_xyxy
 from trackers.crops import CropSpec
 from trackers.losses import box_losses, corner_loss, similarity_loss
 from trackers.stark.network import STARKNetwork, Tokens
-from trackers.stored import load_strictly
 
 FROZEN = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
 
@@ -97,16 +95,12 @@ class STARK(Tracker):
         return not (self.freeze_stem and name.startswith(FROZEN))
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """The ResNet's ImageNet weights from torchvision, which downloads them when they are asked for first."""
-        return torchvision.models.get_model(self.network.backbone.name, weights="IMAGENET1K_V1").state_dict()
+        """The ResNet's, see `ResNet.pretrained`."""
+        return self.network.backbone.pretrained()
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """A ResNet with torchvision's names; of its last stage and classifier nothing is taken."""
-        wanted = self.network.backbone.state_dict()
-        # Constant batch norms count no batches.
-        known = {n for n in weights if n.startswith(("layer4.", "fc.")) or n.endswith("num_batches_tracked")}
-        taken = {n: w for n, w in weights.items() if n in wanted or n not in known}
-        load_strictly(self.network.backbone, taken, source)
+        """See `ResNet.load_pretrained`."""
+        self.network.backbone.load_pretrained(weights, source)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """GIoU and l1 losses of boxes, or the cross entropy of the class head; `total` is what is minimised."""
@@ -162,12 +156,12 @@ class STARK(Tracker):
         """Templates and a search crop, without padding."""
         template, search, count = self.template.size, self.search.size, self.template.count
         return {
-            "search": torch.zeros(1, 3, search, search, device=self.device),
-            "template": torch.zeros(1, count, 3, template, template, device=self.device),
+            "search": torch.randn(1, 3, search, search, device=self.device),
+            "template": torch.randn(1, count, 3, template, template, device=self.device),
         }
 
     def frame_inputs(self) -> Batch:
         """A search crop; the templates' tokens were made before."""
         shape = (1, self.template.count * self.network.template_cells**2, self.network.query.shape[1])
-        search = torch.zeros(1, 3, self.search.size, self.search.size, device=self.device)
-        return {"search": search, "template_features": torch.zeros(shape, device=self.device)}
+        search = torch.randn(1, 3, self.search.size, self.search.size, device=self.device)
+        return {"search": search, "template_features": torch.randn(shape, device=self.device)}

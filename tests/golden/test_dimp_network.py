@@ -1,0 +1,170 @@
+"""SuperDiMP against the original implementation: features, a training step, and pruned channels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pruning.cost import count_params
+from pruning.gates import Gates
+from pruning.groups import Group
+from pruning.plan import Plan
+from pruning.surgery import compact
+from trackers.dimp import DiMP
+from trackers.dimp.names import our_name
+from trackers.dimp.official import convert
+
+from .cases import Case, check_kind, each
+from .compare import agrees
+from .dimp import build, inputs, official_weights, pictures, proposals
+
+CLASSIFIER, BOXES = ("classifier",), ("bb_regressor",)
+ONLINE, PARTS = ("augmentation", "crop", "localize_memory", "track"), ("prroipool", "proposals_labels")
+KINDS = ("features", "train_step", "channel_prune", *CLASSIFIER, *BOXES, *ONLINE, *PARTS)
+
+
+@each("dimp")
+def test_every_kind_of_case_is_known(case: Case) -> None:
+    check_kind(case, KINDS)
+
+
+@each("dimp", "features")
+@torch.inference_mode()
+def test_features_are_the_same(case: Case) -> None:
+    tracker = build(case)
+    crop = tracker.normalise(pictures(inputs(case), "picture"))
+    *_, layer2, layer3 = tracker.network.backbone.stage_maps(crop)
+    features = tracker.network.classifier.features
+    raw, seen = features.conv(features.blocks(layer3))[0], features(layer3)[0]
+    layer2, layer3 = layer2[0], layer3[0]
+    mine = {"input_slice": crop[0, :, ::32, ::32], "clf_sum_squares": seen.square().sum()}
+    for name, x in (("layer2", layer2), ("layer3", layer3), ("clf", seen)):
+        mine[f"{name}_stats"] = torch.stack([x.mean(), x.std(unbiased=False), x.abs().max(), x.min()])
+    mine |= {f"{n}_channel_mean": x.mean((1, 2))[::8] for n, x in (("layer2", layer2), ("layer3", layer3))}
+    mine |= {"layer2_slice": layer2[::31, ::6, ::6], "layer3_slice": layer3[::47, ::4, ::4]}
+    mine |= {"conv_slice": raw[::23, ::4, ::4], "clf_slice": seen[::23, ::4, ::4]}
+    agrees(case, mine)
+
+
+@each("dimp", "train_step")
+def test_a_training_step_is_the_same(case: Case) -> None:
+    tracker, given = build(case, torch.float64), inputs(case)
+    assert [f"{part}." for part in case.config["frozen"]] == [h.split(".", 1)[1] for h in tracker._frozen()]
+    tracker.setup("fit")
+    tracker.train()
+    crops = {role: _crops(tracker, given, role) for role in ("train", "test")}
+    boxes = {role: torch.from_numpy(given[f"{role}_boxes"]).transpose(0, 1) for role in ("train", "test")}
+    asked = proposals(given, "test_boxes")
+    asked, *about = (v.transpose(0, 1) for v in asked)
+    found = tracker.network(crops["test"], asked, crops["train"], boxes["train"])
+    ours = ("boxes", "first", "last", "steps")
+    theirs = [case.config["loss_weights"][n] for n in ("bb_ce", "test_init_clf", "test_clf", "test_iter_clf")]
+    assert [tracker.weights[n] for n in ours] == theirs
+    parts = tracker.output_losses(found, boxes["test"], about)
+    parts["total"].backward()
+    network = tracker.network
+    hinges = [tracker.score_loss(m, boxes["test"].transpose(0, 1)) for m in found["scores"]]
+    names = [our_name(name) for name in case.config["grad_order"]]
+    norms = {n: network.get_submodule(our_name(f"{n}.").rstrip(".")) for n in case.config["bn_order"]}
+    mine = {
+        "total_loss": parts["total"].detach(),
+        "bb_ce": parts["boxes"].detach(),
+        "clf_losses": torch.stack(hinges).detach(),
+        "box_scores": found["boxes"].detach(),
+        "scores_first_last": found["scores"][[0, -1]].detach(),
+        "grad_norms": [network.get_parameter(name).grad.norm() for name in names],
+        "bn_mean_norms": [norm.running_mean.norm() for norm in norms.values()],
+        "bn_var_norms": [norm.running_var.norm() for norm in norms.values()],
+    }
+    agrees(case, mine)
+    trained = {n for n, p in network.named_parameters() if p.grad is not None}
+    silent = {n for n in trained - set(names) if float(network.get_parameter(n).grad.norm()) > 1e-9}
+    assert silent == set(), "parameters with a gradient that the reference does not have"
+
+
+def _crops(tracker: DiMP, given: dict[str, np.ndarray], role: str) -> Tensor:
+    """Normalised crops (sequence, frame, 3, H, W)."""
+    frames, sequences = given[f"{role}_boxes"].shape[:2]
+    stack = pictures(given, rf"{role}_\d+(_\d+)?").unflatten(0, (frames, sequences))
+    return tracker.normalise(stack).to(next(tracker.parameters()).dtype).transpose(0, 1)
+
+
+# Pruning
+
+
+def variants(case: Case) -> Iterator[tuple[str, Any]]:
+    yield from case.config["variants"].items()
+
+
+@each("dimp", "channel_prune")
+def test_groups_cut_what_the_reference_cuts(case: Case) -> None:
+    tracker, theirs = build(case), case.config["groups"]
+    known = {_slices(g): g.size for g in tracker.groups()}
+    wanted = {_their_slices(g["parameters"]): g["width"] for g in theirs.values()}
+    assert known == wanted
+    assert count_params(tracker.network) == case.config["parameter_counts"]["dense"]
+
+
+def _slices(group: Group) -> frozenset:
+    return frozenset((s.path, s.dim, offset, s.inner) for s in group.slices for offset in s.offsets)
+
+
+def _their_slices(entries: list[list[Any]]) -> frozenset:
+    live = [e for e in entries if not e[0].startswith(("feature_extractor.layer4", "feature_extractor.fc"))]
+    return frozenset((our_name(name), *rest) for name, *rest in live)
+
+
+@each("dimp", "channel_prune", by=variants)
+@torch.no_grad()
+def test_pruned_networks_are_the_same_masked_and_cut(case: Case, part: dict[str, Any]) -> None:
+    name = next(n for n, v in case.config["variants"].items() if v is part)
+    tracker, given = build(case), inputs(case)
+    theirs = {_their_slices(g["parameters"]): n for n, g in case.config["groups"].items()}
+    groups = {theirs[_slices(g)]: g for g in tracker.groups()}
+    chosen = {n: g for n, g in groups.items() if case.config["groups"][n]["class"] in part.get("classes", ())}
+    kept = {n: np.sort(np.argsort(-given[f"score/{n}"])[: round(g.size * part["ratio"])]) for n, g in chosen.items()}
+    plan = Plan({chosen[n].name: tuple(units.tolist()) for n, units in kept.items()})
+    masked = Gates(tracker.network, list(groups.values()))
+    masked.close(plan)
+    with masked.folded():
+        seen = _outputs(tracker, case, given)
+    agrees(case, {f"{k}/{name}": v for k, v in seen.items()}, *(f"{k}/{name}" for k in seen))
+    compact(tracker.network, list(groups.values()), plan)
+    assert count_params(tracker.network) == case.config["parameter_counts"][name]
+    cut = _outputs(tracker, case, given)
+    sizes = {layer: groups[layer].size for layer in ("layer2", "layer3")}
+    maps = tracker.network.backbone.stage_maps(_crops(tracker, given, "train")[0, :1])
+    for layer, m in zip(sizes, maps[-2:], strict=True):
+        cut[f"{layer}_mean"] = m.sum() / (sizes[layer] * m[0, 0].numel())
+    cut |= {f"kept/{name}/{n}": units for n, units in kept.items()}
+    agrees(case, {k if "/" in k else f"{k}/{name}": v for k, v in cut.items()}, f"*/{name}", f"kept/{name}/*")
+
+
+def _outputs(tracker: DiMP, case: Case, given: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What is stored, from the network as it is."""
+    crops = {role: _crops(tracker, given, role) for role in ("train", "test")}
+    boxes = torch.from_numpy(given["train_boxes"]).float()
+    asked, *_ = proposals(given, "test_boxes")
+    found = tracker.network(crops["test"], asked.float().transpose(0, 1), crops["train"], boxes.transpose(0, 1))
+    classifier, seen = tracker.network.classifier, tracker.network.see(crops["train"][0])
+    filters = classifier.learn(seen.features[:, None], boxes)
+    assert len(filters) == case.config["iterations"] + 1
+    objective = [classifier.optimiser.objective(f, seen.features[:, None], boxes) for f in filters]
+    return {
+        "scores": found["scores"][[0, -1], :, 0],
+        "box_scores": found["boxes"][:, 0],
+        "optimizer_losses": objective,
+        "filter_norm": [filters[0].norm(), filters[-1].norm()],
+    }
+
+
+@each("dimp", "features", "track")
+def test_dead_layers_are_dropped_and_counted(case: Case) -> None:
+    stored = convert(official_weights(case), case.about["network"])
+    assert not any("layer4" in name or ".fc." in name for name in stored.weights)
+    assert "Left out: 17,0" in stored.note
+    with pytest.raises(KeyError):
+        _ = stored.weights["backbone.fc.weight"]

@@ -1,0 +1,135 @@
+"""SuperDiMP against the original implementation: tracking a made-up video, all randomness pinned."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trackers.online import OnlineTracker
+
+from .cases import Case, each
+from .compare import agrees
+from .dimp import build, inputs
+
+# The original's present code divides integers so that windows get halves of pixels ("head"); its weights and results
+# come from the form that does not.
+FORM = "floor"
+
+
+@each("dimp", "track")
+def test_tracking_is_the_same(case: Case) -> None:
+    given, tracker = inputs(case), build(case)
+    _configure(case, tracker)
+    online, found = OnlineTracker(tracker), []
+    with _pinned(tracker, given), _watched(tracker, found):
+        frames = video(case, given)
+        online.init(next(frames), tuple(case.config["init_box"]))
+        state = online._state
+        first = {
+            "init_boxes": state.memory.stored()[1].clone(),
+            "init_filter": state.filter[0, ::16].clone(),
+        }
+        boxes, windows, scales = [], [], []
+        for frame in frames:
+            window = tracker.take(frame, online.box, tracker.search)[1]
+            windows.append([window.top, window.left, window.top + window.side, window.left + window.side])
+            boxes.append(online.update(frame)[0])
+            scales.append(np.sqrt(boxes[-1][2] * boxes[-1][3]) * tracker.search.factor / tracker.search.size)
+    _, memory_boxes, _ = state.memory.stored()
+    mine = first | {
+        "boxes": boxes,
+        "coords": windows,
+        "target_scale": scales,
+        "flag": state.flags,
+        "scores": np.stack([f["scores"] for f in found]),
+        "max_score": [f["scores"].max() for f in found],
+        "refined": np.stack([f["refined"] for f in found]),
+        "refined_scores": np.stack([f["rated"] for f in found]),
+        "last_filter": state.filter[0, ::16],
+        "modulation3": state.modulation.vectors[0][0],
+        "modulation4": state.modulation.vectors[1][0],
+        "memory_weights": state.memory._weights,
+        "memory_boxes": _padded(memory_boxes, 24),
+    }
+    agrees(_exact(case), {f"{name}/{FORM}": value for name, value in mine.items()}, f"*/{FORM}")
+
+
+def _exact(case: Case) -> Case:
+    """Our rotations are exactly bilinear, which allows the tighter tolerances."""
+    about = case.about | {"tolerance": case.about["tolerance"] | case.about["tolerance_exact_rotation"]}
+    return Case(case.path, about)
+
+
+def _padded(rows: Tensor, count: int) -> np.ndarray:
+    return np.concatenate([rows[:count].numpy(), np.zeros((max(0, count - len(rows)), rows.shape[1]), np.float32)])
+
+
+def _configure(case: Case, tracker: Any) -> None:
+    """Fails unless the published settings are the case's, but for its overrides, which are set."""
+    asked, online = case.config["parameters"], tracker.online
+    refinement = tracker.network.refinement
+    assert {
+        "image_sample_size": tracker.search.size,
+        "search_area_scale": tracker.search.factor,
+        "border_mode": "replicate" if tracker.search.inside is None else "inside_major",
+        "patch_max_scale_change": tracker.search.inside,
+        "box_refinement_space": refinement["space"],
+        "box_refinement_iter": refinement["steps"],
+        "box_refinement_step_length": refinement["step_length"],
+        "target_not_found_threshold": online.thresholds.not_found,
+        "score_preprocess": "softmax" if online.softmax else "none",
+    } == asked
+    names = {"train_skipping": "update_interval", "box_jitter_sz": "size_jitter", "box_jitter_pos": "centre_jitter"}
+    changes = {names[name]: value for name, value in case.config["overrides"].items()}
+    tracker.online = replace(online, **changes)
+
+
+@contextmanager
+def _pinned(tracker: Any, given: dict[str, np.ndarray]) -> Iterator[None]:
+    """Random numbers are the case's, in the order in which they are asked for."""
+    frames = sorted((n for n in given if n.startswith("jitter_")), key=lambda n: int(n.split("_")[1]))
+    queue = [torch.from_numpy(given[n]) for n in ("shift", "dropout", *frames)]
+
+    def uniform(random: torch.Generator, rows: int, columns: int) -> Tensor:
+        number = next(i for i, numbers in enumerate(queue) if numbers.shape == (rows, columns))
+        return queue.pop(number)
+
+    with mock.patch.object(tracker, "uniform", uniform):
+        yield
+
+
+@contextmanager
+def _watched(tracker: Any, found: list[dict[str, np.ndarray]]) -> Iterator[None]:
+    """Notes the score map and the refined boxes of every frame; zeros where nothing was refined."""
+    scores, refine, boxes = tracker.network.classifier.scores, tracker.network.refine, 1 + tracker.online.boxes
+
+    def noted_scores(*args: Any) -> Tensor:
+        result = scores(*args)
+        found.append({"scores": result[0, 0].numpy(), "refined": np.zeros((boxes, 4)), "rated": np.zeros(boxes)})
+        return result
+
+    def noted_boxes(*args: Any) -> tuple[Tensor, Tensor]:
+        refined, rated = refine(*args)
+        found[-1] |= {"refined": refined.numpy().copy(), "rated": rated.numpy().copy()}
+        return refined, rated
+
+    with (
+        mock.patch.object(tracker.network.classifier, "scores", noted_scores),
+        mock.patch.object(tracker.network, "refine", noted_boxes),
+    ):
+        yield
+
+
+def video(case: Case, given: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
+    """A target of blocks, and at last a second one, on a still background."""
+    blocks = np.where(given["blocks"] > 0, 230, 25).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    for target, distractor in zip(case.config["target_xy"], case.config["distractor_xy"], strict=True):
+        frame = given["background"].copy()
+        for x, y in (place for place in (target, distractor) if place is not None):
+            frame[y : y + blocks.shape[0], x : x + blocks.shape[1]] = blocks
+        yield frame

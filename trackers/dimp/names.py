@@ -1,0 +1,22 @@
+"""Names of weights: PyTracking's and ours. What no rule changes has the same name in both."""
+
+import re
+
+RENAMED = (
+    (r"^feature_extractor\.", "backbone."),
+    (r"^bb_regressor\.", "box_head."),
+    (r"^classifier\.feature_extractor\.(\d+)\.weight$", "classifier.features.conv.weight"),
+    (r"^classifier\.feature_extractor\.(\d+)\.", r"classifier.features.blocks.\1."),
+    (r"^classifier\.filter_initializer\.filter_conv\.", "classifier.initialiser.conv."),
+    (r"^classifier\.filter_optimizer\.label_map_predictor\.weight$", "classifier.optimiser.label"),
+    (r"^classifier\.filter_optimizer\.target_mask_predictor\.0\.weight$", "classifier.optimiser.mask"),
+    (r"^classifier\.filter_optimizer\.spatial_weight_predictor\.weight$", "classifier.optimiser.weight"),
+    (r"^classifier\.filter_optimizer\.", "classifier.optimiser."),
+)
+
+
+def our_name(official: str) -> str:
+    """Ours of an official name; the lookup tables also lose their shape, (1, bins, 1, 1), for (bins,)."""
+    for pattern, ours in RENAMED:
+        official = re.sub(pattern, ours, official)
+    return official

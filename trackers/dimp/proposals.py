@@ -1,0 +1,105 @@
+"""Boxes near a target, for training: samples of a mixture and their densities, or jittered boxes and their overlaps."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trackers.boxes import giou, xywh_to_xyxy
+
+Sigma = tuple[float, float]  # of centre and of size, in relative coordinates
+TRIES, SHRINK = 20, 0.9  # of a jitter that leaves the box; what the next one is smaller by
+
+
+def to_relative(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (..., 4), xywh, to (cx / W, cy / H, log w, log h), with reference sizes (W, H), (..., 2)."""
+    return torch.cat([(boxes[..., :2] + boxes[..., 2:] / 2) / sizes, boxes[..., 2:].log()], -1)
+
+
+def from_relative(relative: Tensor, sizes: Tensor) -> Tensor:
+    """The inverse of `to_relative`."""
+    extent = relative[..., 2:].exp()
+    return torch.cat([relative[..., :2] * sizes - extent / 2, extent], -1)
+
+
+def sample_proposals(
+    boxes: Tensor,
+    count: int,
+    sigmas: Sequence[Sigma],
+    gt_sigma: Sigma | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples of an equal mixture of normal distributions around each box (PrDiMP). See `place_proposals`."""
+    shape = (*boxes.shape[:-1], count)
+    picks = torch.randint(len(sigmas), shape, generator=generator, device=boxes.device)
+    noise = torch.randn(*shape, 4, generator=generator, device=boxes.device, dtype=boxes.dtype)
+    return place_proposals(boxes, picks, noise, sigmas, gt_sigma)
+
+
+def place_proposals(
+    boxes: Tensor, picks: Tensor, noise: Tensor, sigmas: Sequence[Sigma], gt_sigma: Sigma | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The samples that noise makes, in coordinates relative to the box and its size.
+
+    Args:
+        boxes: xywh in pixels, (..., 4), with an area.
+        picks: component of each sample, (..., M).
+        noise: standard normal, (..., M, 4).
+        sigmas: of each component.
+        gt_sigma: of the true density; None for that of the first component.
+
+    Returns:
+        Samples (..., M, 4), xywh; the density that they were drawn with and the true one, (..., M), both in relative
+        coordinates.
+    """
+    spread = noise.new_tensor([[c, c, s, s] for c, s in [*sigmas, gt_sigma or sigmas[0]]])
+    offsets = noise * spread[picks]
+    sizes = boxes[..., None, 2:]
+    proposals = from_relative(to_relative(boxes[..., None, :], sizes) + offsets, sizes)
+    exponents = -(offsets[..., None, :] / spread).square().sum(-1) / 2
+    densities = exponents.exp() / ((2 * math.pi) ** 2 * spread.prod(-1))
+    return proposals, densities[..., :-1].mean(-1), densities[..., -1]
+
+
+def jittered_proposals(
+    boxes: Tensor,
+    count: int,
+    sigmas: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.3),
+    min_iou: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Boxes whose centre and size are jittered, and how much they overlap the box (DiMP).
+
+    One that overlaps too little is drawn again, from a narrower distribution; after the last try the box itself is
+    taken.
+
+    Args:
+        boxes: xywh in pixels, (..., 4), with an area.
+        count: of proposals for each.
+        sigmas: standard deviations in mean sides; each proposal picks one.
+        min_iou: smallest overlap.
+
+    Returns:
+        Proposals (..., count, 4), xywh, and overlaps (..., count).
+    """
+    device, dtype = boxes.device, boxes.dtype
+    boxes = boxes[..., None, :].expand(*boxes.shape[:-1], count, 4)
+    picks = torch.randint(len(sigmas), boxes.shape[:-1], generator=generator, device=device)
+    sigma = boxes.new_tensor(sigmas)[picks] * boxes[..., 2:].prod(-1).sqrt()
+    proposals, found = boxes, torch.zeros_like(sigma, dtype=torch.bool)
+    for _ in range(TRIES):
+        noise = torch.randn(boxes.shape, generator=generator, device=device, dtype=dtype) * sigma[..., None]
+        extent = boxes[..., 2:] + noise[..., 2:]
+        tried = torch.cat([boxes[..., :2] + boxes[..., 2:] / 2 + noise[..., :2] - extent / 2, extent], -1)
+        fits = ~found & (overlaps(tried, boxes) >= min_iou)
+        proposals, found = torch.where(fits[..., None], tried, proposals), found | fits
+        if found.all():
+            break
+        sigma = sigma * SHRINK
+    return proposals, overlaps(proposals, boxes)
+
+
+def overlaps(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of paired boxes, xywh, (..., 4) to (...)."""
+    return giou(xywh_to_xyxy(a), xywh_to_xyxy(b))[1]

@@ -1,0 +1,181 @@
+"""Refinement of boxes: steps up the slope of their scores, in closed form.
+
+A score is a sum over levels of `gain . relu(W (m * pooled) + shift)`, and `pooled` is `rows @ map @ columns`, of which
+only the two small matrices depend on the box. Their derivatives are hat functions. So the slope takes no autograd: it
+works in inference mode, keeps nothing for later and can be exported.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trackers.boxes import xywh_to_xyxy
+from trackers.dimp.pooling import bin_weights
+from trackers.dimp.precision import no_autocast
+from trackers.dimp.proposals import from_relative, to_relative
+from trackers.dimp.regressor import BoxRegressor, Hidden, Modulation
+
+SMALLEST = 1e-3  # pixels: side of a box without area, which has no logarithm
+
+
+def refine(
+    head: BoxRegressor,
+    features: Sequence[Tensor],
+    modulation: Modulation,
+    boxes: Tensor,
+    steps: int,
+    step_length: float,
+    space: str,
+    embedding: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Boxes after some steps of gradient ascent, as rated in evaluation mode.
+
+    Args:
+        head: with its batch norms' running statistics, whatever its mode.
+        features, modulation, embedding: as for `BoxRegressor.scores`.
+        boxes: xywh in pixels of the crop, (N, K, 4).
+        steps: number of steps.
+        step_length: factor of the gradient.
+        space: "relative": steps of centre over the size of the frame's first box, and of log size (SuperDiMP, PrDiMP);
+            "default": steps of xywh in units of the box's own size (DiMP).
+
+    Returns:
+        Boxes (N, K, 4), and their scores before the last step (N, K).
+    """
+    if space not in ("relative", "default"):
+        raise ValueError(f"space={space} is not known; choose relative or default")
+    with no_autocast(boxes):
+        slopes = Slopes(head, features, modulation, embedding)
+        boxes = boxes.to(slopes.dtype)
+        scores = boxes.new_zeros(boxes.shape[:2])
+        if space == "default":
+            for _ in range(steps):
+                scores, low, high = slopes(boxes)
+                boxes = boxes + step_length * torch.cat([low + high, high], -1) * boxes[..., 2:].repeat(1, 1, 2)
+            return boxes, scores
+        boxes = torch.cat([boxes[..., :2], boxes[..., 2:].clamp_min(SMALLEST)], -1)
+        sizes = boxes[:, :1, 2:]
+        relative = to_relative(boxes, sizes)
+        for _ in range(steps):
+            scores, low, high = slopes(boxes)
+            gradient = torch.cat([(low + high) * sizes, (high - low) * boxes[..., 2:] / 2], -1)
+            relative = relative + step_length * gradient
+            boxes = from_relative(relative, sizes)
+        return boxes, scores
+
+
+class Slopes:
+    """Scores of boxes and their derivatives, for the frames and the reference that it was made for.
+
+    Args:
+        head, features, modulation, embedding: see `refine`.
+    """
+
+    def __init__(
+        self, head: BoxRegressor, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None = None
+    ):
+        maps = head.matched(features, modulation, embedding)
+        layers = [head.get_submodule(f"fc{x}_rt") for x in head.names]
+        gains = head.iou_predictor.weight.detach()[0].split([layer.linear.out_features for layer in layers])
+        self.bias = head.iou_predictor.bias.detach()
+        self.dtype = maps[0].dtype
+        self.parts = [
+            _Part.of(layer, gain, m.detach(), vector.detach(), level.pool, 1 / level.stride)
+            for layer, gain, m, vector, level in zip(layers, gains, maps, modulation.vectors, head.levels, strict=True)
+        ]
+
+    def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (N, K, 4), xywh, to scores (N, K) and derivatives by their corners (x1, y1) and (x2, y2), (N, K, 2)."""
+        corners = xywh_to_xyxy(boxes)
+        parts = [part(corners) for part in self.parts]
+        scores, low, high = (torch.stack(values).sum(0) for values in zip(*parts, strict=True))
+        return scores + self.bias, low, high
+
+
+@dataclass
+class _Part:
+    """One level's share in the scores.
+
+    Attributes:
+        cells: the map as a matrix for each frame, (N, H, C * W).
+        shape: (H, W).
+        vector: modulation (N, 1, C, 1, 1).
+        weight: of the hidden layer, (F, C * pool * pool).
+        scale, shift: batch norm and bias in one, (F,).
+        gain: of the score, (F,).
+        pool, cells_a_pixel: of the pooling.
+    """
+
+    cells: Tensor
+    shape: tuple[int, int]
+    vector: Tensor
+    weight: Tensor
+    scale: Tensor
+    shift: Tensor
+    gain: Tensor
+    pool: int
+    cells_a_pixel: float
+
+    @classmethod
+    def of(cls, layer: Hidden, gain: Tensor, m: Tensor, vector: Tensor, pool: int, cells_a_pixel: float) -> "_Part":
+        """Scaling outputs folds the batch norm, scaling inputs the modulation: the weights need no copy."""
+        bn, linear = layer.bn, layer.linear
+        scale = bn.weight.detach() * (bn.running_var + bn.eps).rsqrt()
+        shift = (linear.bias.detach() - bn.running_mean) * scale + bn.bias.detach()
+        cells = m.transpose(1, 2).flatten(2).contiguous()
+        vector, shape = vector[:, None, :, None, None], (m.shape[2], m.shape[3])
+        return cls(cells, shape, vector, linear.weight.detach(), scale, shift, gain, pool, cells_a_pixel)
+
+    def __call__(self, corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Corners (N, K, 4) to scores (N, K) and derivatives by (x1, y1) and by (x2, y2), (N, K, 2)."""
+        (n, k), (height, width), pool = corners.shape[:2], self.shape, self.pool
+        low, high = (corners * self.cells_a_pixel).chunk(2, -1)
+        both = bin_weights(low, high, pool, max(height, width))  # (N, K, 2, pool, cells): of columns and of rows
+        columns = both[:, :, 0, :, :width].flatten(0, 1)
+        rows = both[:, :, 1, :, :height].flatten(1, 2)
+
+        over_rows = (rows @ self.cells).view(n * k, -1, width)  # (N * K, pool * C, W)
+        pooled = (over_rows @ columns.transpose(1, 2)).view(n, k, pool, -1, pool).transpose(2, 3)
+        hidden = (pooled * self.vector).flatten(2) @ self.weight.T * self.scale + self.shift
+        scores = hidden.clamp_min(0) @ self.gain
+
+        # The same way back, up to the two matrices.
+        by_pooled = ((hidden > 0) * (self.gain * self.scale)) @ self.weight
+        by_pooled = by_pooled.view(n, k, -1, pool, pool) * self.vector
+        by_pooled = by_pooled.transpose(2, 3).reshape(n * k, -1, pool)
+        by_columns = (by_pooled.transpose(1, 2) @ over_rows).view(n, k, pool, width)
+        by_rows = (by_pooled @ columns).view(n, k * pool, -1) @ self.cells.transpose(1, 2)
+        by_rows = by_rows.view(n, k, pool, height)
+
+        slopes = []
+        for by_edge in bin_slopes(low, high, both):
+            x = (by_edge[:, :, 0, :, :width] * by_columns).sum((-2, -1))
+            y = (by_edge[:, :, 1, :, :height] * by_rows).sum((-2, -1))
+            slopes.append(torch.stack([x, y], -1) * self.cells_a_pixel)
+        return scores, *slopes
+
+
+def bin_slopes(low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of `bin_weights`.
+
+    Args:
+        low, high: ends of the intervals (...), in cells.
+        weights: what it returns for them, (..., bins, cells).
+
+    Returns:
+        The derivatives by `low` and by `high`, (..., bins, cells); zero where the interval is empty.
+    """
+    bins, cells = weights.shape[-2:]
+    share = torch.arange(bins + 1, device=low.device, dtype=low.dtype)[:, None] / bins
+    length = (high - low)[..., None, None]
+    edges = low[..., None, None] + length * share
+    hat = (1 - (edges - torch.arange(cells, device=low.device, dtype=low.dtype)).abs()).clamp_min(0)
+    with_high = hat * share  # how the antiderivative changes at each edge, as the upper end moves, or the lower one
+    with_low = hat - with_high
+    filled = length > 0
+    factor = torch.where(filled, bins / torch.where(filled, length, 1), 0)
+    by_low = (with_low[..., 1:, :] - with_low[..., :-1, :] + weights / bins) * factor
+    by_high = (with_high[..., 1:, :] - with_high[..., :-1, :] - weights / bins) * factor
+    return by_low, by_high

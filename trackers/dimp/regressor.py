@@ -1,0 +1,229 @@
+"""The box regressor: rates boxes by what they hold, in the light of what the reference box held (ATOM's IoU-Net)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pruning.groups import Group, Slice
+from trackers.boxes import xywh_to_xyxy
+from trackers.dimp.pooling import precise_roi_pool
+from trackers.dimp.precision import at_least_single, no_autocast
+
+FIRST = 3  # the first level's number in the official names
+JOINED = "fc34"  # the layers that read all levels, whatever their number
+CONTEXT = 1.5  # reference cells come from the box enlarged by this factor
+
+
+@dataclass(frozen=True)
+class Level:
+    """One map of the backbone that boxes are read from.
+
+    Attributes:
+        channels: of the map.
+        stride: pixels a cell.
+        reference: channels of the reference branch.
+        reference_pool, pool: bins along each side of a box, in the reference and in the frame.
+    """
+
+    channels: int
+    stride: int
+    reference: int
+    reference_pool: int
+    pool: int
+
+
+class Modulation(NamedTuple):
+    """What the regressor remembers of the reference, for B boxes."""
+
+    vectors: list[Tensor]  # (B, width): how much each channel of each level counts
+    cells: Tensor | None = None  # (B, r * r, D): the classifier's features in and around the box
+
+    def repeat(self, count: int) -> "Modulation":
+        """All boxes, `count` times one after the other."""
+        cells = None if self.cells is None else self.cells.repeat(count, 1, 1)
+        return Modulation([v.repeat(count, 1) for v in self.vectors], cells)
+
+
+class Hidden(nn.Module):
+    """Linear layer, batch norm and ReLU on rows (official names)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.linear, self.bn = nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, inputs) to (M, outputs)."""
+        return self.bn(self.linear(x)).relu()
+
+
+class BoxRegressor(nn.Module):
+    """Scores of boxes in a frame, given one box in a reference. Official names, with 3, 4, ... for the levels in order.
+
+    From pooling on, everything is computed in at least single precision.
+
+    Args:
+        levels: the maps that it reads, finest first.
+        width: channels of the frame's branch, of modulation vectors and of hidden layers.
+        correlation: side of a grid of reference cells that are looked for in the frame, and whose cosines are added to
+            the last level's map; it and the classifier's features have the same stride. 0 for none, as in the original.
+    """
+
+    def __init__(self, levels: Sequence[Level], width: int, correlation: int = 0):
+        super().__init__()
+        self.levels, self.correlation = tuple(levels), correlation
+        self.names = tuple(str(FIRST + i) for i in range(len(self.levels)))
+        self.joined = tuple(f"{JOINED}_{x}r" for x in self.names)
+        known = sum(width if level.reference_pool > 1 else level.reference for level in levels)
+        for x, joined, level in zip(self.names, self.joined, self.levels, strict=True):
+            self.add_module(f"conv{x}_1r", _convolution(level.channels, level.reference, 3))
+            self.add_module(f"conv{x}_1t", _convolution(level.channels, width, 3))
+            self.add_module(f"conv{x}_2t", _convolution(width, width, 3))
+            if level.reference_pool > 1:
+                self.add_module(f"fc{x}_1r", _convolution(level.reference, width, level.reference_pool, padding=0))
+            self.add_module(joined, _convolution(known, width, 1))
+            self.add_module(f"fc{x}_rt", Hidden(width * level.pool**2, width))
+        self.iou_predictor = nn.Linear(width * len(self.levels), 1)
+        if correlation:
+            self.add_module(self._correlation, nn.Conv2d(correlation**2, width, 1))
+        self._initialise()
+
+    @property
+    def _correlation(self) -> str:
+        return f"correlation{self.names[-1]}"
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in")
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+                nn.init.uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    # The reference
+
+    def modulation(self, maps: Sequence[Tensor], boxes: Tensor, embedding: Tensor | None = None) -> Modulation:
+        """What boxes hold.
+
+        Args:
+            maps: of the backbone, (B, C, H, W) each.
+            boxes: xywh in pixels of the crop, (B, 4).
+            embedding: features of the classifier, (B, D, h, w); only with correlation.
+        """
+        known, corners = [], xywh_to_xyxy(boxes)[:, None]
+        for x, level, m in zip(self.names, self.levels, maps, strict=True):
+            seen = self.get_submodule(f"conv{x}_1r")(m)
+            with no_autocast(seen):
+                seen = precise_roi_pool(seen, corners, level.reference_pool, 1 / level.stride)[:, 0]
+                known.append(self.get_submodule(f"fc{x}_1r")(seen) if level.reference_pool > 1 else seen)
+        with no_autocast(boxes):
+            joined = torch.cat(known, 1)
+            vectors = [self.get_submodule(name)(joined)[..., 0, 0] for name in self.joined]
+        return Modulation(vectors, self._reference_cells(boxes, embedding) if self.correlation else None)
+
+    def _reference_cells(self, boxes: Tensor, embedding: Tensor) -> Tensor:
+        """(B, 4) and (B, D, h, w) to (B, r * r, D)."""
+        around = torch.cat([boxes[:, :2] - (CONTEXT - 1) / 2 * boxes[:, 2:], CONTEXT * boxes[:, 2:]], 1)
+        scale = 1 / self.levels[-1].stride
+        cells = precise_roi_pool(embedding, xywh_to_xyxy(around)[:, None], self.correlation, scale)
+        return cells[:, 0].flatten(2).transpose(1, 2)
+
+    # The frame
+
+    def features(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of the backbone (N, C, H, W) to those that boxes are rated by, (N, width, H, W)."""
+        return [
+            self.get_submodule(f"conv{x}_2t")(self.get_submodule(f"conv{x}_1t")(m))
+            for x, m in zip(self.names, maps, strict=True)
+        ]
+
+    def matched(self, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None) -> list[Tensor]:
+        """The features, in at least single precision; with correlation, where the reference's cells are is added."""
+        features = [at_least_single(f) for f in features]
+        if self.correlation:
+            with no_autocast(embedding):
+                found = cosines(modulation.cells, embedding.to(modulation.cells.dtype))
+                features[-1] = features[-1] + self.get_submodule(self._correlation)(found)
+        return features
+
+    def scores(
+        self, features: Sequence[Tensor], modulation: Modulation, boxes: Tensor, embedding: Tensor | None = None
+    ) -> Tensor:
+        """Ratings of boxes.
+
+        Args:
+            features: what the method `features` returns for N frames.
+            modulation: of each frame's sequence, for N.
+            boxes: xywh in pixels of the crop, (N, K, 4).
+            embedding: features of the classifier, (N, D, h, w); only with correlation.
+
+        Returns:
+            (N, K).
+        """
+        hidden, corners = [], xywh_to_xyxy(boxes)
+        features = self.matched(features, modulation, embedding)
+        with no_autocast(boxes):
+            for x, level, m, vector in zip(self.names, self.levels, features, modulation.vectors, strict=True):
+                pooled = precise_roi_pool(m, corners, level.pool, 1 / level.stride)
+                # Pooling is linear, so that the vector may be multiplied afterwards, where there is less.
+                pooled = pooled * vector[:, None, :, None, None]
+                hidden.append(self.get_submodule(f"fc{x}_rt")(pooled.flatten(2).flatten(0, 1)))
+            return self.iou_predictor(torch.cat(hidden, 1)).view(boxes.shape[:2])
+
+    # Pruning
+
+    def input_slices(self, level: int) -> tuple[Slice, ...]:
+        """Where the channels of a level's map are read."""
+        x = self.names[level]
+        return tuple(Slice(f"conv{x}_1{branch}.0.weight", 1, gated=True) for branch in "rt")
+
+    def groups(self) -> list[Group]:
+        """All channels between the maps and the score."""
+        groups, known, hidden = [], 0, 0
+        for i, (x, joined) in enumerate(zip(self.names, self.joined, strict=True)):
+            last = f"conv{x}_1r"
+            if self.levels[i].reference_pool > 1:
+                groups.append(self._group(last, *_produced(last), Slice(f"fc{x}_1r.0.weight", 1)))
+                last = f"fc{x}_1r"
+            readers = (Slice(f"{name}.0.weight", 1, (known,)) for name in self.joined)
+            groups.append(self._group(last, *_produced(last), *readers))
+            known += groups[-1].size
+            groups.append(self._group(f"conv{x}_1t", *_produced(f"conv{x}_1t"), Slice(f"conv{x}_2t.0.weight", 1)))
+            # Features and modulation are multiplied: the gate of one of them closes the channel.
+            slices = [*_produced(f"conv{x}_2t"), *_produced(joined, gated=False)]
+            if self.correlation and i == len(self.levels) - 1:
+                slices += [Slice(f"{self._correlation}.{p}", 0, gated=True) for p in ("weight", "bias")]
+            slices.append(Slice(f"fc{x}_rt.linear.weight", 1, inner=self.levels[i].pool ** 2))
+            groups.append(self._group(f"conv{x}_2t", *slices))
+            slices = (*_produced(f"fc{x}_rt", ("linear", "bn")), Slice("iou_predictor.weight", 1, (hidden,)))
+            groups.append(self._group(f"fc{x}_rt", *slices))
+            hidden += groups[-1].size
+        return groups
+
+    def _group(self, name: str, *slices: Slice) -> Group:
+        return Group(name, "box", self.get_parameter(slices[0].path).shape[0], slices)
+
+
+def cosines(cells: Tensor, embedding: Tensor) -> Tensor:
+    """How alike cells (N, R, D) and every place of a map (N, D, h, w) are: (N, R, h, w); 0 where either is zero."""
+    maps = F.normalize(cells, dim=2) @ F.normalize(embedding, dim=1).flatten(2)
+    return maps.unflatten(2, embedding.shape[2:])
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, padding: int | None = None) -> nn.Sequential:
+    padding = kernel // 2 if padding is None else padding
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def _produced(name: str, parts: tuple[str, str] = ("0", "1"), gated: bool = True) -> tuple[Slice, ...]:
+    """The outputs of a layer and of its batch norm."""
+    layer, norm = (f"{name}.{part}" for part in parts)
+    return (
+        *(Slice(f"{layer}.{p}", 0) for p in ("weight", "bias")),
+        *(Slice(f"{norm}.{p}", 0, gated=gated) for p in ("weight", "bias")),
+        *(Slice(f"{norm}.{p}", 0) for p in ("running_mean", "running_var")),
+    )
