@@ -3,7 +3,8 @@
 # make study   the demo study; prints where its report is
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
-RATIOS ?= 1,0.5,0.1
+TRACKERS ?= ostrack,stark,dimp
+RATIOS ?= 1,0.5,0.25,0.1,0.01
 
 .PHONY: setup test study
 
@@ -21,4 +22,4 @@ test: setup
 	$(VENV)/python -m pytest
 
 study: setup
-	$(VENV)/python train.py -m experiment=demo ratio=$(RATIOS)
+	$(VENV)/python train.py -m experiment=demo ratio=$(RATIOS) tracker=$(TRACKERS)

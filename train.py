@@ -2,7 +2,7 @@
 
 python train.py                                                # a tiny OSTrack on synthetic video, dense
 python train.py ratio=0.25                                     # and its child with a quarter of the parameters
-python train.py -m tracker=ostrack,stark ratio=1,0.5,0.25,0.1  # a study; its table and report are written at the end
+python train.py -m tracker=ostrack,stark,dimp ratio=1,0.5,0.25,0.1  # a study; its table and report come at the end
 python train.py scale=full datamodule=got10k paths.data=/data trainer.accelerator=gpu
 python train.py experiment=ostrack_icassp2023 checkpoint=OSTrack_ep0100.pth.tar ratio=0.1 paths.data=/data
 python train.py experiment=demo logger=csv pruning=magnitude ratio=0.5

@@ -1,5 +1,6 @@
 """The Lightning datamodule that all data sets share: readers differ, sampling and cropping do not."""
 
+import sys
 from abc import ABC, abstractmethod
 
 import cv2
@@ -80,6 +81,8 @@ class TrackingDataModule(L.LightningDataModule, ABC):
             sampler=EpochSampler(self.samples[split], self._epoch if train else lambda: 0),
             num_workers=self.workers if train else min(self.workers, 1),
             worker_init_fn=_one_thread,
+            # Inside of a joblib worker the default is to start afresh, which costs seconds a stage.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             drop_last=train,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=train and self.workers > 0,

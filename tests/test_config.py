@@ -100,7 +100,7 @@ def test_the_readme_names_every_choice():
         assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == options
 
 
-@pytest.mark.parametrize("tracker", ["ostrack", "ostrack_384", "stark", "stark_st50", "stark_st101", "stark_mini"])
+@pytest.mark.parametrize("tracker", sorted(p.stem for p in (Path(CONF) / "tracker").glob("*.yaml")))
 def test_full_scale_has_nothing_that_the_original_has_not(tracker):
     cfg = composed("train", [f"tracker={tracker}", "scale=full"])
     with torch.device("meta"):
@@ -108,7 +108,7 @@ def test_full_scale_has_nothing_that_the_original_has_not(tracker):
     assert not any(built.additions().values())
 
 
-@pytest.mark.parametrize("tracker", ["ostrack", "stark"])
+@pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
 def test_tiny_scale_names_what_the_original_has_not(tracker):
     cfg = composed("train", [f"tracker={tracker}", "scale=tiny"])
     assert all(build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).additions().values())
@@ -121,12 +121,21 @@ def test_targets_exist():
     assert get_class("trackers.ostrack.OSTrack")
 
 
-@pytest.mark.parametrize("tracker", ["ostrack", "stark"])
+@pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
 def test_the_two_scales_of_a_tracker_set_the_same_keys(tracker):
     small, full = (
         set(_leaves(OmegaConf.load(Path(CONF) / "tracker" / "scale" / f"{tracker}_{s}.yaml"))) for s in ("tiny", "full")
     )
-    own = {("recipe", "schedule"), ("vit",), ("elimination",), ("backbone",), ("transformer",)}
+    own = {
+        ("recipe", "schedule"),
+        ("recipe", "rates"),
+        ("classifier", "optimiser"),
+        ("online", "first"),
+        ("vit",),
+        ("elimination",),
+        ("backbone",),
+        ("transformer",),
+    }
 
     def shared(keys: set) -> set:
         return {k for k in keys if k[:2] not in own and k[:1] not in own}

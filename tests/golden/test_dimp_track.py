@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trackers.dimp.following import Following
 from trackers.online import OnlineTracker
 
 from .cases import Case, each
@@ -26,7 +27,7 @@ def test_tracking_is_the_same(case: Case) -> None:
     given, tracker = inputs(case), build(case)
     _configure(case, tracker)
     online, found = OnlineTracker(tracker), []
-    with _pinned(tracker, given), _watched(tracker, found):
+    with _pinned(given), _watched(tracker, found):
         frames = video(case, given)
         online.init(next(frames), tuple(case.config["init_box"]))
         state = online._state
@@ -34,18 +35,19 @@ def test_tracking_is_the_same(case: Case) -> None:
             "init_boxes": state.memory.stored()[1].clone(),
             "init_filter": state.filter[0, ::16].clone(),
         }
-        boxes, windows, scales = [], [], []
+        boxes, windows, scales, flags = [], [], [], []
         for frame in frames:
             window = tracker.take(frame, online.box, tracker.search)[1]
             windows.append([window.top, window.left, window.top + window.side, window.left + window.side])
             boxes.append(online.update(frame)[0])
+            flags.append(state.flag)
             scales.append(np.sqrt(boxes[-1][2] * boxes[-1][3]) * tracker.search.factor / tracker.search.size)
     _, memory_boxes, _ = state.memory.stored()
     mine = first | {
         "boxes": boxes,
         "coords": windows,
         "target_scale": scales,
-        "flag": state.flags,
+        "flag": flags,
         "scores": np.stack([f["scores"] for f in found]),
         "max_score": [f["scores"].max() for f in found],
         "refined": np.stack([f["refined"] for f in found]),
@@ -90,16 +92,16 @@ def _configure(case: Case, tracker: Any) -> None:
 
 
 @contextmanager
-def _pinned(tracker: Any, given: dict[str, np.ndarray]) -> Iterator[None]:
+def _pinned(given: dict[str, np.ndarray]) -> Iterator[None]:
     """Random numbers are the case's, in the order in which they are asked for."""
     frames = sorted((n for n in given if n.startswith("jitter_")), key=lambda n: int(n.split("_")[1]))
     queue = [torch.from_numpy(given[n]) for n in ("shift", "dropout", *frames)]
 
-    def uniform(random: torch.Generator, rows: int, columns: int) -> Tensor:
+    def uniform(following: Following, rows: int, columns: int) -> Tensor:
         number = next(i for i, numbers in enumerate(queue) if numbers.shape == (rows, columns))
         return queue.pop(number)
 
-    with mock.patch.object(tracker, "uniform", uniform):
+    with mock.patch.object(Following, "uniform", uniform):
         yield
 
 

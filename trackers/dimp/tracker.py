@@ -1,8 +1,6 @@
 """DiMP (Bhat et al., ICCV 2019), PrDiMP (Danelljan et al., CVPR 2020) and SuperDiMP as one Lightning module."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,63 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning.groups import Group
-from trackers.base import Batch, Crop, Online, Recipe, Tracker
+from trackers.base import Batch, Crop, Recipe, Tracker
 from trackers.dimp.crop_spec import DiMPCropSpec
-from trackers.dimp.first_frame import FirstFrame, dropout_copies, first_frame_samples, shifted_boxes
+from trackers.dimp.following import Following, Learning
 from trackers.dimp.labels import gaussian_labels, label_density
-from trackers.dimp.localisation import HARD_NEGATIVE, NORMAL, NOT_FOUND, Thresholds, keep_inside, localise
 from trackers.dimp.losses import kl_grid, kl_regression, lb_hinge
-from trackers.dimp.memory import SampleMemory
 from trackers.dimp.network import DiMPNetwork
 from trackers.dimp.proposals import jittered_proposals, sample_proposals
-from trackers.dimp.regressor import Modulation
-
-
-@dataclass(frozen=True)
-class Learning(Online):
-    """The online settings of DiMP.
-
-    Attributes:
-        first: the samples that are made of the first frame.
-        iterations: the optimiser's steps on the first frame, on updates, and on hard negatives.
-        update_interval: frames between two updates.
-        memory: number of samples.
-        rate, hard_negative_rate: weight of a new sample.
-        first_share: smallest weight of the first frame's samples together.
-        thresholds: of the score map.
-        softmax: whether scores are a distribution over cells (PrDiMP).
-        boxes: random boxes that are refined besides the last one.
-        centre_jitter, size_jitter: largest distance of the random boxes from it (times 2), in mean sides.
-        best: of the refined boxes, so many of highest score are averaged.
-        max_aspect: refined boxes with a larger ratio of their sides do not count.
-    """
-
-    first: FirstFrame
-    iterations: Mapping[str, int]
-    update_interval: int
-    memory: int
-    rate: float
-    hard_negative_rate: float
-    first_share: float
-    thresholds: Thresholds
-    softmax: bool
-    boxes: int
-    centre_jitter: float
-    size_jitter: float
-    best: int
-    max_aspect: float
-
-
-@dataclass
-class State:
-    """All that tracking remembers: the filter, what it is learned from, and the box regressor's modulation."""
-
-    filter: Tensor  # (1, D, k, k)
-    memory: SampleMemory
-    modulation: Modulation
-    random: torch.Generator
-    frame: int = 0
-    flags: list[int] = field(default_factory=list)
 
 
 class DiMP(Tracker):
@@ -192,84 +140,15 @@ class DiMP(Tracker):
             return lb_hinge(scores, gaussian_labels(boxes, **place))
         return kl_grid(scores, label_density(boxes, **place))
 
-    # Tracking; everything is in pixels of the search crop
+    # Tracking
 
-    def start(self, template: Crop) -> State:
+    def start(self, template: Crop) -> Following:
         """Learns the first filter from changed copies of the first frame."""
-        network, online, size = self.network, self.online, self.search.size
-        random = torch.Generator().manual_seed(0)
-        uniform = partial(self.uniform, random)
-        patches, shifts = first_frame_samples(template.pixels.float(), size, uniform, online.first)
-        seen = network.see(self.normalise(patches))
-        copies = dropout_copies(seen.features[0], uniform, online.first)
-        features = torch.cat([seen.features, copies])
-        cx, cy, w, h = (v * template.pixels.shape[-1] for v in template.target)
-        margin = (template.pixels.shape[-1] - size) / 2
-        box = torch.tensor([cx - w / 2 - margin, cy - h / 2 - margin, w, h], device=self.device)
-        boxes = shifted_boxes(box, shifts, online.first)
-        memory = SampleMemory(features, boxes, online.memory, online.first_share)
-        filter = network.classifier.learn(features[:, None], boxes[:, None], online.iterations["first"])[-1]
-        firsts = [m[:1] for m in seen.maps]
-        return State(filter, memory, network.box_head.modulation(firsts, boxes[:1], seen.features[:1]), random)
+        return Following(self.network, self.online, self.search.size, self.compat, template)
 
-    def step(self, state: State, search: Crop) -> tuple[Tensor, float]:
-        """The box, and the highest score of the map. Without a target, the last box."""
-        network, online, size = self.network, self.online, self.search.size
-        stride = network.backbone.stride
-        state.frame += 1
-        seen = network.see(self.normalise(search.pixels[None]))
-        scores = network.classifier.scores(seen.features[:, None], state.filter)[0, 0]
-        if online.softmax:
-            scores = scores.flatten().softmax(0).view_as(scores)
-        cx, cy, w, h = (v * size for v in search.target)
-        last = ((cy - size / 2) / stride, (cx - size / 2) / stride)
-        found = localise(scores, (h / stride, w / stride), last, online.thresholds)
-        state.flags.append(found.flag)
-        score = min(max(found.score, 0.0), 1.0)
-        if found.flag == NOT_FOUND:
-            return torch.tensor(search.target), score
-        y, x = (size / 2 + stride * cells for cells in found.displacement)
-        x, y = keep_inside((x, y), (w, h), [size * v for v in search.picture])
-        box = self._refine(state, seen, torch.tensor([x - w / 2, y - h / 2, w, h]))
-        if found.flag in (NORMAL, HARD_NEGATIVE):
-            self._learn(state, seen.features, box, found.flag == HARD_NEGATIVE)
-        return torch.cat([box[:2] + box[2:] / 2, box[2:]]) / size, score
-
-    def uniform(self, random: torch.Generator, rows: int, columns: int) -> Tensor:
-        """Random numbers in [0, 1): the only ones that tracking uses."""
-        return torch.rand(rows, columns, generator=random)
-
-    def _refine(self, state: State, seen: Any, box: Tensor) -> Tensor:
-        """The mean of the best boxes that random ones around `box` climb to, xywh (4,) on the CPU."""
-        online = self.online
-        noise = (self.uniform(state.random, online.boxes, 4) - 0.5) * box[2:].prod().sqrt()
-        centre = box[:2] + box[2:] / 2 + online.centre_jitter * noise[:, :2]
-        extent = (box[2:] + online.size_jitter * noise[:, 2:]).clamp_min(box[2:].min() / 3)
-        starts = torch.cat([box[None], torch.cat([centre - extent / 2, extent], 1)])
-        boxes, scores = self.network.refine(seen, state.modulation, starts.to(self.device))
-        boxes, scores = boxes.cpu(), scores.cpu()
-        boxes[:, 2:].clamp_(min=1)
-        aspect = boxes[:, 2] / boxes[:, 3]
-        fits = (aspect < online.max_aspect) & (aspect > 1 / online.max_aspect)
-        if not fits.any():
-            return box
-        boxes, scores = boxes[fits], scores[fits]
-        mean = boxes[scores.topk(min(online.best, len(scores))).indices].mean(0)
-        if self.compat == "reference":
-            mean[:2] += 0.5
-        return mean
-
-    def _learn(self, state: State, features: Tensor, box: Tensor, hard_negative: bool) -> None:
-        online = self.online
-        rate = online.hard_negative_rate if hard_negative else online.rate
-        state.memory.add(features[0], box.to(features), rate)
-        steps = online.iterations["hard_negative"] if hard_negative else 0
-        if not hard_negative and state.frame % online.update_interval == 0:
-            steps = online.iterations["update"]
-        if steps:
-            samples, boxes, weights = state.memory.stored()
-            optimiser = self.network.classifier.optimiser
-            state.filter = optimiser(state.filter, samples[:, None], boxes[:, None], steps, weights[:, None])[-1]
+    def step(self, state: Following, search: Crop) -> tuple[Tensor, float]:
+        """See `Following.step`."""
+        return state.step(search)
 
     # Counting and timing
 
