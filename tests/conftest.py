@@ -58,7 +58,7 @@ def run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         outputs = tmp_path / "outputs"
         given = [f"paths.cache={cache}", f"paths.outputs={outputs}", *SMALL_WORLD]
         given += SHORT_STAGES if script != "eval" else []
-        given += SMALL_NETWORK if script == "train" else []
+        given += SMALL_NETWORK if script == "train" and not any(o.startswith("tracker=") for o in overrides) else []
         flags = [o for o in overrides if o.startswith("-")] + [f"--config-path={CONF}"]
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags, *given, *(o for o in overrides if o not in flags)])
         SCRIPTS[script]()

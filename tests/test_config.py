@@ -18,8 +18,11 @@ RECIPES = ("ostrack_got10k", "ostrack_ep300", "ostrack_icassp2023", "ostrack_384
 RECIPES += ("stark_stage1", "stark_stage2", "stark_icassp2023")
 CHOICES = [
     *(["tracker=ostrack", f"scale={scale}"] for scale in ("tiny", "full")),
-    *([f"tracker={tracker}", "scale=full"] for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini")),
-    ["tracker=stark", "scale=tiny"],
+    *(
+        [f"tracker={tracker}", "scale=full"]
+        for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini", "dimp", "prdimp18")
+    ),
+    *([f"tracker={tracker}", "scale=tiny"] for tracker in ("stark", "dimp")),
     *([f"datamodule={data}"] for data in ("synthetic", "got10k")),
     *([f"pruning={method}"] for method in ("slim", "magnitude", "network_slimming", "icassp2023")),
     *([f"logger={logger}"] for logger in ("wandb", "csv", "tensorboard", "none")),

@@ -41,6 +41,18 @@ def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k):
             assert 0 <= score <= 1
 
 
+@pytest.mark.parametrize(
+    ("tracker", "method"),
+    [("stark", "slim"), ("dimp", "slim"), ("dimp", "magnitude"), ("dimp", "network_slimming")],
+)
+def test_every_tracker_goes_the_whole_way_down_to_one_percent(run, tracker, method):
+    (child,) = results(run("train", "ratio=0.01", f"tracker={tracker}", f"pruning={method}"))
+    assert (child["tracker"], child["method"]) == (tracker, method)
+    assert 0.008 < child["params"] / child["parent"]["params"] <= 0.01
+    assert child["masked_vs_compacted"] < 1e-4
+    assert child["macs"]["total"] < 0.1 * child["parent"]["macs"]["total"]
+
+
 def test_a_child_is_pruned_again_and_scored_from_its_file_alone(run):
     outputs = run("train", "ratio=0.5", "pruning=magnitude")
     checkpoint = next(outputs.rglob("checkpoint.safetensors"))

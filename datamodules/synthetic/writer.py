@@ -1,16 +1,16 @@
 """Writes a synthetic set as folders of JPEG files and labels, exactly as GOT-10k does, once and atomically."""
 
 import json
-import multiprocessing
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from filelock import FileLock
+from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -101,15 +101,15 @@ def _run(jobs: list[tuple[SyntheticSet, str, int, Path]], workers: int) -> Itera
         for job in jobs:
             yield _write_sequence(*job)
         return
-    # Forking a process that has started threads (torch, OpenCV) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        futures = [pool.submit(_write_sequence, *job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    # Not by fork, which may hang in a process that has started threads (torch, OpenCV); and the caller may itself be a
+    # joblib worker, one of several jobs of a study.
+    pool = Parallel(min(workers, len(jobs)), backend="loky", return_as="generator_unordered")
+    yield from pool(delayed(_in_one_thread)(*job) for job in jobs)
+
+
+def _in_one_thread(*job: Any) -> None:
+    cv2.setNumThreads(1)
+    _write_sequence(*job)
 
 
 def _write_sequence(spec: SyntheticSet, split: str, index: int, folder: Path) -> None:
