@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -81,6 +82,7 @@ def _one_message() -> Iterator[None]:
 def _use_threads(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+        cv2.setNumThreads(cfg.threads)
 
 
 def _print_table(result: dict[str, Any]) -> None:
