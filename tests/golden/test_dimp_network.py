@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from trackers.dimp.official import convert
 from .cases import Case, check_kind, each
 from .compare import agrees
 from .dimp import build, inputs, official_weights, pictures, proposals
+
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 CLASSIFIER, BOXES = ("classifier",), ("bb_regressor",)
 ONLINE, PARTS = ("augmentation", "crop", "localize_memory", "track"), ("prroipool", "proposals_labels")

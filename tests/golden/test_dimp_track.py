@@ -7,6 +7,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from trackers.online import OnlineTracker
 from .cases import Case, each
 from .compare import agrees
 from .dimp import build, inputs
+
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 # The original's present code divides integers so that windows get halves of pixels ("head"); its weights and results
 # come from the form that does not.
