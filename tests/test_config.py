@@ -55,7 +55,7 @@ def _leaves(node: DictConfig, at: tuple[str, ...] = ()) -> Iterator[tuple[str, .
     for key, value in OmegaConf.to_container(node, resolve=False).items() if isinstance(node, DictConfig) else ():
         if isinstance(value, dict) and value:
             yield from _leaves(node[key], (*at, key))
-        elif key != "_target_":
+        elif key not in ("_target_", "_partial_"):
             yield (*at, key)
 
 
