@@ -66,6 +66,14 @@ def test_a_child_is_pruned_again_and_scored_from_its_file_alone(run):
     assert scored["metrics"] == pruned["metrics"]
 
 
+@pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
+def test_a_child_is_cut_in_one_shot_without_any_training(run, tracker):
+    steps = [f"stages.{stage}.steps=0" for stage in ("parent", "sparsity", "child")]
+    (child,) = results(run("train", "ratio=0.5", "pruning=magnitude", f"tracker={tracker}", *steps))
+    assert child["ratio_achieved"] <= 0.5
+    assert child["masked_vs_compacted"] < 1e-4
+
+
 def test_several_checkpoints_are_scored_by_one_command(run):
     checkpoint = next(run("train", "ratio=0.5").rglob("checkpoint.safetensors"))
     outputs = run("eval", "-m", f"checkpoint={checkpoint},{checkpoint}")

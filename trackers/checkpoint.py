@@ -117,6 +117,7 @@ def load_checkpoint(
         tracker = build_tracker(recipe)
     compact(tracker.network, tracker.groups(), stored.plan)
     load_strictly(tracker.network, stored.weights, path, assign=True)
+    tracker.to("cpu")  # where the weights are already, but Lightning remembers the meta device
     plan = stored.plan.then(gates.apply(tracker.network, tracker.groups(), stored.gates))
     for p in tracker.network.parameters():
         p.requires_grad_(True)

@@ -229,3 +229,4 @@ def test_a_child_comes_back_from_its_file(tmp_path):
     with torch.no_grad():
         wanted, found = tracker.network(**given), back.network(**given)
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    assert {v.device for v in (back.example_inputs()["boxes"], *back.parameters())} == {torch.device("cpu")}
