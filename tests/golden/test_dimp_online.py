@@ -82,9 +82,12 @@ def test_the_first_frame_gives_the_same_samples(case: Case) -> None:
     given, config = inputs(case), case.config
     x, y, w, h = config["box"]
     size = config["image_sample_size"]
-    settings = FirstFrame(random_shift=config["random_shift_factor"], expansion=config["augmentation_expansion_factor"])
-    wide = round(settings.expansion * size)
-    side = settings.expansion * config["search_area_scale"] * (w * h) ** 0.5
+    settings, expansion = (
+        FirstFrame(random_shift=config["random_shift_factor"]),
+        config["augmentation_expansion_factor"],
+    )
+    wide = round(expansion * size)
+    side = expansion * config["search_area_scale"] * (w * h) ** 0.5
     pixels, window = reference_crop(given["picture"], (x + w / 2, y + h / 2), side, wide, None, first=True)
     shift = torch.from_numpy(given["shift"])
 

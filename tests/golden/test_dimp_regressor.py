@@ -65,7 +65,8 @@ def test_proposals_are_the_same(case: Case) -> None:
     config, given = case.config, tensors(case)
     threshold = numbers(rf"0 where pick < {NUMBER}, else 1", config["component"])[0]
     picks = (given["pick"] >= threshold).long()
-    made = place_proposals(given["boxes"], picks, given["noise"], config["proposal_sigma"], config["gt_sigma"])
+    assert config["gt_sigma"] == config["proposal_sigma"][0]
+    made = place_proposals(given["boxes"], picks, given["noise"], config["proposal_sigma"])
     mine = dict(zip(PROPOSALS, made, strict=True))
     mine["iou"] = overlaps(mine["proposals"], given["boxes"][:, None])
     agrees(case, mine, *mine)

@@ -167,7 +167,7 @@ def test_the_picture_is_mirrored_and_turned():
 
 def test_a_patch_without_room_goes_on_at_its_border():
     patch = torch.arange(16.0).expand(3, 16, 16)
-    samples, shifts = first_frame_samples(patch, 16, torch.rand, FirstFrame(expansion=1.0))
+    samples, shifts = first_frame_samples(patch, 16, torch.rand, FirstFrame())
     assert samples.shape == (13, 3, 16, 16)
     assert shifts[1].tolist() == [4, 4]
     assert samples[1, 0, 0].tolist() == [0.0] * 4 + [float(i) for i in range(12)]

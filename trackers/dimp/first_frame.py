@@ -23,7 +23,6 @@ class FirstFrame:
         random_shift: those that are mirrored, blurred or rotated are displaced by up to half of this, in sides.
         copies: of the first sample's features, with channels left out.
         dropout: probability of that for a channel.
-        expansion: side of the patch of which the samples are made, over that of a sample.
     """
 
     translation: float = 0.6
@@ -33,7 +32,6 @@ class FirstFrame:
     random_shift: float = 1 / 3
     copies: int = 2
     dropout: float = 0.2
-    expansion: float = 2.0
 
     @property
     def count(self) -> int:
@@ -45,7 +43,7 @@ def first_frame_samples(patch: Tensor, size: int, uniform: Uniform, settings: Fi
     """The samples of which the tracker makes its first filter; the first is the picture as it is.
 
     Args:
-        patch: (3, H, W) float around the target, `settings.expansion` times as large as a sample.
+        patch: (3, H, W) float around the target, larger than a sample; beyond its border that goes on.
         size: side of a sample, S.
         uniform: random numbers; asked once, for a row of (row, column) for each random displacement.
         settings: which samples.

@@ -23,22 +23,16 @@ def from_relative(relative: Tensor, sizes: Tensor) -> Tensor:
     return torch.cat([relative[..., :2] * sizes - extent / 2, extent], -1)
 
 
-def sample_proposals(
-    boxes: Tensor,
-    count: int,
-    sigmas: Sequence[Sigma],
-    gt_sigma: Sigma | None = None,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def sample_proposals(boxes: Tensor, count: int, sigmas: Sequence[Sigma]) -> tuple[Tensor, Tensor, Tensor]:
     """Samples of an equal mixture of normal distributions around each box (PrDiMP). See `place_proposals`."""
     shape = (*boxes.shape[:-1], count)
-    picks = torch.randint(len(sigmas), shape, generator=generator, device=boxes.device)
-    noise = torch.randn(*shape, 4, generator=generator, device=boxes.device, dtype=boxes.dtype)
-    return place_proposals(boxes, picks, noise, sigmas, gt_sigma)
+    picks = torch.randint(len(sigmas), shape, device=boxes.device)
+    noise = torch.randn(*shape, 4, device=boxes.device, dtype=boxes.dtype)
+    return place_proposals(boxes, picks, noise, sigmas)
 
 
 def place_proposals(
-    boxes: Tensor, picks: Tensor, noise: Tensor, sigmas: Sequence[Sigma], gt_sigma: Sigma | None = None
+    boxes: Tensor, picks: Tensor, noise: Tensor, sigmas: Sequence[Sigma]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The samples that noise makes, in coordinates relative to the box and its size.
 
@@ -46,14 +40,13 @@ def place_proposals(
         boxes: xywh in pixels, (..., 4), with an area.
         picks: component of each sample, (..., M).
         noise: standard normal, (..., M, 4).
-        sigmas: of each component.
-        gt_sigma: of the true density; None for that of the first component.
+        sigmas: of each component; the first is also that of the true density.
 
     Returns:
         Samples (..., M, 4), xywh; the density that they were drawn with and the true one, (..., M), both in relative
         coordinates.
     """
-    spread = noise.new_tensor([[c, c, s, s] for c, s in [*sigmas, gt_sigma or sigmas[0]]])
+    spread = noise.new_tensor([[c, c, s, s] for c, s in [*sigmas, sigmas[0]]])
     offsets = noise * spread[picks]
     sizes = boxes[..., None, 2:]
     proposals = from_relative(to_relative(boxes[..., None, :], sizes) + offsets, sizes)
@@ -62,13 +55,7 @@ def place_proposals(
     return proposals, densities[..., :-1].mean(-1), densities[..., -1]
 
 
-def jittered_proposals(
-    boxes: Tensor,
-    count: int,
-    sigmas: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.3),
-    min_iou: float = 0.1,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
+def jittered_proposals(boxes: Tensor, count: int, sigmas: Sequence[float], min_iou: float) -> tuple[Tensor, Tensor]:
     """Boxes whose centre and size are jittered, and how much they overlap the box (DiMP).
 
     One that overlaps too little is drawn again, from a narrower distribution; after the last try the box itself is
@@ -85,11 +72,11 @@ def jittered_proposals(
     """
     device, dtype = boxes.device, boxes.dtype
     boxes = boxes[..., None, :].expand(*boxes.shape[:-1], count, 4)
-    picks = torch.randint(len(sigmas), boxes.shape[:-1], generator=generator, device=device)
+    picks = torch.randint(len(sigmas), boxes.shape[:-1], device=device)
     sigma = boxes.new_tensor(sigmas)[picks] * boxes[..., 2:].prod(-1).sqrt()
     proposals, found = boxes, torch.zeros_like(sigma, dtype=torch.bool)
     for _ in range(TRIES):
-        noise = torch.randn(boxes.shape, generator=generator, device=device, dtype=dtype) * sigma[..., None]
+        noise = torch.randn(boxes.shape, device=device, dtype=dtype) * sigma[..., None]
         extent = boxes[..., 2:] + noise[..., 2:]
         tried = torch.cat([boxes[..., :2] + boxes[..., 2:] / 2 + noise[..., :2] - extent / 2, extent], -1)
         fits = ~found & (overlaps(tried, boxes) >= min_iou)
