@@ -15,7 +15,7 @@ from tests.conftest import CONF
 from trackers.checkpoint import build_tracker
 
 RECIPES = ("ostrack_got10k", "ostrack_ep300", "ostrack_icassp2023", "ostrack_384_icassp2023")
-RECIPES += ("stark_stage1", "stark_stage2", "stark_icassp2023")
+RECIPES += ("stark_stage1", "stark_stage2", "stark_icassp2023", "superdimp")
 CHOICES = [
     *(["tracker=ostrack", f"scale={scale}"] for scale in ("tiny", "full")),
     *(

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from trackers.checkpoint import build_tracker
 from trackers.dimp import DiMP
-from trackers.dimp.names import our_name
 from trackers.dimp.official import convert
 from trackers.dimp.proposals import place_proposals
 from trackers.stored import load_strictly
@@ -19,7 +18,6 @@ from trackers.stored import load_strictly
 from .cases import Case, load
 
 SIGMAS = ((0.05, 0.05), (0.5, 0.5))  # of the proposals of all networks
-TABLES = ("label", "mask", "weight")  # of the optimiser, by distance
 
 
 def inputs(case: Case) -> dict[str, np.ndarray]:
@@ -50,13 +48,8 @@ def official_weights(case: Case) -> dict[str, Tensor]:
 
 def weights(case: Case, module: str = "") -> dict[str, Tensor]:
     """Those of our network that lie below `module`, e.g. "classifier.", without that prefix."""
-    live = {n: w for n, w in official_weights(case).items() if ".layer4." not in n and ".fc." not in n}
-    ours = {our_name(name): w for name, w in live.items()}
-    ours = {
-        n: w.flatten() if n.rpartition(".")[2] in TABLES and w.shape[0] == 1 and w.dim() == 4 else w
-        for n, w in ours.items()
-    }
-    return {n.removeprefix(module): w for n, w in ours.items() if n.startswith(module)}
+    found = convert(official_weights(case), case.about["network"]).weights
+    return {n.removeprefix(module): w for n, w in found.items() if n.startswith(module)}
 
 
 def _changed(value: np.ndarray, change: Any) -> np.ndarray:

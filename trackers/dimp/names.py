@@ -16,7 +16,7 @@ RENAMED = (
 
 
 def our_name(official: str) -> str:
-    """Ours of an official name; the lookup tables also lose their shape, (1, bins, 1, 1), for (bins,)."""
+    """Ours of an official name."""
     for pattern, ours in RENAMED:
         official = re.sub(pattern, ours, official)
     return official

@@ -9,7 +9,7 @@ from trackers.published import published_recipe
 from trackers.stored import Stored
 
 DEAD = ("feature_extractor.layer4.", "feature_extractor.fc.")  # never executed
-TABLES = ("optimiser.label", "optimiser.mask", "optimiser.weight")
+TABLES = ("optimiser.label", "optimiser.mask", "optimiser.weight")  # stored as 1 x 1 convolutions
 # By configuration, the files in conf/tracker/scale/ that make it.
 SCALES = {
     "dimp": ("dimp_full",),
