@@ -19,7 +19,7 @@ setup: .venv/ready
 test: setup
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n 2 --dist worksteal
 
 study: setup
 	$(VENV)/python train.py -m experiment=demo ratio=$(RATIOS) tracker=$(TRACKERS)

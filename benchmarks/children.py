@@ -59,12 +59,12 @@ def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
     L.seed_everything(cfg.seed, verbose=False)
     tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).eval()
     _disturb(tracker.network)
-    pruning = instantiate(cfg.pruning.callback, ratio=ratio)
-    pruning.attach(tracker.network, tracker.groups())
+    pruning = instantiate(cfg.pruning, ratio=ratio)
+    pruning.attach(tracker.network, tracker.groups(), tracker.frame_inputs)
     pruning.gates.values.data.uniform_(0.5, 1.5)
     pruning.update(ratio)
     draws = [tracker.example_inputs() for _ in range(3)]
-    return tracker, pruning.finish(tracker.network, draws)["masked_vs_compacted"]
+    return tracker, pruning.finish(draws)["masked_vs_compacted"]
 
 
 @torch.no_grad()

@@ -40,7 +40,10 @@ def run_job(cfg: DictConfig, train_parent: bool = True) -> None:
             _complete_recipe(cfg)
         job = Job(cfg, Path(cfg.paths.job), train_parent)
         job.check()
-    _print_table(job.run())
+    result = job.run()
+    if not train_parent:
+        Console(width=max(Console().width, 120)).print(job.group_table())
+    _print_table(result)
     log.info("results in %s", job.folder)
 
 

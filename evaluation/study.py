@@ -14,6 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
 
 from datamodules.sequences import Sequence
 from evaluation.files import write_json
@@ -24,6 +25,8 @@ from evaluation.stages import Made, Stage, digest, ensure
 from evaluation.training import fit
 from pruning.budget import check_ratio
 from pruning.callback import PruningCallback
+from pruning.table import group_table
+from trackers.base import Tracker
 from trackers.checkpoint import LIBRARY, Checkpoint, load_checkpoint, start
 from trackers.online import OnlineTracker
 
@@ -56,9 +59,17 @@ class Job:
             ValueError: a setting, a checkpoint or a data set is not usable.
         """
         check_ratio(self.cfg.ratio)
-        with nullcontext() if self.cfg.checkpoint else torch.device("meta"):
+        runs = self.cfg.checkpoint or (self.cfg.pruning.ratio_of == "latency" and self.cfg.ratio < 1)
+        with nullcontext() if runs else torch.device("meta"):
             tracker = self._start().tracker
-        self._pruning().check(tracker.network, tracker.groups())
+        self.pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
+        if self.pruning.criterion.needs_gradients and not self.cfg.stages.sparsity.steps and self.cfg.ratio < 1:
+            raise ValueError(
+                f"pruning={_chosen('pruning')} ranks by what it learns, but stages.sparsity.steps=0; train, or choose "
+                "pruning=magnitude"
+            )
+        if self.plain["distillation"]:
+            instantiate(self.cfg.distillation)(tracker)
         instantiate(self.cfg.datamodule).check()
         self.benchmark  # noqa: B018 (reads it)
 
@@ -66,6 +77,11 @@ class Job:
     def benchmark(self) -> list[Sequence]:
         """The sequences to score on."""
         return instantiate(self.cfg.benchmark.sequences)
+
+    @cached_property
+    def pruning(self) -> PruningCallback:
+        """What makes the child."""
+        return instantiate(self.cfg.pruning, ratio=self.cfg.ratio)
 
     @cached_property
     def logger(self) -> Any:
@@ -85,13 +101,17 @@ class Job:
 
     def sparsity(self, parent: Made) -> Made:
         """The parent with masks annealed to the ratio, compacted."""
-        depends = {"from": parent.folder.name, "pruning": self.plain["pruning"], "ratio": self.cfg.ratio}
-        return self._ensure("sparsity", depends | self._training("sparsity"), lambda f: self._train_sparsity(f, parent))
+        pruning = dict(self.plain["pruning"])
+        if pruning["ratio_of"] != "latency":
+            del pruning["device"]
+        depends = {"from": parent.folder.name, "pruning": pruning, "ratio": self.cfg.ratio}
+        depends |= self._training("sparsity") | self._distillation()
+        return self._ensure("sparsity", depends, lambda f: self._train_sparsity(f, parent))
 
-    def child(self, sparse: Made) -> Made:
+    def child(self, sparse: Made, parent: Made) -> Made:
         """The compacted tracker, fine-tuned."""
-        depends = {"from": sparse.folder.name} | self._training("child")
-        return self._ensure("child", depends, lambda f: self._train_child(f, sparse))
+        depends = {"from": sparse.folder.name} | self._training("child") | self._distillation()
+        return self._ensure("child", depends, lambda f: self._train_child(f, sparse, parent))
 
     def evaluation(self, made: Made) -> Made:
         """Boxes and scores of a checkpoint on the benchmark."""
@@ -105,6 +125,14 @@ class Job:
         """What every training depends on."""
         shared = {key: self.plain[key] for key in ("datamodule", "trainer", "callbacks", "seed")}
         return shared | {"stage": self.plain["stages"][name]}
+
+    def _distillation(self) -> dict[str, Any]:
+        """What the stages that may learn from the parent depend on besides; nothing if they do not."""
+        return {"distillation": self.plain["distillation"]} if self.plain["distillation"] else {}
+
+    def _teach(self, student: Tracker, parent: Made) -> None:
+        if self.plain["distillation"]:
+            student.teacher = instantiate(self.cfg.distillation)(load_checkpoint(parent.folder / CHECKPOINT).tracker)
 
     def _start(self) -> Checkpoint:
         """What the parent is, or starts from."""
@@ -122,20 +150,22 @@ class Job:
     def _train_sparsity(self, folder: Path, parent: Made) -> None:
         L.seed_everything(self.cfg.seed, verbose=False)
         begun = load_checkpoint(parent.folder / CHECKPOINT)
-        tracker, pruning = begun.tracker, self._pruning()
+        tracker, pruning = begun.tracker, self.pruning
+        self._teach(tracker, parent)
         if self.cfg.stages.sparsity.steps:
             fit(self.cfg, tracker, "sparsity", folder, self.logger, pruning)
         else:
-            pruning.attach(tracker.network, tracker.groups())
-            pruning.update(self.cfg.ratio)
+            pruning.attach(tracker.network, tracker.groups(), tracker.frame_inputs)
+            pruning.update()
         draws = [tracker.example_inputs() for _ in range(3)]
-        metrics = pruning.finish(tracker.network, draws)
+        metrics = pruning.finish(draws)
         plan = begun.plan.then(pruning.plan)
         Checkpoint(tracker, begun.recipe, plan, metrics, self.plain).save(folder / CHECKPOINT)
 
-    def _train_child(self, folder: Path, sparse: Made) -> None:
+    def _train_child(self, folder: Path, sparse: Made, parent: Made) -> None:
         L.seed_everything(self.cfg.seed, verbose=False)
         begun = load_checkpoint(sparse.folder / CHECKPOINT)
+        self._teach(begun.tracker, parent)
         fit(self.cfg, begun.tracker, "child", folder, self.logger)
         Checkpoint(begun.tracker, begun.recipe, begun.plan, begun.metrics, self.plain).save(folder / CHECKPOINT)
 
@@ -145,9 +175,6 @@ class Job:
         report = run_benchmark(online, self.benchmark, folder / "boxes" / name)
         write_json(folder / SCORES, {"metrics": {name: report}, "still_box": {name: still_box(self.benchmark)}})
 
-    def _pruning(self) -> PruningCallback:
-        return instantiate(self.cfg.pruning.callback, ratio=self.cfg.ratio)
-
     # The whole job
 
     def run(self) -> dict[str, Any]:
@@ -156,7 +183,7 @@ class Job:
         final = made["parent"]
         if self.cfg.ratio < 1:
             made["sparsity"] = self.sparsity(final)
-            made["child"] = final = self.child(made["sparsity"])
+            made["child"] = final = self.child(made["sparsity"], made["parent"])
         parent_scores = self.evaluation(made["parent"])
         made["evaluation"] = scores = parent_scores if final is made["parent"] else self.evaluation(final)
         result = self._about(made) | describe(
@@ -171,6 +198,13 @@ class Job:
         finish_logger(self.logger, result)
         return result
 
+    def group_table(self) -> Table:
+        """The groups of the parent and what the child keeps of them."""
+        parent, final = load_checkpoint(self.parent().folder / CHECKPOINT), load_checkpoint(self.folder / CHECKPOINT)
+        groups = parent.tracker.groups()
+        kept = {name: len(units) for name, units in final.plan.kept.items()}
+        return group_table(parent.tracker.network, groups, kept, parent.tracker.frame_inputs)
+
     def _about(self, made: dict[str, Made]) -> dict[str, Any]:
         cfg = self.cfg
         return {
@@ -179,8 +213,8 @@ class Job:
             "tracker": self._tracker_name(),
             "scale": cfg.scale,
             "ratio": cfg.ratio,
-            "ratio_of": cfg.pruning.callback.ratio_of,
-            "method": cfg.pruning.name,
+            "ratio_of": cfg.pruning.ratio_of,
+            "method": _chosen("pruning") + (" + distillation" if self.plain["distillation"] else ""),
             "seed": cfg.seed,
             "seconds": {k: "cached" if m.cached else m.seconds for k, m in made.items()},
             "config_hash": digest(self.plain),
@@ -188,8 +222,12 @@ class Job:
 
     def _tracker_name(self) -> str:
         """The choice of `tracker=...`, or the class of a checkpoint's."""
-        chosen = HydraConfig.get().runtime.choices.get("tracker")
-        return chosen or self.cfg.tracker._target_.rsplit(".", 1)[1].lower()
+        return _chosen("tracker") or self.cfg.tracker._target_.rsplit(".", 1)[1].lower()
+
+
+def _chosen(group: str) -> str | None:
+    """The choice of a config group on the command line or among the defaults."""
+    return HydraConfig.get().runtime.choices.get(group)
 
 
 def _effective(plain: Any) -> Any:

@@ -24,8 +24,8 @@ class Gates:
 
     Attributes:
         values: learnable scales (units of all groups, one after the other), 1 at the start.
-        mask: 1 = open, 0 = closed, same order. A unit's gated slices are multiplied by `values * mask`, its masked
-            slices by `mask`.
+        mask: 1 = open, 0 = closed, in between = on the way, same order. A unit's gated slices are multiplied by
+            `values * mask`, its masked slices by `mask`.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
@@ -37,6 +37,7 @@ class Gates:
         self.mask = torch.ones_like(self.values.data)
         self._tensors = self._index(device)
         self._kept: dict[str, Tensor] | None = None
+        self._masks: list[tuple[Plan, Tensor]] = []
 
     def _index(self, device: torch.device) -> dict[str, list[tuple[int, Tensor]]]:
         """For every gated or masked tensor and dim, which of `_factors` multiplies each entry."""
@@ -74,17 +75,33 @@ class Gates:
         """A flat vector in the order of `values`, by group name."""
         return {g.name: part for g, part in zip(self.groups, flat.split(self.sizes), strict=True)}
 
-    def close(self, plan: Plan) -> None:
+    def close(self, plan: Plan, before: Plan | None = None, progress: float = 1.0) -> None:
         """Closes every unit that `plan` does not keep and opens all others.
+
+        Args:
+            plan: the units that stay.
+            before: those that stayed so far.
+            progress: how much of the way from `before` to `plan` is gone, in [0, 1].
 
         Raises:
             RuntimeError: the gates are folded; the weights would be restored from another mask.
         """
         if self.is_folded:
             raise RuntimeError("the mask cannot change while the gates are folded; call unfold() first")
-        for group, part in zip(self.groups, self.mask.split(self.sizes), strict=True):
-            part.zero_()
+        self.mask.copy_(self._mask_of(plan))
+        if before is not None and progress < 1:
+            self.mask.lerp_(self._mask_of(before), 1 - progress)
+
+    def _mask_of(self, plan: Plan) -> Tensor:
+        """Remembers the last two plans: on the way from one to the other the mask is set at every step."""
+        for known, mask in self._masks:
+            if known is plan:
+                return mask
+        mask = torch.zeros_like(self.mask)
+        for group, part in zip(self.groups, mask.split(self.sizes), strict=True):
             part[torch.tensor(plan.units(group), dtype=torch.long, device=part.device)] = 1
+        self._masks = [*self._masks[-1:], (plan, mask)]
+        return mask
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -101,10 +118,13 @@ class Gates:
                 set_mask(self.network.get_submodule(norm), mask)
 
     @torch.no_grad()
-    def unfold(self) -> None:
+    def unfold(self, gate_gradients: bool = True) -> None:
         """Gives the weights back, and turns gradients of folded weights into those of weights and of gates.
 
         `values.grad` is added to, like any gradient; where a parameter has none, nothing is added.
+
+        Args:
+            gate_gradients: whether those of gates are wanted: they cost a pass over the weights.
         """
         if not self.is_folded:
             raise RuntimeError("the gates are not folded; call fold() first")
@@ -112,15 +132,16 @@ class Gates:
         for path, dims in self._tensors.items():
             p, weight = self._tensor(path), self._kept[path]
             if p.grad is not None:
-                for i, (dim, entries) in enumerate(dims):
+                for i, (dim, entries) in enumerate(dims if gate_gradients else ()):
                     others = dims[:i] + dims[i + 1 :]
                     share = entries_first(p.grad * weight * _outer(factors, others, p.dim()), dim).sum(1)
                     gated = entries < len(self.values)
                     gradient.index_add_(0, entries[gated], share[gated].to(gradient.dtype))
                 p.grad *= _outer(factors, dims, p.dim())
-        self._restore()
+        self.restore()
         # A gate that is closed has no say in the loss through its value; its gradient tells what opening it would do.
-        self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
+        if gate_gradients:
+            self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
 
     @contextmanager
     def folded(self) -> Iterator[None]:
@@ -132,11 +153,11 @@ class Gates:
         try:
             yield
         finally:
-            self._restore()
+            self.restore()
 
     def to(self, device: str | torch.device) -> "Gates":
         """Moves the gates to where the network now is."""
-        self.values.data, self.mask = self.values.data.to(device), self.mask.to(device)
+        self.values.data, self.mask, self._masks = self.values.data.to(device), self.mask.to(device), []
         self._tensors = {p: [(dim, entries.to(device)) for dim, entries in dims] for p, dims in self._tensors.items()}
         return self
 
@@ -150,13 +171,13 @@ class Gates:
         self.fold()
         for path in self._tensors:
             self._kept[path] = self._tensor(path).data
-        self._restore()
+        self.restore()
         self.values.data.fill_(1)
         self.values.grad = None
         self.mask.fill_(1)
 
-    def _restore(self) -> None:
-        """Puts the weights that were set aside back, and plain norms."""
+    def restore(self) -> None:
+        """Puts the weights that were set aside back, and plain norms; gradients are left alone."""
         for path, weight in self._kept.items():
             self._tensor(path).data = weight
         self._kept = None

@@ -5,7 +5,7 @@ declares its groups; gates, criteria, budgets, surgery and reports are written o
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,6 +61,10 @@ class Group:
         vanish: None if at least one unit must stay. Else all may go (an attention or an MLP inside a residual branch,
             which leaves its output bias), and these are the paths of the modules that have no effect any more then: the
             LayerNorm in front of that branch. No two groups name the same module.
+        branch: name of the residual branch that the group is in, if several groups share one; depth pruning empties
+            them together. By itself a group that may vanish is a branch of its own.
+        runs: lengths of the runs of units that are computed together (the heads of an attention), if there is more than
+            one; rounding counts them one by one.
     """
 
     name: str
@@ -70,6 +74,8 @@ class Group:
     norms: tuple[str, ...] = ()
     owner: str | None = None
     vanish: tuple[str, ...] | None = None
+    branch: str | None = None
+    runs: tuple[int, ...] = ()
 
     def under(self, prefix: str) -> "Group":
         """The same group of a network that now sits at `prefix` of a larger one."""
@@ -80,6 +86,7 @@ class Group:
             norms=tuple(prefix + n for n in self.norms),
             owner=None if self.owner is None else (prefix + self.owner).rstrip("."),
             vanish=None if self.vanish is None else tuple(prefix + v for v in self.vanish),
+            branch=None if self.branch is None else prefix + self.branch,
         )
 
     def __str__(self) -> str:
@@ -91,6 +98,15 @@ class Group:
         lines += [f"  {norm}: statistics over the kept units" for norm in self.norms]
         lines += [f"  {module}: vanishes with the last unit" for module in self.vanish or ()]
         return "\n".join(lines)
+
+
+def branches(groups: Sequence[Group]) -> list[list[int]]:
+    """Positions of the groups that leave together when whole residual branches do, in the order of the branches."""
+    found: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        if group.vanish is not None:
+            found.setdefault(group.name if group.branch is None else group.branch, []).append(i)
+    return list(found.values())
 
 
 def entries_first(tensor: Tensor, dim: int) -> Tensor:
@@ -105,7 +121,7 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     Raises:
         ValueError: a name is used twice, a path does not exist, a slice reaches outside of its tensor or overlaps
             another one, is gated on a buffer or both gated and masked, a norm does not run over exactly the group's
-            units, a module vanishes with more than one group, or nothing of a group is gated.
+            units, a module vanishes with more than one group, runs do not add up, or nothing of a group is gated.
     """
     groups = list(groups)
     twice = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
@@ -119,6 +135,8 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     modules = dict(network.named_modules())
     taken: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
+        if group.runs and (sum(group.runs) != group.size or min(group.runs) < 0):
+            raise ValueError(f"the runs {group.runs} of group '{group.name}' must add up to its {group.size} units")
         for path in (*group.norms, *(group.vanish or ()), *([group.owner] if group.owner is not None else [])):
             if path not in modules:
                 raise ValueError(f"group '{group.name}' names the module '{path}', which the network does not have")

@@ -9,12 +9,13 @@ class MaskedLayerNorm(nn.LayerNorm):
     """LayerNorm over the channels that `mask` keeps; equal to the norm of the compacted stream.
 
     The input must be zero where the mask is zero. Those channels are filled with the mean of the kept ones, which makes
-    the native kernel compute kept-only statistics. A norm becomes one, and plain again, by having its class set, so
+    the native kernel compute kept-only statistics. Between 0 and 1 a channel, scaled by its mask, counts in part: what
+    is computed moves without a jump while it leaves. A norm becomes one, and plain again, by having its class set, so
     that the network's names, parameters and forward code stay as they are.
     """
 
     mask: Tensor  # (C,), 1 = kept
-    share: float  # of the channels that are kept
+    share: float  # of the channels that are kept, the mean of the mask
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to (..., C), zero where the mask is."""
@@ -27,15 +28,15 @@ class MaskedLayerNorm(nn.LayerNorm):
 
 
 def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
-    """Turns `norm` into a `MaskedLayerNorm` with this mask (C,) of zeros and ones."""
+    """Turns `norm` into a `MaskedLayerNorm` with this mask (C,), from 0 to 1."""
+    share = float(mask.double().mean())
     mask = mask.to(norm.weight.dtype)
     if not isinstance(norm, MaskedLayerNorm):
         norm.plain_class = type(norm)
         norm.__class__ = MaskedLayerNorm
         norm.register_buffer("mask", mask, persistent=False)
     norm.mask = mask
-    # Exact, whatever the mask's precision. Of no channels it must only be finite: the output is zero then.
-    norm.share = max(int(mask.count_nonzero()), 1) / mask.numel()
+    norm.share = share or 1 / mask.numel()  # of no channels it must only be finite: the output is zero then
 
 
 def clear_mask(norm: nn.LayerNorm) -> None:

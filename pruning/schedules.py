@@ -13,8 +13,8 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
-class Cubic:
-    """Zhu and Gupta (2017): fast at first, slow near the target, then `1 - end` of the stage at the final mask.
+class Annealed:
+    """From 1 to the target between two moments, at an even pace; the rest of the stage trains at the final mask.
 
     Attributes:
         start: progress at which the first units leave.
@@ -30,8 +30,32 @@ class Cubic:
 
     def __call__(self, progress: float, target: float) -> float:
         """Ratio at `progress`."""
-        t = min(max((progress - self.start) / (self.end - self.start), 0.0), 1.0)
+        t = (progress - self.start) / (self.end - self.start)
+        return 1.0 if t <= 0 else target if t >= 1 else self.between(t, target)
+
+    def between(self, t: float, target: float) -> float:
+        """Ratio at `t` in (0, 1) of the way."""
+        return target + (1 - target) * (1 - t)
+
+
+class Linear(Annealed):
+    """The same share of the dense network leaves at each moment."""
+
+
+class Cubic(Annealed):
+    """Zhu and Gupta (2017): fast at first, slow near the target."""
+
+    def between(self, t: float, target: float) -> float:
+        """Ratio at `t` of the way."""
         return target + (1 - target) * (1 - t) ** 3
+
+
+class Exponential(Annealed):
+    """The same share of what is left leaves at each moment: halved as often in the first half as in the second."""
+
+    def between(self, t: float, target: float) -> float:
+        """Ratio at `t` of the way."""
+        return target**t
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,29 @@ def test_a_ratio_out_of_reach_names_one_in_reach(run, capsys):
     refused(run, capsys, "ratio=0.0001", "the smallest is", overrides=("ratio=0.0001",))
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("pruning.ratio_of=flops", ("ratio_of=flops", "macs")),
+        ("pruning.round_to=0", ("round_to=0",)),
+        ("pruning.floor=2", ("floor=2", "[0, 1]")),
+        ("pruning.normalise=median", ("normalise=median", "zscore")),
+        ("pruning.scope.default=block", ("'block'", "layer")),
+        ("pruning.kinds=[atention]", ("atention", "attention")),
+        ("pruning.protect=[heads.*]", ("heads.*", "box_head")),
+        ("pruning.schedule.start=0.9", ("start=0.9", "end=0.7")),
+        ("stages.sparsity.steps=0", ("pruning=slim", "stages.sparsity.steps=0", "pruning=magnitude")),
+    ],
+)
+def test_settings_of_pruning_that_make_no_sense(run, capsys, override, words):
+    refused(run, capsys, *words, overrides=("ratio=0.5", override))
+
+
+def test_chipnet_needs_a_cost_with_a_derivative(run, capsys):
+    chosen = ("ratio=0.5", "pruning=chipnet", "pruning.ratio_of=latency")
+    refused(run, capsys, "latency", "pruning.ratio_of=macs", overrides=chosen)
+
+
 def test_an_unknown_tracker(run, capsys):
     refused(run, capsys, "tracker/siamfc", "ostrack", overrides=("tracker=siamfc",))
 

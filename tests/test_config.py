@@ -24,7 +24,8 @@ CHOICES = [
     ),
     *([f"tracker={tracker}", "scale=tiny"] for tracker in ("stark", "dimp")),
     *([f"datamodule={data}"] for data in ("synthetic", "got10k")),
-    *([f"pruning={method}"] for method in ("slim", "magnitude", "network_slimming", "icassp2023")),
+    *([f"pruning={p.stem}"] for p in sorted((CONF / "pruning").glob("*.yaml")) if p.stem != "common"),
+    *([f"distillation={teacher}"] for teacher in ("none", "parent")),
     *([f"logger={logger}"] for logger in ("wandb", "csv", "tensorboard", "none")),
     ["experiment=demo"],
     *([f"experiment={name}", "checkpoint=a"] for name in RECIPES),
@@ -42,7 +43,9 @@ def composed(script: str, overrides: list[str]) -> DictConfig:
 @pytest.mark.parametrize(("script", "given"), SCRIPTS)
 @pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
 def test_every_key_is_read(script, given, choice):
-    known = {"train": {"tracker", "scale", "datamodule", "pruning", "logger", "experiment", "checkpoint"}}
+    known = {
+        "train": {"tracker", "scale", "datamodule", "pruning", "distillation", "logger", "experiment", "checkpoint"}
+    }
     known["prune"] = known["train"] - {"tracker", "experiment", "checkpoint"}
     if not {c.split("=")[0] for c in choice} <= known.get(script, set()):
         choice = []
@@ -97,7 +100,7 @@ def test_only_paths_hold_paths():
 
 def test_the_readme_names_every_choice():
     readme = (CONF.parent / "README.md").read_text()
-    for group in ("tracker", "scale", "datamodule", "benchmark", "pruning", "logger", "experiment"):
+    for group in ("tracker", "scale", "datamodule", "benchmark", "pruning", "distillation", "logger", "experiment"):
         row = next(line for line in readme.splitlines() if line.startswith(f"| `{group}` |"))
         options = {p.stem for p in (CONF / group).glob("*.yaml")} - {"common"}
         assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == options

@@ -93,13 +93,41 @@ def test_stages_are_made_once_and_again_only_when_asked(run):
 
 
 def test_ratio_of_units_is_the_papers_budget(run):
-    budget = ["pruning.callback.ratio_of=units", "pruning.callback.kinds=[attention,mlp]"]
-    outputs = run("train", "ratio=0.25", *budget, "pruning.callback.floor=0")
+    budget = ["pruning.ratio_of=units", "pruning.kinds=[attention,mlp]"]
+    outputs = run("train", "ratio=0.25", *budget, "pruning.floor=0")
     (result,) = results(outputs)
     for kind, units in (("attention", 2 * 24), ("mlp", 2 * 72)):
         kept = sum(u["kept"] for u in result["units"].values() if u["kind"] == kind)
         assert kept == pytest.approx(0.25 * units, abs=2)
     assert all(u["kept"] == u["size"] for u in result["units"].values() if u["kind"] not in ("attention", "mlp"))
+
+
+def test_ratio_of_macs_is_what_is_counted(run):
+    (result,) = results(run("train", "ratio=0.5", "pruning=taylor", "pruning.ratio_of=macs", "pruning.every=2"))
+    achieved = result["macs"]["total"] / result["parent"]["macs"]["total"]
+    assert achieved == result["ratio_achieved"] <= 0.5
+    assert achieved > 0.45
+    assert result["method"] == "taylor"
+
+
+def test_ratio_of_latency_prunes_by_a_measured_table(run):
+    (result,) = results(
+        run("train", "ratio=0.9", "pruning=magnitude", "pruning.ratio_of=latency", "stages.child.steps=0")
+    )
+    assert result["ratio_achieved"] <= 0.9
+    assert result["params"] < result["parent"]["params"]
+
+
+def test_pruning_prints_what_happened_to_every_group(run, capsys):
+    outputs = run("train", "ratio=1")
+    (parent,) = outputs.rglob("checkpoint.safetensors")
+    capsys.readouterr()
+    run("prune", f"checkpoint={parent}", "ratio=0.5", "pruning=magnitude", "stages.sparsity.steps=0")
+    told = capsys.readouterr().out
+    result = next(r for r in results(outputs) if r["ratio"] == 0.5)
+    for name, group in result["units"].items():
+        line = next(row for row in told.splitlines() if f" {name} " in row)
+        assert [cell.strip() for cell in line.split("│")[3:5]] == [str(group["size"]), str(group["kept"])]
 
 
 def test_an_interrupted_stage_goes_on_where_it_stopped(run, monkeypatch, tmp_path):
@@ -163,7 +191,7 @@ def test_full_scale_builds_runs_and_prunes():
     with torch.device("meta"):
         tracker = build_tracker(OmegaConf.to_container(cfg.tracker))
     groups = tracker.groups()
-    instantiate(cfg.pruning.callback, ratio=cfg.ratio).check(tracker.network, groups)
+    instantiate(cfg.pruning, ratio=cfg.ratio).check(tracker.network, groups)
     assert count_params(tracker.network) == 92_518_533 - 768 - 151_296  # published, less what never runs
     places = {g.name: torch.rand(g.size) for g in groups}
     plan = fit(groups, places, ParamCost(tracker.network, groups), 0.01)

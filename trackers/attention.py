@@ -51,7 +51,9 @@ class Attention(nn.Module):
             return self._only_bias(query)
         heads, project = self._heads(query, key, value)
         biases = [bias] * len(heads)
-        if bias is not None and bias.shape[1] > 1:
+        if bias is not None and bias.shape[1] > 1 and self._counting:
+            biases = [bias[:, :1]]
+        elif bias is not None and bias.shape[1] > 1:
             biases = bias[:, self.live].split([n for n, _ in self.buckets], 1)
         return project(
             [
@@ -72,6 +74,14 @@ class Attention(nn.Module):
         out = project([F.scaled_dot_product_attention(q, k, v, scale=self.scale) for q, k, v in heads])
         return out, torch.cat(rows, 1).sum((1, 2))
 
+    @property
+    def _counting(self) -> bool:
+        """Without numbers there is only arithmetic to be counted: as much in one head as in many that are as wide.
+
+        Filling up ragged heads is left out, and so the count is a function of how many units there are.
+        """
+        return self.qkv.weight.is_meta
+
     def _only_bias(self, query: Tensor) -> Tensor:
         return self.proj(self.qkv(query))  # (B, N, 0) in between: only the bias is left
 
@@ -79,9 +89,11 @@ class Attention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor
     ) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Callable[[list[Tensor]], Tensor]]:
         """q, k and v of every bucket, each (B, heads, N, width), and what turns the buckets' results into tokens."""
-        ragged = len(set(self.widths)) > 1
+        ragged = len(set(self.widths)) > 1 and not self._counting
         weight, bias, proj = self._packed() if ragged else (self.qkv.weight, self.qkv.bias, self.proj.weight)
         buckets = self.buckets if ragged else [(len(self.widths), self.widths[0])]
+        if self._counting:
+            buckets = [(1, sum(self.widths))]
         parts = [
             [x.unflatten(-1, (n, -1)).transpose(1, 2) for x, (n, _) in zip(split, buckets, strict=True)]
             for split in (
@@ -101,7 +113,9 @@ class Attention(nn.Module):
         slices = [Slice("qkv.weight", 0, rows, gated=True), Slice("proj.weight", 1)]
         if self.qkv.bias is not None:
             slices.append(Slice("qkv.bias", 0, rows, gated=True))
-        return [Group("", "attention", size, tuple(slices), owner="", vanish=())] if size else []
+        if not size:
+            return []
+        return [Group("", "attention", size, tuple(slices), owner="", vanish=(), runs=tuple(self.widths))]
 
     def keep(self, units: tuple[int, ...]) -> None:
         """Told by surgery which units of the group stay: works out what is left of each head."""

@@ -1,6 +1,7 @@
 """Convolutional backbones: torchvision's ResNets, cut down to what trackers run, with their pruning groups declared."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -82,7 +83,8 @@ class ResNet(nn.Module):
     def groups(self) -> list[Group]:
         """The inner channels of every block, and the residual streams; the last of these is read by the caller.
 
-        Gates sit where channels are read, so that they work with constant batch norms as with learned ones.
+        Gates sit where channels are read, so that they work with constant batch norms as with learned ones. Blocks that
+        add to their input without changing its size may lose all inner channels; what they add is constant then.
         """
         groups = []
         stream, name = [Slice("conv1.weight", 0), *_norm("bn1")], "stem"
@@ -94,8 +96,10 @@ class ResNet(nn.Module):
                     *_norm(f"{path}.bn{conv[-1]}"),
                     Slice(f"{path}.{reader}.weight", 1, gated=True),
                 )
-                size = block.get_submodule(conv).out_channels
-                groups.append(Group(f"{path}.{conv}", "conv", size, inner))
+                vanish = None if block.downsample is not None else (f"{path}.{conv}", f"{path}.bn{conv[-1]}")
+                branch = path if len(convs) > 2 and vanish is not None else None
+                size = getattr(block.get_submodule(conv), "out_channels", 0)
+                groups.append(Group(f"{path}.{conv}", "conv", size, inner, vanish=vanish, branch=branch))
             stream.append(Slice(f"{path}.conv1.weight", 1, gated=True))
             if block.downsample is not None:  # a new stream begins
                 stream.append(Slice(f"{path}.downsample.0.weight", 1, gated=True))
@@ -103,8 +107,11 @@ class ResNet(nn.Module):
                 stream = [Slice(f"{path}.downsample.0.weight", 0), *_norm(f"{path}.downsample.1")]
                 name = path.split(".")[0]
             last = convs[-1]
-            stream += [Slice(f"{path}.{last}.weight", 0), *_norm(f"{path}.bn{last[-1]}")]
-        return [*groups, self._stream(name, stream)]
+            stream += [Slice(f"{path}.{last}.{tensor}", 0) for tensor in ("weight", "bias")]
+            stream += _norm(f"{path}.bn{last[-1]}")
+        groups = [g for g in (*groups, self._stream(name, stream)) if g.size]
+        there = {*dict(self.named_parameters()), *dict(self.named_buffers())}
+        return [replace(g, slices=tuple(s for s in g.slices if s.path in there)) for g in groups]
 
     def _stream(self, name: str, slices: list[Slice]) -> Group:
         return Group(name, "stream", self.get_parameter(slices[0].path).shape[0], tuple(slices))

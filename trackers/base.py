@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as L
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from pruning.groups import Group
 from trackers.crops import CropSpec, Window
+
+if TYPE_CHECKING:
+    from trackers.distillation import Teacher
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -96,9 +99,14 @@ class Tracker(L.LightningModule, ABC):
         template, search: the two kinds of crops.
         stage: name of the running training stage, the prefix of everything that is logged.
         lr_scale: multiplies the recipe's learning rates in this stage.
+        distilled: the modules of `network` whose outputs (of several: the first) are the features that a child learns
+            from its parent: tokens (B, N, C) or maps (B, C, H, W).
+        teacher: the parent that is learned from in this stage, if any.
     """
 
     network: nn.Module
+    distilled: tuple[str, ...] = ()
+    teacher: "Teacher | None" = None
 
     def __init__(self, network: nn.Module, template: CropSpec, search: CropSpec, recipe: Recipe, online: Online):
         super().__init__()
@@ -146,8 +154,12 @@ class Tracker(L.LightningModule, ABC):
     def example_inputs(self) -> Batch:
         """Random inputs of a whole `network` forward at batch 1, in whose shapes nothing depends on what was pruned."""
 
-    def frame_inputs(self) -> Batch:
-        """Inputs of the forward that every frame needs, for counting and timing: by default the whole."""
+    def frame_inputs(self, network: nn.Module | None = None) -> Batch:
+        """Inputs of the forward that every frame needs, for counting and timing: by default the whole.
+
+        Args:
+            network: a cut copy of the tracker's, where shapes depend on what was cut; by default its own.
+        """
         return self.example_inputs()
 
     def timed_parts(self) -> dict[str, Callable[[], Any]]:
@@ -157,6 +169,13 @@ class Tracker(L.LightningModule, ABC):
     def additions(self) -> dict[str, bool]:
         """What the original has not, in words, and whether this tracker has it: named wherever it is scored."""
         return {"sizes of boxes smoothed over time": self.online.size_smoothing > 0}
+
+    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The network's outputs in training in a form whose squared errors tell a child what matters: by default as is.
+
+        All that is returned is finite: logarithms of probabilities, for one, become probabilities.
+        """
+        return dict(outputs)
 
     def trained(self, name: str) -> bool:
         """Whether the network's parameter of this name is trained at all."""
@@ -178,6 +197,11 @@ class Tracker(L.LightningModule, ABC):
         for name, p in self.network.named_parameters():
             p.requires_grad_(self.trained(name))
 
+    def on_fit_start(self) -> None:
+        """Takes the teacher along to the device."""
+        if self.teacher is not None:
+            self.teacher.parent.to(self.device)
+
     @staticmethod
     def normalise(pixels: Tensor) -> Tensor:
         """Crops (..., 3, H, W), 0 to 255, to what ImageNet networks expect."""
@@ -187,7 +211,7 @@ class Tracker(L.LightningModule, ABC):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One step; logs every loss and the number of frames that could not be read."""
-        losses = self.losses(batch)
+        losses = self.losses(batch) if self.teacher is None else self.teacher.losses(self, batch)
         self._log(losses, "")
         self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"])
         if "unreadable" in batch:

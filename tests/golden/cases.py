@@ -33,7 +33,6 @@ NOT_BUILT = {
     "trackingnet": "benchmark TrackingNet is not built yet",
     "uav": "benchmark UAV123 is not built yet",
     "coco": "training on COCO is not built yet",
-    "chipnet": "the chipnet method is not built yet",
 }
 
 

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 import trackers.crops
 import trackers.online
-from pruning.budget import fit
+from pruning.budget import Leaving, fit
 from pruning.callback import PruningCallback
 from pruning.cost import ParamCost, UnitCost, count_macs
-from pruning.criteria import Slim, quantiles
+from pruning.criteria import Slim
 from pruning.gates import Gates
 from pruning.plan import Plan
+from pruning.ranking import quantiles
 from pruning.schedules import Cubic
 from pruning.surgery import compact
 from trackers.base import Crop
@@ -229,16 +230,22 @@ def norms(gradients: dict[str, Tensor], names: list[str]) -> dict[str, Any]:
 # Gates: the l1 penalty and the sparsity stage
 
 
+# What the callback asks of a trainer: one step, on one device.
+ALONE = SimpleNamespace(
+    estimated_stepping_batches=1, strategy=SimpleNamespace(reduce=lambda gradient, reduce_op: gradient)
+)
+
+
 def sparsity_stage(case: Case, tracker: OSTrack, fill: str) -> tuple[PruningCallback, list[Tensor]]:
     """The pruning callback at its first step, holding the case's gates, and where it leaves the gates' gradient."""
     weights = {"attention": case.config["TRAIN.w1"], "mlp": case.config["TRAIN.w2"]}
-    stage = PruningCallback(0.5, Slim(), Cubic(), penalty=weights, kinds=list(weights))
+    stage = PruningCallback(ratio=0.5, criterion=Slim(weights), schedule=Cubic(), kinds=list(weights))
     module = SimpleNamespace(network=tracker.network, groups=lambda: gated_groups(tracker))
-    stage.on_fit_start(SimpleNamespace(estimated_stepping_batches=1), module)
+    stage.on_fit_start(ALONE, module)
     stage.gates.values.data = gate_values(case, stage.gates.groups, fill, {})
     stage.gates.fold()
     gradients: list[Tensor] = []
-    stage.optimizer.step = lambda: gradients.append(stage.gates.values.grad.clone())
+    stage.criterion.optimizer.step = lambda: gradients.append(stage.gates.values.grad.clone())
     return stage, gradients
 
 
@@ -253,13 +260,13 @@ def test_penalty_on_gates_is_the_same(case: Case, part: str) -> None:
     stage, gradients = sparsity_stage(case, build(case), part)
     size = stage.gates.values.abs().detach()
     kind = torch.tensor([g.kind == "attention" for g in stage.gates.groups for _ in range(g.size)])
-    stage.on_before_optimizer_step(None, None)
+    stage.on_before_optimizer_step(ALONE, None)
     of_attention, of_mlp = gradients[0][kind], gradients[0][~kind]
     layers = len(stage.gates.groups) // 2
     mine = {
         "attn_l1": size[kind].sum(),
         "mlp_l1": size[~kind].sum(),
-        "penalty": (stage.weights * size).sum(),
+        "penalty": (stage.criterion.weights * size).sum(),
         "attn_grad": of_attention.view(layers, -1),
         "mlp_grad": of_mlp.view(layers, -1),
     }
@@ -271,8 +278,8 @@ def test_sparsity_step_has_the_same_gradients(case: Case, part: dict[str, Any]) 
     tracker = in_training(build(case), part)
     stage, gate_gradients = sparsity_stage(case, tracker, case.about["checkpoint"]["gates"])
     losses, mine = backward(tracker, case)
-    mine["total"] = losses["total"].detach() + (stage.weights * stage.gates.values.detach().abs()).sum()
-    stage.on_before_optimizer_step(None, None)
+    mine["total"] = losses["total"].detach() + (stage.criterion.weights * stage.gates.values.detach().abs()).sum()
+    stage.on_before_optimizer_step(ALONE, None)
     gradients = {name: p.grad for name, p in tracker.network.named_parameters()}
     gradients |= {f"{name}.zeta": g for name, g in stage.gates.split(gate_gradients[0]).items()}
     mine |= norms(gradients, case.about["gradient_of"])
@@ -320,7 +327,8 @@ def test_masks_are_the_same(case: Case, part: Cut) -> None:
         places = quantiles(scores, pool, {"default": {"naive": "kind", "layerwise": "layer"}[part.method]})
         # The reference rounds the number of kept units up where we round down: ask for the number it stores.
         asked = int(case.stored[f"{part.name}/{short}_count"].sum()) + 0.5
-        plan = fit(pool, places, UnitCost(), min(1, asked / sum(g.size for g in pool)), floor=0)
+        share = min(1, asked / sum(g.size for g in pool))
+        plan = fit(pool, places, UnitCost(gates.network, pool), share, Leaving(floor=0))
         keep = np.array([np.isin(range(g.size), plan.units(g)) for g in pool])
         values = torch.stack([scores[g.name] for g in pool]).where(torch.from_numpy(keep), torch.inf)
         mine[f"{short}_threshold"] = values.amin() if part.method == "naive" else values.amin(1)
@@ -375,13 +383,9 @@ def check_macs(network: nn.Module, tracker: OSTrack, stored: dict[str, float]) -
         backbone.elimination = eliminating
         macs = count_macs(network, tracker.example_inputs()).total
         tokens = tokens_entering(backbone)
-        # Heads of about the same width run together, filled up to a common one: those products run, so we count them.
-        for attention, n in zip(attentions, tokens, strict=True):
-            run, kept = width_run(attention), sum(attention.widths)
-            macs -= (4 * n * backbone.width + 2 * n * n) * (run - kept)
         # One row of the map ranks the candidates; it is counted, as fused attention keeps the map to itself.
         if eliminating is not None:
-            macs -= sum(tokens[i] * width_run(attentions[i]) for i in eliminating.blocks)
+            macs -= sum(tokens[i] * sum(attentions[i].widths) for i in eliminating.blocks)
         assert macs == stored[name]
         products = sum(2 * n * n * sum(a.widths) for a, n in zip(attentions, tokens, strict=True))
         assert macs - products == stored[f"{name}_linear"]
@@ -395,12 +399,6 @@ def tokens_entering(backbone: nn.Module) -> list[int]:
         counts.append(template + search)
         search = math.ceil(share * search)
     return counts
-
-
-def width_run(attention: nn.Module) -> int:
-    if len(set(attention.widths)) == 1:
-        return sum(attention.widths)
-    return sum(heads * width for heads, width in attention.buckets)
 
 
 # Tracking

@@ -3,6 +3,8 @@
 import copy
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from pruning.gates import Gates
 from pruning.groups import Group, Slice
 from pruning.plan import Plan
 from pruning.surgery import compact
+from trackers.attention import Attention
 from trackers.ostrack.network import OSTrackNetwork
 
 
@@ -54,7 +57,6 @@ class ConvNet(nn.Module):
         self.conv2, self.bn2 = nn.Conv2d(inner, stream, 1), nn.BatchNorm2d(stream)
         self.conv3, self.bn3 = nn.Conv2d(stream, branch, 3, stride=2), nn.BatchNorm2d(branch)
         self.fc1, self.fc2 = nn.Linear((stream + branch) * 4, hidden), nn.Linear(hidden, 3)
-        self.offset = stream * 4
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         a = self.bn0(self.conv0(x)).relu()
@@ -77,7 +79,8 @@ class ConvNet(nn.Module):
             Slice("fc1.weight", 1, inner=4),
         )
         inner = (*produced("conv1", "bn1"), Slice("conv2.weight", 1))
-        branch = (*produced("conv3", "bn3"), Slice("fc1.weight", 1, offsets=(self.offset,), inner=4))
+        offset = 4 * self.conv0.out_channels
+        branch = (*produced("conv3", "bn3"), Slice("fc1.weight", 1, offsets=(offset,), inner=4))
         hidden = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
         return [
             Group("stream", "stream", self.conv0.out_channels, stream),
@@ -196,6 +199,153 @@ class Filtered(nn.Module):
         return [Group("code", "code", channels, code), Group("other", "other", others, other)]
 
 
+class Recipe(NamedTuple):
+    """Of a `Mixed` network.
+
+    Attributes:
+        stages: of maps: width of the residual stream, of the branch that is concatenated with the stage's input (0 for
+            none), and of the inside of every residual block.
+        heads, head: number and width of the heads of the tokens' attention.
+        blocks: of tokens: hidden units of the MLP, and whether it works beside the attention, not after it.
+        hidden: units behind the flattened tokens.
+    """
+
+    stages: tuple[tuple[int, int, tuple[int, ...]], ...]
+    heads: int
+    head: int
+    blocks: tuple[tuple[int, bool], ...]
+    hidden: int
+
+
+class ResidualConv(nn.Module):
+    """Adds to a stream of maps; without units inside it adds a constant."""
+
+    def __init__(self, stream: int, inner: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(stream, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner)
+        self.conv2, self.bn2 = nn.Conv2d(inner, stream, 1), nn.BatchNorm2d(stream)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))).relu()
+
+
+class Stage(nn.Module):
+    """Turns its input, together with a branch of it, into a residual stream."""
+
+    def __init__(self, inputs: int, width: int, branch: int, inner: Sequence[int]):
+        super().__init__()
+        self.branch = nn.Conv2d(inputs, branch, 3, padding=1) if branch else None
+        self.conv, self.bn = nn.Conv2d(inputs + branch, width, 1), nn.BatchNorm2d(width)
+        self.residual = nn.ModuleList(ResidualConv(width, n) for n in inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.branch is not None:
+            x = torch.cat([x, self.branch(x).relu()], 1)
+        x = self.bn(self.conv(x)).relu()
+        for block in self.residual:
+            x = block(x)
+        return x
+
+    def groups(self) -> list[Group]:
+        """The branch, the insides, and the stream (last)."""
+        groups = []
+        if self.branch is not None:
+            size = self.branch.out_channels
+            read = Slice("conv.weight", 1, (self.conv.in_channels - size,))
+            written = (Slice(f"branch.{p}", 0, gated=True) for p in ("weight", "bias"))
+            groups.append(Group("branch", "branch", size, (*written, read)))
+        stream = [*(Slice(f"conv.{p}", 0) for p in ("weight", "bias")), *_batch_norm("bn")]
+        for i, block in enumerate(self.residual):
+            at = f"residual.{i}."
+            inner = (Slice(f"{at}conv1.weight", 0), *_batch_norm(f"{at}bn1"), Slice(f"{at}conv2.weight", 1))
+            vanish = (f"{at}conv1", f"{at}bn1")
+            groups.append(Group(f"{at}inner", "inner", getattr(block.conv1, "out_channels", 0), inner, vanish=vanish))
+            stream += [Slice(f"{at}conv1.weight", 1), *(Slice(f"{at}conv2.{p}", 0) for p in ("weight", "bias"))]
+            stream += _batch_norm(f"{at}bn2")
+        return [*groups, Group("stream", "stream", self.conv.out_channels, tuple(stream))]
+
+
+def _batch_norm(path: str) -> list[Slice]:
+    gated = [Slice(f"{path}.{p}", 0, gated=True) for p in ("weight", "bias")]
+    return [*gated, *(Slice(f"{path}.{p}", 0) for p in ("running_mean", "running_var"))]
+
+
+class Block(nn.Module):
+    """Attention and an MLP, one after the other or side by side; then they leave together."""
+
+    def __init__(self, width: int, heads: int, hidden: int, beside: bool):
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.beside = beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.attn(self.norm1(x))
+        return y + self.fc2(F.gelu(self.fc1(self.norm2(x if self.beside else y))))
+
+    def groups(self) -> list[Group]:
+        branch = "both" if self.beside else None
+        cut = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
+        attention = [replace(g.under("attn."), vanish=("norm1",), branch=branch) for g in self.attn.groups()]
+        return [*attention, Group("mlp", "mlp", self.fc1.out_features, cut, vanish=("norm2",), branch=branch)]
+
+
+class Mixed(nn.Module):
+    """Any mix of streams of maps and of tokens, concatenations, attention, and flatten -> linear. In float64."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        width, sizes = recipe.heads * recipe.head, [2, *(stage[0] for stage in recipe.stages)]
+        self.stages = nn.ModuleList(Stage(n, *stage) for n, stage in zip(sizes, recipe.stages, strict=False))
+        self.embed, self.last = nn.Linear(sizes[-1], width), nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, recipe.heads, *block) for block in recipe.blocks)
+        self.fc1, self.fc2 = nn.Linear(width * 4, recipe.hidden), nn.Linear(recipe.hidden, 2)
+        self.double().eval()
+
+    @staticmethod
+    def inputs(network: nn.Module | None = None) -> dict[str, Tensor]:
+        return {"x": torch.randn(3, 2, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        for stage in self.stages:
+            x = stage(x)
+        x = self.embed(x.flatten(2).transpose(1, 2))
+        for block in self.blocks:
+            x = block(x)
+        flat = self.last(x).transpose(1, 2).flatten(1)
+        return {"out": self.fc2(F.silu(self.fc1(flat)))}
+
+    def groups(self) -> list[Group]:
+        groups = []
+        for i, stage in enumerate(self.stages):
+            if i:
+                readers = tuple(Slice(f"stages.{i}.{reader}.weight", 1) for reader in ("conv", "branch"))
+                groups[-1] = replace(groups[-1], slices=groups[-1].slices + readers)
+            groups += [g.under(f"stages.{i}.") for g in stage.groups()]
+        groups[-1] = replace(groups[-1], slices=(*groups[-1].slices, Slice("embed.weight", 1)))
+        width, norms = [*(Slice(f"embed.{p}", 0, gated=True) for p in ("weight", "bias"))], ["last"]
+        for i, block in enumerate(self.blocks):
+            at = f"blocks.{i}."
+            groups += [g.under(at) for g in block.groups()]
+            width += [Slice(f"{at}{w}.{p}", 0, gated=True) for w in ("attn.proj", "fc2") for p in ("weight", "bias")]
+            width += [Slice(f"{at}{reader}.weight", 1) for reader in ("attn.qkv", "fc1")]
+            norms += [f"{at}norm1", f"{at}norm2"]
+        width += [*(Slice(f"{n}.{p}", 0) for n in norms for p in ("weight", "bias")), Slice("fc1.weight", 1, inner=4)]
+        groups.append(Group("width", "width", self.embed.out_features, tuple(width), norms=tuple(norms)))
+        hidden = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
+        groups.append(Group("hidden", "hidden", self.fc1.out_features, hidden, vanish=()))
+        there = {*dict(self.named_parameters()), *dict(self.named_buffers())}
+        return [
+            replace(
+                g,
+                slices=tuple(s for s in g.slices if s.path in there),
+                norms=tuple(n for n in g.norms if f"{n}.weight" in there),
+            )
+            for g in groups
+            if g.size
+        ]
+
+
 def shake(network: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights, biases, norms and batch statistics, none at its initial value."""
     generator = torch.Generator().manual_seed(seed)
@@ -223,7 +373,7 @@ def random_plan(groups: Sequence[Group], seed: int) -> Plan:
         n, how = group.size, rng.choice(["unnamed", "some", "some", "one", "all", "run", "none"])
         if how == "unnamed" or not n:
             continue
-        if how == "none" and group.vanish is not None:
+        if how == "none" and group.vanish is not None and group.branch is None:
             kept[group.name] = ()
             continue
         units = list(range(n))

@@ -64,13 +64,16 @@ def reference(
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("state", ["open", "closed", "closing"])
 @pytest.mark.parametrize("passes", [1, 2])
-def test_gradients_are_those_of_autograd(name: str, closed: bool, passes: int) -> None:
+def test_gradients_are_those_of_autograd(name: str, state: str, passes: int) -> None:
     network, inputs = build(name)
     groups = network.groups()
-    plan = random_plan(groups, 11) if closed else Plan()
+    plan = Plan() if state == "open" else random_plan(groups, 11)
     gates = random_gates(network, groups, plan, seed=4)
+    if state == "closing":
+        gates.close(plan, Plan(), progress=0.6)
+        assert gates.mask.unique().tolist() == pytest.approx([0.4, 1])
     twin = copy.deepcopy(network)
 
     gates.fold()
@@ -90,7 +93,7 @@ def test_gradients_are_those_of_autograd(name: str, closed: bool, passes: int) -
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=path)
     for group, grad in gates.split(gates.values.grad).items():
         torch.testing.assert_close(grad, scale[group].grad, rtol=1e-9, atol=1e-10, msg=group)
-    if closed:
+    if state == "closed":
         assert gates.values.grad[gates.mask == 0].any()  # closed units can come back
 
 
@@ -110,6 +113,21 @@ def test_gate_gradients_add_up_over_steps_like_any_other() -> None:
     loss_of(network(**inputs)).backward()
     gates.unfold()
     torch.testing.assert_close(twice, 2 * gates.values.grad)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gate_gradients_are_left_out_where_nobody_wants_them(name: str) -> None:
+    gradients = []
+    for wanted in (True, False):
+        network, inputs = build(name)
+        gates = random_gates(network.eval(), network.groups(), random_plan(network.groups(), 11), seed=4)
+        gates.fold()
+        loss_of(network(**inputs)).backward()
+        gates.unfold(gate_gradients=wanted)
+        assert not gates.is_folded
+        assert (gates.values.grad is None) != wanted
+        gradients.append([p.grad for p in network.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_without_a_backward_pass_there_are_no_gradients() -> None:
@@ -209,6 +227,51 @@ def test_closing_opens_what_the_plan_keeps() -> None:
     assert masks["stream"].tolist() == [0, 0, 0, 0, 0, 1]
 
 
+def test_on_the_way_units_leave_and_return_linearly() -> None:
+    network, _ = build("cnn")
+    gates = Gates(network, network.groups())
+    before, after = Plan({"inner": (0, 1, 2), "hidden": ()}), Plan({"inner": (1, 3), "stream": (5,)})
+    for progress in (0.0, 0.25, 0.5, 1.0, 1.5):
+        gates.close(after, before, progress)
+        gone = min(progress, 1.0)
+        masks = {name: mask.tolist() for name, mask in gates.split(gates.mask).items()}
+        assert masks["inner"] == pytest.approx([1 - gone, 1, 1 - gone, gone, 0])
+        assert masks["hidden"] == pytest.approx([gone] * 7)
+        assert masks["stream"] == pytest.approx([1 - gone] * 5 + [1])
+        assert masks["branch"] == [1] * 4
+        if progress in (0.0, 1.0, 1.5):
+            assert set(gates.mask.tolist()) == {0, 1}  # exactly
+    gates.close(after, before, 0.5)
+    gates.close(after)
+    assert set(gates.mask.tolist()) == {0, 1}
+    gates.fold()
+    with pytest.raises(RuntimeError, match="cannot change while"):
+        gates.close(after, before, 0.5)
+    gates.unfold()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_computed_moves_without_a_jump_from_one_plan_to_the_other(name: str) -> None:
+    network, inputs = build(name)
+    groups, outputs = network.eval().groups(), []
+    gates = Gates(network, groups)
+    plan = Plan({g.name: tuple(range(g.size // 3, g.size)) for g in groups})
+    with torch.no_grad():
+        for step in range(201):
+            gates.close(plan, Plan(), step / 200)
+            with gates.folded():
+                out = network(**inputs)
+            outputs.append(torch.cat([m.flatten() for m in (out.values() if isinstance(out, dict) else [out])]))
+        gates.close(plan)
+        with gates.folded():
+            hard = network(**inputs)
+    hard = torch.cat([m.flatten() for m in (hard.values() if isinstance(hard, dict) else [hard])])
+    torch.testing.assert_close(outputs[-1], hard, rtol=0, atol=0)
+    steps = torch.stack(outputs).diff(dim=0).norm(dim=1)
+    assert (outputs[-1] - outputs[0]).norm() > 0.1
+    assert steps.max() < 0.1 * steps.sum()
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_baking_puts_the_gates_into_the_weights_and_opens_them(name: str) -> None:
     network, inputs = build(name)
@@ -282,6 +345,19 @@ def test_masked_slices_are_zeroed_and_not_scaled() -> None:
         columns = torch.tensor([1.0, 1, 1, 1, 0, 0])
         assert torch.equal(network.mixed, before["mixed"] * rows[:, None] * columns)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_slices_of_a_unit_that_leaves_are_scaled_by_how_much_of_it_is_there() -> None:
+    network = shake(Filtered())
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    gates = Gates(network, network.groups())
+    gates.values.data.fill_(3)
+    gates.close(Plan({"code": (0, 1, 2, 3)}), Plan(), progress=0.75)
+    share = torch.tensor([1.0, 1, 1, 1, 0.25, 0.25])
+    with gates.folded():
+        torch.testing.assert_close(network.code.weight, 3 * share[:, None] * before["code.weight"])
+        torch.testing.assert_close(network.filter, share * before["filter"])
+        torch.testing.assert_close(network.table, share * before["table"])
 
 
 def test_a_gate_at_0_learns_although_its_unit_has_masked_slices() -> None:

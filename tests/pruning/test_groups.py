@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from pruning.groups import Group, Slice, check_groups, entries_first
+from pruning.groups import Group, Slice, branches, check_groups, entries_first
+from pruning.plan import Plan
+from pruning.surgery import compact
 from tests.pruning.networks import BranchNet, ConvNet, NormNet, full_ostrack, tiny_ostrack
 
 
@@ -43,6 +45,31 @@ def test_under_moves_everything() -> None:
     assert moved.vanish is None
     assert replace(group, vanish=()).under("x.").vanish == ()
     assert replace(group, vanish=("norm", "deep.norm")).under("x.").vanish == ("x.norm", "x.deep.norm")
+    assert moved.branch is None
+    assert replace(group, branch="").under("blocks.0.").branch == "blocks.0."
+    assert replace(group, runs=(2, 1)).under("blocks.0.").runs == (2, 1)
+
+
+def test_branches_are_groups_that_vanish_together() -> None:
+    groups = [
+        Group("a", "mlp", 3, (), vanish=(), branch="both"),
+        Group("stream", "width", 4, ()),
+        Group("b", "mlp", 2, (), vanish=()),
+        Group("c", "mlp", 5, (), vanish=("norm",), branch="both"),
+        Group("d", "mlp", 5, (), branch="both"),  # must keep a unit: it is in no branch that can leave
+    ]
+    assert branches(groups) == [[0, 3], [2]]
+    assert branches(groups[1:2]) == branches([]) == []
+    assert branches([replace(g, branch=None) for g in groups]) == [[0], [2], [3]]
+
+
+def test_heads_are_runs_and_stay_so_when_ragged() -> None:
+    network = tiny_ostrack(dim=12, heads=3, depth=1)
+    attention = network.groups()[0]
+    assert attention.runs == (4, 4, 4)
+    compact(network, network.groups(), Plan({attention.name: (0, 1, 2, 8)}))
+    assert network.groups()[0].runs == (3, 0, 1)
+    assert check_groups(network, network.groups())
 
 
 def test_a_group_prints_what_it_cuts() -> None:
@@ -90,6 +117,9 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
         ({"slices": (GATED, Slice("bn.running_mean", 0, gated=True))}, "gates the buffer.*masked=True"),
         ({"slices": (replace(GATED, masked=True), CUT)}, "gates and masks 'fc1.weight'"),
         ({"slices": (GATED, CUT, CUT)}, "cuts entries of dim 1 of 'fc2.weight' that are cut already"),
+        ({"runs": (2, 1)}, r"the runs \(2, 1\) of group 'g' must add up to its 4 units"),
+        ({"runs": (2, 3)}, "must add up to its 4 units"),
+        ({"runs": (5, -1)}, "must add up to its 4 units"),
         ({"norms": ("nowhere",)}, "names the module 'nowhere'"),
         ({"owner": "nowhere"}, "names the module 'nowhere'"),
         ({"vanish": ("norm", "nowhere")}, "names the module 'nowhere'"),
@@ -102,6 +132,7 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
 def test_a_bad_declaration_is_named(change: dict, message: str) -> None:
     good = Group("g", "mlp", 4, (GATED, CUT), norms=("norm",))
     assert check_groups(Pair(), [good]) == [good]
+    assert check_groups(Pair(), [replace(good, runs=(3, 0, 1))])
     with pytest.raises(ValueError, match=message):
         check_groups(Pair(), [replace(good, **change)])
 

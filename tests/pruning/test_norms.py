@@ -71,6 +71,36 @@ def test_without_channels_it_is_zero_and_so_are_its_gradients() -> None:
         assert tensor.eq(0).all()  # and not nan
 
 
+SOFT = torch.tensor([1, 0.3, 0, 1, 0, 0.3, 1, 1, 0.3, 1, 0.7], dtype=torch.float64)
+
+
+def test_channels_that_leave_count_in_part() -> None:
+    """Channels m * u: their mean is weighed by m, and so is what they deviate from it."""
+    full, _ = norms(eps=1e-2)
+    set_mask(full, SOFT)
+    u = torch.randn(4, 9, len(SOFT), dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.7
+    mean = (SOFT * u).sum(-1, keepdim=True) / SOFT.sum()
+    deviation = SOFT * (u - mean)
+    variance = deviation.square().sum(-1, keepdim=True) / SOFT.sum()
+    expected = SOFT * (deviation * (variance + 1e-2).rsqrt() * full.weight + full.bias)
+    torch.testing.assert_close(full(SOFT * u), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_there_is_no_jump_between_open_and_closed() -> None:
+    full, small = norms()
+    u, kept = stream() + 0.1, KEPT.bool()
+    dense, outputs = full(u), []
+    for step in range(101):
+        mask = KEPT.double() + (1 - KEPT.double()) * (1 - step / 100)
+        set_mask(full, mask)
+        outputs.append(full(mask * u))
+    torch.testing.assert_close(outputs[0], dense, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(outputs[-1][..., kept], small(u[..., kept]), rtol=1e-12, atol=1e-12)
+    assert not outputs[-1][..., ~kept].any()
+    steps = torch.stack(outputs).detach().diff(dim=0).flatten(1).norm(dim=1)
+    assert steps.max() < 0.05 * steps.sum()
+
+
 @pytest.mark.parametrize("kind", [nn.LayerNorm, TimmLayerNorm])
 def test_set_and_clear_leave_no_trace(kind: type[nn.LayerNorm]) -> None:
     norm = kind(len(KEPT))

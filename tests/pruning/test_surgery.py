@@ -1,16 +1,20 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from pruning.groups import Group, Slice
+from pruning.cost import ParamCost, count_params
+from pruning.groups import Group, Slice, check_groups
 from pruning.plan import Plan
 from pruning.surgery import compact
+from pruning.surgery import compacted as compacted_copy
 from tests.pruning.networks import (
     BranchNet,
     ConvNet,
@@ -23,6 +27,7 @@ from tests.pruning.networks import (
     shake,
     tiny_ostrack,
 )
+from trackers.backbones import ResNet
 
 few = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 SEEDS = st.integers(0, 2**20)
@@ -280,3 +285,110 @@ def test_pruning_a_pruned_network_equals_one_plan(network: nn.Module, seed: int)
     inputs = crops(network, batch=1, seed=seed)
     with torch.no_grad():
         assert largest_error(network(**inputs), at_once(**inputs)) == 0
+
+
+@pytest.mark.parametrize(
+    "build", [torch.optim.AdamW, partial(torch.optim.SGD, lr=0.1, momentum=0.9), torch.optim.RMSprop]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_an_optimizer_goes_on_with_what_is_left(build: Callable[..., Optimizer], seed: int) -> None:
+    """Of kept entries it knows what it knew: a step after surgery moves them as it would have moved them before."""
+    network = shake(tiny_ostrack().double(), seed)
+    groups, x = network.groups(), crops(network, seed=seed)
+    plan = random_plan(groups, seed)
+    optimizer = build([{"params": [p], "weight_decay": 0.1} for p in network.parameters()])
+    for _ in range(2):  # momenta that are not the gradient
+        optimizer.zero_grad()
+        sum(v.square().mean() for v in network(**x).values()).backward()
+        optimizer.step()
+    names = {p: n for n, p in network.named_parameters()}
+    state = {
+        names[p]: {k: v.clone() for k, v in s.items() if isinstance(v, Tensor)} for p, s in optimizer.state.items()
+    }
+    child = copy.deepcopy((network, optimizer))
+    compact(child[0], groups, plan, child[1])
+    left = dict(child[0].named_parameters())
+    followed = [p for settings in child[1].param_groups for p in settings["params"]]
+    assert {id(p) for p in followed} == {id(p) for p in left.values()}
+    assert all(settings["weight_decay"] == 0.1 for settings in child[1].param_groups)
+    for name, p in left.items():
+        mine = {k: v for k, v in child[1].state[p].items() if isinstance(v, Tensor)}
+        assert mine.keys() == state[name].keys()
+        # A network whose weights are the momenta is cut the same way.
+        for key, value in mine.items():
+            twin = copy.deepcopy(network)
+            if state[name][key].shape != twin.get_parameter(name).shape:
+                assert torch.equal(value, state[name][key])
+                continue
+            twin.get_parameter(name).data.copy_(state[name][key])
+            assert torch.equal(compact(twin, groups, plan).get_parameter(name), value), (name, key)
+    for p in followed:
+        p.grad = torch.ones_like(p)
+    child[1].step()
+
+
+def test_an_optimizer_forgets_what_has_vanished() -> None:
+    network = shake(BranchNet().double(), 0)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.randn(3, 6, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    compact(network, network.groups(), Plan({"branches.1": ()}), optimizer)
+    left = {id(p) for p in network.parameters()}
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in optimizer.state} == left
+
+
+class Bottlenecks(nn.Module):
+    """Two bottlenecks that keep the size of their input; the second one's last convolution may have a bias."""
+
+    def __init__(self, bias: bool):
+        super().__init__()
+        self.body = ResNet("resnet50", frozen_norm=False, stages=1)
+        self.body.layer1[2].conv3 = nn.Conv2d(64, 256, 1, bias=bias)
+        self.out = nn.Conv2d(256, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": self.out(self.body(x))}
+
+    def groups(self) -> list[Group]:
+        *inner, last = (g.under("body.") for g in self.body.groups())
+        return [*inner, replace(last, slices=(*last.slices, Slice("out.weight", 1, gated=True)))]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_emptied_bottleneck_adds_what_its_last_norm_makes_of_nothing(bias: bool) -> None:
+    network = shake(Bottlenecks(bias), 1).eval()
+    groups, x = network.groups(), torch.randn(2, 3, 32, 32)
+    plan = Plan({"body.layer1.2.conv1": (), "body.layer1.2.conv2": (), "body.layer1": tuple(range(0, 256, 3))})
+    gates = random_gates(network, groups, plan, 0, soft=False)
+    with torch.no_grad(), gates.folded():
+        masked = network(x)
+    params = ParamCost(network, groups)([len(plan.units(g)) for g in groups])
+    with torch.no_grad():
+        child = compact(network, groups, plan)
+        assert largest_error(masked, child(x)) < 1e-5
+    assert params == count_params(child)
+    assert not {"body.layer1.2.conv1", "body.layer1.2.conv2"} & {g.name for g in child.groups()}
+    # The stream can be cut again, and the branch's constant with it.
+    again = Plan({"body.layer1": (0, 5, 9)})
+    gates = random_gates(child, check_groups(child, child.groups()), again, 0, soft=False)
+    with torch.no_grad():
+        with gates.folded():
+            masked = child(x)
+        assert largest_error(masked, compact(child, gates.groups, again)(x)) < 1e-5
+    assert child.body.layer1[2].conv3.out_channels == 3
+
+
+def test_half_of_a_branch_cannot_go() -> None:
+    network = Bottlenecks(False)
+    with pytest.raises(ValueError, match="empties a part of the branch of groups"):
+        compact(network, network.groups(), Plan({"body.layer1.2.conv1": ()}))
+    assert network.body.layer1[2].conv1.out_channels == 64
+
+
+def test_a_compacted_copy_leaves_the_network_alone() -> None:
+    network = shake(BranchNet(), 0)
+    before = copy.deepcopy(network.state_dict())
+    child = compacted_copy(network, network.groups(), Plan({"width": (0, 2)}))
+    assert child.embed.out_features == 2
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(network.state_dict()[k], v) for k, v in before.items())

@@ -37,6 +37,8 @@ class DiMP(Tracker):
         online: the online loop's settings.
     """
 
+    distilled = ("classifier.features",)
+
     def __init__(
         self,
         template: DiMPCropSpec,
@@ -115,6 +117,15 @@ class DiMP(Tracker):
         found = self.network(search, proposals, template, size * batch["template_box"])
         return self.output_losses(found, boxes, about)
 
+    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Logarithms of densities, up to a constant, lose it: scores become densities, ratings are centred."""
+        scores, rated = outputs["scores"], outputs["boxes"]
+        if self.objectives["classifier"] == "kl":
+            scores = scores.flatten(-2).softmax(-1)
+        if self.objectives["boxes"] == "kl":
+            rated = rated - rated.mean(-1, keepdim=True)
+        return {"scores": scores, "boxes": rated}
+
     def output_losses(self, found: Mapping[str, Tensor], boxes: Tensor, about: Sequence[Tensor]) -> dict[str, Tensor]:
         """The losses of the network's outputs.
 
@@ -156,10 +167,11 @@ class DiMP(Tracker):
         """A template and a search crop, with boxes in their middles."""
         return self._crops("search") | self._crops("template") | {"boxes": self._boxes(8)}
 
-    def frame_inputs(self) -> dict[str, Any]:
+    def frame_inputs(self, network: DiMPNetwork | None = None) -> dict[str, Any]:
         """A search crop and the boxes that are refined in it; the filter was learned before."""
-        network = self.network
-        given = self._crops("template")
+        network = network or self.network
+        device = next(network.parameters()).device
+        given = {name: tensor.to(device) for name, tensor in self._crops("template").items()}
         with torch.no_grad():
             seen = network.see(given["template"][0])
             filter = network.classifier.initialiser(seen.features[:, None], given["template_box"])

@@ -37,6 +37,8 @@ class OSTrack(Tracker):
         online: the online loop's settings.
     """
 
+    distilled = ("backbone",)
+
     def __init__(
         self,
         template: CropSpec,
@@ -76,6 +78,11 @@ class OSTrack(Tracker):
         backbone = self.network.backbone
         grids = {name: math.isqrt(getattr(backbone, name).shape[1]) for name in ("pos_embed_z", "pos_embed_x")}
         load_strictly(backbone, tracking_weights(weights, grids), source)
+
+    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The maps; those of boxes by the score, as far from the target nobody says what they should be."""
+        score = outputs["score_map"]
+        return {"score_map": score} | {name: score * outputs[name] for name in ("size_map", "offset_map")}
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Candidates leave as the epoch's schedule has it; in validation, too, as in the original."""

@@ -50,6 +50,8 @@ class STARK(Tracker):
         online: the online loop's settings.
     """
 
+    distilled = ("transformer",)  # the memory
+
     def __init__(
         self,
         template: CropSpec,
@@ -101,6 +103,10 @@ class STARK(Tracker):
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
         """See `ResNet.load_pretrained`."""
         self.network.backbone.load_pretrained(weights, source)
+
+    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of corners the probabilities: how improbable improbable ones are is of no account."""
+        return {name: value.exp() if name == "corners" else value for name, value in outputs.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """GIoU and l1 losses of boxes, or the cross entropy of the class head; `total` is what is minimised."""
@@ -160,8 +166,9 @@ class STARK(Tracker):
             "template": torch.randn(1, count, 3, template, template, device=self.device),
         }
 
-    def frame_inputs(self) -> Batch:
+    def frame_inputs(self, network: STARKNetwork | None = None) -> Batch:
         """A search crop; the templates' tokens were made before."""
-        shape = (1, self.template.count * self.network.template_cells**2, self.network.query.shape[1])
+        network = network or self.network
+        shape = (1, self.template.count * network.template_cells**2, network.query.shape[1])
         search = torch.randn(1, 3, self.search.size, self.search.size, device=self.device)
         return {"search": search, "template_features": torch.randn(shape, device=self.device)}

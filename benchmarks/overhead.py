@@ -1,0 +1,115 @@
+"""What a sparsity step costs over a dense step: forward, loss, backward and optimiser, with and without pruning.
+
+python benchmarks/overhead.py tracker=ostrack
+python benchmarks/overhead.py --methods slim,magnitude --steps 8 tracker=stark scale=full datamodule.batch_size=2
+
+Both steps take turns in one process, on the same batch of synthetic video, each with a network and AdamW of its own.
+The sparsity step runs the callback's hooks in Lightning's order, through a whole short stage: gates, penalties and the
+decay of leaving units at every step, and a new mask every `pruning.every` steps, which only the mean contains.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytorch_lightning as L
+import torch
+from children import CONF
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from trackers.base import Batch
+from trackers.checkpoint import build_tracker
+
+WARMUP = 3
+
+
+def main() -> None:
+    """Prints a row a method."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [options] KEY=VALUE...",
+    )
+    parser.add_argument("--methods", default="slim,magnitude,taylor,network_slimming,chipnet", help="of pruning=")
+    parser.add_argument("--steps", type=int, default=60, help="timed of each (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    given, overrides = parser.parse_known_args()
+    torch.set_num_threads(given.threads)
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        cfg = compose("train", ["ratio=0.25", *overrides])
+        methods = {m: compose("train", ["ratio=0.25", f"pruning={m}", *overrides]) for m in given.methods.split(",")}
+    batch = next(iter(instantiate(cfg.datamodule, workers=0).train_dataloader()))
+    steps = {"dense": dense_step(cfg, batch)} | {m: sparsity_step(c, batch, given.steps) for m, c in methods.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for run in track(range(WARMUP + given.steps), description="stepping"):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if run >= WARMUP:
+                times[name].append(time.perf_counter() - start)
+    _print(cfg, times, given.threads)
+
+
+def dense_step(cfg: DictConfig, batch: Batch) -> Callable[[], None]:
+    """A training step."""
+    return _training(cfg, batch)[1]
+
+
+def sparsity_step(cfg: DictConfig, batch: Batch, steps: int) -> Callable[[], None]:
+    """The same with the pruning callback at work; the stage's middle lies in the middle of the timed steps."""
+    tracker, train = _training(cfg, batch)
+    callback = instantiate(cfg.pruning, ratio=cfg.ratio)
+    trainer = SimpleNamespace(
+        global_step=0,
+        estimated_stepping_batches=WARMUP + steps,
+        loggers=[],
+        strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor),
+    )
+    callback.on_fit_start(trainer, tracker)
+
+    def step() -> None:
+        callback.on_train_batch_start(trainer, tracker)
+        train(lambda: callback.on_before_optimizer_step(trainer, tracker))
+        trainer.global_step += 1
+
+    return step
+
+
+def _training(cfg: DictConfig, batch: Batch) -> tuple[L.LightningModule, Callable[..., None]]:
+    L.seed_everything(cfg.seed, verbose=False)
+    tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).train()
+    optimizer = torch.optim.AdamW(tracker.network.parameters(), tracker.recipe.lr, fused=True)
+
+    def step(before_update: Callable[[], None] = lambda: None) -> None:
+        optimizer.zero_grad()
+        tracker.losses(batch)["total"].backward()
+        before_update()
+        optimizer.step()
+
+    return tracker, step
+
+
+def _print(cfg: DictConfig, times: dict[str, list[float]], threads: int) -> None:
+    table = Table(
+        title=f"{cfg.tracker._target_}, {cfg.scale}, batch {cfg.datamodule.batch_size}, float32, {threads} threads; "
+        f"median and mean of {len(times['dense'])} steps, in turns; the mean contains updates of the mask"
+    )
+    for column in ("step", "median (ms)", "over dense", "mean (ms)", "over dense"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for name, values in times.items():
+        cells = []
+        for of in (statistics.median, statistics.mean):
+            cells += [f"{1e3 * of(values):.1f}", f"{of(values) / of(times['dense']):.3f}"]
+        table.add_row(name, *cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""How much of what is saved in MACs arrives as time, on the CPU, in the formats and runtimes that children are run in.
+
+python benchmarks/speedup.py tracker=ostrack scale=full tracker.elimination=null pruning.round_to=8
+python benchmarks/speedup.py --ratios 0.25 --formats eager,onnx tracker=stark scale=full pruning.round_to=8
+python benchmarks/speedup.py --ratios 0.25 tracker=dimp scale=full pruning.ratio_of=macs pruning.round_to=8
+
+Realised is (latency of the dense / of the child) / (MACs of the dense / of the child), both in the same format: 1 is
+ideal. What is timed is the forward of every frame. Children are those of `children.py`: nothing is trained.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from children import CONF, child
+from export import channels_last, folded, onnx_call
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from evaluation.profile import RUNS, WARMUP, medians
+from pruning.cost import count_macs
+
+FORMATS = {"eager": "NCHW", "channels_last": "NHWC", "folded": "folded", "onnx": "ORT"}  # headings
+MEANING = "NCHW, NHWC: eager; folded: NHWC without batch norms; ORT: ONNX Runtime, without batch norms"
+
+
+def main() -> None:
+    """Prints the dense network and one row a ratio."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [options] KEY=VALUE...",
+    )
+    parser.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of either runtime (default: %(default)s)")
+    parser.add_argument("--formats", default=",".join(FORMATS), help="what is compared (default: %(default)s)")
+    given, overrides = parser.parse_known_args()
+    formats = given.formats.split(",")
+    if unknown := sorted({*formats} - {*FORMATS}):
+        parser.error(f"--formats names {unknown}; choose from {sorted(FORMATS)}")
+    torch.set_num_threads(given.threads)
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        cfg = compose("train", overrides)
+
+    ratios = [1.0, *(float(r) for r in given.ratios.split(",") if float(r) < 1)]
+    macs, errors, calls = {}, {}, {}
+    for ratio in track(ratios, description="cutting and exporting"):
+        tracker, _ = child(cfg, ratio)
+        network, inputs = tracker.network.eval().requires_grad_(False), tracker.frame_inputs()
+        macs[ratio] = count_macs(network, inputs).total
+        made = {name: in_format(network, inputs, name, given.threads) for name in formats}
+        errors[ratio] = _difference(made, partial(network, **inputs))
+        calls |= {(ratio, name): call for name, call in made.items()}
+    where = f"{given.threads} threads" if given.threads > 1 else "1 thread"
+    protocol = (
+        f"batch 1, float32, CPU, {where}, median of {RUNS} after {WARMUP} warm-ups, all interleaved in one process"
+    )
+    _print(
+        f"{cfg.tracker._target_}, {cfg.scale}: realised speed-up in the same format; {protocol}; {MEANING}",
+        cfg.tracker._target_.rpartition(".")[2],
+        formats,
+        macs,
+        errors,
+        medians(calls),
+    )
+
+
+def in_format(network: nn.Module, inputs: dict[str, Any], name: str, threads: int) -> Callable[[], Any]:
+    """A call of the network's forward in one of `FORMATS`."""
+    if name == "onnx":
+        return onnx_call(folded(network, inputs), inputs, threads)
+    if name == "eager":
+        return partial(network, **inputs)
+    return partial(channels_last(folded(network, inputs) if name == "folded" else network), **inputs)
+
+
+@torch.inference_mode()
+def _difference(made: dict[str, Callable[[], Any]], reference: Callable[[], Any]) -> float:
+    """The largest of any format from the network as it is, relative to the largest entry of its output."""
+    expected: list[Tensor] = tree_leaves(reference())
+    largest = 0.0
+    for call in made.values():
+        for found, wanted in zip(tree_leaves(call()), expected, strict=True):
+            largest = max(largest, float((torch.as_tensor(found) - wanted).abs().max() / wanted.abs().max()))
+    return largest
+
+
+def _print(
+    title: str,
+    tracker: str,
+    formats: list[str],
+    macs: dict[float, int],
+    errors: dict[float, float],
+    times: dict[tuple[float, str], float],
+) -> None:
+    table = Table(title=title)
+    for column in ("tracker", "ratio", "MACs (G)", "of dense", *(FORMATS[name] for name in formats), "error"):
+        table.add_column(column, justify="right")
+    for ratio, count in macs.items():
+        share = count / macs[1.0]
+        cells = [
+            f"{times[ratio, name]:.1f} ms"
+            + (f"  {times[1.0, name] / times[ratio, name] * share:.2f}" if ratio < 1 else "")
+            for name in formats
+        ]
+        table.add_row(tracker, f"{ratio:g}", f"{count / 1e9:.3f}", f"{share:.3f}", *cells, f"{errors[ratio]:.0e}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

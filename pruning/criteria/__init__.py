@@ -1,0 +1,12 @@
+"""Criteria: how the units of groups are ranked, and what a training does for that. One file each."""
+
+from pruning.criteria.chipnet import ChipNet
+from pruning.criteria.criterion import Criterion
+from pruning.criteria.depth import Depth
+from pruning.criteria.magnitude import Magnitude
+from pruning.criteria.network_slimming import NetworkSlimming
+from pruning.criteria.random import Random
+from pruning.criteria.slim import Slim
+from pruning.criteria.taylor import Fisher, Taylor
+
+__all__ = ["ChipNet", "Criterion", "Depth", "Fisher", "Magnitude", "NetworkSlimming", "Random", "Slim", "Taylor"]

@@ -1,0 +1,40 @@
+"""Weight norms: the criterion that needs no training."""
+
+import torch
+from torch import Tensor
+
+from pruning.criteria.criterion import Criterion
+from pruning.gates import Gates
+from pruning.groups import Group, entries_first
+
+
+class Magnitude(Criterion):
+    """Norm of everything that a unit cuts, in all tensors of its group.
+
+    Raw norms rank group sizes instead of units: compare them across groups only after they were normalised.
+
+    Args:
+        p: 1 for sums of absolute weights, 2 for Euclidean norms.
+    """
+
+    def __init__(self, p: int = 2):
+        if p not in (1, 2):
+            raise ValueError(f"pruning.criterion.p={p} is not known; choose 1 or 2, the norm of weights")
+        self.p = p
+
+    def __call__(self, gates: Gates) -> dict[str, Tensor]:
+        """Norms by group. Buffers (batch statistics) do not count."""
+        return {group.name: group_norms(gates, group, self.p) for group in gates.groups}
+
+
+@torch.no_grad()
+def group_norms(gates: Gates, group: Group, p: int = 2) -> Tensor:
+    """Of every unit of a group the p-norm of all parameters that it cuts, (size,)."""
+    units = torch.arange(group.size)
+    parameters = dict(gates.network.named_parameters())
+    powers = torch.zeros(group.size, device=gates.values.device)
+    for s in (s for s in group.slices if s.path in parameters):
+        entries = entries_first(parameters[s.path].float().abs().pow(p), s.dim).sum(1)
+        for positions in s.positions(units):
+            powers += entries[positions.to(entries.device)].view(group.size, s.inner).sum(1)
+    return powers.pow(1 / p)
