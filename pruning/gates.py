@@ -10,11 +10,13 @@ all that it costs, whatever the batch. In between, `with gates.folded(): ...` is
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from pruning.groups import Group, check_groups, entries_first
+from pruning.groups import Group, check_groups
 from pruning.norms import clear_mask, set_mask
 from pruning.plan import Plan
 
@@ -36,40 +38,35 @@ class Gates:
         self.values = nn.Parameter(torch.ones(sum(self.sizes), device=device, dtype=dtype))
         self.mask = torch.ones_like(self.values.data)
         self._tensors = self._index(device)
-        self._kept: dict[str, Tensor] | None = None
+        self._entries = torch.cat([e for tensor in self._tensors for e in tensor.entries] or [self.mask.long()[:0]])
+        self._own: list[Tensor] | None = None
+        self._factors: list[list[Tensor]] = []
         self._masks: list[tuple[Plan, Tensor]] = []
 
-    def _index(self, device: torch.device) -> dict[str, list[tuple[int, Tensor]]]:
-        """For every gated or masked tensor and dim, which of `_factors` multiplies each entry."""
-        index: dict[tuple[str, int], Tensor] = {}
+    def _index(self, device: torch.device) -> list["_Gated"]:
+        """For every gated or masked tensor and dim, which of `_all_factors` multiplies each entry."""
+        index: dict[str, dict[int, Tensor]] = defaultdict(dict)
         start = 0
         for group in self.groups:
             units = torch.arange(group.size, device=device)
             for s in (s for s in group.slices if s.gated or s.masked):
-                key = (s.path, s.dim)
-                if key not in index:
-                    entries = self._tensor(s.path).shape[s.dim]
-                    index[key] = torch.full((entries,), 2 * len(self.values), device=device)
+                dims = index[s.path]
+                if s.dim not in dims:
+                    entries = _Gated.at(self.network, s.path).tensor.shape[s.dim]
+                    dims[s.dim] = torch.full((entries,), 2 * len(self.values), device=device)
                 factors = units + start if s.gated else units + start + len(self.values)
-                index[key][s.positions(units)] = factors.repeat_interleave(s.inner)
+                dims[s.dim][s.positions(units)] = factors.repeat_interleave(s.inner)
             start += group.size
-        by_tensor = defaultdict(list)
-        for (path, dim), entries in index.items():
-            by_tensor[path].append((dim, entries))
-        return dict(by_tensor)
+        return [_Gated.at(self.network, path, tuple(dims), tuple(dims.values())) for path, dims in index.items()]
 
     def parameters(self) -> list[nn.Parameter]:
         """Those of the network that carry gates."""
-        return [
-            self._tensor(path)
-            for path, dims in self._tensors.items()
-            if any((entries < len(self.values)).any() for _, entries in dims)
-        ]
+        return [t.tensor for t in self._tensors if any((entries < len(self.values)).any() for entries in t.entries)]
 
     @property
     def is_folded(self) -> bool:
         """Whether the parameters hold gated weights now."""
-        return self._kept is not None
+        return self._own is not None
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """A flat vector in the order of `values`, by group name."""
@@ -108,11 +105,11 @@ class Gates:
         """Multiplies the gates into the weights. Folding twice is an error, as weights would be scaled twice."""
         if self.is_folded:
             raise RuntimeError("the gates are already folded; call unfold() first")
-        factors, self._kept = self._factors(), {}
-        for path, dims in self._tensors.items():
-            p = self._tensor(path)
-            self._kept[path] = p.data
-            p.data = (p.data * _outer(factors, dims, p.dim())).to(p.dtype)
+        self._own = [t.tensor.data for t in self._tensors]
+        self._factors = self._all_factors()
+        gated = _times(self._own, self._factors)
+        for t, own, weight in zip(self._tensors, self._own, gated, strict=True):
+            t.tensor.data = weight.to(own.dtype)
         for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
             for norm in group.norms:
                 set_mask(self.network.get_submodule(norm), mask)
@@ -128,16 +125,24 @@ class Gates:
         """
         if not self.is_folded:
             raise RuntimeError("the gates are not folded; call fold() first")
-        factors, gradient = self._factors(), torch.zeros_like(self.values)
-        for path, dims in self._tensors.items():
-            p, weight = self._tensor(path), self._kept[path]
-            if p.grad is not None:
-                for i, (dim, entries) in enumerate(dims if gate_gradients else ()):
-                    others = dims[:i] + dims[i + 1 :]
-                    share = entries_first(p.grad * weight * _outer(factors, others, p.dim()), dim).sum(1)
-                    gated = entries < len(self.values)
-                    gradient.index_add_(0, entries[gated], share[gated].to(gradient.dtype))
-                p.grad *= _outer(factors, dims, p.dim())
+        factors, gradients = self._factors, [t.tensor.grad for t in self._tensors]
+        learned = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if gate_gradients:
+            shares = [[torch.zeros_like(f) for f in of] for of in factors]
+            pairs = [gradients[i] for i in learned], [self._own[i] for i in learned]
+            for i, product in zip(learned, torch._foreach_mul(*pairs) if learned else (), strict=True):
+                dims = self._tensors[i].dims
+                for k, dim in enumerate(dims):
+                    rest = [f for j, f in enumerate(factors[i]) if j != k]
+                    summed = tuple(d for d in range(product.dim()) if d != dim)
+                    share = prod(rest, start=product)
+                    shares[i][k] = share.sum(summed) if summed else share
+            flat = torch.cat([share.flatten() for of in shares for share in of] or [self.mask[:0]])
+            gradient = torch.zeros(2 * len(self.values) + 1, dtype=self.values.dtype, device=self.values.device)
+            gradient = gradient.index_add_(0, self._entries, flat.to(gradient.dtype))[: len(self.values)]
+        scaled = _times([gradients[i] for i in learned], [factors[i] for i in learned])
+        for i, gradient_of_own in zip(learned, scaled, strict=True):
+            gradients[i].copy_(gradient_of_own)
         self.restore()
         # A gate that is closed has no say in the loss through its value; its gradient tells what opening it would do.
         if gate_gradients:
@@ -158,19 +163,18 @@ class Gates:
     def to(self, device: str | torch.device) -> "Gates":
         """Moves the gates to where the network now is."""
         self.values.data, self.mask, self._masks = self.values.data.to(device), self.mask.to(device), []
-        self._tensors = {p: [(dim, entries.to(device)) for dim, entries in dims] for p, dims in self._tensors.items()}
+        self._entries = self._entries.to(device)
         return self
 
     def own_weights(self) -> dict[str, Tensor]:
         """The ungated tensors that are set aside while the gates are folded, by name; else empty."""
-        return dict(self._kept or {})
+        return {} if self._own is None else {t.path: own for t, own in zip(self._tensors, self._own, strict=True)}
 
     @torch.no_grad()
     def bake(self) -> None:
         """Multiplies the gates into the weights for good and resets them to open ones."""
         self.fold()
-        for path in self._tensors:
-            self._kept[path] = self._tensor(path).data
+        self._own = [t.tensor.data for t in self._tensors]
         self.restore()
         self.values.data.fill_(1)
         self.values.grad = None
@@ -178,26 +182,49 @@ class Gates:
 
     def restore(self) -> None:
         """Puts the weights that were set aside back, and plain norms; gradients are left alone."""
-        for path, weight in self._kept.items():
-            self._tensor(path).data = weight
-        self._kept = None
+        for t, own in zip(self._tensors, self._own, strict=True):
+            t.tensor.data = own
+        self._own, self._factors = None, []
         for group in self.groups:
             for norm in group.norms:
                 clear_mask(self.network.get_submodule(norm))
 
-    def _tensor(self, path: str) -> Tensor:
-        """A parameter or buffer."""
+    def _all_factors(self) -> list[list[Tensor]]:
+        """What every tensor is multiplied by, dim by dim, shaped to broadcast over it."""
+        # Gates (of gated slices), then masks (of masked ones), then a 1 (for all other entries).
+        factors = torch.cat([self.values.detach() * self.mask, self.mask, self.mask.new_ones(1)])[self._entries]
+        parts = iter(factors.split([len(entries) for t in self._tensors for entries in t.entries]))
+        return [
+            [next(parts).view([-1 if d == dim else 1 for d in range(t.tensor.dim())]) for dim in t.dims]
+            for t in self._tensors
+        ]
+
+
+@dataclass(frozen=True)
+class _Gated:
+    """A tensor that carries gates or masks: where it is, and along `dims` which factor multiplies each entry."""
+
+    path: str
+    module: nn.Module
+    name: str
+    dims: tuple[int, ...] = ()
+    entries: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def at(cls, network: nn.Module, path: str, *rest: tuple) -> "_Gated":
         module, _, name = path.rpartition(".")
-        return getattr(self.network.get_submodule(module), name)
+        return cls(path, network.get_submodule(module), name, *rest)
 
-    def _factors(self) -> Tensor:
-        """What entries are multiplied by: gates (gated slices), then masks (masked ones), then a 1 (all others)."""
-        return torch.cat([self.values.detach() * self.mask, self.mask, self.mask.new_ones(1)])
+    @property
+    def tensor(self) -> Tensor:
+        """The parameter or buffer that is there now."""
+        return getattr(self.module, self.name)
 
 
-def _outer(factors: Tensor, dims: list[tuple[int, Tensor]], ndim: int) -> Tensor | float:
-    """The product of a tensor's vectors of factors, shaped to broadcast over it."""
-    product: Tensor | float = 1.0
-    for dim, entries in dims:
-        product = product * factors[entries].view([-1 if d == dim else 1 for d in range(ndim)])
-    return product
+def _times(tensors: list[Tensor], factors: list[list[Tensor]]) -> list[Tensor]:
+    """Every tensor times all its factors; many small tensors at once, as the calls would cost more than the work."""
+    products = list(torch._foreach_mul(tensors, [of[0] for of in factors])) if tensors else []
+    for i, of in enumerate(factors):
+        for factor in of[1:]:
+            products[i] = products[i].mul_(factor)
+    return products

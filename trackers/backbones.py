@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -58,7 +59,9 @@ class ResNet(nn.Module):
 
     def stage_maps(self, pictures: Tensor) -> list[Tensor]:
         """What each stage makes of (B, 3, H, W)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(pictures))))
+        x = self.relu(self.bn1(self.conv1(pictures)))
+        # On a CPU pooling is an order of magnitude faster with channels last, which pays for both conversions.
+        x = self.maxpool(x.contiguous(memory_format=torch.channels_last)).contiguous()
         maps = []
         for name in self.stage_names:
             x = self.get_submodule(name)(x)
