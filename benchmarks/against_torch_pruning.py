@@ -17,7 +17,6 @@ large where less than about half of the width stays: torch-pruning 1.6.1 then sh
 as it takes the entries that stay from a set and drops the result of sorting them. Put in order, they are as exact.
 """
 
-import argparse
 import copy
 import statistics
 import time
@@ -25,12 +24,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytorch_lightning as L
 import torch
 import torch_pruning
-from hydra import compose, initialize_config_dir
+from command import composed, parser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -47,7 +45,6 @@ from trackers.attention import Attention
 from trackers.checkpoint import build_tracker
 from trackers.ostrack.network import OSTrackNetwork
 
-CONF = Path(__file__).parents[1] / "conf"
 DEFAULTS = ("tracker=ostrack", "scale=full", "tracker.elimination=null", "pruning=magnitude")
 Inputs = Mapping[str, Tensor]
 
@@ -63,26 +60,21 @@ class Child:
 
 def main() -> None:
     """Prints the dense network and, ratio by ratio, its children."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [options] KEY=VALUE...",
-    )
-    parser.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
-    parser.add_argument("--round-to", type=int, default=8, help="widths are multiples of it (default: %(default)s)")
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
+    options.add_argument("--round-to", type=int, default=8, help="widths are multiples of it (default: %(default)s)")
+    options.add_argument(
         "--ranking",
         default="isomorphic",
         choices=("isomorphic", "global", "uniform"),
         help="which units compete in torch-pruning: those of like layers, all, or those of one layer, "
         "as in its examples for ViTs (default: %(default)s)",
     )
-    parser.add_argument("--tries", type=int, default=8, help="of the bisection (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
-    given, overrides = parser.parse_known_args()
+    options.add_argument("--tries", type=int, default=8, help="of the bisection (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    given, overrides = options.parse_known_args()
     torch.set_num_threads(given.threads)
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        cfg = compose("train", [*DEFAULTS, *overrides])
+    cfg = composed([*DEFAULTS, *overrides])
     L.seed_everything(cfg.seed, verbose=False)
     tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).eval()
     dense = _vary(tracker.network)

@@ -7,13 +7,11 @@ Nothing is trained: weights are random, and random gates rank the units, which l
 and errors are those of any child of such shapes; accuracy is not the question here.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
 import torch
-from hydra import compose, initialize_config_dir
+from command import composed, parser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -26,23 +24,16 @@ from pruning.cost import count_macs, count_params
 from trackers.base import Tracker
 from trackers.checkpoint import build_tracker
 
-CONF = Path(__file__).parents[1] / "conf"
-
 
 def main() -> None:
     """Prints one row a ratio."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [options] KEY=VALUE...",
-    )
-    parser.add_argument("--ratios", default="1,0.5,0.25,0.1,0.01", help="fractions kept (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="where latency is measured (default: %(default)s)")
-    given, overrides = parser.parse_known_args()
+    options = parser(__doc__)
+    options.add_argument("--ratios", default="1,0.5,0.25,0.1,0.01", help="fractions kept (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
+    options.add_argument("--device", default="cpu", help="where latency is measured (default: %(default)s)")
+    given, overrides = options.parse_known_args()
     torch.set_num_threads(given.threads)
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        cfg = compose("train", overrides)
+    cfg = composed(overrides)
     ratios = [float(r) for r in given.ratios.split(",")]
     made = {ratio: child(cfg, ratio) for ratio in track(ratios, description="cutting")}
     clocks = latencies({str(ratio): tracker for ratio, (tracker, _) in made.items()}, given.device)

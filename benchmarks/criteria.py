@@ -11,7 +11,6 @@ The score is the mean overlap (IoU) with the true box one frame later, searched 
 before, over all frames of the synthetic val set: unlike AO, it has no luck of runs that are lost early or late.
 """
 
-import argparse
 import copy
 import statistics
 import tempfile
@@ -21,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as L
 import torch
-from children import CONF
-from hydra import compose, initialize_config_dir
+from command import composed, parser
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
@@ -42,28 +40,24 @@ METHODS = "slim,network_slimming,chipnet,magnitude,taylor,fisher,depth,random"
 
 def main() -> None:
     """Prints a row a method and a column a ratio."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [options] KEY=VALUE...",
-    )
-    parser.add_argument("--methods", default=METHODS, help="choices of pruning= (default: %(default)s)")
-    parser.add_argument("--ratios", default="0.9,0.75,0.5,0.25", help="fractions kept (default: %(default)s)")
-    parser.add_argument("--seeds", default="0,1,2", help="of parents, batches and lots (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=100, help="batches to rank by (default: %(default)s)")
-    given, overrides = parser.parse_known_args()
+    options = parser(__doc__)
+    options.add_argument("--methods", default=METHODS, help="choices of pruning= (default: %(default)s)")
+    options.add_argument("--ratios", default="0.9,0.75,0.5,0.25", help="fractions kept (default: %(default)s)")
+    options.add_argument("--seeds", default="0,1,2", help="of parents, batches and lots (default: %(default)s)")
+    options.add_argument("--steps", type=int, default=100, help="batches to rank by (default: %(default)s)")
+    given, overrides = options.parse_known_args()
     torch.set_num_threads(1)
     methods, ratios = given.methods.split(","), [float(r) for r in given.ratios.split(",")]
     scores: dict[tuple[str, float], list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as folder:
         for seed in given.seeds.split(","):
             common = [f"seed={seed}", "ratio=0.5", "logger=none", f"paths.job={folder}", *overrides]
-            job = Job(compose("train", common), Path(folder))
+            job = Job(composed(common), Path(folder))
             parent = load_checkpoint(job.parent().folder / CHECKPOINT).tracker
             scores.setdefault(("parent", 1.0), []).append(overlap(parent, job.benchmark))
             batches = draw(job.cfg, given.steps)
             for method in track(methods, description=f"seed {seed}"):
-                cfg = compose("train", [f"pruning={method}", *common])
+                cfg = composed([f"pruning={method}", *common])
                 for ratio, child in children(cfg, parent, batches, ratios):
                     score = float("nan") if child is None else overlap(child, job.benchmark)
                     scores.setdefault((method, ratio), []).append(score)

@@ -8,7 +8,6 @@ The sparsity step runs the callback's hooks in Lightning's order, through a whol
 decay of leaving units at every step, and a new mask every `pruning.every` steps, which only the mean contains.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -16,8 +15,7 @@ from types import SimpleNamespace
 
 import pytorch_lightning as L
 import torch
-from children import CONF
-from hydra import compose, initialize_config_dir
+from command import composed, parser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -32,19 +30,14 @@ WARMUP = 3
 
 def main() -> None:
     """Prints a row a method."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [options] KEY=VALUE...",
-    )
-    parser.add_argument("--methods", default="slim,magnitude,taylor,network_slimming,chipnet", help="of pruning=")
-    parser.add_argument("--steps", type=int, default=60, help="timed of each (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
-    given, overrides = parser.parse_known_args()
+    options = parser(__doc__)
+    options.add_argument("--methods", default="slim,magnitude,taylor,network_slimming,chipnet", help="of pruning=")
+    options.add_argument("--steps", type=int, default=60, help="timed of each (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    given, overrides = options.parse_known_args()
     torch.set_num_threads(given.threads)
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        cfg = compose("train", ["ratio=0.25", *overrides])
-        methods = {m: compose("train", ["ratio=0.25", f"pruning={m}", *overrides]) for m in given.methods.split(",")}
+    cfg = composed(["ratio=0.25", *overrides])
+    methods = {m: composed(["ratio=0.25", f"pruning={m}", *overrides]) for m in given.methods.split(",")}
     batch = next(iter(instantiate(cfg.datamodule, workers=0).train_dataloader()))
     steps = {"dense": dense_step(cfg, batch)} | {m: sparsity_step(c, batch, given.steps) for m, c in methods.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}

@@ -8,15 +8,14 @@ Realised is (latency of the dense / of the child) / (MACs of the dense / of the 
 ideal. What is timed is the forward of every frame. Children are those of `children.py`: nothing is trained.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from children import CONF, child
+from children import child
+from command import composed, parser
 from export import channels_last, folded, onnx_call
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -32,21 +31,16 @@ MEANING = "NCHW, NHWC: eager; folded: NHWC without batch norms; ORT: ONNX Runtim
 
 def main() -> None:
     """Prints the dense network and one row a ratio."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [options] KEY=VALUE...",
-    )
-    parser.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of either runtime (default: %(default)s)")
-    parser.add_argument("--formats", default=",".join(FORMATS), help="what is compared (default: %(default)s)")
-    given, overrides = parser.parse_known_args()
+    options = parser(__doc__)
+    options.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=1, help="of either runtime (default: %(default)s)")
+    options.add_argument("--formats", default=",".join(FORMATS), help="what is compared (default: %(default)s)")
+    given, overrides = options.parse_known_args()
     formats = given.formats.split(",")
     if unknown := sorted({*formats} - {*FORMATS}):
-        parser.error(f"--formats names {unknown}; choose from {sorted(FORMATS)}")
+        options.error(f"--formats names {unknown}; choose from {sorted(FORMATS)}")
     torch.set_num_threads(given.threads)
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        cfg = compose("train", overrides)
+    cfg = composed(overrides)
 
     ratios = [1.0, *(float(r) for r in given.ratios.split(",") if float(r) < 1)]
     macs, errors, calls = {}, {}, {}
