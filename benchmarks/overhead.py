@@ -63,6 +63,7 @@ def sparsity_step(cfg: DictConfig, batch: Batch, steps: int) -> Callable[[], Non
         global_step=0,
         estimated_stepping_batches=WARMUP + steps,
         loggers=[],
+        world_size=1,
         strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor),
     )
     callback.on_fit_start(trainer, tracker)

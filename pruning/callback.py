@@ -102,8 +102,7 @@ class PruningCallback(Pruner, L.Callback):
             return
         if self.gates.is_folded:
             self.gates.unfold()
-        self.update()
-        self.gates.close(self.plan)
+        self._update(trainer, self.ratio)
         self._freeze()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -162,12 +161,18 @@ class PruningCallback(Pruner, L.Callback):
         self.before, self.updated = Plan.from_dict(state["before"]), state["updated"]
         self.gates.close(self.plan)
 
+    def _update(self, trainer: L.Trainer, ratio: float) -> None:
+        """A new mask, the same on all ranks: rank 0 decides where they differ, as in the times that each measures."""
+        self.update(ratio)
+        if trainer.world_size > 1:
+            self.plan = Plan.from_dict(trainer.strategy.broadcast(self.plan.to_dict()))
+        self.gates.close(self.plan)
+
     def _anneal(self, trainer: L.Trainer) -> None:
         ratio = self.schedule(trainer.global_step / self.total_steps, self.ratio)
         old: Tensor = self.gates.mask.clone()
         self.before, self.updated = self.plan, trainer.global_step
-        self.update(ratio)
-        self.gates.close(self.plan)
+        self._update(trainer, ratio)
         churn = (old != self.gates.mask).float().mean()
         log = {"ratio_asked": ratio, "ratio_achieved": self.achieved, "mask_churn": float(churn)}
         log |= {f"kept/{name}": float(count) for name, count in self.kept().items()}

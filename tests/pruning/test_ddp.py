@@ -10,6 +10,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from pruning.criteria import Random
 from tests.pruning.training import METHODS, fit, loader, pruning, weights
 
 STAGES = [
@@ -51,6 +52,12 @@ def work(rank: int, folder: Path) -> None:
         strategy = DDPStrategy(cluster_environment=LightningEnvironment(), process_group_backend="gloo")
         mine = {"strategy": strategy, "devices": 2, "use_distributed_sampler": False}  # Lightning's would shuffle
         found[method, frozen] = stage(method, frozen, share(rank), folder, **mine)
+    strategy = DDPStrategy(cluster_environment=LightningEnvironment(), process_group_backend="gloo")
+    module, callback = METHODS["random"].module(), pruning("random", every=3)
+    callback.criterion = Random(seed=rank)
+    options = {"strategy": strategy, "devices": 2, "use_distributed_sampler": False, "max_epochs": 2}
+    fit(module, [callback], share(rank), folder, **options)
+    found["apart"] = {"mask": callback.gates.mask, "plan": callback.plan.to_dict()} | weights(module)
     torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -74,6 +81,13 @@ def test_both_ranks_end_with_the_same(method: str, frozen: bool, ranks: list[dic
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(second[name], value), name
+    assert not first["mask"].all()
+
+
+def test_ranks_that_rank_units_differently_cut_the_same(ranks: list[dict]) -> None:
+    first, second = (found["apart"] for found in ranks)
+    assert first.pop("plan") == second.pop("plan")
+    assert all(torch.equal(second[name], value) for name, value in first.items())
     assert not first["mask"].all()
 
 
