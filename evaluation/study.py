@@ -179,7 +179,7 @@ class Job:
 
     def run(self) -> dict[str, Any]:
         """Makes or finds every stage, and leaves `result.json`, the checkpoint and the boxes in the job's folder."""
-        made = {"parent": self.parent()}
+        self.made = made = {"parent": self.parent()}
         final = made["parent"]
         if self.cfg.ratio < 1:
             made["sparsity"] = self.sparsity(final)
@@ -199,8 +199,8 @@ class Job:
         return result
 
     def group_table(self) -> Table:
-        """The groups of the parent and what the child keeps of them."""
-        parent, final = load_checkpoint(self.parent().folder / CHECKPOINT), load_checkpoint(self.folder / CHECKPOINT)
+        """The groups of the parent and what the child keeps of them, once the job has run."""
+        parent, final = (load_checkpoint(f / CHECKPOINT) for f in (self.made["parent"].folder, self.folder))
         groups = parent.tracker.groups()
         kept = {name: len(units) for name, units in final.plan.kept.items()}
         return group_table(parent.tracker.network, groups, kept, parent.tracker.frame_inputs)

@@ -125,7 +125,7 @@ class MacCost(Polynomial):
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs):
-        traced = trace(_on_meta(network), groups, inputs, _products)
+        traced = trace(on_meta(network), groups, inputs, _products)
         super().__init__([_term(call.tensors[0]) for call in traced.calls], len(groups))
         counted = count_macs(traced.other, inputs(traced.other)).total
         if round(self(traced.kept)) != counted:
@@ -175,14 +175,14 @@ def count_macs(network: nn.Module, inputs: Mapping[str, Any]) -> Macs:
     it does not). Convolutions, linear layers, attention and batched products count; norms and activations do not.
     """
     with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
-        _on_meta(network)(**_on_meta(dict(inputs)))
+        on_meta(network)(**on_meta(dict(inputs)))
     flops = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}
     root = type(network).__name__
     parts = {name: _flops(child, f"{root}.{name}", flops) // 2 for name, child in network.named_children()}
     return Macs(flops.get("Global", 0) // 2, parts)
 
 
-def _on_meta(thing: Any) -> Any:
+def on_meta(thing: Any) -> Any:
     """A copy that has shapes, but no numbers."""
     if isinstance(thing, nn.Module):
         return copy.deepcopy(thing).to("meta").eval().requires_grad_(False)

@@ -35,7 +35,8 @@ class LatencyCost:
         device: where it is timed.
 
     Raises:
-        ValueError: which operations run depends on the units that are there (heads that are ragged already).
+        ValueError: which operations run depends on the units that are there (heads of several widths, which may fall
+            into fewer buckets when they are cut).
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs, device: str = "cpu"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruning.budget import Leaving, check_ratio, fit
-from pruning.cost import Cost, MacCost, ParamCost, UnitCost
+from pruning.cost import Cost, MacCost, ParamCost, UnitCost, on_meta
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.gates import Gates
 from pruning.groups import Group, check_groups
@@ -203,7 +203,8 @@ class Pruner:
 
     def _price(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs | None) -> Cost:
         """What the ratio is of. Measured once for the same network: two tables of times would differ."""
-        given = tree_leaves(inputs(network)) if inputs is not None and self.ratio_of in ("macs", "latency") else []
+        counted = inputs is not None and self.ratio_of in ("macs", "latency")
+        given = tree_leaves(inputs(on_meta(network))) if counted else []
         shapes = tuple(t.shape for t in (*network.parameters(), *given) if isinstance(t, Tensor))
         key = (self.ratio_of, tuple(groups), shapes)
         if self._priced is None or self._priced[0] != key:
