@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -131,18 +130,13 @@ class Gates:
             shares = [[torch.zeros_like(f) for f in of] for of in factors]
             pairs = [gradients[i] for i in learned], [self._own[i] for i in learned]
             for i, product in zip(learned, torch._foreach_mul(*pairs) if learned else (), strict=True):
-                dims = self._tensors[i].dims
-                for k, dim in enumerate(dims):
-                    rest = [f for j, f in enumerate(factors[i]) if j != k]
-                    summed = tuple(d for d in range(product.dim()) if d != dim)
-                    share = prod(rest, start=product)
-                    shares[i][k] = share.sum(summed) if summed else share
+                shares[i] = _shares(product, self._tensors[i].dims, factors[i])
             flat = torch.cat([share.flatten() for of in shares for share in of] or [self.mask[:0]])
             gradient = torch.zeros(2 * len(self.values) + 1, dtype=self.values.dtype, device=self.values.device)
             gradient = gradient.index_add_(0, self._entries, flat.to(gradient.dtype))[: len(self.values)]
-        scaled = _times([gradients[i] for i in learned], [factors[i] for i in learned])
-        for i, gradient_of_own in zip(learned, scaled, strict=True):
-            gradients[i].copy_(gradient_of_own)
+        for i in learned:
+            for factor in factors[i]:
+                gradients[i].mul_(factor)
         self.restore()
         # A gate that is closed has no say in the loss through its value; its gradient tells what opening it would do.
         if gate_gradients:
@@ -228,3 +222,17 @@ def _times(tensors: list[Tensor], factors: list[list[Tensor]]) -> list[Tensor]:
         for factor in of[1:]:
             products[i] = products[i].mul_(factor)
     return products
+
+
+def _shares(product: Tensor, dims: tuple[int, ...], factors: list[Tensor]) -> list[Tensor]:
+    """Along each of `dims` the sum over all others times their factors: products with vectors, no copies."""
+    rest, order = [d for d in range(product.dim()) if d not in dims], sorted(dims)
+    product = product.sum(rest) if rest else product
+    shares = []
+    for dim in dims:
+        share = product
+        for other in sorted({*dims} - {dim}, reverse=True):  # from the last on, so that the axes before stay in place
+            factor = factors[dims.index(other)].flatten().to(share.dtype)
+            share = torch.tensordot(share, factor, ([order.index(other)], [0]))
+        shares.append(share)
+    return shares
