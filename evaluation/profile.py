@@ -1,7 +1,6 @@
 """One protocol for latency, and the comparison of two networks in one run, because machines are noisy."""
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from pruning.latency import clock
 from trackers.base import Tracker
 
 WARMUP, RUNS = 10, 50
@@ -39,14 +39,8 @@ def medians(calls: Mapping[Any, Callable[[], Any]], device: str = "cpu") -> dict
     with torch.inference_mode():
         for run in range(WARMUP + RUNS):
             for name, call in calls.items():
-                start = _clock(device)
+                start = clock(device)
                 call()
                 if run >= WARMUP:
-                    times[name].append(_clock(device) - start)
+                    times[name].append(clock(device) - start)
     return {name: 1e3 * statistics.median(values) for name, values in times.items()}
-
-
-def _clock(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

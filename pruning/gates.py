@@ -3,8 +3,8 @@
     gates.fold()              # parameters hold gated weights: forward, loss, backward
     gates.unfold()            # parameters hold their own weights again; .grad and gates.values.grad are exact
 
-The networks contain no pruning code, keep their names and types, and are saved as they are. A pass over the weights is
-all that it costs, whatever the batch. In between, `with gates.folded(): ...` is the same for evaluation.
+The networks contain no pruning code, keep their names and types, and are saved as they are. Some passes over the
+weights are all that it costs, whatever the batch. In between, `with gates.folded(): ...` is the same for evaluation.
 """
 
 from collections import defaultdict

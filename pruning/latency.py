@@ -145,13 +145,14 @@ def _milliseconds(call: Callable[[], Any], device: str, runs: int = 3) -> float:
     call()
     times, started = [], time.perf_counter()
     while len(times) < runs or (time.perf_counter() - started < BUDGET and len(times) < 50):
-        begin = _clock(device)
+        begin = clock(device)
         call()
-        times.append(_clock(device) - begin)
+        times.append(clock(device) - begin)
     return 1e3 * min(times)
 
 
-def _clock(device: str) -> float:
+def clock(device: str) -> float:
+    """Seconds, once all work that was given to the device is done."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter()
