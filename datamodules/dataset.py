@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,8 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
-from datamodules.sampling import FrameSampler, stand_in
-from datamodules.sequences import Sequence, UnreadableFrameError
+from datamodules.frame import Frame, reduction
+from datamodules.pictures import UnreadableFrameError
+from datamodules.sampling import Draw, FrameSampler, stand_in
+from datamodules.sequences import Sequence
+from datamodules.sources import Mixture
 from trackers.crops import CropSpec
 
 log = logging.getLogger(__name__)
@@ -23,31 +28,30 @@ class TrackingDataset(Dataset):
     """Sample `index` is a pure function of (seed, index).
 
     Args:
-        sequences: the usable ones are drawn from uniformly.
+        sequences: drawn from uniformly within each source.
         sampler: picks the frames.
         template, search: crops; a sample has as many templates and search regions as their `count` says.
         augmentation: changes of the pictures.
         seed: of everything that is drawn.
         train: whether training-only changes apply.
-
-    Raises:
-        ValueError: the sampler finds no usable sequences, or cannot draw so many templates.
+        reduced_decoding: whether frames are decoded smaller where their crops shrink them by 2 or more anyway. Boxes,
+            windows and padding stay the same.
     """
 
     def __init__(
         self,
-        sequences: list[Sequence],
+        sequences: Mixture,
         sampler: FrameSampler,
         template: CropSpec,
         search: CropSpec,
         augmentation: Augmentation,
         seed: int,
         train: bool,
+        reduced_decoding: bool = False,
     ):
-        self.sequences = sampler.usable(sequences, template.count, search.count)
-        self.sampler, self.augmentation = sampler, augmentation
+        self.sequences, self.sampler, self.augmentation = sequences, sampler, augmentation
         self.specs = {"template": template, "search": search}
-        self.seed, self.train = seed, train
+        self.seed, self.train, self.reduced_decoding = seed, train, reduced_decoding
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One sample, of T templates and S search regions.
@@ -64,10 +68,9 @@ class TrackingDataset(Dataset):
         rng = np.random.default_rng([self.seed, int(self.train), index])
         for unreadable in range(MAX_UNREADABLE):
             counts = [self.specs[role].count for role in ("template", "search")]
-            draw = self.sampler.draw(self.sequences, rng, *counts)
+            draw = self.sampler.draw(self.sequences.draw(rng), rng, *counts)
             try:
-                crops = [self._cut(*place, "template", rng) for place in draw.templates]
-                crops += [self._cut(*place, "search", rng) for place in draw.search]
+                crops = self._cut(draw, rng)
             except UnreadableFrameError as error:
                 log.warning("%s; another sample takes its place and the frame is counted", error)
                 last = error.path
@@ -78,17 +81,50 @@ class TrackingDataset(Dataset):
             return sample | {"present": present, "unreadable": torch.tensor(unreadable)}
         raise RuntimeError(f"{MAX_UNREADABLE} frames in a row could not be read, the last is {last}; check the data")
 
-    def _cut(self, sequence: Sequence, frame: int, role: str, rng: np.random.Generator) -> LabelledCrop:
-        image, box, spec = sequence.image(frame), sequence.boxes[frame], self.specs[role]
-        if role == "search" and not sequence.visible[frame]:
-            box = stand_in(image.shape)
+    def _cut(self, draw: Draw, rng: np.random.Generator) -> list[LabelledCrop]:
+        """The crops of a sample, templates first. What several show of one frame is decoded once."""
+        frames: dict[tuple[Path, str], Frame] = {}
+        aims = []
+        for role, places in (("template", draw.templates), ("search", draw.search)):
+            for sequence, number in places:
+                key = sequence.folder, sequence.frames[number]
+                if key not in frames:
+                    frames[key] = sequence.frame(number)
+                aims.append(self._aim(frames[key], sequence, number, role, rng))
+        return [aim.crop() for aim in aims]
+
+    def _aim(self, frame: Frame, sequence: Sequence, number: int, role: str, rng: np.random.Generator) -> "Aim":
+        """Draws a window that shows something of the frame."""
+        box, spec = sequence.boxes[number], self.specs[role]
+        if role == "search" and not sequence.visible[number]:
+            box = stand_in(frame.shape)
         for _ in range(MAX_JITTERS):
-            picture, padded, window = spec.cut_to_learn(image, jitter(box, spec, rng))
+            around = jitter(box, spec, rng)
+            window, padded = spec.aim(frame.shape, around)
             if not padded.all(1).any():
-                return LabelledCrop(picture, window.relative(box).astype(np.float32), padded)
+                frame.need(window, reduction(window.side, spec.size) if self.reduced_decoding else 1)
+                return Aim(frame, spec, box, around)
         raise RuntimeError(
-            f"no window around the box {box.tolist()} of {sequence.folder}, frame {frame}, shows the picture"
+            f"no window around the box {box.tolist()} of {sequence.folder}, frame {number}, shows the picture"
         )
+
+
+class Aim(NamedTuple):
+    """Where a crop of a frame will be cut: around the second box, to show the first (xywh in pixels)."""
+
+    frame: Frame
+    spec: CropSpec
+    box: np.ndarray
+    around: np.ndarray
+
+    def crop(self) -> LabelledCrop:
+        """What a network will see.
+
+        Raises:
+            UnreadableFrameError: the frame cannot be read.
+        """
+        picture, padded, window = self.spec.cut_to_learn(self.frame.part, self.around)
+        return LabelledCrop(picture, window.relative(self.box).astype(np.float32), padded)
 
 
 def _stacked(role: str, crops: list[LabelledCrop]) -> dict[str, Tensor]:

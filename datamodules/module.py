@@ -1,7 +1,7 @@
 """The Lightning datamodule that all data sets share: readers differ, sampling and cropping do not."""
 
 import sys
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import cv2
 import pytorch_lightning as L
@@ -11,14 +11,16 @@ from torch.utils.data import DataLoader
 from datamodules.augmentation import Augmentation
 from datamodules.dataset import EpochSampler, TrackingDataset
 from datamodules.sampling import FrameSampler
-from datamodules.sequences import Sequence
+from datamodules.sources import Mixture, Source, check_apart, check_weights
+from datamodules.table import SequenceTable
 from trackers.crops import CropSpec
 
 
-class TrackingDataModule(L.LightningDataModule, ABC):
+class TrackingDataModule(L.LightningDataModule):
     """Samples of crops from annotated videos.
 
     Args:
+        train, val: where samples come from, by name.
         template, search: the tracker's crops.
         sampler: which frames make a sample.
         augmentation: what happens to the crops.
@@ -26,10 +28,16 @@ class TrackingDataModule(L.LightningDataModule, ABC):
         samples_per_epoch, val_samples: an epoch's; val_samples=0 trains without validation.
         workers: loader processes. Samples do not depend on their number.
         seed: of all that is drawn.
+        reduced_decoding: whether frames are decoded smaller where their crops shrink them by 2 or more anyway.
+
+    Raises:
+        ValueError: weights of sources make no sense.
     """
 
     def __init__(
         self,
+        train: Mapping[str, Source],
+        val: Mapping[str, Source],
         template: CropSpec,
         search: CropSpec,
         sampler: FrameSampler,
@@ -39,25 +47,41 @@ class TrackingDataModule(L.LightningDataModule, ABC):
         val_samples: int,
         workers: int,
         seed: int,
+        reduced_decoding: bool = False,
     ):
         super().__init__()
         self.template, self.search, self.sampler = template, search, sampler
         self.augmentation, self.batch_size, self.workers, self.seed = augmentation, batch_size, workers, seed
+        self.reduced_decoding = reduced_decoding
         self.samples = {"train": samples_per_epoch, "val": val_samples}
-
-    @abstractmethod
-    def read(self, split: str) -> list[Sequence]:
-        """The sequences of "train" or "val".
-
-        Raises:
-            ValueError: they are missing or broken.
-        """
-
-    def check(self) -> None:
-        """Raises ValueError if a split that is used is missing, broken or too short: before any training starts."""
+        self.sources = {"train": train, "val": val}
         for split, samples in self.samples.items():
             if samples:
-                self.sampler.usable(self.read(split), self.template.count, self.search.count)
+                check_weights(self.sources[split])
+
+    def check(self) -> None:
+        """Finds out before any training starts what would fail in it.
+
+        Raises:
+            ValueError: a split that is used is missing, broken or too short, or one is validated on that is trained on.
+        """
+        for split, samples in self.samples.items():
+            if samples:
+                self.mixture(split)
+        if self.samples["val"]:
+            check_apart(self._tables("train"), self._tables("val"))
+
+    def mixture(self, split: str) -> Mixture:
+        """The usable sequences of "train" or "val".
+
+        Raises:
+            ValueError: some are missing or broken, or all of a source are too short.
+        """
+        weights = {name: source.weight for name, source in self.sources[split].items()}
+        return Mixture(self._tables(split), weights, self.sampler, self.template.count, self.search.count)
+
+    def _tables(self, split: str) -> dict[str, SequenceTable]:
+        return {name: source.read() for name, source in self.sources[split].items() if source.weight}
 
     def train_dataloader(self) -> DataLoader:
         """New samples every epoch."""
@@ -73,7 +97,14 @@ class TrackingDataModule(L.LightningDataModule, ABC):
     def _loader(self, split: str) -> DataLoader:
         train = split == "train"
         samples = TrackingDataset(
-            self.read(split), self.sampler, self.template, self.search, self.augmentation, self.seed, train
+            self.mixture(split),
+            self.sampler,
+            self.template,
+            self.search,
+            self.augmentation,
+            self.seed,
+            train,
+            self.reduced_decoding,
         )
         return DataLoader(
             samples,

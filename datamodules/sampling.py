@@ -1,10 +1,12 @@
 """Which frames make a training sample."""
 
+from collections.abc import Sequence as Indexable
 from dataclasses import dataclass
 
 import numpy as np
 
 from datamodules.sequences import Sequence
+from datamodules.table import Selection, SequenceTable
 
 ORDERS = ("causal", "trident")
 
@@ -28,6 +30,8 @@ class Draw:
 @dataclass(frozen=True)
 class FrameSampler:
     """Draws the frames of a sample from one video, and for negatives the search frames from where the target is not.
+
+    All frames of a sample from a still picture are that picture (COCO); the limits below are those of videos.
 
     Attributes:
         order: "causal", PyTracking's and OSTrack's: a template, search frames after it, and further templates before
@@ -58,7 +62,7 @@ class FrameSampler:
         if not 0 <= self.negatives < 1:
             raise ValueError(f"negatives={self.negatives} must be in [0, 1); set tracker.recipe.negatives, e.g. to 0.5")
 
-    def usable(self, sequences: list[Sequence], templates: int, searches: int = 1) -> list[Sequence]:
+    def usable(self, sequences: SequenceTable, templates: int, searches: int = 1) -> Selection:
         """The sequences that are long enough for samples with this many templates and search regions.
 
         Raises:
@@ -66,14 +70,15 @@ class FrameSampler:
         """
         self._check(searches)
         crops = 2 * (templates + searches)
-        needed = max(self.min_visible, crops + 1)
-        usable = [s for s in sequences if len(s) >= self.min_frames and len(s.visible_frames) >= needed]
-        if not usable:
+        least, needed = (1, 1) if sequences.still else (self.min_frames, max(self.min_visible, crops + 1))
+        rows = np.flatnonzero((sequences.lengths >= least) & (sequences.visible_counts() >= needed))
+        if not rows.size:
             why = f" (these crops need more than {crops})" if needed > self.min_visible else ""
             raise ValueError(
-                f"none of {len(sequences)} sequences has {self.min_frames} frames of which {needed} "
+                f"none of {len(sequences)} sequences has {least} frames of which {needed} "
                 f"are visible{why}; lower datamodule.sampler.min_frames or min_visible, or use longer sequences"
             )
+        usable = Selection(sequences, rows)
         if self.negatives and len(usable) == 1:
             raise ValueError(
                 f"negatives={self.negatives} need another video, and only {usable[0].name} of {len(sequences)} is "
@@ -81,7 +86,7 @@ class FrameSampler:
             )
         return usable
 
-    def draw(self, sequences: list[Sequence], rng: np.random.Generator, templates: int, searches: int = 1) -> Draw:
+    def draw(self, sequences: Indexable[Sequence], rng: np.random.Generator, templates: int, searches: int = 1) -> Draw:
         """The frames of one sample.
 
         Args:
@@ -95,7 +100,9 @@ class FrameSampler:
         self._check(searches)
         chosen = int(rng.integers(len(sequences)))
         sequence = sequences[chosen]
-        if self.order == "causal":
+        if sequence.still:
+            frames = [0] * (templates + searches)
+        elif self.order == "causal":
             frames = self._causal(sequence, rng, templates, searches)
         else:
             frames = self._trident(sequence, rng, templates)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 import eval as eval_script
 import prune as prune_script
 import train as train_script
 from datamodules.synthetic import SplitSpec, SyntheticSet, ensure_synthetic
+from trackers.checkpoint import Checkpoint, build_tracker
 
 SCRIPTS = {"train": train_script.main, "prune": prune_script.main, "eval": eval_script.main}
 CONF = Path(__file__).parent.parent / "conf"
@@ -48,6 +51,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def got10k(cache: Path) -> Path:
     """The small world's folder in the layout of GOT-10k."""
     return ensure_synthetic(WORLD, cache, workers=1) / "got10k"
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a tiny OSTrack with random weights."""
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        recipe = OmegaConf.to_container(compose("train", SMALL_NETWORK).tracker, resolve=True)
+    torch.manual_seed(0)
+    return Checkpoint(build_tracker(recipe), recipe).save(tmp_path_factory.mktemp("tracker") / "checkpoint.safetensors")
 
 
 @pytest.fixture

@@ -28,6 +28,47 @@ class Window(NamedTuple):
         return cx + self.left, cy + self.top, w, h
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is decoded of a picture; training crops are cut from it as from the whole.
+
+    Attributes:
+        pixels: (h, w, 3) uint8. Pixel `i` of a reduced picture is about the mean of those from `i` to `i + 1` times
+            `reduction`.
+        shape: of the whole picture, (H, W, 3).
+        left, top: where in it the first pixel lies.
+        reduction: of width and height.
+    """
+
+    pixels: np.ndarray
+    shape: tuple[int, ...]
+    left: int = 0
+    top: int = 0
+    reduction: int = 1
+
+    @classmethod
+    def of(cls, image: "np.ndarray | Part") -> "Part":
+        """All of a picture (H, W, 3), or the part that it is."""
+        return image if isinstance(image, Part) else cls(image, image.shape)
+
+    def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
+        """Rows and columns of the picture in full resolution."""
+        rows, columns = (
+            slice(max(0, span.start - first), max(0, span.stop - first))
+            for span, first in zip(place, (self.top, self.left), strict=True)
+        )
+        return self.pixels[rows, columns]
+
+    def resampled(self, window: Window, size: int, border: int) -> np.ndarray:
+        """The picture in a window as (size, size, 3) uint8, with one of OpenCV's borders around it."""
+        left, top = (window.left - self.left) / self.reduction, (window.top - self.top) / self.reduction
+        step = window.side / self.reduction / size
+        # Both count from the middle of their first pixel.
+        places = np.array([[step, 0, left + step / 2 - 0.5], [0, step, top + step / 2 - 0.5]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(self.pixels, places, (size, size), flags=flags, borderMode=border)
+
+
 class Shot(NamedTuple):
     """A picture's crop of side S: (S, S, 3), which rows and columns show padding, (2, S) bool, and where it lies."""
 
@@ -62,27 +103,31 @@ class CropSpec:
         if self.compat not in ("exact", "reference"):
             raise ValueError(f"compat={self.compat} is not known; choose exact or reference")
 
-    def cut(self, image: np.ndarray, box: Box) -> Shot:
+    def cut(self, image: np.ndarray | Part, box: Box) -> Shot:
         """What a tracker is shown of a picture (H, W, 3) uint8 around an xywh box in pixels."""
         picture, resize = crop(image, box, self)
         x, y, w, h = (float(v) for v in box)
         side = self.size / resize
         return Shot(picture, padding(image.shape, box, self), Window(x + w / 2 - side / 2, y + h / 2 - side / 2, side))
 
-    def cut_to_learn(self, image: np.ndarray, box: Box) -> Shot:
-        """The same for training, where boxes are put into the crop instead of mapped back from it."""
+    def aim(self, shape: tuple[int, ...], box: Box) -> tuple[Window, np.ndarray]:
+        """The window that `cut_to_learn` cuts from a picture (H, W, ...), in whole pixels, and the padding it shows."""
+        return Window(*_window(box, self.factor)), padding(shape, box, self)
+
+    def cut_to_learn(self, image: np.ndarray | Part, box: Box) -> Shot:
+        """The same as `cut` for training, where boxes are put into the crop instead of mapped back from it."""
         picture, padded, (left, top, side) = self.cut(image, box)
         flaw = side / self.size / 2 if self.compat == "reference" else 0.0
         return Shot(picture, padded, Window(left + flaw, top + flaw, side))
 
 
-def crop(image: np.ndarray, box: Box, spec: CropSpec) -> tuple[np.ndarray, float]:
+def crop(image: np.ndarray | Part, box: Box, spec: CropSpec) -> tuple[np.ndarray, float]:
     """Cuts a square around `box`, zero outside of the picture.
 
     The window's side is ceil(factor * sqrt(w * h)); its corner is rounded half to even (`sample_target`).
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8. Of a reduced one no row or column is lost: it would be several.
         box: xywh in pixels.
         spec: the crop.
 
@@ -93,8 +138,11 @@ def crop(image: np.ndarray, box: Box, spec: CropSpec) -> tuple[np.ndarray, float
         ValueError: the window is smaller than one pixel.
     """
     x1, y1, side = _window(box, spec.factor)
-    left, top, right, bottom = _margins(image.shape, (x1, y1, side), spec)
-    inside = image[y1 + top : max(0, y1 + side - bottom), x1 + left : max(0, x1 + side - right)]
+    part = Part.of(image)
+    if part.reduction > 1:
+        return part.resampled(Window(x1, y1, side), spec.size, cv2.BORDER_CONSTANT), spec.size / side
+    left, top, right, bottom = _margins(part.shape, (x1, y1, side), spec)
+    inside = part[y1 + top : max(0, y1 + side - bottom), x1 + left : max(0, x1 + side - right)]
     if inside.size == 0:
         return np.zeros((spec.size, spec.size, 3), np.uint8), spec.size / side
     padded = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
@@ -134,6 +182,8 @@ def _margins(shape: tuple[int, ...], window: tuple[int, int, int], spec: CropSpe
 
 def _resized(before: int, after: int, side: int, size: int) -> np.ndarray:
     """Which of `size` entries a bilinear resize of `side` entries mixes with the first `before` or last `after`."""
+    if not (before or after):
+        return np.zeros(size, bool)
     padded = np.zeros((side, 1))
     padded[:before] = padded[max(0, side - after) :] = 1
     return cv2.resize(padded, (1, size))[:, 0] > 0

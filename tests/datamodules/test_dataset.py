@@ -1,6 +1,7 @@
 """Training samples: the crops' geometry, what happens to them, and the same ones for any number of workers."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.dataset import EpochSampler, TrackingDataset
-from datamodules.got10k import Got10k, read_got10k
+from datamodules.module import TrackingDataModule
+from datamodules.readers import read_got10k
 from datamodules.sampling import FrameSampler, stand_in
 from datamodules.sequences import Sequence
+from datamodules.sources import Mixture, Source
+from datamodules.table import SequenceTable
+from tests.datamodules.videos import Videos
 from trackers.crops import CropSpec, padding
 
 PLAIN = Augmentation(gray=0, flip=0, flip_each=0, brightness=0)
@@ -31,7 +36,8 @@ class White(Sequence):
 
 
 def dataset(sequences, sampler=CAUSAL, template=ONE, search=SEARCH, augmentation=LIVELY, seed=0):
-    return TrackingDataset(sequences, sampler, template, search, augmentation, seed=seed, train=True)
+    mixture = Mixture({"one": sequences}, {"one": 1}, sampler, template.count, search.count)
+    return TrackingDataset(mixture, sampler, template, search, augmentation, seed=seed, train=True)
 
 
 def whole(box=(0.0, 0.0, 0.5, 0.5), size=8, value=100):
@@ -74,8 +80,8 @@ def test_a_sample_shows_the_frames_that_were_drawn(got10k):
     """Every crop of every frame is known, so a sample tells what it is made of."""
     first, second, _ = read_got10k(got10k, "train")
     hidden = [8, 9, 10, 11]
-    first = replace(first, visible=~np.isin(np.arange(20), hidden))
-    second = replace(second, visible=np.ones(20, bool))
+    first = replace(first, absent=np.isin(np.arange(20), hidden), cover=None)
+    second = replace(second, absent=np.zeros(20, bool), cover=None)
 
     def known(video, spec, frames, fake=False):
         for i in frames:
@@ -89,7 +95,7 @@ def test_a_sample_shows_the_frames_that_were_drawn(got10k):
     shown = sorted(set(range(20)) - set(hidden))
     searches = dict((*known(first, STILL, shown), *known(second, STILL, range(20)), *known(first, STILL, hidden, True)))
     kinds, invisible = set(), False
-    data = dataset([first, second], TRIDENT, TWO, STILL, PLAIN)
+    data = dataset(Videos([first, second]), TRIDENT, TWO, STILL, PLAIN)
     for sample in (data[i] for i in range(80)):
         old, new = (templates[t.permute(1, 2, 0).numpy().tobytes()] for t in sample["template"])
         video, fake, _, place = searches[sample["search"][0].permute(1, 2, 0).numpy().tobytes()]
@@ -114,8 +120,8 @@ def test_a_stand_in_is_an_eighth_of_the_picture_in_its_middle():
 
 def test_padding_is_where_the_crops_show_no_picture():
     boxes = np.array([[2.0, 3.0, 16.0, 12.0], [78.0, 30.0, 14.0, 10.0]] * 10)
-    video = White("s", None, tuple(map(str, range(20))), boxes, np.ones(20, bool))
-    data = dataset([video, video], replace(TRIDENT, max_gap=9), replace(TWO, factor=4.0))
+    video = White("s", Path(), tuple(map(str, range(20))), boxes, np.zeros(20, bool))
+    data = dataset(Videos([video, video]), replace(TRIDENT, max_gap=9), replace(TWO, factor=4.0))
     masks = []
     for sample in (data[i] for i in range(40)):
         for role in ("template", "search"):
@@ -186,11 +192,69 @@ def test_changes_of_single_crops_are_for_training_only():
     assert seen.box[0] == 0.5
 
 
+def module(got10k, train="train", val="val", val_samples=0, weight=1, **crops):
+    given = {"template": TWO, "search": SEARCH, "sampler": TRIDENT, "augmentation": PLAIN} | crops
+    sources = {
+        role: {"got10k": Source(lambda split=split: read_got10k(got10k, split), weight)}
+        for role, split in (("train", train), ("val", val))
+    }
+    sizes = {"batch_size": 2, "samples_per_epoch": 2, "val_samples": val_samples, "workers": 0, "seed": 0}
+    return TrackingDataModule(**sources, **given, **sizes)
+
+
 def test_an_order_that_cannot_fill_the_crops_is_found_before_training(got10k):
-    options = {"batch_size": 2, "samples_per_epoch": 2, "val_samples": 0, "workers": 0, "seed": 0}
-    crops = {"template": TWO, "search": SEARCH, "augmentation": PLAIN}
-    Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=TRIDENT, **crops, **options).check()
-    crops["search"] = CropSpec(48, 3.0, count=2)
-    Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=CAUSAL, **crops, **options).check()
+    module(got10k).check()
+    two = CropSpec(48, 3.0, count=2)
+    module(got10k, search=two, sampler=CAUSAL).check()
     with pytest.raises(ValueError, match="one search region"):
-        Got10k(got10k, {"split": "train"}, {"split": "val"}, sampler=TRIDENT, **crops, **options).check()
+        module(got10k, search=two).check()
+
+
+def test_nothing_is_validated_on_that_is_trained_on(got10k):
+    module(got10k, val_samples=2, sampler=replace(TRIDENT, min_frames=6, min_visible=0), template=ONE).check()
+    module(got10k, val="train").check()  # nothing is validated
+    with pytest.raises(ValueError, match=r"3 sequences are in both .*val\.got10k and .*train\.got10k"):
+        module(got10k, val="train", val_samples=2).check()
+
+
+@pytest.mark.parametrize("weight", [0, -1])
+def test_weights_that_make_no_sense_are_refused(got10k, weight):
+    with pytest.raises(ValueError, match=rf"'got10k': {weight}.*datamodule\.train\.got10k\.weight=1"):
+        module(got10k, weight=weight)
+
+
+def test_a_mixture_is_drawn_from_by_weight_whatever_its_sources_hold(got10k):
+    videos = read_got10k(got10k, "train")
+    few, one = Videos([videos[0]]), Videos([videos[1]])
+    mixture = Mixture({"a": videos, "b": few, "c": one}, {"a": 1, "b": 3, "c": 0}, CAUSAL, 1, 1)
+    rng = np.random.default_rng(0)
+    shares = np.bincount([mixture.sources.index(mixture.draw(rng)) for _ in range(4000)], minlength=3) / 4000
+    assert shares == pytest.approx([0.25, 0.75, 0], abs=0.03)
+
+
+def test_one_source_draws_no_numbers(got10k):
+    """Else seeds of earlier studies would give other samples."""
+    rng = np.random.default_rng(3)
+    before = rng.bit_generator.state
+    dataset(read_got10k(got10k, "train")).sequences.draw(rng)
+    assert rng.bit_generator.state == before
+
+
+def test_a_source_without_usable_sequences_is_named(got10k):
+    with pytest.raises(ValueError, match=r"b: none of 2 sequences has 20 frames"):
+        Mixture({"a": read_got10k(got10k, "train"), "b": read_got10k(got10k, "val")}, {"a": 1, "b": 1}, CAUSAL, 1, 1)
+
+
+def test_both_crops_of_a_still_picture_come_from_it(got10k):
+    video = read_got10k(got10k, "train")[0]
+    still = replace(
+        video, frames=video.frames[:1], boxes=video.boxes[:1], absent=video.absent[:1], cover=None, still=True
+    )
+    pictures = SequenceTable.of([still, replace(still, name="other")])
+    for sampler, template in ((CAUSAL, ONE), (TRIDENT, TWO)):
+        data = dataset(pictures, sampler, template)
+        assert {s for i in range(40) for s in data[i]["present"].tolist()} == (
+            {1.0} if sampler is CAUSAL else {0.0, 1.0}
+        )
+        draw = data.sampler.draw(data.sequences.sources[0], np.random.default_rng(0), template.count)
+        assert {frame for _, frame in (*draw.templates, *draw.search)} == {0}

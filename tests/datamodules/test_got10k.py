@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from datamodules.got10k import DataError, read_got10k
+from datamodules.annotations import DataError
+from datamodules.readers import read_got10k
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def test_boxes_labels_and_pictures(got10k):
     lines = (first.folder / "groundtruth.txt").read_text().split()
     assert first.boxes[3].tolist() == [float(v) for v in lines[3].split(",")]
     assert first.image(0).shape == (72, 96, 3)
+    assert first.size == (96, 72)
     assert (first.visible == (first.cover > 0) & (np.loadtxt(first.folder / "absence.label") == 0)).all()
 
 
@@ -39,11 +41,23 @@ def test_labels_are_optional(own):
     assert sequence.visible.all()
 
 
+@pytest.mark.parametrize(("label", "line"), [("cover", "9"), ("cover", "264"), ("absence", "2")])
+def test_labels_out_of_range_are_refused(own, label, line):
+    path = own / "train" / "GOT-10k_Train_000001" / f"{label}.label"
+    path.write_text(f"{line}\n" + "0\n" * 19)
+    with pytest.raises(DataError, match=rf"{label}\.label must hold whole numbers from 0"):
+        read_got10k(own, "train")
+
+
 def test_a_subset_by_indices(own, tmp_path):
     (tmp_path / "split.txt").write_text("2\n0\n")
     names = [s.name for s in read_got10k(own, "train", tmp_path / "split.txt")]
     assert names == ["GOT-10k_Train_000003", "GOT-10k_Train_000001"]
-    (tmp_path / "split.txt").write_text("3\n")
+
+
+@pytest.mark.parametrize("text", ["3\n", "-1\n", "0.5\n", ""])
+def test_a_subset_of_anything_else_is_refused(own, tmp_path, text):
+    (tmp_path / "split.txt").write_text(text)
     with pytest.raises(DataError, match="indices from 0 to 2"):
         read_got10k(own, "train", tmp_path / "split.txt")
 
@@ -61,3 +75,15 @@ def test_other_delimiters_and_line_ends(own):
     before = read_got10k(own, "val")[0].boxes
     path.write_bytes(path.read_text().replace(",", "\t").replace("\n", "\r\n").encode())
     assert (read_got10k(own, "val")[0].boxes == before).all()
+
+
+def test_sequences_that_are_listed_and_missing_are_named(own):
+    shutil.rmtree(own / "train" / "GOT-10k_Train_000002")
+    with pytest.raises(DataError, match=r"1 of the 3 sequences .* missing, the first is GOT-10k_Train_000002"):
+        read_got10k(own, "train")
+
+
+def test_a_missing_frame_is_found(own):
+    (own / "val" / "GOT-10k_Val_000001" / "00000004.jpg").unlink()
+    with pytest.raises(DataError, match="5 frames and 6 annotated boxes"):
+        read_got10k(own, "val")

@@ -7,6 +7,7 @@ import pytest
 
 from datamodules.sampling import FrameSampler
 from datamodules.sequences import Sequence
+from tests.datamodules.videos import Videos
 
 
 def sampler(order="causal", negatives=0.0, max_gap=9, min_frames=20, min_visible=5):
@@ -15,7 +16,7 @@ def sampler(order="causal", negatives=0.0, max_gap=9, min_frames=20, min_visible
 
 def sequence(visible, name="s"):
     n = len(visible)
-    return Sequence(name, None, tuple(map(str, range(n))), np.ones((n, 4)), np.array(visible, bool))
+    return Sequence(name, None, tuple(map(str, range(n))), np.ones((n, 4)), ~np.array(visible, bool))
 
 
 def drawn(by, sequences, templates=1, count=500, searches=1):
@@ -99,18 +100,18 @@ def test_trident_passes_over_frames_without_a_box():
 
 def test_trident_needs_more_than_two_visible_frames_a_crop():
     few, enough, more = (sequence([True] * n + [False] * 20) for n in (6, 7, 8))
-    assert sampler("trident").usable([few, enough], 2) == [enough]
-    assert sampler("trident").usable([few, enough], 1) == [few, enough]
-    assert sampler("trident", min_visible=8).usable([few, enough, more], 2) == [more]
+    assert list(sampler("trident").usable(Videos([few, enough]), 2)) == [enough]
+    assert list(sampler("trident").usable(Videos([few, enough]), 1)) == [few, enough]
+    assert list(sampler("trident", min_visible=8).usable(Videos([few, enough, more]), 2)) == [more]
     with pytest.raises(ValueError, match=r"of which 7 are visible \(these crops need more than 6\)"):
-        sampler("trident").usable([few], 2)
+        sampler("trident").usable(Videos([few]), 2)
 
 
 def test_short_sequences_are_left_out_and_none_left_is_an_error():
     long, short, hidden = sequence([True] * 30), sequence([True] * 10), sequence([True] * 4 + [False] * 30)
-    assert sampler().usable([long, short, hidden], 1) == [long]
+    assert list(sampler().usable(Videos([long, short, hidden]), 1)) == [long]
     with pytest.raises(ValueError, match=r"20 frames of which 5 are visible; lower .*min_frames or min_visible"):
-        sampler().usable([short, hidden], 1)
+        sampler().usable(Videos([short, hidden]), 1)
 
 
 @pytest.mark.parametrize("order", ["causal", "trident"])
@@ -139,8 +140,8 @@ def test_negatives_of_videos_without_invisible_frames_come_from_another():
 def test_negatives_need_another_video():
     video = sequence([True] * 30)
     with pytest.raises(ValueError, match=r"only s of 2 is usable.*negatives=0"):
-        sampler(negatives=0.5).usable([video, sequence([True] * 3)], 1)
-    assert len(sampler(negatives=0.5).usable([video, video], 1)) == 2
+        sampler(negatives=0.5).usable(Videos([video, sequence([True] * 3)]), 1)
+    assert len(sampler(negatives=0.5).usable(Videos([video, video]), 1)) == 2
 
 
 @pytest.mark.parametrize("negatives", [-0.1, 1.0, float("nan")])

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackers.crops import Box, CropSpec, Shot
-from trackers.dimp.crops import reference_crop, training_crop
+from trackers.crops import Box, CropSpec, Part, Shot, Window
+from trackers.dimp.crops import reference_crop, training_crop, training_window
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,12 @@ class DiMPCropSpec(CropSpec):
         centre, side = (x + w / 2, y + h / 2), factor * math.sqrt(w * h)
         return self._shot(*reference_crop(image, centre, side, size, self.inside, first))
 
-    def cut_to_learn(self, image: np.ndarray, box: Box) -> Shot:
+    def aim(self, shape: tuple[int, ...], box: Box) -> tuple[Window, np.ndarray]:
+        """The window of `cut_to_learn`, and that no part of it is padding."""
+        window = training_window(shape, box, self.factor, self.size, self.inside, self.compat)
+        return window, np.zeros((2, self.size), bool)
+
+    def cut_to_learn(self, image: np.ndarray | Part, box: Box) -> Shot:
         """A crop of `size`, whatever the expansion."""
         return self._shot(*training_crop(image, box, self.factor, self.size, self.inside, self.compat))
 

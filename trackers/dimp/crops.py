@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from trackers.crops import Box, Window
+from trackers.crops import Box, Part, Window
 
 
 class Patch(NamedTuple):
@@ -96,7 +96,7 @@ def cut_patch(
 
 
 def training_crop(
-    image: np.ndarray,
+    image: np.ndarray | Part,
     box: Box,
     factor: float,
     size: int,
@@ -106,8 +106,6 @@ def training_crop(
 ) -> tuple[np.ndarray, Window]:
     """The crop around a box on which the tracker learns (`sample_target_adaptive`).
 
-    Unlike that of the tracker its window is moved into the picture even if it may not shrink.
-
     Args:
         image: (H, W, 3) uint8.
         box: xywh in pixels; the jittered one.
@@ -115,12 +113,37 @@ def training_crop(
         size: side of the crop in pixels.
         inside: by how much the window may shrink to the picture; None is not at all.
         compat: "reference" computes the side in single precision, which may add a pixel, and shows copies of their
-            neighbours in place of the picture's last row and column where the window reaches them, as the original;
-            "exact" does neither.
+            neighbours in place of the picture's last row and column where the window reaches them, as the original
+            (not of a reduced picture, of which they would be several); "exact" does neither.
         moved: False leaves the window around the box.
 
     Returns:
         The crop (size, size, 3) uint8, and the window that it shows.
+
+    Raises:
+        ValueError: the box has no area.
+    """
+    window = training_window(image.shape, box, factor, size, inside, compat, moved)
+    part = Part.of(image)
+    if part.reduction > 1:
+        return part.resampled(window, size, cv2.BORDER_REPLICATE), window
+    left, top, side = (int(v) for v in window)
+    lost = compat == "reference" and min(part.shape[:2]) > 1
+    return cv2.resize(_replicated(part, (top, side), (left, side), lost), (size, size)), window
+
+
+def training_window(
+    shape: tuple[int, ...],
+    box: Box,
+    factor: float,
+    size: int,
+    inside: float | None,
+    compat: str,
+    moved: bool = True,
+) -> Window:
+    """The window of `training_crop` in a picture (H, W, ...), in whole pixels.
+
+    Unlike that of the tracker it is moved into the picture even if it may not shrink.
 
     Raises:
         ValueError: the box has no area.
@@ -130,15 +153,13 @@ def training_crop(
         raise ValueError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
     side = training_side(w, h, factor, size, compat)
     if inside is not None:
-        shrink = (np.float32(side) / np.float32(image.shape[:2])).min().clip(1, np.float32(inside))
+        shrink = (np.float32(side) / np.float32(shape[:2])).min().clip(1, np.float32(inside))
         side = max(math.floor(np.float32(side) / shrink), 1)
     top, left = (
         _moved(round(middle - side / 2), side, length) if moved else round(middle - side / 2)
-        for middle, length in zip((y + h / 2, x + w / 2), image.shape[:2], strict=True)
+        for middle, length in zip((y + h / 2, x + w / 2), shape[:2], strict=True)
     )
-    seen = image[:-1, :-1] if compat == "reference" and min(image.shape[:2]) > 1 else image
-    picture = cv2.resize(_replicated(seen, (top, side), (left, side)), (size, size))
-    return picture, Window(float(left), float(top), float(side))
+    return Window(float(left), float(top), float(side))
 
 
 def training_side(w: float, h: float, factor: float, size: int, compat: str) -> int:
@@ -156,10 +177,11 @@ def _moved(start: int, count: int, length: int) -> int:
     return -outside if outside > 0 else start
 
 
-def _replicated(image: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
-    """A window given by start and count along both axes; outside of the picture its border goes on."""
+def _replicated(image: np.ndarray | Part, rows: tuple[int, int], columns: tuple[int, int], lost: int = 0) -> np.ndarray:
+    """A window by start and count along both axes; beyond the picture without its `lost` ends its border goes on."""
     spans, margins = [], []
     for (start, count), length in zip((rows, columns), image.shape[:2], strict=True):
+        length -= lost
         first, last = min(max(start, 0), length - 1), min(max(start + count, 1), length)
         before = min(max(0, -start), count - 1)  # at least one pixel is taken, so also from far away
         spans.append(slice(first, last))
