@@ -4,7 +4,7 @@ A fourth tracker is a subclass of `Tracker` and a file in `conf/tracker/`; nothi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,7 @@ Batch = dict[str, Tensor]
 
 
 class Crop(NamedTuple):
-    """What a tracker is shown.
+    """What a tracker is shown, on the CPU until it moves it.
 
     Attributes:
         pixels: (3, S, S), 0 to 255, uint8 unless the crop could not be rounded.
@@ -39,6 +39,12 @@ class Crop(NamedTuple):
     padding: Tensor | None
     target: tuple[float, ...] = ()
     picture: tuple[float, ...] = ()
+
+    def to(self, device: torch.device) -> "Crop":
+        """The same on a device."""
+        return self._replace(
+            pixels=self.pixels.to(device), padding=None if self.padding is None else self.padding.to(device)
+        )
 
 
 @dataclass(frozen=True)
@@ -101,11 +107,13 @@ class Tracker(L.LightningModule, ABC):
         lr_scale: multiplies the recipe's learning rates in this stage.
         distilled: the modules of `network` whose outputs (of several: the first) are the features that a child learns
             from its parent: tokens (B, N, C) or maps (B, C, H, W).
+        lockstep: whether several targets advance as one forward of one batch, see `steps`.
         teacher: the parent that is learned from in this stage, if any.
     """
 
     network: nn.Module
     distilled: tuple[str, ...] = ()
+    lockstep: bool = False
     teacher: "Teacher | None" = None
 
     def __init__(self, network: nn.Module, template: CropSpec, search: CropSpec, recipe: Recipe, online: Online):
@@ -134,6 +142,17 @@ class Tracker(L.LightningModule, ABC):
     @abstractmethod
     def step(self, state: Any, search: Crop) -> tuple[Tensor, float]:
         """The target in a search crop: cxcywh (4,) in units of the crop's side; a score in [0, 1]."""
+
+    def steps(self, states: Sequence[Any], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
+        """What `step` finds for each of several targets, each in a search crop of its own: by default one by one.
+
+        A tracker with `lockstep` overrides this with one forward of one batch, and its `step` is a batch of one.
+
+        Args:
+            states: of different targets, at least one.
+            searches: the crop of each.
+        """
+        return [self.step(state, search) for state, search in zip(states, searches, strict=True)]
 
     @abstractmethod
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
@@ -186,11 +205,27 @@ class Tracker(L.LightningModule, ABC):
     def take(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
         """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels)."""
         picture, edges, window = spec.cut(image, box)
-        outside = torch.from_numpy(edges).to(self.device) if edges.any() else None
-        pixels = torch.from_numpy(picture).permute(2, 0, 1).to(self.device)
+        outside = torch.from_numpy(edges) if edges.any() else None
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)
         x, y, w, h = window.relative(box).tolist()
         left, top, width, height = window.relative((0, 0, image.shape[1], image.shape[0])).tolist()
         return Crop(pixels, outside, (x + w / 2, y + h / 2, w, h), (left, top, left + width, top + height)), window
+
+    def shown(self, crops: Sequence[Crop]) -> tuple[Tensor, Tensor | None]:
+        """Crops as a batch on the tracker's device, moved there at once.
+
+        Args:
+            crops: of one size, each with padding or without any.
+
+        Returns:
+            Normalised pixels (B, 3, S, S), and padding (B, 2, S) bool; None if no crop has any.
+        """
+        pixels = self.normalise(torch.stack([crop.pixels for crop in crops]).to(self.device))
+        if all(crop.padding is None for crop in crops):
+            return pixels, None
+        none = torch.zeros(2, pixels.shape[-1], dtype=torch.bool, device="cpu")
+        padding = torch.stack([none if crop.padding is None else crop.padding for crop in crops])
+        return pixels, padding.to(self.device)
 
     def setup(self, stage: str) -> None:
         """Freezes what is not trained."""

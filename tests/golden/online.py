@@ -25,7 +25,7 @@ class Says(nn.Module):
 
     def start(self, template: None) -> None: ...
 
-    def step(self, state: None, search: None) -> tuple[Tensor, float]:
-        return self.box, 1.0
+    def steps(self, states: list[None], searches: list[None]) -> list[tuple[Tensor, float]]:
+        return [(self.box, 1.0)] * len(states)
 
     def observe(self, *_: Any) -> None: ...

@@ -227,7 +227,9 @@ def test_a_child_comes_back_from_its_file(tmp_path):
     compact(tracker.network, groups, plan)
     path = Checkpoint(tracker, made, plan).save(tmp_path / "child.safetensors")
     back, given = load_checkpoint(path).tracker, tracker.example_inputs()
+    weights = tracker.network.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in back.network.state_dict().items())
     with torch.no_grad():
         wanted, found = tracker.network(**given), back.network(**given)
-    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    torch.testing.assert_close(found, wanted)  # where weights lie in memory may change the rounding
     assert {v.device for v in (back.example_inputs()["boxes"], *back.parameters())} == {torch.device("cpu")}

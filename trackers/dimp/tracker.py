@@ -155,11 +155,11 @@ class DiMP(Tracker):
 
     def start(self, template: Crop) -> Following:
         """Learns the first filter from changed copies of the first frame."""
-        return Following(self.network, self.online, self.search.size, self.compat, template)
+        return Following(self.network, self.online, self.search.size, self.compat, template.to(self.device))
 
     def step(self, state: Following, search: Crop) -> tuple[Tensor, float]:
         """See `Following.step`."""
-        return state.step(search)
+        return state.step(search.to(self.device))
 
     # Counting and timing
 

@@ -38,6 +38,7 @@ class OSTrack(Tracker):
     """
 
     distilled = ("backbone",)
+    lockstep = True
 
     def __init__(
         self,
@@ -118,14 +119,19 @@ class OSTrack(Tracker):
         """The template's tokens, embedded once, and the window that favours small motion."""
         k = torch.arange(1, self.network.cells + 1, device=self.device)
         hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (self.network.cells + 1)))
-        tokens = self.network.backbone.embed_template(self.normalise(template.pixels[None]))
+        tokens = self.network.backbone.embed_template(self.shown([template])[0])
         return {"template": tokens, "window": torch.outer(hann, hann)}
 
     def step(self, state: dict[str, Tensor], search: Crop) -> tuple[Tensor, float]:
         """The box at the highest windowed score, and that score."""
-        maps = self.network.search(state["template"], self.normalise(search.pixels[None]))
-        box, response = best_box(maps, maps["score_map"] * state["window"])
-        return box[0], float(response)
+        return self.steps([state], [search])[0]
+
+    def steps(self, states: Sequence[dict[str, Tensor]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
+        """The same for several targets, in one forward."""
+        template = torch.cat([state["template"] for state in states])
+        maps = self.network.search(template, self.shown(searches)[0])
+        boxes, responses = best_box(maps, maps["score_map"] * states[0]["window"])  # one window for all
+        return list(zip(boxes.cpu(), responses.tolist(), strict=True))
 
     def example_inputs(self) -> Batch:
         """One template and one search crop. The template is counted with every frame, as the published numbers are."""

@@ -24,16 +24,29 @@ class Tokens(NamedTuple):
 
     @classmethod
     def cat(cls, parts: Sequence["Tokens"]) -> "Tokens":
-        """One after the other."""
+        """The tokens of a sample one after the other."""
         batch = max(len(p.features) for p in parts)
         features = torch.cat([p.features.expand(batch, -1, -1) for p in parts], 1)
         longest = max(len(p.position) for p in parts)
         position = torch.cat([p.position.expand(longest, -1, -1) for p in parts], 1)
         if all(p.padding is None for p in parts):
             return cls(features, position, None)
-        none = [p.features.new_zeros(batch, p.features.shape[1], dtype=torch.bool) for p in parts]
-        masks = [n if p.padding is None else p.padding.expand(batch, -1) for p, n in zip(parts, none, strict=True)]
-        return cls(features, position, torch.cat(masks, 1))
+        return cls(features, position, torch.cat([p._mask().expand(batch, -1) for p in parts], 1))
+
+    @classmethod
+    def stack(cls, parts: Sequence["Tokens"]) -> "Tokens":
+        """One sample after the other, each of as many tokens."""
+        features = torch.cat([p.features for p in parts])
+        position = torch.cat([p.position.expand_as(p.features) for p in parts])
+        if all(p.padding is None for p in parts):
+            return cls(features, position, None)
+        return cls(features, position, torch.cat([p._mask() for p in parts]))
+
+    def _mask(self) -> Tensor:
+        """The padding, also where there is none."""
+        if self.padding is None:
+            return self.features.new_zeros(self.features.shape[:2], dtype=torch.bool)
+        return self.padding
 
 
 class STARKNetwork(nn.Module):

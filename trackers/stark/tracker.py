@@ -51,6 +51,7 @@ class STARK(Tracker):
     """
 
     distilled = ("transformer",)  # the memory
+    lockstep = True
 
     def __init__(
         self,
@@ -142,11 +143,16 @@ class STARK(Tracker):
 
     def step(self, state: dict[str, Any], search: Crop) -> tuple[Tensor, float]:
         """The box, and the class head's score; without one, how sharp the two corners are."""
-        state["frame"] += 1
-        found = self.network.locate(Tokens.cat(state["templates"]), self._embed(search))
-        if "class_logit" in found:
-            return found["boxes"][0], float(found["class_logit"][0].sigmoid())
-        return found["boxes"][0], float(found["corners"][0].amax(1).mean().exp())
+        return self.steps([state], [search])[0]
+
+    def steps(self, states: Sequence[dict[str, Any]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
+        """The same for several targets, in one forward."""
+        for state in states:
+            state["frame"] += 1
+        template = Tokens.stack([Tokens.cat(state["templates"]) for state in states])
+        found = self.network.locate(template, self._embed(*searches))
+        scores = found["class_logit"].sigmoid() if "class_logit" in found else found["corners"].amax(2).mean(1).exp()
+        return list(zip(found["boxes"].cpu(), scores.tolist(), strict=True))
 
     def observe(self, state: dict[str, Any], image: np.ndarray, box: tuple[float, ...], score: float) -> None:
         """From time to time a new second template, if the target is surely there."""
@@ -154,9 +160,8 @@ class STARK(Tracker):
         if self.template.count > 1 and due and score > self.online.update_threshold:
             state["templates"] = [*state["templates"][:-1], self._embed(self.take(image, box, self.template)[0])]
 
-    def _embed(self, crop: Crop) -> Tokens:
-        padding = None if crop.padding is None else crop.padding[None]
-        return self.network.embed(self.normalise(crop.pixels[None]), padding)
+    def _embed(self, *crops: Crop) -> Tokens:
+        return self.network.embed(*self.shown(crops))
 
     def example_inputs(self) -> Batch:
         """Templates and a search crop, without padding."""
