@@ -1,4 +1,4 @@
-"""Finds the reference cases, and says what this version cannot run yet.
+"""Finds the reference cases.
 
 The folder is `$GOLDEN_DIR`, or `shared/golden` beside the repository. A case is a JSON file, with the reference's
 outputs in an `.npz` of the same name. What is run is decided by what the JSON says, never by how the file is called.
@@ -13,34 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR") or Path(__file__).parents[2].parent / "shared" / "golden")
-
-# Every skip of a reference vector comes from here. Whoever builds one of these deletes its line; the tests that
-# skipped for it then run, or fail until they are written.
-NOT_BUILT = {
-    "speed": "frames per second are not part of the GOT-10k report yet",
-    "result files": "reading result files of a tracker is not built yet",
-    "submission": "submission archives are not built yet",
-    "lists": "lists of official sequences and splits are not built yet",
-    "otb": "benchmark OTB is not built yet",
-    "lasot": "benchmark LaSOT is not built yet",
-    "lasot_extension_subset": "benchmark LaSOT extension is not built yet",
-    "trackingnet": "benchmark TrackingNet is not built yet",
-    "uav": "benchmark UAV123 is not built yet",
-    "coco": "training on COCO is not built yet",
-}
-
-
-def not_built(feature: str) -> NoReturn:
-    """Skips the test that needs `feature`; fails it when the table above no longer lists that."""
-    if feature in NOT_BUILT:
-        pytest.skip(NOT_BUILT[feature])
-    pytest.fail(f"nothing checks '{feature}' against the reference: write this test, or list it in NOT_BUILT")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,274 @@
+"""CPU seconds from the files of a benchmark and the results of one tracker to the report: ours and the toolkits'.
+
+python benchmarks/metrics.py
+python benchmarks/metrics.py --loads lasot_test --repeats 5
+python benchmarks/metrics.py --loads lasot_test --pictures
+
+Files are made in a temporary folder, of the size of the public benchmarks, and lie in the page cache. All take turns in
+one process, on one thread. Ours finds the annotation in the index of an earlier look, as eval.py does after the first,
+and checks that no file of it has changed; `--first-look` reads its text every time, as the others do. `got10k` is the
+installed toolkit without its plots; the two others are written plainly here, after the way in which PyTracking's
+analysis and TrackingNet's development kit go about it.
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from got10k.datasets import OTB, LaSOT
+from got10k.experiments import ExperimentGOT10k, ExperimentOTB
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from datamodules.annotations import read_labels, read_numbers
+from datamodules.index import Entry, indexed
+from datamodules.sequences import NumberedFrames, Sequence
+from evaluation.metrics import GOT10k, OnePass, Protocol, TrackingNet, read_result
+from evaluation.tracks import as_track
+
+SIZE = (1280, 720)
+TRACKER = "tracker"
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Load:
+    """A benchmark on disk: annotations in `data/<sequence>/`, results where the got10k toolkit has them.
+
+    Attributes:
+        root: folder.
+        names: of the sequences.
+        frames: of each sequence.
+        cache: of our index; None for none.
+    """
+
+    root: Path
+    names: list[str]
+    frames: int
+    cache: Path | None = None
+
+    def data(self, name: str) -> Path:
+        """Folder of a sequence."""
+        return self.root / "data" / "val" / name
+
+    def result(self, name: str) -> Path:
+        """Boxes of a sequence."""
+        return self.root / "results" / TRACKER / f"{name}.txt"
+
+
+SIZES = {"lasot_test": (280, 2500), "otb2015": (100, 590), "got10k_val": (180, 100), "trackingnet_test": (511, 441)}
+DECIMALS = {"lasot_test": 0, "otb2015": 0, "got10k_val": 4, "trackingnet_test": 2}
+
+
+def main() -> None:
+    """Prints a table a load."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--loads", default=",".join(SIZES), help="default: %(default)s")
+    options.add_argument("--repeats", type=int, default=3, help="of each (default: %(default)s)")
+    options.add_argument("--pictures", action="store_true", help="make LaSOT's 700,000 empty picture files, too")
+    options.add_argument("--first-look", action="store_true", help="ours reads the text of the annotation, too")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    for name in given.loads.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            load = made(name, Path(folder), pictures=given.pictures or name in ("otb2015", "got10k_val"))
+            if not given.first_look:
+                load = replace(load, cache=load.root / "cache")
+            measure(name, contenders(name, load), given.repeats)
+
+
+def made(name: str, root: Path, pictures: bool) -> Load:
+    """Writes annotations that wander about, a tracker that errs by a tenth, labels, times, and empty pictures."""
+    sequences, frames = SIZES[name]
+    load = Load(root, [f"video-{i + 1}" for i in range(sequences)], frames)
+    rng, limits = np.random.default_rng(0), np.array(SIZE)
+    lines = {of: "\n".join(str(of) for _ in range(frames)) + "\n" for of in (8, 0)}
+    for sequence in track(load.names, f"making {name}"):
+        folder = load.data(sequence)
+        folder.mkdir(parents=True)
+        sides = limits * rng.uniform(0.05, 0.3, 2) * np.exp(rng.normal(0, 0.01, (frames, 2)).cumsum(0).clip(-1, 1))
+        truth = np.concatenate([limits * rng.uniform(0.2, 0.5, 2) + rng.normal(0, 2, (frames, 2)).cumsum(0), sides], 1)
+        boxes = truth + 0.1 * sides[:, [0, 1, 0, 1]] * rng.normal(0, 1, (frames, 4)).clip(-3, 3)
+        np.savetxt(folder / "groundtruth.txt", truth, fmt=f"%.{DECIMALS[name]}f", delimiter=",")
+        for label in ("full_occlusion", "out_of_view"):
+            (folder / f"{label}.txt").write_text(",".join(["0"] * frames))
+        for label, value in {"cover": 8, "absence": 0, "cut_by_image": 0}.items():
+            (folder / f"{label}.label").write_text(lines[value])
+        (folder / "meta_info.ini").write_text(f"[METAINFO]\nresolution: {SIZE}")
+        if pictures:
+            (folder / "img").symlink_to(".")  # OTB and LaSOT have them in there
+            for i in range(frames):
+                (folder / f"{i + 1:08d}.jpg").touch()
+        for path, fmt, rows in (
+            (load.result(sequence), "%.3f", boxes),
+            (root / "results" / TRACKER / "times" / f"{sequence}_time.txt", "%.8f", rng.uniform(0.01, 0.1, frames)),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savetxt(path, rows, fmt=fmt, delimiter=",")
+        of_got10k = root / "results" / "GOT-10k" / TRACKER / sequence
+        of_got10k.mkdir(parents=True)
+        (of_got10k / f"{sequence}_001.txt").symlink_to(load.result(sequence))
+        (of_got10k / f"{sequence}_time.txt").symlink_to(path)
+    (root / "data" / "val" / "list.txt").write_text("\n".join(load.names))
+    return load
+
+
+def contenders(name: str, load: Load) -> dict[str, Callable[[], Scores]]:
+    """By name, what reads everything and computes the scores of one load; the first is ours."""
+    if name == "got10k_val":
+        return {"ours, GOT-10k": lambda: ours(load, GOT10k()), "got10k toolkit": lambda: toolkit_got10k(load)}
+    if name == "trackingnet_test":
+        return {"ours, TrackingNet": lambda: ours(load, TrackingNet()), "loops over frames": lambda: loops(load)}
+    dataset = {"lasot_test": "lasot", "otb2015": "otb"}[name]
+    labelled = dataset == "lasot"
+    return {
+        "ours, got10k": lambda: ours(load, OnePass("got10k", dataset)),
+        "got10k toolkit": lambda: toolkit_one_pass(load, LaSOT if labelled else OTB),
+        "ours, pytracking": lambda: ours(load, OnePass("pytracking", dataset)),
+        "a sequence at a time": lambda: a_sequence_at_a_time(load, labelled),
+    }
+
+
+def measure(name: str, contenders: dict[str, Callable[[], Scores]], repeats: int) -> None:
+    """Takes turns, compares the scores, and prints the medians."""
+    times: dict[str, list[float]] = {contender: [] for contender in contenders}
+    scores = {}
+    for _ in track(range(repeats), f"scoring {name}"):
+        for contender, run in contenders.items():
+            start = time.process_time()
+            scores[contender] = run()
+            times[contender].append(time.process_time() - start)
+    sequences, frames = SIZES[name]
+    table = Table(title=f"{name}: {sequences} x {frames} frames; median of {repeats}, in turns, one thread")
+    for column in ("contender", "CPU (s)", "over ours", "scores"):
+        table.add_column(column, justify="right" if column in ("CPU (s)", "over ours") else "left")
+    for contender, values in times.items():
+        if contender.startswith("ours"):
+            base, reference = statistics.median(values), scores[contender]
+        wrong = {k: v for k, v in scores[contender].items() if not np.isclose(v, reference[k], rtol=0, atol=1e-6)}
+        if wrong:
+            raise SystemExit(f"{contender} disagrees with ours: {wrong}, ours {reference}")
+        told = ", ".join(f"{k} {100 * v:.2f}" for k, v in scores[contender].items())
+        seconds = statistics.median(values)
+        table.add_row(contender, f"{seconds:.3f}", f"{seconds / base:.2f}", told)
+    Console().print(table)
+
+
+def ours(load: Load, protocol: Protocol) -> Scores:
+    """Reads results, and annotation or its index, and reports."""
+    files = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt", "cover.label")
+    entries = [Entry(n, load.data(n), tuple(load.data(n) / file for file in files)) for n in load.names]
+    tracks = {
+        s.name: as_track(s, read_result(load.result(s.name))) for s in indexed(load.root, entries, look, load.cache)
+    }
+    return {name: value for name, value in protocol.report(tracks).items() if isinstance(value, float)}
+
+
+def look(entry: Entry) -> Sequence:
+    """What our readers make of a sequence's annotation."""
+    annotation, *occlusions, cover = entry.files
+    boxes = read_numbers(annotation, 4)
+    absent = np.any([read_labels(path, len(boxes)) for path in occlusions], 0)
+    frames = NumberedFrames("", 1, 8, ".jpg", len(boxes))
+    return Sequence(entry.name, entry.folder, frames, boxes, absent, read_labels(cover, len(boxes), most=8), SIZE)
+
+
+def toolkit_got10k(load: Load) -> Scores:
+    """The installed toolkit's report."""
+    folders = [str(load.root / name) for name in ("data", "results", "reports")]
+    experiment = ExperimentGOT10k(folders[0], "val", *folders[1:])
+    overall = _report(experiment)
+    return {"AO": overall["ao"], "SR0.5": overall["sr"], "SR0.75": overall["succ_curve"][75]}
+
+
+def toolkit_one_pass(load: Load, kind: type) -> Scores:
+    """The same for OTB's protocol; constructors are left out, as OTB's downloads and that of LaSOT fails."""
+    dataset = kind.__new__(kind)
+    dataset.seq_names, dataset.return_meta = load.names, False
+    # LaSOT wants the folder of the pictures, OTB the one above.
+    dataset.seq_dirs = [str(load.data(n) / "img") if kind is LaSOT else str(load.data(n)) for n in load.names]
+    dataset.anno_files = [str(load.data(n) / "groundtruth.txt") for n in load.names]
+    experiment = ExperimentOTB.__new__(ExperimentOTB)
+    experiment.dataset, experiment.nbins_iou, experiment.nbins_ce = dataset, 21, 51
+    experiment.result_dir, experiment.report_dir = str(load.root / "results"), str(load.root / "reports")
+    overall = _report(experiment)
+    return {"AUC": overall["success_score"], "OP50": overall["success_rate"], "P": overall["precision_score"]}
+
+
+def _report(experiment: ExperimentGOT10k | ExperimentOTB) -> dict[str, float]:
+    experiment.plot_curves = lambda *_: None
+    with contextlib.redirect_stdout(io.StringIO()):
+        return experiment.report([TRACKER])[TRACKER]["overall"]
+
+
+def a_sequence_at_a_time(load: Load, labelled: bool) -> Scores:
+    """PyTracking's rules in torch, and each threshold compared with each frame."""
+    grids = [torch.arange(0, 1.05, 0.05, dtype=torch.float64), torch.arange(0, 51), torch.arange(0, 51) / 100.0]
+    curves: list[list[torch.Tensor]] = [[], [], []]
+    for name in load.names:
+        truth = torch.tensor(np.loadtxt(load.data(name) / "groundtruth.txt", delimiter=",", dtype=np.float64))
+        boxes = torch.tensor(np.loadtxt(load.result(name), delimiter=",", dtype=np.float64))
+        absent = torch.zeros(len(truth), dtype=torch.bool)
+        if labelled:
+            for of in ("full_occlusion", "out_of_view"):
+                text = np.loadtxt(load.data(name) / f"{of}.txt", delimiter=",", dtype=np.float64)
+                absent |= torch.tensor(text) > 0
+        boxes[0] = truth[0]
+        near, far = torch.maximum(boxes[:, :2], truth[:, :2]), [b[:, :2] + b[:, 2:] - 1 for b in (boxes, truth)]
+        shared = (torch.minimum(*far) - near + 1).clamp(0).prod(1)
+        overlap = shared / (boxes[:, 2:].prod(1) + truth[:, 2:].prod(1) - shared)
+        middles = [b[:, :2] + 0.5 * (b[:, 2:] - 1) for b in (boxes, truth)]
+        error = (middles[0] - middles[1]).square().sum(1).sqrt()
+        relative = (middles[0] / truth[:, 2:] - middles[1] / truth[:, 2:]).square().sum(1).sqrt()
+        invalid = (truth <= 0).any(1) | absent
+        overlap[invalid], error[invalid], relative[invalid] = -1, torch.inf, -1
+        relative[absent] = torch.inf
+        values = (overlap[:, None] > grids[0], error[:, None] <= grids[1], relative[:, None] <= grids[2])
+        for curve, passed in zip(curves, values, strict=True):
+            curve.append(passed.double().mean(0))
+    success, precision, normalized = (torch.stack(of).mean(0) for of in curves)
+    named = {"AUC": success.mean(), "OP50": success[10], "OP75": success[15], "P": precision[20]}
+    return {name: float(value) for name, value in (named | {"P_norm": normalized[20]}).items()}
+
+
+def loops(load: Load) -> Scores:
+    """TrackingNet's rules, frame by frame."""
+    grids = [np.linspace(0, last, 21) for last in (1, 50, 0.5)]
+    curves: list[list[np.ndarray]] = [[], [], []]
+    covered = 0
+    for name in load.names:
+        values: list[list[float]] = [[], [], []]
+        rows = zip(_lines(load.data(name) / "groundtruth.txt"), _lines(load.result(name)), strict=True)
+        for i, (truth, box) in enumerate(rows):
+            x, y, w, h = truth
+            p, q, u, v = box if i else truth
+            covered += p + q + u + v > 0
+            shared = max(0, min(x + w, p + u) - max(x, p)) * max(0, min(y + h, q + v) - max(y, q))
+            dx, dy = p + u / 2 - x - w / 2, q + v / 2 - y - h / 2
+            values[0].append(shared / (w * h + u * v - shared))
+            values[1].append((dx**2 + dy**2) ** 0.5)
+            values[2].append(((dx / w) ** 2 + (dy / h) ** 2) ** 0.5)
+        for k, (grid, of) in enumerate(zip(grids, values, strict=True)):
+            passed = np.array(of)[:, None] >= grid if k == 0 else np.array(of)[:, None] <= grid
+            curves[k].append(passed.mean(0))
+    areas = [float(np.trapezoid(np.mean(curve, 0), grids[0])) for curve in curves]
+    frames = len(load.names) * load.frames
+    return dict(zip(("AUC", "P", "P_norm", "coverage"), [*areas, covered / frames], strict=True))
+
+
+def _lines(path: Path) -> Iterator[list[int]]:
+    for line in path.read_text().splitlines():
+        yield [round(float(n)) for n in line.split(",")]
+
+
+if __name__ == "__main__":
+    main()
