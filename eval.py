@@ -1,21 +1,24 @@
-"""Scores any parent or child on a benchmark.
+"""Scores any parent or child on a benchmark, or packs its results for a benchmark's server.
 
 python eval.py checkpoint=outputs/train/.../checkpoint.safetensors
-python eval.py checkpoint=child.safetensors benchmark=got10k paths.data=/data device=cuda
-python eval.py checkpoint=OSTrack_ep0300.pth.tar benchmark=got10k paths.data=/data device=cuda
-python eval.py -m checkpoint=parent.safetensors,child.safetensors
+python eval.py checkpoint=child.safetensors benchmark=lasot paths.data=/data device=cuda runner.lockstep=16
+python eval.py checkpoint=OSTrack_ep0300.pth.tar benchmark=got10k runner.workers=2 runner.devices=[cuda:0,cuda:1]
+python eval.py checkpoint=child.safetensors benchmark=got10k_test action=submit archive=child.zip paths.data=/data
+python eval.py -m checkpoint=parent.safetensors,child.safetensors benchmark=got10k,otb100 paths.data=/data
+
+Interrupted, the same command goes on where it was; what was tracked once is not tracked again (force=true does).
 """
 
 import hydra
 from omegaconf import DictConfig
 
-from evaluation.commands import score
+from evaluation.commands import evaluate
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")
 def main(cfg: DictConfig) -> None:
     """One checkpoint."""
-    score(cfg)
+    evaluate(cfg)
 
 
 if __name__ == "__main__":

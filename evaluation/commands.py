@@ -1,8 +1,10 @@
 """What the three scripts call."""
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.benchmark import Benchmark
 from evaluation.files import write_json
-from evaluation.results import size_of
-from evaluation.runner import run_benchmark, still_box
+from evaluation.results import numbers_of, size_of
+from evaluation.runner import SequencesFailedError
+from evaluation.stages import Made, Stage, ensure, identity
 from evaluation.study import Job
-from trackers.checkpoint import load_checkpoint, recipe_of
-from trackers.online import OnlineTracker
+from trackers.checkpoint import Checkpoint, load_checkpoint, recipe_of
 
 log = logging.getLogger(__name__)
+
+BAD_INPUT = (ValueError, OSError, InstantiationException)
+ACTIONS = ("score", "submit")
 
 
 def run_job(cfg: DictConfig, train_parent: bool = True) -> None:
@@ -34,34 +40,62 @@ def run_job(cfg: DictConfig, train_parent: bool = True) -> None:
         train_parent: whether the job trains its parent. If not, `cfg.checkpoint` is the parent, and its recipe becomes
             `cfg.tracker`, with the changes that this asks for.
     """
-    with _one_message():
+    with _one_message(*BAD_INPUT):
         _use_threads(cfg)
         if not train_parent:
             _complete_recipe(cfg)
         job = Job(cfg, Path(cfg.paths.job), train_parent)
         job.check()
-    result = job.run()
+    with _one_message(SequencesFailedError):
+        result = job.run()
     if not train_parent:
         Console(width=max(Console().width, 120)).print(job.group_table())
     _print_table(result)
     log.info("results in %s", job.folder)
 
 
-def score(cfg: DictConfig) -> None:
-    """Scores one checkpoint on one benchmark, as conf/eval.yaml says."""
-    with _one_message():
+def evaluate(cfg: DictConfig) -> None:
+    """Scores one checkpoint on one benchmark, or packs its results for a server, as conf/eval.yaml says."""
+    with _one_message(*BAD_INPUT, SequencesFailedError):
         _use_threads(cfg)
+        if cfg.action not in ACTIONS:
+            raise ValueError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
         _complete_recipe(cfg)
-        recipe = OmegaConf.to_container(cfg.tracker, resolve=True)
-        checkpoint = load_checkpoint(cfg.checkpoint, recipe, instantiate(cfg.gates))
-        sequences = instantiate(cfg.benchmark.sequences)
-    folder, name = Path(cfg.paths.job), cfg.benchmark.name
-    report = run_benchmark(OnlineTracker(checkpoint.tracker, cfg.device), sequences, folder / "boxes" / name)
-    result = {"checkpoint": str(cfg.checkpoint), "metrics": {name: report}, "still_box": {name: still_box(sequences)}}
-    result |= size_of(checkpoint)
+        benchmark: Benchmark = instantiate(cfg.benchmark, _convert_="all")
+        if cfg.action == "submit":
+            benchmark.check_packable()
+        else:
+            benchmark.check_scorable()
+        made = _tracked(cfg, benchmark)
+        boxes = made.folder / "boxes" / benchmark.name
+        if cfg.action == "submit":
+            benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
+            log.info("archive %s", Path(cfg.archive).absolute())
+            return
+    folder = Path(cfg.paths.job)
+    shutil.copytree(boxes, folder / "boxes" / benchmark.name, dirs_exist_ok=True)
+    result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_load(cfg)())
     write_json(folder / "result.json", result)
     _print_table(result)
     log.info("results in %s", folder)
+
+
+def _tracked(cfg: DictConfig, benchmark: Benchmark) -> Made:
+    """The result files of the checkpoint's tracker on the benchmark: found, completed or made."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    depends = {key: plain[key] for key in ("tracker", "gates")} | {"checkpoint": identity(cfg.checkpoint)}
+    runner = instantiate(cfg.runner)
+    stage = Stage(
+        "evaluation",
+        depends | benchmark.tracked(),
+        lambda folder: runner.run(_load(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
+    )
+    return ensure(stage, Path(cfg.paths.cache) / "stages", cfg.force)
+
+
+def _load(cfg: DictConfig) -> Callable[[], Checkpoint]:
+    recipe = OmegaConf.to_container(cfg.tracker, resolve=True)
+    return partial(load_checkpoint, cfg.checkpoint, recipe, instantiate(cfg.gates))
 
 
 def _complete_recipe(cfg: DictConfig) -> None:
@@ -71,11 +105,11 @@ def _complete_recipe(cfg: DictConfig) -> None:
 
 
 @contextmanager
-def _one_message() -> Iterator[None]:
-    """Bad input ends a run with one message; in a sweep it fails that job, and the others go on."""
+def _one_message(*errors: type[Exception]) -> Iterator[None]:
+    """Such an error ends a run with one message; in a sweep it fails that job, and the others go on."""
     try:
         yield
-    except (ValueError, OSError, InstantiationException) as error:
+    except errors as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise ValueError(str(cause)) from error
@@ -89,12 +123,13 @@ def _use_threads(cfg: DictConfig) -> None:
 
 
 def _print_table(result: dict[str, Any]) -> None:
-    table = Table(title="protocol GOT-10k; macs and params counted on the built network")
-    name = next(iter(result["metrics"]))
-    numbers = {k: f"{v:.3f}" for k, v in result["metrics"][name].items() if isinstance(v, float)}
-    columns = {"benchmark": name} | numbers | {"AO of a still box": f"{result['still_box'][name]['AO']:.3f}"}
-    columns |= {"params": f"{result['params']:,}", "MACs": f"{result['macs']['total'] / 1e9:.3f} G"}
-    for column in columns:
-        table.add_column(column, justify="right")
-    table.add_row(*columns.values())
-    Console().print(table)
+    table = Table(caption=f"{result['params']:,} parameters, {result['macs']['total'] / 1e9:.3f} G MACs a frame")
+    metrics, still = result["metrics"], result["still_box"]
+    names = list(dict.fromkeys(name for report in metrics.values() for name in numbers_of(report)))
+    for column in ("benchmark", "protocol", *names, f"{names[0]} of a still box"):
+        table.add_column(column, justify="left" if column in ("benchmark", "protocol") else "right")
+    for benchmark, report in metrics.items():
+        values = [report.get(name) for name in names] + [still[benchmark].get(names[0])]
+        cells = ["" if value is None else f"{value:.3f}" for value in values]
+        table.add_row(benchmark, report["protocol"], *cells)
+    Console(width=max(Console().width, 100)).print(table)

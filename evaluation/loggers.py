@@ -7,6 +7,8 @@ from typing import Any
 import wandb as wb
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
+from evaluation.results import numbers_of
+
 
 def wandb(folder: str, project: str, entity: str | None, group: str, settings: dict[str, Any]) -> WandbLogger:
     """A Weights & Biases run: online for whoever is logged in, else offline, without a question and without failing.
@@ -50,7 +52,7 @@ def finish_logger(logger: Any, result: dict[str, Any]) -> None:
         run.finish()
     elif logger:
         name = next(iter(result["metrics"]))
-        logger.log_metrics({f"result/{k}": v for k, v in result["metrics"][name].items() if isinstance(v, float)})
+        logger.log_metrics({f"result/{k}": v for k, v in numbers_of(result["metrics"][name]).items()})
         logger.finalize("success")
 
 

@@ -20,7 +20,7 @@ def describe(
     Args:
         final: the job's tracker: a child, or the parent itself.
         parent: what it was pruned from.
-        scores, parent_scores: "metrics" and "still_box", each by benchmark.
+        scores, parent_scores: see `Benchmark.scores`.
         device: where latency is measured.
     """
     clocks = latencies({"child": final.tracker, "parent": parent.tracker}, device)
@@ -47,6 +47,11 @@ def size_of(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"params": params, "live_params": params, "macs": {"total": macs.total, "parts": macs.parts}}
 
 
+def numbers_of(report: dict[str, Any]) -> dict[str, float]:
+    """The scores of a protocol's report, without the label and the counts beside them."""
+    return {name: value for name, value in report.items() if isinstance(value, float)}
+
+
 def _units(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     """Kept and full size of every group of the network that the recipe builds."""
     with torch.device("meta"):
@@ -59,8 +64,7 @@ def _retention(scores: dict[str, Any], parent: dict[str, Any]) -> dict[str, dict
     return {
         benchmark: {
             name: value / parent[benchmark][name] if parent[benchmark][name] > 0 else None
-            for name, value in metrics.items()
-            if isinstance(value, float)
+            for name, value in numbers_of(metrics).items()
         }
         for benchmark, metrics in scores.items()
     }

@@ -24,6 +24,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def identity(source: str | Path) -> str:
+    """A hash of a file's content, or what is no file itself."""
+    if not Path(source).is_file():
+        return str(source)
+    with Path(source).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @dataclass(frozen=True)
 class Stage:
     """A piece of a study.

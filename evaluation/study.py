@@ -1,11 +1,9 @@
 """A job of a study: parent, sparsity, child and evaluation for one tracker and one ratio."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +14,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from datamodules.sequences import Sequence
+from evaluation.benchmark import Benchmark
 from evaluation.files import write_json
 from evaluation.loggers import finish_logger
 from evaluation.results import describe
-from evaluation.runner import run_benchmark, still_box
-from evaluation.stages import Made, Stage, digest, ensure
+from evaluation.runner import Runner
+from evaluation.stages import Made, Stage, digest, ensure, identity
 from evaluation.training import fit
 from pruning.budget import check_ratio
 from pruning.callback import PruningCallback
 from pruning.table import group_table
 from trackers.base import Tracker
-from trackers.checkpoint import LIBRARY, Checkpoint, load_checkpoint, start
-from trackers.online import OnlineTracker
+from trackers.checkpoint import Checkpoint, load_checkpoint, start
 
 CHECKPOINT = "checkpoint.safetensors"
-SCORES = "scores.json"
 # Keys that decide where and how fast a result comes, not what it is.
 NO_EFFECT = {"workers", "cache", "progress", "enable_model_summary", "log_every_n_steps"}
 
@@ -71,12 +67,18 @@ class Job:
         if self.plain["distillation"]:
             instantiate(self.cfg.distillation)(tracker)
         instantiate(self.cfg.datamodule).check()
-        self.benchmark  # noqa: B018 (reads it)
+        self.benchmark.check_scorable()
+        self.runner  # noqa: B018 (checks it)
 
     @cached_property
-    def benchmark(self) -> list[Sequence]:
-        """The sequences to score on."""
-        return instantiate(self.cfg.benchmark.sequences)
+    def benchmark(self) -> Benchmark:
+        """What parent and child are scored on."""
+        return instantiate(self.cfg.benchmark, _convert_="all")
+
+    @cached_property
+    def runner(self) -> Runner:
+        """How they run over it."""
+        return instantiate(self.cfg.runner)
 
     @cached_property
     def pruning(self) -> PruningCallback:
@@ -94,7 +96,7 @@ class Job:
         """The dense tracker, or the one that was given."""
         depends = {"tracker": self.plain["tracker"]}
         if self.cfg.checkpoint is not None:
-            depends |= {"start": _identity(self.cfg.checkpoint), "gates": self.plain["gates"]}
+            depends |= {"start": identity(self.cfg.checkpoint), "gates": self.plain["gates"]}
         if self.train_parent:
             return self._ensure("parent", depends | self._training("parent"), self._train_parent)
         return self._ensure("parent", depends, self._take_parent)
@@ -114,8 +116,8 @@ class Job:
         return self._ensure("child", depends, lambda f: self._train_child(f, sparse, parent))
 
     def evaluation(self, made: Made) -> Made:
-        """Boxes and scores of a checkpoint on the benchmark."""
-        depends = {"from": made.folder.name, "benchmark": self.plain["benchmark"]}
+        """What a checkpoint's tracker says about the benchmark's sequences."""
+        depends = {"from": made.folder.name} | self.benchmark.tracked()
         return self._ensure("evaluation", depends, lambda f: self._evaluate(f, made))
 
     def _ensure(self, name: str, depends: dict[str, Any], make: Callable[[Path], None]) -> Made:
@@ -170,10 +172,8 @@ class Job:
         Checkpoint(begun.tracker, begun.recipe, begun.plan, begun.metrics, self.plain).save(folder / CHECKPOINT)
 
     def _evaluate(self, folder: Path, made: Made) -> None:
-        online = OnlineTracker(load_checkpoint(made.folder / CHECKPOINT).tracker, self.cfg.device)
-        name = self.cfg.benchmark.name
-        report = run_benchmark(online, self.benchmark, folder / "boxes" / name)
-        write_json(folder / SCORES, {"metrics": {name: report}, "still_box": {name: still_box(self.benchmark)}})
+        load = partial(load_checkpoint, made.folder / CHECKPOINT)
+        self.runner.run(load, self.benchmark.sequences, folder / "boxes" / self.benchmark.name)
 
     # The whole job
 
@@ -184,15 +184,15 @@ class Job:
         if self.cfg.ratio < 1:
             made["sparsity"] = self.sparsity(final)
             made["child"] = final = self.child(made["sparsity"], made["parent"])
-        parent_scores = self.evaluation(made["parent"])
-        made["evaluation"] = scores = parent_scores if final is made["parent"] else self.evaluation(final)
+        parent_tracked = self.evaluation(made["parent"])
+        made["evaluation"] = tracked = parent_tracked if final is made["parent"] else self.evaluation(final)
         result = self._about(made) | describe(
             *(load_checkpoint(m.folder / CHECKPOINT) for m in (final, made["parent"])),
-            *(json.loads((m.folder / SCORES).read_text()) for m in (scores, parent_scores)),
+            *(self.benchmark.scores(m.folder / "boxes" / self.benchmark.name) for m in (tracked, parent_tracked)),
             self.cfg.device,
         )
         shutil.copyfile(final.folder / CHECKPOINT, self.folder / CHECKPOINT)
-        shutil.copytree(scores.folder / "boxes", self.folder / "boxes", dirs_exist_ok=True)
+        shutil.copytree(tracked.folder / "boxes", self.folder / "boxes", dirs_exist_ok=True)
         OmegaConf.save(self.cfg, self.folder / "config.yaml", resolve=True)
         write_json(self.folder / "result.json", result)
         finish_logger(self.logger, result)
@@ -235,11 +235,3 @@ def _effective(plain: Any) -> Any:
     if isinstance(plain, dict):
         return {k: _effective(v) for k, v in plain.items() if k not in NO_EFFECT}
     return [_effective(v) for v in plain] if isinstance(plain, list) else plain
-
-
-def _identity(source: str) -> str:
-    """A file's content, or the name of what is no file."""
-    if source == LIBRARY:
-        return source
-    with Path(source).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from datamodules.got10k import read_got10k
+from datamodules.readers import read_got10k
 from tests.conftest import results
 from trackers import load_checkpoint, load_tracker
 from trackers.checkpoint import CheckpointError, build_tracker
@@ -30,7 +30,8 @@ def refused(run, capsys, *words, script="train", overrides=()):
 
 
 def test_a_missing_data_folder(run, capsys):
-    refused(run, capsys, "/nowhere/got10k/train", "paths.data=", overrides=("datamodule=got10k", "paths.data=/nowhere"))
+    words = ("no GOT-10k data at /nowhere/got10k", "got10k/train/list.txt", "paths.data=")
+    refused(run, capsys, *words, overrides=("datamodule=got10k", "paths.data=/nowhere"))
 
 
 def test_an_empty_list(run, capsys, broken):

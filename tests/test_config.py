@@ -23,7 +23,8 @@ CHOICES = [
         for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini", "dimp", "prdimp18")
     ),
     *([f"tracker={tracker}", "scale=tiny"] for tracker in ("stark", "dimp")),
-    *([f"datamodule={data}"] for data in ("synthetic", "got10k")),
+    *([f"datamodule={data}"] for data in ("synthetic", "got10k", "mixed")),
+    *([f"benchmark={p.stem}"] for p in sorted((CONF / "benchmark").glob("*.yaml"))),
     *([f"pruning={p.stem}"] for p in sorted((CONF / "pruning").glob("*.yaml")) if p.stem != "common"),
     *([f"distillation={teacher}"] for teacher in ("none", "parent")),
     *([f"logger={logger}"] for logger in ("wandb", "csv", "tensorboard", "none")),
@@ -31,6 +32,8 @@ CHOICES = [
     *([f"experiment={name}", "checkpoint=a"] for name in RECIPES),
 ]
 SCRIPTS = [("train", []), ("prune", ["checkpoint=a", "ratio=0.5"]), ("eval", ["checkpoint=a"])]
+SHARED = {"scale", "datamodule", "pruning", "distillation", "logger"}
+CHOSEN = {"train": SHARED | {"tracker", "experiment", "checkpoint"}, "prune": SHARED, "eval": {"benchmark"}}
 READ_BY_CODE = "\n".join(p.read_text() for folder in ("evaluation", ".") for p in (CONF.parent / folder).glob("*.py"))
 READ_BY_CONF = "\n".join(p.read_text() for p in CONF.rglob("*.yaml"))
 
@@ -40,16 +43,18 @@ def composed(script: str, overrides: list[str]) -> DictConfig:
         return compose(script, overrides)
 
 
-@pytest.mark.parametrize(("script", "given"), SCRIPTS)
-@pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
-def test_every_key_is_read(script, given, choice):
-    known = {
-        "train": {"tracker", "scale", "datamodule", "pruning", "distillation", "logger", "experiment", "checkpoint"}
-    }
-    known["prune"] = known["train"] - {"tracker", "experiment", "checkpoint"}
-    if not {c.split("=")[0] for c in choice} <= known.get(script, set()):
-        choice = []
-    cfg = composed(script, given + choice)
+def compositions() -> Iterator[tuple[str, list[str]]]:
+    """Each script as it is, and with every choice that it has."""
+    for script, given in SCRIPTS:
+        yield script, given
+        for choice in CHOICES:
+            if {c.split("=")[0] for c in choice} <= CHOSEN[script]:
+                yield script, given + choice
+
+
+@pytest.mark.parametrize(("script", "overrides"), compositions(), ids=str)
+def test_every_key_is_read(script, overrides):
+    cfg = composed(script, overrides)
     unread = [path for path in _leaves(cfg) if not _is_read(cfg, path)]
     assert not unread
 
@@ -58,7 +63,7 @@ def _leaves(node: DictConfig, at: tuple[str, ...] = ()) -> Iterator[tuple[str, .
     for key, value in OmegaConf.to_container(node, resolve=False).items() if isinstance(node, DictConfig) else ():
         if isinstance(value, dict) and value:
             yield from _leaves(node[key], (*at, key))
-        elif key not in ("_target_", "_partial_"):
+        elif key not in ("_target_", "_partial_", "_convert_"):
             yield (*at, key)
 
 
@@ -100,7 +105,17 @@ def test_only_paths_hold_paths():
 
 def test_the_readme_names_every_choice():
     readme = (CONF.parent / "README.md").read_text()
-    for group in ("tracker", "scale", "datamodule", "benchmark", "pruning", "distillation", "logger", "experiment"):
+    for group in (
+        "tracker",
+        "scale",
+        "datamodule",
+        "benchmark",
+        "runner",
+        "pruning",
+        "distillation",
+        "logger",
+        "experiment",
+    ):
         row = next(line for line in readme.splitlines() if line.startswith(f"| `{group}` |"))
         options = {p.stem for p in (CONF / group).glob("*.yaml")} - {"common"}
         assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == options

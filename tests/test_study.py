@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from datamodules.got10k import read_got10k
+from datamodules.readers import read_got10k
 from pruning.cost import count_params
 from tests.conftest import results
 from trackers import load_checkpoint, load_tracker

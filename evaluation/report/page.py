@@ -34,7 +34,10 @@ METRICS = {
     "SR0.75": "Success rate at 0.75: asks for tight boxes.",
     "AUC": "Area under the success curve: the success rate averaged over overlap thresholds from 0 to 1.",
     "P": "Precision: the share of frames whose centre lies within 20 pixels of the annotated one.",
-    "P_norm": "Precision with the centre distance in units of the annotated box, averaged over thresholds.",
+    "OP50": "Overlap precision: the share of frames whose overlap exceeds 0.5, averaged over sequences.",
+    "OP75": "The same at 0.75.",
+    "P_norm": "Precision with the centre distance in units of the annotated box: the share of frames within 0.2 of it, "
+    "or by the got10k profile the mean over thresholds from 0 to 0.5.",
 }
 
 

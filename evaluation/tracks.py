@@ -1,0 +1,67 @@
+"""Result files: what a tracker said about a sequence, one file of boxes and one of seconds."""
+
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.annotations import DataError
+from datamodules.sequences import Sequence
+from evaluation.files import replacing
+from evaluation.metrics import Track, read_result
+
+
+def save_track(folder: Path, sequence: Sequence, boxes: np.ndarray, seconds: np.ndarray) -> None:
+    """Writes `<sequence>_time.txt`, (n,) seconds, and then `<sequence>.txt`, (n, 4) xywh with 3 decimals.
+
+    Each appears as a whole, so the boxes are there only with their times.
+    """
+    for path, rows, form in (
+        (_times(folder, sequence), seconds[:, None], "%.6f"),
+        (_boxes(folder, sequence), boxes, "%.3f"),
+    ):
+        with replacing(path) as unfinished:
+            np.savetxt(unfinished, rows, fmt=form, delimiter=",")
+
+
+def is_tracked(folder: Path, sequence: Sequence) -> bool:
+    """Whether both files are there, undamaged, with a row a frame."""
+    try:
+        check_tracked(folder, sequence)
+    except DataError:
+        return False
+    return True
+
+
+def check_tracked(folder: Path, sequence: Sequence) -> None:
+    """Raises DataError unless both files are there, undamaged, with a row of finite numbers a frame."""
+    for path, rows in (
+        (_boxes(folder, sequence), read_boxes(folder, sequence)),
+        (_times(folder, sequence), read_seconds(folder, sequence)),
+    ):
+        if len(rows) != len(sequence):
+            raise DataError(f"{path} has {len(rows)} rows for {len(sequence)} frames: track this sequence again")
+        if not np.isfinite(rows).all():
+            raise DataError(f"{path} holds NaN: track this sequence again")
+
+
+def read_boxes(folder: Path, sequence: Sequence) -> np.ndarray:
+    """(n, 4) xywh; errors as those of `read_result`."""
+    return read_result(_boxes(folder, sequence))
+
+
+def read_seconds(folder: Path, sequence: Sequence) -> np.ndarray:
+    """(n,) seconds; errors as those of `read_result`."""
+    return read_result(_times(folder, sequence), columns=1)[:, 0]
+
+
+def as_track(sequence: Sequence, boxes: np.ndarray) -> Track:
+    """Boxes (n, 4) beside what is true."""
+    return Track(boxes, sequence.boxes, sequence.size, sequence.cover, sequence.absent)
+
+
+def _boxes(folder: Path, sequence: Sequence) -> Path:
+    return folder / f"{sequence.name}.txt"
+
+
+def _times(folder: Path, sequence: Sequence) -> Path:
+    return folder / f"{sequence.name}_time.txt"

@@ -1,0 +1,175 @@
+"""eval.py as users run it: benchmarks that break off and go on, archives, and other people's numbers."""
+
+import shutil
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from got10k.experiments import ExperimentGOT10k
+
+from datamodules.readers import read_got10k
+from evaluation.got10k_tracker import Got10kTracker
+from evaluation.metrics import read_result
+from evaluation.submission import pack_got10k
+from evaluation.tracks import read_boxes
+from tests.conftest import results
+from trackers import load_tracker
+
+
+@pytest.fixture
+def data(got10k, tmp_path):
+    """The small world below a folder of its own, with a test split of which only first frames are annotated."""
+    shutil.copytree(got10k, tmp_path / "data" / "got10k")
+    for path in shutil.copytree(got10k / "val", tmp_path / "data" / "got10k" / "test").rglob("groundtruth.txt"):
+        path.write_text(path.read_text().splitlines()[0])
+        for label in path.parent.glob("*.label"):
+            label.unlink()
+    return tmp_path / "data"
+
+
+def files(folder, pattern="*.txt"):
+    return {p.name: p.read_text() for p in folder.rglob(pattern)}
+
+
+def test_a_broken_sequence_ends_in_an_error_and_the_next_run_goes_on(run, small_checkpoint, data, tmp_path):
+    frame = data / "got10k" / "val" / "GOT-10k_Val_000002" / "00000004.jpg"
+    whole, cache = frame.read_bytes(), tmp_path / "cache"
+    frame.write_bytes(b"no picture")
+    call = ("eval", f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={data}", f"paths.cache={cache}")
+    with pytest.raises(SystemExit) as stop:
+        run(*call)
+    assert "1 of 2 sequences failed" in stop.value.code
+    assert "GOT-10k_Val_000002: UnreadableFrameError: cannot read the frame" in stop.value.code
+    done = files(cache / "stages")
+    assert done.keys() == {"GOT-10k_Val_000001.txt", "GOT-10k_Val_000001_time.txt"}
+    frame.write_bytes(whole)
+    outputs = run(*call)
+    assert done.items() <= files(cache / "stages").items()
+    (result,) = results(outputs)
+    assert result["metrics"]["got10k"]["protocol"] == "GOT-10k"
+    assert result["metrics"]["got10k"]["frames"] <= 2 * 5
+    assert 0 < result["still_box"]["got10k"]["AO"] <= 1
+    assert result["speed"]["got10k"]["fps"] > 0
+    assert files(outputs, "GOT*.txt") == files(cache / "stages")
+
+
+def test_what_was_tracked_once_is_found_and_forced_again(run, small_checkpoint, data, tmp_path):
+    cache = tmp_path / "cache"
+    call = ("eval", f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={data}", f"paths.cache={cache}")
+    run(*call)
+    (boxes,) = cache.rglob("GOT-10k_Val_000001.txt")
+    before = boxes.stat().st_mtime_ns
+    run(*call, "runner.lockstep=2")  # changes no result
+    assert boxes.stat().st_mtime_ns == before
+    run(*call, "force=true")
+    assert boxes.stat().st_mtime_ns > before
+    run(*call, "+tracker.online.min_size=20")  # another tracker
+    assert len(list(cache.rglob("GOT-10k_Val_000001.txt"))) == 2
+
+
+def test_a_test_split_is_packed_for_its_server(run, small_checkpoint, data, tmp_path):
+    archive = tmp_path / "mine.zip"
+    call = (f"checkpoint={small_checkpoint}", "benchmark=got10k_test", f"paths.data={data}")
+    outputs = run("eval", *call, "action=submit", f"archive={archive}")
+    assert not list(outputs.rglob("*.zip"))
+    with zipfile.ZipFile(archive) as file:
+        names = [f"GOT-10k_Val_{i:06d}" for i in (1, 2)]
+        assert file.namelist() == [m for n in names for m in (f"{n}/", f"{n}/{n}_001.txt", f"{n}/{n}_time.txt")]
+        assert [len(file.read(f"{n}/{n}_001.txt").splitlines()) for n in names] == [6, 6]
+    with pytest.raises(SystemExit) as stop:
+        run("eval", *call)
+    assert "cannot be scored" in stop.value.code
+    assert "action=submit" in stop.value.code
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("action=sumbit", ("action=sumbit", "score, submit")),
+        ("action=submit", ("benchmark=got10k has no server", "got10k_test")),
+        ("runner.workers=0", ("runner.workers=0", "runner.workers=1")),
+    ],
+)
+def test_what_makes_no_sense_ends_in_one_message(run, small_checkpoint, data, override, words):
+    call = (f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={data}")
+    with pytest.raises(SystemExit) as stop:
+        run("eval", *call, override)
+    for word in words:
+        assert word in stop.value.code
+
+
+def test_the_toolkit_agrees_with_us(run, small_checkpoint, data, tmp_path):
+    outputs = run("eval", f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={data}")
+    (result,) = results(outputs)
+    (boxes,) = outputs.rglob("boxes/got10k")
+    sequences = read_got10k(data / "got10k", "val")
+    pack_got10k(boxes, sequences, tmp_path / "results.zip")
+    theirs = tmp_path / "results" / "GOT-10k"
+    with zipfile.ZipFile(tmp_path / "results.zip") as file:
+        file.extractall(theirs / "ours")
+    toolkit = ExperimentGOT10k(data / "got10k", "val", result_dir=theirs.parent, report_dir=tmp_path / "report")
+    toolkit.run(Got10kTracker(load_tracker(small_checkpoint), "inside"))
+    report = toolkit.report(["ours", "inside"])
+    mine = result["metrics"]["got10k"]
+    for name, key in (("ao", "AO"), ("sr", "SR0.5")):
+        assert report["ours"]["overall"][name] == pytest.approx(mine[key], abs=1e-9)
+        assert report["inside"]["overall"][name] == pytest.approx(mine[key], abs=2e-4)
+    assert report["ours"]["overall"]["succ_curve"][75] == pytest.approx(mine["SR0.75"], abs=1e-9)
+    for s in sequences:
+        path = theirs / "inside" / s.name / f"{s.name}_001.txt"
+        np.testing.assert_allclose(read_boxes(boxes, s), read_result(path), atol=1.1e-3)
+
+
+def as_lasot(sequence, folder):
+    (folder / "img").mkdir(parents=True)
+    for i, name in enumerate(sequence.frames, 1):
+        shutil.copyfile(sequence.folder / name, folder / "img" / f"{i:08d}.jpg")
+    np.savetxt(folder / "groundtruth.txt", sequence.boxes, "%d", ",")
+    for label in ("full_occlusion", "out_of_view"):
+        (folder / f"{label}.txt").write_text(",".join(["0"] * (len(sequence) - 1) + ["1"]))
+
+
+def test_every_profile_scores_the_same_boxes(run, small_checkpoint, got10k, tmp_path):
+    names = ["airplane-1", "bird-2"]
+    for name, sequence in zip(names, read_got10k(got10k, "val"), strict=True):
+        as_lasot(sequence, tmp_path / "data" / "lasot" / name.split("-")[0] / name)
+    call = (f"checkpoint={small_checkpoint}", f"paths.data={tmp_path / 'data'}", "benchmark=lasot")
+    (result,) = results(run("eval", *call, f"benchmark.sequences.names=[{','.join(names)}]"))
+    profiles = ("pytracking", "ostrack", "got10k")
+    assert list(result["metrics"]) == [f"lasot/{p}" for p in profiles] == list(result["still_box"])
+    for report, profile in zip(result["metrics"].values(), profiles, strict=True):
+        assert report["protocol"] == f"one pass, {profile}"
+        assert report.keys() >= {"AUC", "OP50", "OP75", "P", "P_norm"}
+        assert report["sequences"] == 2
+    # Absent frames are failures for the one and frames like others to the other.
+    assert result["still_box"]["lasot/pytracking"]["AUC"] < result["still_box"]["lasot/got10k"]["AUC"]
+
+
+def test_trackingnet_is_packed_for_its_server(run, small_checkpoint, got10k, tmp_path):
+    root = tmp_path / "data" / "trackingnet" / "TEST"
+    (root / "anno").mkdir(parents=True)
+    for sequence in read_got10k(got10k, "val"):
+        shutil.copytree(sequence.folder, root / "frames" / sequence.name, ignore=shutil.ignore_patterns("*[tli]"))
+        for i, name in enumerate(sequence.frames):
+            (root / "frames" / sequence.name / name).rename(root / "frames" / sequence.name / f"{i}.jpg")
+        np.savetxt(root / "anno" / f"{sequence.name}.txt", sequence.boxes[:1], "%.2f", ",")
+    call = (f"checkpoint={small_checkpoint}", f"paths.data={tmp_path / 'data'}", "benchmark=trackingnet_test")
+    run("eval", *call, "action=submit", f"archive={tmp_path / 'mine.zip'}", "runner.lockstep=2")
+    with zipfile.ZipFile(tmp_path / "mine.zip") as file:
+        assert file.namelist() == ["GOT-10k_Val_000001.txt", "GOT-10k_Val_000002.txt"]
+        assert all(len(line.split(b",")) == 4 for n in file.namelist() for line in file.read(n).splitlines())
+
+
+def test_a_video_with_one_text_is_a_benchmark(run, small_checkpoint, got10k, tmp_path):
+    sequence = read_got10k(got10k, "val")[0]
+    video = cv2.VideoWriter(str(tmp_path / "walk.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 72))
+    for i in range(len(sequence)):
+        video.write(sequence.image(i)[..., ::-1].copy())
+    video.release()
+    np.savetxt(tmp_path / "walk.txt", sequence.boxes, "%.3f", ",")
+    call = (f"checkpoint={small_checkpoint}", "benchmark=folder", f"benchmark.sequences.root={tmp_path / 'walk.avi'}")
+    outputs = run("eval", *call)
+    (result,) = results(outputs)
+    assert result["metrics"]["folder"]["frames"] == len(sequence) - 1
+    assert len(files(outputs, "walk.txt")["walk.txt"].splitlines()) == len(sequence)
