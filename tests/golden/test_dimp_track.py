@@ -25,6 +25,14 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 FORM = "floor"
 
 
+@pytest.fixture
+def plain_convolutions() -> Iterator[None]:
+    """OneDNN's may round more than the tolerance of a whole track allows: on AVX2 a hundred times as much as these."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+@pytest.mark.usefixtures("plain_convolutions")
 @each("dimp", "track")
 def test_tracking_is_the_same(case: Case) -> None:
     given, tracker = inputs(case), build(case)
