@@ -38,7 +38,7 @@ class Runner:
         devices: of torch; workers take them in turn.
         workers: processes. With one, everything happens in this process. On CPUs they share its threads.
         lockstep: sequences that a process advances together. Trackers that can (`Tracker.lockstep`) look for all of
-            them in one forward, which pays on a GPU.
+            them in one forward, which pays for small networks and on GPUs.
         ahead: frames of each sequence that are decoded while the tracker works.
 
     Raises:

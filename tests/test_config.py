@@ -23,7 +23,7 @@ CHOICES = [
         for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini", "dimp", "prdimp18")
     ),
     *([f"tracker={tracker}", "scale=tiny"] for tracker in ("stark", "dimp")),
-    *([f"datamodule={data}"] for data in ("synthetic", "got10k", "mixed")),
+    *([f"datamodule={data}"] for data in ("synthetic", "got10k", "mixed", "folder")),
     *([f"benchmark={p.stem}"] for p in sorted((CONF / "benchmark").glob("*.yaml"))),
     *([f"pruning={p.stem}"] for p in sorted((CONF / "pruning").glob("*.yaml")) if p.stem != "common"),
     *([f"distillation={teacher}"] for teacher in ("none", "parent")),
@@ -52,7 +52,7 @@ def compositions() -> Iterator[tuple[str, list[str]]]:
                 yield script, given + choice
 
 
-@pytest.mark.parametrize(("script", "overrides"), compositions(), ids=str)
+@pytest.mark.parametrize(("script", "overrides"), list(compositions()), ids=str)
 def test_every_key_is_read(script, overrides):
     cfg = composed(script, overrides)
     unread = [path for path in _leaves(cfg) if not _is_read(cfg, path)]

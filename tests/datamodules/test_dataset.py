@@ -1,11 +1,14 @@
 """Training samples: the crops' geometry, what happens to them, and the same ones for any number of workers."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
@@ -16,6 +19,7 @@ from datamodules.sampling import FrameSampler, stand_in
 from datamodules.sequences import Sequence
 from datamodules.sources import Mixture, Source
 from datamodules.table import SequenceTable
+from tests.conftest import CONF
 from tests.datamodules.videos import Videos
 from trackers.crops import CropSpec, padding
 
@@ -258,3 +262,12 @@ def test_both_crops_of_a_still_picture_come_from_it(got10k):
         )
         draw = data.sampler.draw(data.sequences.sources[0], np.random.default_rng(0), template.count)
         assert {frame for _, frame in (*draw.templates, *draw.search)} == {0}
+
+
+def test_folders_of_frames_can_be_trained_on(got10k, tmp_path):
+    shutil.copytree(got10k, tmp_path / "folder")
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        given = [f"paths.data={tmp_path}", f"paths.cache={tmp_path}", "datamodule.batch_size=2", "datamodule.workers=0"]
+        data = instantiate(compose("train", ["datamodule=folder", *given]).datamodule)
+    data.check()
+    assert next(iter(data.train_dataloader()))["search"].shape == (2, 1, 3, 96, 96)
