@@ -1,5 +1,6 @@
 """Says where the reference vectors are taken from."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,8 +16,8 @@ def pytest_report_header() -> str:
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """For networks of full size, which one thread would keep busy for minutes."""
+    """For networks of full size, which one thread would keep busy for minutes; shared with the other workers, if any."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
     yield
     torch.set_num_threads(before)
