@@ -16,7 +16,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """For networks of full size, which one thread would keep busy for minutes; shared with the other workers, if any."""
+    """For networks of full size, which one thread would keep busy for minutes; other test workers have their share."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
     yield
