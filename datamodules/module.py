@@ -54,7 +54,7 @@ class TrackingDataModule(L.LightningDataModule):
         self.augmentation, self.batch_size, self.workers, self.seed = augmentation, batch_size, workers, seed
         self.reduced_decoding = reduced_decoding
         self.samples = {"train": samples_per_epoch, "val": val_samples}
-        self.sources = {"train": train, "val": val}
+        self.sources, self._read = {"train": train, "val": val}, {}
         for split, samples in self.samples.items():
             if samples:
                 check_weights(self.sources[split])
@@ -81,7 +81,10 @@ class TrackingDataModule(L.LightningDataModule):
         return Mixture(self._tables(split), weights, self.sampler, self.template.count, self.search.count)
 
     def _tables(self, split: str) -> dict[str, SequenceTable]:
-        return {name: source.read() for name, source in self.sources[split].items() if source.weight}
+        """Read once: even a remembered first look is a second or so, as it checks that nothing has changed."""
+        if split not in self._read:
+            self._read[split] = {name: s.read() for name, s in self.sources[split].items() if s.weight}
+        return self._read[split]
 
     def train_dataloader(self) -> DataLoader:
         """New samples every epoch."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodules.table import SequenceTable
 from evaluation.files import replacing
-from evaluation.tracks import check_tracked, read_boxes, read_seconds
+from evaluation.tracks import read_whole
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +41,15 @@ def pack_trackingnet(results: Path, sequences: SequenceTable, archive: Path) -> 
 
 def _got10k_members(results: Path, sequences: SequenceTable) -> Iterator[tuple[str, str]]:
     for s in sequences:
-        check_tracked(results, s)
+        boxes, seconds = read_whole(results, s)
         yield f"{s.name}/", ""
-        yield f"{s.name}/{s.name}_001.txt", _text(read_boxes(results, s), "%.3f")
-        yield f"{s.name}/{s.name}_time.txt", _text(read_seconds(results, s), "%.8f")
+        yield f"{s.name}/{s.name}_001.txt", _text(boxes, "%.3f")
+        yield f"{s.name}/{s.name}_time.txt", _text(seconds, "%.8f")
 
 
 def _trackingnet_members(results: Path, sequences: SequenceTable) -> Iterator[tuple[str, str]]:
     for s in sequences:
-        check_tracked(results, s)
-        yield f"{s.name}.txt", _text(read_boxes(results, s), "%.2f")
+        yield f"{s.name}.txt", _text(read_whole(results, s)[0], "%.2f")
 
 
 def _pack(archive: Path, members: Iterator[tuple[str, str]], count: int, expected: int) -> None:

@@ -24,24 +24,23 @@ def save_track(folder: Path, sequence: Sequence, boxes: np.ndarray, seconds: np.
 
 
 def is_tracked(folder: Path, sequence: Sequence) -> bool:
-    """Whether both files are there, undamaged, with a row a frame."""
+    """Whether there is a whole track."""
     try:
-        check_tracked(folder, sequence)
+        read_whole(folder, sequence)
     except DataError:
         return False
     return True
 
 
-def check_tracked(folder: Path, sequence: Sequence) -> None:
-    """Raises DataError unless both files are there, undamaged, with a row of finite numbers a frame."""
-    for path, rows in (
-        (_boxes(folder, sequence), read_boxes(folder, sequence)),
-        (_times(folder, sequence), read_seconds(folder, sequence)),
-    ):
+def read_whole(folder: Path, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (n, 4) and seconds (n,); raises DataError unless both have a row of finite numbers a frame."""
+    boxes, seconds = read_boxes(folder, sequence), read_seconds(folder, sequence)
+    for path, rows in ((_boxes(folder, sequence), boxes), (_times(folder, sequence), seconds)):
         if len(rows) != len(sequence):
             raise DataError(f"{path} has {len(rows)} rows for {len(sequence)} frames: track this sequence again")
         if not np.isfinite(rows).all():
             raise DataError(f"{path} holds NaN: track this sequence again")
+    return boxes, seconds
 
 
 def read_boxes(folder: Path, sequence: Sequence) -> np.ndarray:
