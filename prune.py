@@ -13,9 +13,9 @@ from evaluation.commands import run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prune")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     """One child."""
-    run_job(cfg, train_parent=False)
+    return run_job(cfg, train_parent=False)
 
 
 if __name__ == "__main__":

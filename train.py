@@ -4,7 +4,7 @@ python train.py                                                # a tiny OSTrack 
 python train.py ratio=0.25                                     # and its child with a quarter of the parameters
 python train.py -m tracker=ostrack,stark,dimp ratio=1,0.5,0.25,0.1  # a study; its table and report come at the end
 python train.py scale=full datamodule=got10k paths.data=/data trainer.accelerator=gpu
-python train.py experiment=ostrack_icassp2023 checkpoint=OSTrack_ep0100.pth.tar ratio=0.1 paths.data=/data
+python train.py experiment=icassp2023 tracker=ostrack ratio=0.1 checkpoint=OSTrack_ep0100.pth.tar paths.data=/data
 python train.py experiment=demo logger=csv pruning=magnitude ratio=0.5
 python train.py --cfg job                                      # print the configuration, run nothing
 """
@@ -16,9 +16,9 @@ from evaluation.commands import run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     """One job."""
-    run_job(cfg)
+    return run_job(cfg)
 
 
 if __name__ == "__main__":

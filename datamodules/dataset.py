@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytorch_lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -136,19 +137,27 @@ def _stacked(role: str, crops: list[LabelledCrop]) -> dict[str, Tensor]:
 
 
 class EpochSampler(Sampler):
-    """Numbers samples on through the epochs, so that every epoch is new and a resumed one is the same.
+    """Numbers samples on through the epochs, so that every epoch is new and one that is gone on with is the same.
 
     Args:
         samples: an epoch's.
-        epoch: says which epoch begins. (Lightning's own `set_epoch` is one too high after a resume.)
+        first: says which number comes first when an epoch begins, or is gone on with. In the latter case numbers run on
+            past the epoch's end, and whoever counts its batches leaves them.
+        rank, ranks: of so many processes, which take the numbers in turn: each batch of one and those that the others
+            have at the same time are what a single process takes, if its batch is so many times as large.
     """
 
-    def __init__(self, samples: int, epoch: Callable[[], int]):
-        self.samples, self.epoch = samples, epoch
+    def __init__(self, samples: int, first: Callable[[], int], rank: int = 0, ranks: int = 1):
+        self.samples, self.first, self.rank, self.ranks = samples, first, rank, ranks
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch() * self.samples
-        return iter(range(start, start + self.samples))
+        first = self.first() + self.rank
+        return iter(range(first, first + len(self) * self.ranks, self.ranks))
 
     def __len__(self) -> int:
-        return self.samples
+        return self.samples // self.ranks
+
+
+def share_of(trainer: L.Trainer | None) -> tuple[int, int]:
+    """Rank and number of the processes that train together."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
-from datamodules.dataset import EpochSampler, TrackingDataset
+from datamodules.dataset import EpochSampler, TrackingDataset, share_of
 from datamodules.sampling import FrameSampler
 from datamodules.sources import Mixture, Source, check_apart, check_weights
 from datamodules.table import SequenceTable
@@ -94,8 +94,11 @@ class TrackingDataModule(L.LightningDataModule):
         """The same samples every time."""
         return self._loader("val") if self.samples["val"] else []
 
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
+    def _position(self) -> int:
+        """The number of the next training sample: all batches of all processes so far, also before a resume."""
+        if self.trainer is None:
+            return 0
+        return (self.trainer.fit_loop.total_batch_idx + 1) * self.batch_size * self.trainer.world_size
 
     def _loader(self, split: str) -> DataLoader:
         train = split == "train"
@@ -112,7 +115,7 @@ class TrackingDataModule(L.LightningDataModule):
         return DataLoader(
             samples,
             self.batch_size,
-            sampler=EpochSampler(self.samples[split], self._epoch if train else lambda: 0),
+            sampler=EpochSampler(self.samples[split], self._position if train else lambda: 0, *share_of(self.trainer)),
             num_workers=self.workers if train else min(self.workers, 1),
             worker_init_fn=_one_thread,
             # Inside of a joblib worker the default is to start afresh, which costs seconds a stage.
@@ -120,6 +123,8 @@ class TrackingDataModule(L.LightningDataModule):
             drop_last=train,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=train and self.workers > 0,
+            # Of its own: from the global one each epoch would draw a number that nobody uses, but not a resumed epoch.
+            generator=torch.Generator(),
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from datamodules.sequences import Sequence
 from datamodules.table import SequenceTable
 from evaluation.metrics import Protocol, speed
+from evaluation.results import numbers_of
 from evaluation.tracks import as_track, read_boxes, read_seconds
 
 SPEED = (
@@ -68,6 +69,10 @@ class Benchmark:
         why = f"of {bare} only the first frame is annotated" if bare else "no protocol of it is computed here"
         remedy = "annotate every frame" if self.pack is None else "pack results for its server: action=submit"
         raise ValueError(f"benchmark={self.name} cannot be scored: {why}; {remedy}")
+
+    def metrics(self) -> list[str]:
+        """Names of the numbers of the protocol that is looked at first."""
+        return list(numbers_of(next(iter(self._reports(_still).values()))))
 
     def check_packable(self) -> None:
         """Raises ValueError if there is no server for it."""

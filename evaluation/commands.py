@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,13 +18,18 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from torch.multiprocessing import ProcessExitedException
 
 from evaluation.benchmark import Benchmark
+from evaluation.devices import deal
 from evaluation.files import write_json
+from evaluation.launching import check_launchable, launch
+from evaluation.ranks import leads
 from evaluation.results import numbers_of, size_of
 from evaluation.runner import SequencesFailedError
 from evaluation.stages import Made, Stage, ensure, identity
 from evaluation.study import Job
+from evaluation.study_callback import BEGAN
 from trackers.checkpoint import Checkpoint, load_checkpoint, recipe_of
 
 log = logging.getLogger(__name__)
@@ -32,32 +38,66 @@ BAD_INPUT = (ValueError, OSError, InstantiationException)
 ACTIONS = ("score", "submit")
 
 
-def run_job(cfg: DictConfig, train_parent: bool = True) -> None:
+def run_job(cfg: DictConfig, train_parent: bool = True) -> float | None:
     """Runs a job in the folder that the configuration names, or says in one message why it cannot.
 
     Args:
         cfg: conf/train.yaml or conf/prune.yaml, composed.
         train_parent: whether the job trains its parent. If not, `cfg.checkpoint` is the parent, and its recipe becomes
             `cfg.tracker`, with the changes that this asks for.
+
+    Returns:
+        What the job is worth to a sweeper: its `cfg.objective`, if it has one.
     """
     with _one_message(*BAD_INPUT):
         _use_threads(cfg)
+        deal(cfg)
+        check_launchable(cfg)
         if not train_parent:
             _complete_recipe(cfg)
-        job = Job(cfg, Path(cfg.paths.job), train_parent)
+        job = Job(cfg, Path(cfg.paths.job), train_parent, _since(cfg))
+        if not cfg.dry_run and (result := job.finished()) is not None:
+            log.info("this job has finished before")
+            return _conclude(job, result)
         job.check()
+        _check_objective(job)
+    if cfg.dry_run:
+        Console(width=max(Console().width, 100)).print(job.plan())
+        return None
+    with _one_message(ProcessExitedException):
+        return launch(cfg, partial(_make, job))
+
+
+def _make(job: Job) -> float | None:
+    """Runs a job that can be run, in each of its processes; the first tells of it."""
+    _use_threads(job.cfg)
     with _one_message(SequencesFailedError):
         result = job.run()
-    if not train_parent:
+    if not leads():
+        return None
+    if not job.train_parent:
         Console(width=max(Console().width, 120)).print(job.group_table())
+    return _conclude(job, result)
+
+
+def _conclude(job: Job, result: dict[str, Any]) -> float | None:
     _print_table(result)
     log.info("results in %s", job.folder)
+    report = next(iter(result["metrics"].values()))
+    return None if job.cfg.objective is None else report[job.cfg.objective]
+
+
+def _check_objective(job: Job) -> None:
+    objective = job.cfg.objective
+    if objective is not None and objective not in (known := job.benchmark.metrics()):
+        raise ValueError(f"objective={objective} is no metric of benchmark={job.benchmark.name}: {', '.join(known)}")
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Scores one checkpoint on one benchmark, or packs its results for a server, as conf/eval.yaml says."""
     with _one_message(*BAD_INPUT, SequencesFailedError):
         _use_threads(cfg)
+        deal(cfg)
         if cfg.action not in ACTIONS:
             raise ValueError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
         _complete_recipe(cfg)
@@ -90,7 +130,7 @@ def _tracked(cfg: DictConfig, benchmark: Benchmark) -> Made:
         depends | benchmark.tracked(),
         lambda folder: runner.run(_load(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
     )
-    return ensure(stage, Path(cfg.paths.cache) / "stages", cfg.force)
+    return ensure(stage, Path(cfg.paths.cache) / "stages", _since(cfg))
 
 
 def _load(cfg: DictConfig) -> Callable[[], Checkpoint]:
@@ -102,6 +142,14 @@ def _complete_recipe(cfg: DictConfig) -> None:
     """Puts the changes that `cfg.tracker` holds into the checkpoint's recipe, which takes its place."""
     recipe = OmegaConf.merge(recipe_of(cfg.checkpoint), cfg.tracker)
     OmegaConf.update(cfg, "tracker", recipe, merge=False)
+
+
+def _since(cfg: DictConfig) -> float:
+    """With `force`, the moment before which nothing counts as done: of a sweep its begin, so that its jobs share."""
+    if not cfg.force:
+        return 0.0
+    began = Path(HydraConfig.get().sweep.dir) / BEGAN
+    return began.stat().st_mtime if HydraConfig.get().mode == RunMode.MULTIRUN and began.is_file() else time.time()
 
 
 @contextmanager

@@ -1,28 +1,27 @@
 """Trains one stage of one tracker."""
 
 import logging
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 
+from evaluation.resuming import Resuming, saved_step
+from evaluation.stages import SCRATCH
 from trackers.base import Tracker
-
-RESUME = "resume"
 
 
 def fit(cfg: DictConfig, tracker: Tracker, name: str, folder: Path, logger: Any, *extra: Callback) -> None:
-    """Trains for the stage's steps, if any; an interrupted stage goes on from its last finished epoch.
+    """Trains for the stage's steps, if any; an interrupted stage goes on from its last checkpoint.
 
     Args:
         cfg: the composed configuration; `cfg.stages[name]` is the stage's.
         tracker: trained in place.
         name: "parent", "sparsity" or "child".
-        folder: of the stage; what resuming needs lies there until the stage is done.
+        folder: of the stage, where the checkpoint lies until the stage is done.
         logger: Lightning's, or False.
         extra: callbacks besides those of `cfg.callbacks`.
 
@@ -32,22 +31,32 @@ def fit(cfg: DictConfig, tracker: Tracker, name: str, folder: Path, logger: Any,
     stage = cfg.stages[name]
     if not stage.steps:
         return
-    _hush()
+    hush()
     tracker.train()
     tracker.stage, tracker.lr_scale = name, stage.lr_scale
-    last = ModelCheckpoint(folder / RESUME, "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks = [*(instantiate(c) for c in cfg.callbacks.values()), *extra, last]
-    trainer = instantiate(
-        cfg.trainer, max_steps=stage.steps, callbacks=callbacks, logger=logger, default_root_dir=folder
-    )
-    begun = folder / RESUME / "last.ckpt"
-    trainer.fit(tracker, instantiate(cfg.datamodule), ckpt_path=begun if begun.is_file() else None)
+    checkpoint = _checkpoint(folder)
+    resuming = Resuming(checkpoint, cfg.resume_every)
+    callbacks = [*(instantiate(c) for c in cfg.callbacks.values()), *extra, resuming]
+    given = {"callbacks": callbacks, "logger": logger, "default_root_dir": folder}
+    # Data modules share samples out between processes. Lightning would also shuffle them, each part of an epoch anew.
+    trainer = instantiate(cfg.trainer, max_steps=stage.steps, use_distributed_sampler=False, **given)
+    begun = {"ckpt_path": checkpoint, "weights_only": True} if checkpoint.is_file() else {}
+    trainer.fit(tracker, instantiate(cfg.datamodule), **begun)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    shutil.rmtree(folder / RESUME, ignore_errors=True)
 
 
-def _hush() -> None:
+def progress(folder: Path) -> str:
+    """How far a training got that was interrupted in a stage's folder; "" for not at all."""
+    step = saved_step(_checkpoint(folder))
+    return "" if step is None else f"at step {step}"
+
+
+def _checkpoint(folder: Path) -> Path:
+    return folder / SCRATCH / "training.ckpt"
+
+
+def hush() -> None:
     """Lightning's advertisements and remarks that do not concern us, such as that nothing is validated."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     for remark in (
@@ -55,5 +64,6 @@ def _hush() -> None:
         ".*treespec",
         ".*does not have many workers",
         ".*smaller than the logging interval",
+        "You're resuming from a checkpoint that ended before the epoch ended",  # our samples are numbered
     ):
         warnings.filterwarnings("ignore", remark)

@@ -112,6 +112,27 @@ class PruningCallback(Pruner, L.Callback):
                 self.gates.restore()
             self._freeze()
 
+    # One training for all ratios
+
+    @property
+    def ranks_once(self) -> bool:
+        """Whether the training is the same for every ratio: it is dense to its end, and the criterion's is, too."""
+        return self.schedule.cuts_at_end and not self.criterion.knows_ratio
+
+    def learned(self) -> dict[str, Any]:
+        """What the training says of the units, for `recall` at another ratio; of the network as it ended."""
+        return {"values": self.gates.values.detach().clone(), "criterion": self.criterion.state_dict()}
+
+    def recall(self, learned: dict[str, Any]) -> None:
+        """Goes on from the end of a training, after `attach` to the network as it ended; `update` and `finish` follow.
+
+        Args:
+            learned: see `learned`.
+        """
+        self.criterion.start(self.gates, self.cost, self.ratio, 1)
+        self.gates.values.data.copy_(learned["values"])
+        self.criterion.load_state_dict(learned["criterion"])
+
     # Resuming
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,8 +144,7 @@ class PruningCallback(Pruner, L.Callback):
             "before": self.before.to_dict(),
             "planned": self.planned,
             "updated": self.updated,
-            "values": self.gates.values.detach().clone(),
-            "criterion": self.criterion.state_dict(),
+            **self.learned(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

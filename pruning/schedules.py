@@ -1,11 +1,17 @@
 """Schedules: how the kept ratio goes from 1 to its target while a sparsity stage runs."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class Schedule(Protocol):
-    """Maps the stage's progress to the ratio kept at that moment."""
+    """Maps the stage's progress to the ratio kept at that moment.
+
+    Attributes:
+        cuts_at_end: whether nothing leaves before the stage's last step is done, whatever the target.
+    """
+
+    cuts_at_end: bool
 
     def __call__(self, progress: float, target: float) -> float:
         """`progress` in [0, 1] of the stage; returns a ratio between 1 and `target`."""
@@ -21,6 +27,7 @@ class Annealed:
         end: progress at which the target is reached.
     """
 
+    cuts_at_end: ClassVar[bool] = False
     start: float = 0.1
     end: float = 0.8
 
@@ -75,3 +82,8 @@ class OneShot:
     def __call__(self, progress: float, target: float) -> float:
         """Ratio at `progress`."""
         return target if progress >= self.at else 1.0
+
+    @property
+    def cuts_at_end(self) -> bool:
+        """Whether the whole stage is dense."""
+        return self.at == 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,14 +13,16 @@ from tests.conftest import results
 from trackers import load_checkpoint, load_tracker
 
 
-def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k):
-    outputs = run("train", "-m", "ratio=1,0.5,0.1", "experiment=demo")
+def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k, tmp_path):
+    outputs = tmp_path / "outputs"
+    with pytest.raises(SystemExit, match=r"1 of 4 jobs failed"):
+        run("train", "-m", "ratio=1,0.5,0.1,0.0001", "experiment=demo")
     (study,) = (outputs / "studies").iterdir()
     rows = list(csv.DictReader((study / "study.csv").open()))
-    assert [float(r["ratio"]) for r in rows] == [1, 0.5, 0.1]
-    assert {r["status"] for r in rows} == {"finished"}
+    assert [float(r["ratio"]) for r in rows if r["status"] == "finished"] == [1, 0.5, 0.1]
     assert "<svg" in (study / "report.html").read_text()
-    parent, half, tenth = results(outputs)
+    parent, half, tenth, failed = results(outputs)
+    assert "out of reach" in failed["error"]
     assert parent["retention"]["synthetic"]["AO"] == 1
     for child, ratio in ((half, 0.5), (tenth, 0.1)):
         assert child["parent"]["params"] == parent["params"]
@@ -156,15 +159,73 @@ def test_an_interrupted_stage_goes_on_where_it_stopped(run, monkeypatch, tmp_pat
     assert resumed["units"] == whole["units"]
 
 
-def test_a_failed_job_is_a_row_and_does_not_stop_the_sweep(run, tmp_path):
-    with pytest.raises(SystemExit) as stop:
-        run("train", "-m", "ratio=0.0001,0.5")
-    assert stop.value.code != 0
-    failed, finished = results(tmp_path / "outputs")
+def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_again(run, tmp_path):
+    study = tmp_path / "study"
+    command = ("train", "-m", "ratio=0.0001,0.5", f"hydra.sweep.dir={study}")
+    with pytest.raises(SystemExit, match=r"1 of 2 jobs failed.*\n  0_ratio0.0001_seed42: ValueError: .*") as stop:
+        run(*command)
+    failed, finished = results(study)
     assert failed["status"] == "failed"
     assert "out of reach" in failed["error"]
+    assert failed["log"] in stop.value.code
+    assert "Traceback" in Path(failed["log"]).read_text()
     assert finished["status"] == "finished"
-    assert next((tmp_path / "outputs" / "studies").glob("*/report.html")).is_file()
+    (row, _) = sorted(csv.DictReader((study / "study.csv").open()), key=lambda row: row["job"])
+    assert (row["status"], row["log"]) == ("failed", failed["log"])
+    assert (study / "report.html").is_file()
+
+    with pytest.raises(SystemExit, match=r"1 of 2 jobs failed"):
+        run(*command)
+    assert results(study)[1] == finished, "with times and all: it was not run again"
+
+
+def test_a_dry_run_says_what_is_there_and_makes_nothing(run, monkeypatch, tmp_path, capsys):
+    from trackers.ostrack import OSTrack
+
+    def plan(*overrides: str) -> list[list[str]]:
+        capsys.readouterr()
+        run("train", "-m", "ratio=1,0.5", "dry_run=true", f"paths.cache={tmp_path}", *overrides)
+        rows = [line.split("\u2502")[1:-1] for line in capsys.readouterr().out.splitlines()]
+        return [[cell.strip() for cell in row] for row in rows if len(row) == 4]
+
+    parent, of_parent, again, sparsity, child, of_again, of_child = first = plan()
+    assert {state for _, _, state, _ in first} == {"would run"}
+    assert (parent[1], of_parent[1]) == (again[1], of_again[1])
+    assert [row[3] for row in (sparsity, child, of_child)] == ["parent", "sparsity", "child"]
+    assert not (tmp_path / "stages").exists()
+    assert not results(tmp_path / "outputs")
+
+    honest, calls = OSTrack.losses, []
+
+    def dies_in_the_child(self, batch):
+        calls.append(self.stage)
+        if calls.count("child") == 2:
+            raise KeyError("power cut")
+        return honest(self, batch)
+
+    monkeypatch.setattr(OSTrack, "losses", dies_in_the_child)
+    with pytest.raises(SystemExit):
+        run("train", "-m", "ratio=0.5", "resume_every=1", f"paths.cache={tmp_path}")
+    states = {key: state for _, key, state, _ in plan()}
+    assert states[parent[1]] == states[sparsity[1]] == "cached"
+    assert states[child[1]] == "partly done, at step 1"
+    assert states[of_child[1]] == "would run"
+    assert {row[2] for row in plan("force=true")} == {"would run"}
+
+
+def test_a_method_that_ranks_once_is_trained_once_for_all_ratios(run):
+    half, quarter = results(run("train", "-m", "ratio=0.5,0.25", "pruning=icassp2023", "seed=5"))
+    assert half["seconds"]["ranking"] != "cached"
+    assert quarter["seconds"]["ranking"] == "cached"
+    assert quarter["seconds"]["sparsity"] != "cached"
+    assert quarter["ratio_achieved"] <= 0.25 < half["ratio_achieved"] <= 0.5
+
+
+def test_force_makes_what_jobs_share_once_a_sweep(run):
+    run("train", "seed=7")
+    parent, child = results(run("train", "-m", "ratio=1,0.5", "seed=7", "force=true") / "studies")
+    assert parent["seconds"]["parent"] != "cached"
+    assert child["seconds"]["parent"] == "cached"
 
 
 @pytest.mark.parametrize("logger", ["wandb", "csv", "tensorboard"])

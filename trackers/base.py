@@ -103,6 +103,7 @@ class Tracker(L.LightningModule, ABC):
     Attributes:
         network: everything that is trained, pruned, saved and counted; never-executed layers are not built.
         template, search: the two kinds of crops.
+        family: what the network is made of, the factor that studies compare: CNN, transformer, hybrid or another.
         stage: name of the running training stage, the prefix of everything that is logged.
         lr_scale: multiplies the recipe's learning rates in this stage.
         distilled: the modules of `network` whose outputs (of several: the first) are the features that a child learns
@@ -112,6 +113,7 @@ class Tracker(L.LightningModule, ABC):
     """
 
     network: nn.Module
+    family: str = "other"
     distilled: tuple[str, ...] = ()
     lockstep: bool = False
     teacher: "Teacher | None" = None
@@ -251,12 +253,13 @@ class Tracker(L.LightningModule, ABC):
         self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"])
         if "unreadable" in batch:
             unreadable = batch["unreadable"].sum().float()
-            self.log(f"{self.stage}/unreadable_frames", unreadable, on_step=False, on_epoch=True, reduce_fx="sum")
+            how = {"on_step": False, "on_epoch": True, "sync_dist": True, "reduce_fx": "sum"}
+            self.log(f"{self.stage}/unreadable_frames", unreadable, **how)
         return losses["total"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Logs the losses on validation pairs."""
-        self._log(self.losses(batch), "val_", on_epoch=True)
+        self._log(self.losses(batch), "val_", on_epoch=True, sync_dist=True)
 
     def _log(self, losses: dict[str, Tensor], prefix: str, **how: Any) -> None:
         size = self.trainer.datamodule.batch_size

@@ -103,6 +103,7 @@ class ChipNet(Criterion):
     """
 
     needs_gradients = True
+    knows_ratio = True
 
     def __init__(
         self,

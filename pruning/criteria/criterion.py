@@ -21,9 +21,11 @@ class Criterion(ABC):
     Attributes:
         needs_gradients: whether scores come out of training steps. Without them weights alone are looked at, and no
             training is needed.
+        knows_ratio: whether what it does in a training depends on the ratio, or on what the ratio is of.
     """
 
     needs_gradients = False
+    knows_ratio = False
 
     @abstractmethod
     def __call__(self, gates: Gates) -> dict[str, Tensor]:

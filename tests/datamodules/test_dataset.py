@@ -61,7 +61,12 @@ def test_samples_do_not_depend_on_workers_and_follow_the_seed(got10k, sampler, t
 
 def test_every_epoch_has_new_samples():
     assert list(EpochSampler(3, lambda: 0)) == [0, 1, 2]
-    assert list(EpochSampler(3, lambda: 2)) == [6, 7, 8]
+    assert list(EpochSampler(3, lambda: 6)) == [6, 7, 8]
+
+
+def test_several_processes_share_an_epoch():
+    parts = [list(EpochSampler(6, lambda: 12, rank, 2)) for rank in range(2)]
+    assert parts == [[12, 14, 16], [13, 15, 17]]
 
 
 def test_batches_have_the_promised_shapes(got10k):

@@ -1,0 +1,121 @@
+"""A training that is interrupted, wherever and however often, ends exactly as an unbroken one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from evaluation.resuming import Resuming, WholeFiles, saved_step
+from evaluation.training import fit, progress
+from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
+from trackers.base import Tracker
+from trackers.checkpoint import build_tracker
+
+STEPS = 11
+SETTINGS = [
+    *(*SMALL_WORLD, *SMALL_NETWORK, *SHORT_STAGES),
+    *("+tracker.vit.drop_path_rate=0.2", "datamodule.samples_per_epoch=10", "resume_every=2", "pruning.every=4"),
+    *(f"stages.{stage}.steps={STEPS}" for stage in ("parent", "sparsity")),
+]
+
+
+class PowerCutError(Exception):
+    """The lights went out."""
+
+
+class Witness(L.Callback):
+    """Notes what each step sees, and cuts the power in the middle of some."""
+
+    def __init__(self, cuts: list[int]):
+        self.cuts, self.seen = cuts, {}
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: Tracker, *_: Any) -> None:
+        step = trainer.global_step
+        if step in self.cuts:
+            self.cuts.remove(step)
+            raise PowerCutError
+        loss = float(trainer.callback_metrics[f"{module.stage}/total"])
+        draws = float(torch.rand(())), float(np.random.rand())  # as dropout would
+        self.seen[step] = trainer.current_epoch, loss, draws
+
+
+@pytest.fixture
+def settings(cache: Path) -> Callable[..., DictConfig]:
+    def composed(*overrides: str) -> DictConfig:
+        given = [f"paths.cache={cache}", "paths.job=.", "trainer.accelerator=cpu"]
+        with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+            return compose("train", [*SETTINGS, *given, *overrides])
+
+    return composed
+
+
+def train(cfg: DictConfig, name: str, folder: Path, cuts: list[int]) -> tuple[dict[str, Tensor], dict[int, Any], Any]:
+    """Trains to the end, with a fresh start of everything after each of the cuts."""
+    witness = Witness(list(cuts))
+    while True:
+        L.seed_everything(cfg.seed, verbose=False)
+        tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True))
+        pruning = [instantiate(cfg.pruning, ratio=0.5)] if name == "sparsity" else []
+        try:
+            fit(cfg, tracker, name, folder, False, *pruning, witness)
+        except PowerCutError:
+            continue
+        assert not witness.cuts
+        return tracker.network.state_dict(), witness.seen, pruning[0].plan if pruning else None
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "cuts"),
+    [
+        # Epochs of 5 batches, checkpoints at 2, 4, 5, 6, 8, 10.
+        ("parent", [], [3, 5, 7, 7, 10]),
+        ("parent", ["datamodule.workers=1"], [3, 9]),
+        ("parent", ["trainer.accumulate_grad_batches=2"], [1, 3, 6]),  # epochs of 3 steps, the last of one batch
+        ("sparsity", ["pruning=slim"], [5, 10]),  # masks change at 4 and 8, and fade in between
+        ("sparsity", ["pruning=taylor", "datamodule.val_samples=2", "datamodule.sampler.min_frames=6"], [5, 8]),
+    ],
+)
+def test_it_ends_as_an_unbroken_one(settings, tmp_path, name, overrides, cuts):
+    cfg = settings(*overrides)
+    weights, seen, plan = train(cfg, name, tmp_path / "whole", [])
+    others, also_seen, also_plan = train(cfg, name, tmp_path / "broken", cuts)
+    assert list(seen) == list(range(STEPS))
+    assert also_seen == seen
+    assert also_plan == plan
+    assert all(torch.equal(weights[k], others[k]) for k in weights)
+
+
+def test_how_far_it_came_is_known_without_reading_the_weights(settings, tmp_path):
+    assert progress(tmp_path) == ""
+    cfg = settings()
+    tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True))
+    with pytest.raises(PowerCutError):
+        fit(cfg, tracker, "parent", tmp_path, False, Witness([3]))
+    assert progress(tmp_path) == "at step 2"
+
+
+def test_a_process_that_dies_while_it_writes_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    path = tmp_path / "training.ckpt"
+    WholeFiles().save_checkpoint({"global_step": 1}, path)
+
+    def half(value, file):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        WholeFiles().save_checkpoint({"global_step": 2}, path)
+    assert saved_step(path) == 1
+
+
+def test_checkpoints_that_never_come_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="resume_every=0 must be at least 1"):
+        Resuming(tmp_path, 0)
