@@ -1,15 +1,14 @@
 """What a job found, as plain data: the content of `result.json`."""
 
-import importlib.metadata
 from typing import Any
 
 import torch
 
+from evaluation.devices import kind
 from evaluation.profile import latencies
+from evaluation.provenance import provenance
 from pruning.cost import count_macs, count_params
 from trackers.checkpoint import Checkpoint, build_tracker
-
-PACKAGES = ("torch", "timm", "pytorch-lightning", "hydra-core")
 
 
 def describe(
@@ -24,18 +23,19 @@ def describe(
         device: where latency is measured.
     """
     clocks = latencies({"child": final.tracker, "parent": parent.tracker}, device)
-    dense = size_of(parent) | {"metrics": parent_scores["metrics"], "latency": {device: clocks["parent"]}}
+    dense = size_of(parent) | {"metrics": parent_scores["metrics"], "latency": {kind(device): clocks["parent"]}}
     return {
+        "family": final.tracker.family,
         **size_of(final),
         "ratio_achieved": final.metrics.get("ratio_achieved", 1.0),
         "units": _units(final),
         "additions": [words for words, has in final.tracker.additions().items() if has],
         **scores,
-        "latency": {device: clocks["child"]},
+        "latency": {kind(device): clocks["child"]},
         "parent": dense,
         "retention": _retention(scores["metrics"], parent_scores["metrics"]),
         "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
-        "versions": {p: importlib.metadata.version(p) for p in PACKAGES},
+        **provenance(),
     }
 
 

@@ -4,19 +4,20 @@ import re
 from collections.abc import Iterator, Sequence
 
 from evaluation.report import plots
+from evaluation.report.costs import Tradeoff
 from evaluation.report.heatmap import heatmap
-from evaluation.report.lines import lines_of, retention_lines, with_parents
+from evaluation.report.lines import retention_lines
 from evaluation.report.plots import Plot
-from evaluation.report.results import Result, floor_of, fractions_of, keys_at, leading, metrics_of, reader
+from evaluation.report.results import Result, floor_of, fractions_of, leading, metrics_of
 from evaluation.report.units import heat_of, units_of
-from evaluation.report.words import join, si
+from evaluation.report.words import join
 
 
-def figures_of(finished: Sequence[Result]) -> dict[str, list[Plot]]:
-    """The report's figures by section; a section without data is empty."""
+def figures_of(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> dict[str, list[Plot]]:
+    """The study's figures by section; a section without data is empty."""
     return {
         "retention": list(_retention(finished)),
-        "cost": list(_cost(finished)),
+        "cost": list(_cost(finished, tradeoffs)),
         "units": [
             heatmap(_slug(f"units-{name}"), f"Units kept per group, {name}", heat_of(rows))
             for name, rows in units_of(finished).items()
@@ -33,18 +34,13 @@ def _retention(finished: Sequence[Result]) -> Iterator[Plot]:
             yield plots.retention(_slug(f"retention-{metric}"), lines, floor, metric, of, large=index == 0)
 
 
-def _cost(finished: Sequence[Result]) -> Iterator[Plot]:
+def _cost(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> Iterator[Plot]:
     benchmark, metric = leading(finished)
-    results, floor = with_parents(finished), floor_of(finished, benchmark, metric)
-    costs = [
-        *((f"latency-{device}", f"latency on {device} (ms)", ("latency", device, "ms"), "{:g}".format, False)
-          for device in keys_at(results, "latency")),
-        ("params", "parameters", ("params",), si, True),
-        ("macs", "MACs of one forward pass", ("macs", "total"), si, True),
-    ]  # fmt: skip
-    for name, label, path, quantity, log in costs:
-        if lines := lines_of(results, reader(*path), reader("metrics", benchmark, metric)):
-            yield plots.tradeoff(_slug(f"{metric}-{name}"), lines, floor, metric, label, quantity, log)
+    floor = floor_of(finished, benchmark, metric)
+    for tradeoff in tradeoffs:
+        cost, front = tradeoff.cost, [point for _, point in tradeoff.front]
+        name = _slug(f"{metric}-{cost.slug}")
+        yield plots.tradeoff(name, tradeoff.series, front, floor, metric, cost.axis, cost.quantity, cost.log)
 
 
 def _slug(name: str) -> str:

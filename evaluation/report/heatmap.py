@@ -1,4 +1,4 @@
-"""The heatmap of kept fractions."""
+"""The heatmap of kept fractions, as the files show it; the page has a table of the same cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluation.report.render import Plot, render
-from evaluation.report.style import HEAT, INK, ON_HEAT, RULE, style
-from evaluation.report.words import DASH
+from evaluation.report.style import HEAT, INK, RULE, style
+from evaluation.report.words import percent
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,11 @@ def _tops(heat: Heat) -> list[float]:
 
 
 def _cell(axes: Axes, column: int, top: float, kept: float | None, digits: bool) -> None:
-    fill = (HEAT, 0.06 + 0.92 * kept) if kept else "none"
+    fill = (HEAT, kept) if kept else "none"
     corner = (column + 0.04, top + 0.06)
     axes.add_patch(Rectangle(corner, 0.92, 0.88, facecolor=fill, edgecolor=RULE, linewidth=0.4, clip_on=False))
-    if digits or kept is None or kept == 0:
-        text = DASH if kept is None else f"{100 * kept:.0f}"
-        # Between 0 and 1 % the rounded figure would claim an empty group.
-        text = "<1" if kept and text == "0" else text
-        ink = ON_HEAT if kept is not None and kept > 0.85 else INK
-        axes.text(column + 0.5, top + 0.53, text, ha="center", va="center", fontsize=5.8, color=ink)
+    if digits or not kept:
+        axes.text(column + 0.5, top + 0.53, percent(kept), ha="center", va="center", fontsize=5.8, color=INK)
 
 
 def _span(fractions: Sequence[float]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
 from evaluation.report.plots import Point, Series
-from evaluation.report.results import Identity, Result, identity_of, number_at, reader, retention_of
+from evaluation.report.results import IDENTITY, Identity, Result, identity_of, number_at, reader, retention_of
 from evaluation.report.words import DOT
 
 Reader = Callable[[Result], float | None]
@@ -35,7 +35,7 @@ def with_parents(results: Sequence[Result]) -> list[Result]:
     for result in results:
         at = (identity_of(result), result.get("seed"))
         if at not in dense and result.get("parent"):
-            kept = {key: result.get(key) for key in ("tracker", "scale", "method", "ratio_of", "seed", "still_box")}
+            kept = {key: result.get(key) for key in (*IDENTITY, "family", "seed", "still_box")}
             parents[at] = kept | result["parent"] | {"ratio": 1}
     return [*parents.values(), *results]
 

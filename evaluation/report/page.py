@@ -1,4 +1,6 @@
-"""The files of a study: `study.csv` (one row a job), `report.html` (one file, no request to anywhere) and `plots/`."""
+"""The files of a study: `report.html` (one file, no request to anywhere), `study.csv` (one row a job), `study.md` and
+`study.tex` (means over seeds), and `plots/`.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +11,11 @@ from markupsafe import Markup
 
 from evaluation.files import replacing
 from evaluation.report import plots, sentences
+from evaluation.report.costs import Tradeoff, front_table, tradeoffs_of
 from evaluation.report.figures import figures_of
+from evaluation.report.frames import examples_of
 from evaluation.report.lines import retention_lines
+from evaluation.report.plots import Series
 from evaluation.report.results import (
     Result,
     floor_of,
@@ -24,8 +29,9 @@ from evaluation.report.results import (
     value_at,
 )
 from evaluation.report.tables import csv_table, main_table, provenance_table
+from evaluation.report.text import latex, markdown, sections_of, stability_of
 from evaluation.report.units import units_of, units_table
-from evaluation.report.words import join
+from evaluation.report.words import DOT, join
 
 METRICS = {
     "AO": "Average overlap: mean intersection over union of predicted and annotated box, "
@@ -42,7 +48,7 @@ METRICS = {
 
 
 def write_report(results: list[dict], folder: Path, title: str, command: str) -> Path:
-    """Write the study's CSV, plots and report below `folder`; returns the path of `report.html`.
+    """Write the study's tables, plots and report below `folder`; returns the path of `report.html`.
 
     Args:
         results: the content of each job's `result.json`, in any order; a failed job may lack any key but `status`.
@@ -52,17 +58,22 @@ def write_report(results: list[dict], folder: Path, title: str, command: str) ->
     """
     folder, results = Path(folder), sorted(results, key=order)
     finished = [result for result in results if result.get("status") == "finished"]
-    figures = figures_of(finished)
+    tradeoffs = tradeoffs_of(finished)
+    figures = figures_of(finished, tradeoffs)
     for plot in (plot for section in figures.values() for plot in section):
         _write(folder / "plots" / f"{plot.name}.svg", plot.svg)
         _write(folder / "plots" / f"{plot.name}.png", plot.png)
-    context = _context(results, finished) | {"title": title, "command": command, "figures": figures}
+    context = _context(results, finished, tradeoffs) | {"title": title, "command": command, "figures": figures}
+    context["examples"] = examples_of(finished, folder) if finished else None
+    sections = sections_of(results, finished)
     _write(folder / "study.csv", csv_table(results).encode())
+    _write(folder / "study.md", markdown(title, command, context["headline"] + context["noise"], sections).encode())
+    _write(folder / "study.tex", latex(command, sections).encode())
     _write(folder / "report.html", _environment().get_template("report.html.j2").render(context).encode())
     return folder / "report.html"
 
 
-def _context(results: Sequence[Result], finished: Sequence[Result]) -> dict[str, Any]:
+def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> dict[str, Any]:
     benchmark, metric = leading(finished)
     lines, floor = retention_lines(finished, benchmark, metric), floor_of(finished, benchmark, metric)
     return {
@@ -73,9 +84,10 @@ def _context(results: Sequence[Result], finished: Sequence[Result]) -> dict[str,
         "headline": sentences.headline(finished, lines),
         "noise": sentences.noise(finished, lines),
         "keys": {
-            section: [(Markup(swatch), label) for swatch, label in plots.key(f"key-{section}", lines, bool(floor))]
-            for section in ("retention", "cost")
+            section: _key(section, lines, bool(floor), front, finished)
+            for section, front in (("retention", False), ("cost", any(tradeoff.front for tradeoff in tradeoffs)))
         },
+        "front": front_table(finished, tradeoffs),
         "metrics": [(name, METRICS[name]) for name in metrics_of(finished, benchmark) if name in METRICS],
         "benchmark": benchmark,
         "metric": metric,
@@ -85,19 +97,34 @@ def _context(results: Sequence[Result], finished: Sequence[Result]) -> dict[str,
         "ratio_of": join(fractions_of(finished)),
         "latency": sentences.latency(finished),
         "table": main_table(finished),
-        "units": [(name, rows, units_table(rows)) for name, rows in units_of(finished).items()],
+        "stability": stability_of(results),
+        "units": [(name, units_table(rows)) for name, rows in units_of(finished).items()],
         "provenance": provenance_table(finished),
-        "versions": _versions(results),
+        "versions": _said(results, "versions"),
+        "machine": _said(results, "machine"),
+        "commits": sorted({str(commit) for result in results if (commit := result.get("commit"))}),
     }
 
 
-def _versions(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Each package with all the versions that the jobs ran with."""
-    versions = []
-    for package in sorted(keys_at(results, "versions")):
-        found = {str(version) for result in results if (version := value_at(result, "versions", package))}
-        versions.append((package, ", ".join(sorted(found))))
-    return versions
+def _key(
+    section: str, lines: Sequence[Series], floor: bool, front: bool, finished: Sequence[Result]
+) -> list[tuple[Markup, str]]:
+    """A section's legend; a line says what its tracker is made of, if results do."""
+    families = {str(result.get("tracker")): result["family"] for result in finished if result.get("family")}
+    key = []
+    for swatch, label in plots.key(f"key-{section}", lines, floor, front):
+        family = families.get(label.split(DOT)[0])
+        key.append((Markup(swatch), f"{label} ({family})" if family else label))
+    return key
+
+
+def _said(results: Sequence[Result], key: str) -> list[tuple[str, str]]:
+    """Each entry of a mapping with all the values that it has among the jobs."""
+    said = []
+    for name in sorted(keys_at(results, key)):
+        found = {str(value) for result in results if (value := value_at(result, key, name)) is not None}
+        said.append((name, ", ".join(sorted(found))))
+    return said
 
 
 def _environment() -> Environment:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from evaluation.report.render import Plot, render
-from evaluation.report.style import DASHES, FILLS, FLOOR, HUES, MARKERS, SOFT, style
+from evaluation.report.style import DASHES, FILLS, FLOOR, HUES, INK, MARKERS, SOFT, style
 from evaluation.report.svg import inline_svg, svg_file
 from evaluation.report.words import between
 
@@ -61,19 +61,24 @@ def retention(
 def tradeoff(
     name: str,
     series: Sequence[Series],
+    front: Sequence[Point],
     floor: tuple[float, float] | None,
     metric: str,
     cost: str,
     quantity: Callable[[float], str],
     log: bool,
 ) -> Plot:
-    """`metric` against a cost (latency, parameters, MACs); `quantity` writes one value of the cost."""
+    """`metric` against a cost (latency, parameters, MACs) with its Pareto front, from cheap to dear.
+
+    `quantity` writes one value of the cost.
+    """
     with style():
         figure, axes = _axes((3.3, 2.5))
         axes.set_xlabel(cost)
         axes.set_ylabel(metric)
         _cost_axis(axes, [point.x for line in series for point in line.points], quantity, log)
         _floor(axes, floor, side="right")
+        _draw_front(axes, front)
         for line in series:
             _draw_line(axes, line, band=False)
             if len(series) == 1:
@@ -82,16 +87,19 @@ def tradeoff(
         axes.set_ylim(0, 1.15 * max(highest, floor[1] if floor else 0) or 1)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         description = _describe(series, floor, quantity, "{:.3f}".format)
-        return render(figure, name, f"{metric} against {cost}", description, [_handle(line) for line in series])
+        legend = [*(_handle(line) for line in series), *([_front_handle()] if front else [])]
+        return render(figure, name, f"{metric} against {cost}", description, legend)
 
 
-def key(name: str, series: Sequence[Series], floor: bool) -> list[tuple[str, str]]:
-    """The legend alone, for the page: (swatch as SVG element, label) for each series, and for the floor if drawn."""
+def key(name: str, series: Sequence[Series], floor: bool, front: bool) -> list[tuple[str, str]]:
+    """The legend alone, for the page: (swatch as SVG element, label) for each series, and floor and front if drawn."""
     x, y = (0.04, 0.5, 0.96), (0.5, 0.5, 0.5)
     with style():
         lines = [_handle(line, x, y) for line in series]
         if floor:
             lines.append(Line2D(x, y, color=FLOOR, linewidth=1.2, linestyle=(0, (2, 2)), label="still box"))
+        if front:
+            lines.append(_front_handle(x, y))
         return [(_swatch(f"{name}-{index}", line), str(line.get_label())) for index, line in enumerate(lines)]
 
 
@@ -112,6 +120,23 @@ def _draw_line(axes: Axes, line: Series, band: bool) -> None:
         axes.vlines(x, low, high, color=color, linewidth=0.8, alpha=0.6)
     axes.add_line(_handle(line, x, y))
     axes.update_datalim(list(zip(x, y, strict=True)))
+
+
+def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
+    """The edge of what is beaten, and a ring around each point on it."""
+    if not front:
+        return
+    x, y = [point.x for point in front], [point.mean for point in front]
+    edge = _front_handle([*x, 1e3 * max(x)], [*y, y[-1]])  # the dearest beats all that is dearer still
+    edge.set(drawstyle="steps-post", markevery=range(len(x)))
+    axes.add_line(edge)
+
+
+def _front_handle(x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
+    return Line2D(
+        x, y, color=INK, linewidth=0.7, marker="o", markersize=8, markeredgewidth=0.7, fillstyle="none",
+        label="Pareto front",
+    )  # fmt: skip
 
 
 def _handle(line: Series, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:

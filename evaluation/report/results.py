@@ -7,7 +7,8 @@ from typing import Any
 RATIO_OF = {"params": "parameters", "macs": "MACs", "units": "gated units"}
 
 Result = dict[str, Any]
-Identity = tuple[Any, ...]  # what one line of a figure stands for: tracker, scale, method, ratio_of
+IDENTITY = ("tracker", "scale", "method", "ratio_of")  # what one line of a figure stands for
+Identity = tuple[Any, ...]  # its values
 
 
 def value_at(result: Result, *path: str) -> Any:
@@ -44,7 +45,7 @@ def order(result: Result) -> tuple:
 
 def identity_of(result: Result) -> Identity:
     """Equal for results that share a line."""
-    return tuple(result.get(key) for key in ("tracker", "scale", "method", "ratio_of"))
+    return tuple(result.get(key) for key in IDENTITY)
 
 
 def seeds_of(results: Iterable[Result]) -> set[Any]:

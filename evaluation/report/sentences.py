@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
+from typing import Any
 
 from evaluation.report.lines import lines_of, with_parents
 from evaluation.report.plots import Series
 from evaluation.report.results import (
+    RATIO_OF,
     Result,
     benchmarks_of,
     floor_of,
@@ -17,9 +19,10 @@ from evaluation.report.results import (
     seeds_of,
     value_at,
 )
-from evaluation.report.words import between, join
+from evaluation.report.stability import LEVELS, Stability
+from evaluation.report.words import DOT, between, join
 
-KEEPS = 0.9  # the headline asks for the smallest ratio that retains at least this much
+KEEPS = LEVELS[0]  # the headline asks for the smallest ratio that retains at least this much
 
 
 def scope(finished: Sequence[Result]) -> list[str]:
@@ -77,6 +80,52 @@ def latency(finished: Sequence[Result]) -> list[str]:
             if protocol:
                 notes.append(f"{device}: {protocol}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else ""))
     return list(dict.fromkeys(notes))
+
+
+def stability(rows: Sequence[Stability]) -> list[str]:
+    """How areas and breaking ratios are meant, over which ratios, and what they had to leave out."""
+    if not rows:
+        return []
+    reach = {(row.curve.identity[-1], row.down_to) for row in rows if row.area is not None}
+    ranges = join([f"{end:.3g} ({RATIO_OF.get(of, of)})" for of, end in sorted(reach, key=str)])
+    levels = join([f"{level:.0%}" for level in LEVELS], " or ")
+    return [
+        f"Area: retention averaged over the logarithm of the ratio, from 1 to {ranges}, which all curves reach. 1 "
+        "means that nothing is lost; \u00b1 is the standard deviation over seeds.",
+        f"Below {levels}: the largest ratio at which the mean over seeds retains less, on a line over the logarithm of "
+        "the ratio between tested ones; in brackets the smallest and the largest of the seeds. A ratio after < is the "
+        "smallest tested: not broken there. Ratios are those achieved.",
+        *dict.fromkeys(note for row in rows for note in _left_out(row)),
+    ]
+
+
+def families(trackers: Sequence[Sequence[str]]) -> list[str]:
+    """What the comparison of families stands on: the trackers of each."""
+    if not trackers:
+        return []
+    notes = ["Means over the trackers of a family at equal method, of breaking ratios geometric, if all of them break."]
+    if any(len(names) == 1 for names in trackers):
+        notes.append("Where a family has one tracker, what is due to the one and to the other cannot be told apart.")
+    return notes
+
+
+def _left_out(row: Stability) -> Iterator[str]:
+    """What a curve lacks, and which of its seeds its numbers are not of."""
+    curve, label = row.curve, DOT.join(str(part) for part in row.curve.identity if part is not None)
+    lacks: dict[Any, list[str]] = {}
+    for seed, ratio in curve.missing:
+        lacks.setdefault(seed, []).append(f"{ratio:g}")
+    if lacks:
+        listed = "; ".join(f"seed {seed} has no ratio {join(ratios)}" for seed, ratios in lacks.items())
+        partial = [seed for seed in curve.telling if seed in curve.seeds and seed not in row.seeds]
+        ending = f" Its numbers are without seed {join([str(seed) for seed in partial])}." if partial else ""
+        yield f"{label}: {listed}.{ending}"
+    for seed in curve.seeds:
+        if seed not in curve.telling:
+            yield (
+                f"{label}, seed {seed}: the parent\u2019s {curve.metric} on {curve.benchmark} is no better than a "
+                "still box\u2019s, so its retention says nothing and is left out of areas and breaking ratios."
+            )
 
 
 def _reached(scores: Sequence[Series], benchmark: str, metric: str, floor: tuple[float, float] | None) -> Iterator[str]:

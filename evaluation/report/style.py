@@ -11,8 +11,9 @@ HUES = ("#0072b2", "#d55e00", "#00875f", "#b5558f", "#8a6d00", "#4b4bb7", "#7a7a
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4)))
 FILLS = ("full", "none", "left", "bottom")
-INK, SOFT, RULE, FLOOR, HEAT, ON_HEAT = "#1b1b1a", "#5e5e5b", "#dddddb", "#8c8c89", "#2a6f97", "#fefefe"
-TOKENS = {INK: "ink", SOFT: "soft", RULE: "rule", FLOOR: "floor", HEAT: "heat", ON_HEAT: "on-heat"} | {
+# Ink is readable on the full colour of the heatmap, too, so every cell has the same ink.
+INK, SOFT, RULE, FLOOR, HEAT = "#1b1b1a", "#5e5e5b", "#dddddb", "#8c8c89", "#5fa3c7"
+TOKENS = {INK: "ink", SOFT: "soft", RULE: "rule", FLOOR: "floor", HEAT: "heat"} | {
     hue: f"hue-{index}" for index, hue in enumerate(HUES)
 }
 

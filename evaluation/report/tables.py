@@ -21,9 +21,9 @@ from evaluation.report.words import DASH, DOT
 
 STAGES = ("parent", "sparsity", "child", "evaluation")
 CSV_COLUMNS = (
-    *("job", "status", "tracker", "scale", "method", "seed", "ratio", "ratio_of", "ratio_achieved", "params", "macs"),
-    *("units", "metrics", "retention", "still_box", "latency", "masked_vs_compacted", "parent", "seconds"),
-    *("config_hash", "versions", "folder", "error", "command"),
+    *("job", "status", "tracker", "family", "scale", "method", "seed", "ratio", "ratio_of", "ratio_achieved", "params"),
+    *("macs", "units", "metrics", "retention", "still_box", "latency", "masked_vs_compacted", "parent", "seconds"),
+    *("config_hash", "versions", "machine", "commit", "folder", "error", "command"),
 )
 
 
@@ -37,18 +37,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: a heading under a heading, and the cell of a result."""
+    """A table column: a heading under a heading, and the cell of a row: of a result, or of whatever the rows are."""
 
     group: str
     label: str
     number: bool
-    cell: Callable[[Result], Cell]
+    cell: Callable[[Any], Cell]
 
 
 def main_table(finished: Sequence[Result]) -> dict[str, Any]:
     """What was measured, one row a job."""
     columns = [
         _text("Tracker", "tracker"),
+        _text("Family", "family"),
         _text("Scale", "scale"),
         _text("Method", "method"),
         _text("Seed", "seed"),
@@ -58,13 +59,13 @@ def main_table(finished: Sequence[Result]) -> dict[str, Any]:
         _numeric("Size", "MACs (M)", lambda value: f"{value / 1e6:,.2f}", "macs", "total"),
     ]
     for benchmark in benchmarks_of(finished):
-        group = DOT.join(filter(None, (benchmark, protocol_of(finished, benchmark))))
+        group = heading_of(finished, benchmark)
         metrics = metrics_of(finished, benchmark)
         columns += [_numeric(group, metric, "{:.3f}".format, "metrics", benchmark, metric) for metric in metrics]
         columns += [_retention(group, benchmark, metric) for metric in metrics[:1]]
     for device in keys_at(finished, "latency"):
         columns.append(_numeric("Latency (ms)", device, "{:.2f}".format, "latency", device, "ms"))
-    return _filled(columns, finished)
+    return filled(columns, finished)
 
 
 def provenance_table(finished: Sequence[Result]) -> dict[str, Any]:
@@ -76,7 +77,12 @@ def provenance_table(finished: Sequence[Result]) -> dict[str, Any]:
         _numeric("", "Masked vs compacted", "{:.1e}".format, "masked_vs_compacted"),
         _text("Folder", "folder"),
     ]
-    return _filled(columns, finished)
+    return filled(columns, finished)
+
+
+def heading_of(results: Sequence[Result], benchmark: str) -> str:
+    """A benchmark with its protocol: no number stands without."""
+    return DOT.join(filter(None, (benchmark, protocol_of(results, benchmark))))
 
 
 def csv_table(results: Sequence[Result]) -> str:
@@ -92,17 +98,16 @@ def csv_table(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def _filled(columns: Sequence[Column], results: Sequence[Result]) -> dict[str, Any]:
+def filled(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, Any]:
     """A table for the template: heading groups with their widths, columns, cells; empty columns are left out."""
-    columns = [column for column in columns if any(column.cell(result).sort is not None for result in results)]
+    columns = [column for column in columns if any(column.cell(row).sort is not None for row in rows)]
     groups: list[list] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
             groups[-1][1] += 1
         else:
             groups.append([column.group, 1])
-    rows = [[column.cell(result) for column in columns] for result in results]
-    return {"groups": groups, "columns": columns, "rows": rows}
+    return {"groups": groups, "columns": columns, "rows": [[column.cell(row) for column in columns] for row in rows]}
 
 
 def _text(label: str, key: str) -> Column:

@@ -1,11 +1,13 @@
-"""The units that pruning kept in each group: by network, as a heatmap's fractions and as a table's counts."""
+"""The units that pruning kept in each group: by network, as a heatmap and as a table."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 
 from evaluation.report.heatmap import Heat
 from evaluation.report.results import Result, identity_of, keys_at, number_at
-from evaluation.report.words import DASH, DOT
+from evaluation.report.words import DASH, DOT, percent
 
 Rows = dict[str, list[Result]]  # by label; the results of a row differ in seed alone
 
@@ -33,18 +35,35 @@ def heat_of(rows: Rows) -> Heat:
     return Heat(tuple(rows), tuple(groups), kept, breaks)
 
 
-def units_table(rows: Rows) -> list[tuple[str, str, str, list[str]]]:
-    """For each group: name, kind, size, and the kept units of each row (mean over seeds)."""
+@dataclass(frozen=True)
+class UnitsTable:
+    """The heatmap's cells as a table that stands upright, for the page.
+
+    Attributes:
+        blocks: (name, columns) of each method and kind of ratio; the name is empty where there is only one.
+        opening: columns that open a block, but for the first.
+        ratios: heading of each column.
+        rows: group, kind and size, and for each column the percentage in words and the fraction, None if not known.
+    """
+
+    blocks: tuple[tuple[str, int], ...]
+    opening: tuple[int, ...]
+    ratios: tuple[str, ...]
+    rows: tuple[tuple[str, str, str, tuple[tuple[str, float | None], ...]], ...]
+
+
+def units_table(rows: Rows) -> UnitsTable:
+    """One row a group, one column a row of the heatmap."""
+    heat, named = heat_of(rows), [row.rpartition(" ") for row in rows]
+    edges = (0, *heat.breaks, len(named))
+    blocks = tuple((named[start][0], end - start) for start, end in pairwise(edges))
+    results = [result for members in rows.values() for result in members]
     table = []
-    for group in _groups(rows):
-        units = [result["units"][group] for results in rows.values() for result in results if group in result["units"]]
-        kept = [
-            [value for result in results if (value := number_at(result, "units", group, "kept")) is not None]
-            for results in rows.values()
-        ]
-        cells = [f"{round(fmean(values), 1):g}" if values else DASH for values in kept]
-        table.append((group, str(units[0].get("kind", DASH)), str(units[0].get("size", DASH)), cells))
-    return table
+    for group, column in zip(heat.groups, zip(*heat.kept, strict=True), strict=True):
+        unit = next(result["units"][group] for result in results if group in result["units"])
+        kind, size = (str(unit.get(key, DASH)) for key in ("kind", "size"))
+        table.append((group, kind, size, tuple((percent(kept), kept) for kept in column)))
+    return UnitsTable(blocks, heat.breaks, tuple(ratio for *_, ratio in named), tuple(table))
 
 
 def _groups(rows: Rows) -> list[str]:

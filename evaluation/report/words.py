@@ -22,3 +22,9 @@ def si(value: float) -> str:
         if value >= 0.9995 * unit:
             return f"{value / unit:.3g}\u202f{suffix}"
     return f"{value:.3g}"
+
+
+def percent(fraction: float | None) -> str:
+    """A whole percentage without its sign; between 0 and 1 % the rounded one would claim that nothing is left."""
+    text = DASH if fraction is None else f"{100 * fraction:.0f}"
+    return "<1" if fraction and text == "0" else text

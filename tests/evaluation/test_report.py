@@ -10,53 +10,12 @@ import matplotlib
 import pytest
 
 from evaluation.report import write_report
+from evaluation.report.style import HUES
+from tests.evaluation.report_studies import dense, job
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 SCRIPT = "<script>alert('x')</script>"
-
-
-def job(tracker: str = "ostrack", ratio: float = 0.5, method: str = "slim", seed: int = 42, ao: float = 0.4) -> dict:
-    """A finished job whose parent has AO 0.5."""
-
-    def measured(share: float, score: float) -> dict:
-        return {
-            "params": int(700_000 * share),
-            "macs": {"total": int(9e7 * share), "parts": {"backbone": int(6e7 * share), "head": int(3e7 * share)}},
-            "metrics": {
-                "synthetic": {"protocol": "GOT-10k", "AO": score, "SR0.5": score, "sequences": 20, "frames": 1180}
-            },
-            "latency": {"cpu": {"ms": 2 + 7 * share, "threads": 2, "runs": 50, "protocol": "median of 50 forwards"}},
-        }
-
-    return {
-        "job": f"{tracker}-{method}-{ratio:g}-{seed}",
-        "status": "finished",
-        "folder": f"jobs/{tracker}-{ratio:g}",
-        "tracker": tracker,
-        "scale": "tiny",
-        "ratio": ratio,
-        "ratio_of": "params",
-        "method": method,
-        "seed": seed,
-        "ratio_achieved": ratio,
-        **measured(ratio, ao),
-        "units": {
-            "blocks.0.attn": {"kind": "attention", "kept": int(96 * ratio), "size": 96},
-            "blocks.0.mlp": {"kind": "mlp", "kept": 0, "size": 384},
-        },
-        "still_box": {"synthetic": {"protocol": "GOT-10k", "AO": 0.2, "SR0.5": 0.1}},
-        "parent": measured(1, 0.5),
-        "retention": {"synthetic": {"AO": ao / 0.5, "SR0.5": ao / 0.5}},
-        "masked_vs_compacted": 3e-7,
-        "seconds": {"parent": "cached", "child": 50.0, "evaluation": 12.0},
-        "versions": {"torch": "2.15.0"},
-        "config_hash": "ab12cd34",
-        "command": "train.py",
-    }
-
-
-def dense(**changes) -> dict:
-    return {key: value for key, value in job(ratio=1, ao=0.5, **changes).items() if key not in ("parent", "retention")}
+FILES = {"report.html", "study.csv", "study.md", "study.tex"}
 
 
 def brief(**changes) -> dict:
@@ -158,7 +117,7 @@ def test_files_are_whole_and_nothing_else_is_left(folder: Path) -> None:
         "units-ostrack",
         "units-stark",
     )
-    assert names == {"study.csv", "report.html"} | {f"{plot}.{kind}" for plot in plots for kind in ("png", "svg")}
+    assert names == FILES | {f"{plot}.{kind}" for plot in plots for kind in ("png", "svg")}
     assert (folder / "plots" / "AO-params.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -176,7 +135,7 @@ def test_interrupted_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         write_report([FAILED], tmp_path, "new", "train.py")
     assert report.read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"study.csv", "report.html"}
+    assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
 def test_strings_of_results_are_escaped(folder: Path, page: Page) -> None:
@@ -212,10 +171,54 @@ def test_nothing_is_loaded_from_elsewhere(folder: Path, page: Page) -> None:
 
 
 def test_figures_have_words_and_follow_the_theme(folder: Path, page: Page) -> None:
-    assert page.values("role").count("img") == page.tags.count("title") - 1 == 7
+    assert page.values("role").count("img") == page.tags.count("title") - 1 == 5
     assert "ostrack: 100% at 1, 95% at 0.5, 63% at 0.1." in page.text
     assert "A box that never moves: 40%." in page.text
     assert "fill: var(--soft, #5e5e5b)" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_kept_units_are_a_table_whose_colour_is_the_percentage(folder: Path, page: Page) -> None:
+    assert page.values("style").count("--kept:50.0%") == 1  # of ostrack's two seeds, 48 of 96
+    assert page.values("style").count("--kept:9.4%") == 2
+    assert "blocks.0.mlp" in page.text
+
+
+def test_provenance_says_what_ran_where(tmp_path: Path) -> None:
+    ran = {"machine": {"cpu": "A CPU", "gpu": "A GPU", "threads": 2}, "commit": "0123456789ab", "family": "transformer"}
+    page = write([brief() | ran, brief(ratio=0.1) | ran | {"commit": "ba9876543210"}], tmp_path)
+    for words in (
+        "A CPU",
+        "A GPU",
+        "0123456789ab",
+        "ba9876543210",
+        "ostrack (transformer)",
+        "torch\N{NO-BREAK SPACE}2.15.0",
+    ):
+        assert words in page.text
+
+
+def test_colours_are_readable_in_both_themes(folder: Path) -> None:
+    tokens = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", (folder / "report.html").read_text())
+    for theme in (1, 2):
+        colors = {token[0]: luminance(token[theme]) for token in tokens}
+        for text in ("ink", "soft", "link", "wrong"):
+            assert contrast(colors[text], colors["page"]) >= 4.5, (text, theme)
+        assert (
+            contrast(colors["ink"], colors["heat"]) >= 4.5
+        )  # on every cell of the heatmap, as others are nearer to the page
+        for mark in ("floor", *(f"hue-{index}" for index in range(len(HUES)))):
+            assert contrast(colors[mark], colors["page"]) >= 3, (mark, theme)
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
 def test_headline_and_noise_come_from_the_data(page: Page) -> None:

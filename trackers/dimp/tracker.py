@@ -37,6 +37,7 @@ class DiMP(Tracker):
         online: the online loop's settings.
     """
 
+    family = "CNN"
     distilled = ("classifier.features",)
 
     def __init__(

@@ -50,6 +50,7 @@ class STARK(Tracker):
         online: the online loop's settings.
     """
 
+    family = "hybrid"  # convolutions, then a transformer
     distilled = ("transformer",)  # the memory
     lockstep = True
 

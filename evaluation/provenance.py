@@ -1,0 +1,38 @@
+"""What ran a job: versions, the commit of this code, and the machine."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "timm", "pytorch-lightning", "hydra-core")
+
+
+def provenance() -> dict[str, Any]:
+    """Returns "versions" of packages, "commit" (None outside of a repository), and "machine" in words."""
+    machine = {"cpu": _cpu(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    versions = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
+    return {"versions": versions, "commit": _commit(), "machine": machine}
+
+
+def _cpu() -> str:
+    """The processor's name; on Linux `platform` knows the architecture only."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _commit() -> str | None:
+    """The commit of the working tree that this file is in, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty=, with changes", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
