@@ -1,0 +1,45 @@
+"""Reads offline runs of Weights & Biases back, by its own program."""
+
+import json
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.util import get_core_path
+
+
+def log_out(patch: pytest.MonkeyPatch) -> None:
+    """Makes somebody of us who has no account."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        patch.delenv(name, raising=False)
+    patch.setenv("NETRC", "/nonexistent")
+
+
+class OfflineRun:
+    """The only run in `folder`: words `about` it, config, summary, history, `axes`, artifacts by name, exit code."""
+
+    def __init__(self, folder: Path):
+        (log,) = folder.glob("wandb/offline-run-*/*.wandb")
+        inspect = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file"]
+        lines = subprocess.run([*inspect, str(log), str(log.parents[1])], check=True, capture_output=True).stdout
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for record in map(json.loads, lines.splitlines()):
+            found[record["type"]].append(record[record["type"]])
+        self.files = log.parent / "files"
+        self.about = found["run"][0]
+        self.config = _merged(self.about["config"], *found["config"])
+        self.summary = _merged(*found["summary"])
+        self.history = [row["item"] for row in found["history"]]
+        self.axes = {record["glob_name"]: record["step_metric"] for record in found["metric"]}
+        self.artifacts = {record["name"]: record for record in found["artifact"]}
+        self.exit_code = found["exit"][-1].get("exit_code", 0)
+
+    def table(self, key: str) -> dict[str, Any]:
+        """A logged table: "columns" and "data"."""
+        return json.loads((self.files / self.summary[f"{key}.path"]).read_text())
+
+
+def _merged(*updates: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for record in updates for key, value in record.get("update", {}).items()}
