@@ -18,6 +18,7 @@ import torch
 from hydra.utils import get_object, instantiate
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pruning.plan import Plan
 from pruning.surgery import compact
@@ -51,8 +52,13 @@ class Checkpoint:
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, path: str | Path) -> Path:
-        """Writes the file; whoever reads at the same time sees the old one or the new one."""
+    def save(self, path: str | Path, half: bool = False) -> Path:
+        """Writes the file; whoever reads at the same time sees the old one or the new one.
+
+        Args:
+            path: the file.
+            half: write half precision, which is half the size. Trackers compute in single precision all the same.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {
@@ -63,6 +69,8 @@ class Checkpoint:
         }
         header = {"format": FORMAT} | {name: json.dumps(value) for name, value in about.items()}
         weights = {n: w.detach().cpu().contiguous().clone() for n, w in self.tracker.network.state_dict().items()}
+        if half:
+            weights = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         save_file(weights, unfinished, metadata=header)
         unfinished.replace(path)
@@ -167,7 +175,7 @@ def _read_ours(path: Path) -> Stored:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            weights = {name: _single(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is a damaged safetensors file ({error}); copy it again") from None
     if header.get("format") != FORMAT:
@@ -177,6 +185,11 @@ def _read_ours(path: Path) -> Stored:
         )
     recipe, plan, metrics, config = (json.loads(header[k]) for k in ("recipe", "plan", "metrics", "config"))
     return Stored(weights, recipe, Plan.from_dict(plan), metrics=metrics, config=config)
+
+
+def _single(weight: Tensor) -> Tensor:
+    """Files may hold half precision, which is half the size; trackers compute in single."""
+    return weight.float() if weight.dtype == torch.float16 else weight
 
 
 def _only_ours(recipe: Any) -> None:

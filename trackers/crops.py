@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -98,6 +98,8 @@ class CropSpec:
     scale_jitter: float = 0.0
     count: int = 1
     compat: str = "exact"
+
+    repeats_border: ClassVar[bool] = False  # what crops show outside of the picture: its border; else black
 
     def __post_init__(self) -> None:
         if self.compat not in ("exact", "reference"):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class DiMPCropSpec(CropSpec):
 
     inside: float | None = None
     expansion: int = 1
+
+    repeats_border: ClassVar[bool] = True
 
     def cut(self, image: np.ndarray, box: Box) -> Shot:
         """What a tracker is shown around an xywh box; not rounded to uint8 where the reference does not."""

@@ -18,6 +18,7 @@ from trackers.ostrack.elimination import Elimination
 from trackers.ostrack.head import best_box, cell_boxes
 from trackers.ostrack.initialisation import tracking_weights
 from trackers.ostrack.network import OSTrackNetwork
+from trackers.ostrack.response import Response
 from trackers.stored import load_strictly
 
 
@@ -37,6 +38,7 @@ class OSTrack(Tracker):
         online: the online loop's settings.
     """
 
+    family = "transformer"
     distilled = ("backbone",)
     lockstep = True
 
@@ -51,12 +53,13 @@ class OSTrack(Tracker):
         loss: Mapping[str, Any],
         recipe: Recipe,
         online: Online,
+        response: Response | None = None,
     ):
         network = OSTrackNetwork(backbone, template.size, search.size, vit or {}, elimination, head_channels)
         super().__init__(network, template, search, recipe, online)
         if loss["cells"] not in ("best", "near"):
             raise ValueError(f"loss.cells={loss['cells']} is not known; choose best or near")
-        self.loss = dict(loss)
+        self.loss, self.response = dict(loss), response
 
     def additions(self) -> dict[str, bool]:
         """The stem, the start of attention and the box loss of networks that are trained from nothing."""
@@ -64,6 +67,7 @@ class OSTrack(Tracker):
             "a convolutional stem of stride 8": self.network.backbone.has_stem,
             "attention that starts by comparing content": self.network.backbone.matching_init,
             "box losses of all cells near the target": self.loss["cells"] == "near",
+            "a penalty of changes of size and shape, and a blended window": self.response is not None,
         }
 
     def groups(self) -> list[Group]:
@@ -129,8 +133,13 @@ class OSTrack(Tracker):
     def steps(self, states: Sequence[dict[str, Tensor]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
         """The same for several targets, in one forward."""
         template = torch.cat([state["template"] for state in states])
-        maps = self.network.search(template, self.shown(searches)[0])
-        boxes, responses = best_box(maps, maps["score_map"] * states[0]["window"])  # one window for all
+        maps, window = self.network.search(template, self.shown(searches)[0]), states[0]["window"]  # the same for all
+        if self.response is None:
+            response = maps["score_map"] * window
+        else:
+            last = torch.tensor([search.target[2:] for search in searches], device=self.device)
+            response = self.response(maps["score_map"], maps["size_map"], last, window)
+        boxes, responses = best_box(maps, response)
         return list(zip(boxes.cpu(), responses.tolist(), strict=True))
 
     def example_inputs(self) -> Batch:

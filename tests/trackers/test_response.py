@@ -1,0 +1,61 @@
+"""The response of networks that are not sure: changes of size and shape cost, and the window is blended in."""
+
+import math
+
+import pytest
+import torch
+
+from tests.trackers.networks import small_ostrack
+from trackers.base import Crop
+from trackers.ostrack.response import Response
+
+WINDOW = torch.tensor([[0.0, 0.5], [0.5, 1.0]])
+
+
+def respond(response: Response, sizes: list[tuple[float, float]], scores: list[float]) -> torch.Tensor:
+    """Four cells, after a box of 0.2 x 0.4."""
+    maps = torch.tensor(sizes).T.view(1, 2, 2, 2), torch.tensor(scores).view(1, 1, 2, 2)
+    return response(maps[1], maps[0], torch.tensor([[0.2, 0.4]]), WINDOW).flatten()
+
+
+def test_the_formula():
+    sizes = [(0.2, 0.4), (0.4, 0.8), (0.1, 0.2), (0.4, 0.4)]
+    found = respond(Response(window=0.25, penalty=0.3), sizes, [0.8, 0.8, 0.8, 0.8])
+    # Twice and half the size change as much; twice the width changes the size by sqrt(2), and the shape by 2.
+    changes = [0, 1, 1, 2 * math.sqrt(2) - 1]
+    expected = [0.75 * 0.8 * math.exp(-0.3 * c) + 0.25 * w for c, w in zip(changes, (0, 0.5, 0.5, 1), strict=True)]
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_without_either_it_is_the_score():
+    assert respond(Response(0, 0), [(0.1, 0.9)] * 4, [0.1, 0.2, 0.3, 0.4]).tolist() == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4]
+    )
+
+
+@pytest.mark.parametrize("values", [(1.5, 0), (-0.1, 0), (0.5, -1)])
+def test_bad_settings_are_refused(values):
+    with pytest.raises(ValueError, match="try window="):
+        Response(*values)
+
+
+def test_each_target_of_a_batch_has_its_own_last_size():
+    tracker = small_ostrack(elimination=None)
+    tracker.response = Response(window=0.3, penalty=2.0)
+    generator = torch.Generator().manual_seed(0)
+
+    def crop(side: int, size: float) -> Crop:
+        pixels = torch.randint(256, (3, side, side), generator=generator, dtype=torch.uint8)
+        return Crop(pixels, None, (0.5, 0.5, size, size))
+
+    states = [tracker.start(crop(32, 0.5)) for _ in range(2)]
+    searches = [crop(64, 0.05), crop(64, 0.9)]
+    with torch.inference_mode():
+        together = tracker.steps(states, searches)
+        alone = [tracker.step(state, search) for state, search in zip(states, searches, strict=True)]
+        tracker.response = None
+        original = tracker.steps(states, searches)
+    for (box, score), (other, its) in zip(together, alone, strict=True):
+        assert torch.allclose(box, other, atol=1e-5)
+        assert score == pytest.approx(its, abs=1e-5)
+    assert [score for _, score in together] != pytest.approx([score for _, score in original])
