@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tests.conftest import CONF
 from trackers.checkpoint import build_tracker
 
-RECIPES = ("ostrack_got10k", "ostrack_ep300", "ostrack_icassp2023", "ostrack_384_icassp2023")
-RECIPES += ("stark_stage1", "stark_stage2", "stark_icassp2023", "superdimp")
+RECIPES = ("ostrack_got10k", "ostrack_ep300", "stark_stage1", "stark_stage2", "superdimp", "icassp2023", "stability")
 CHOICES = [
     *(["tracker=ostrack", f"scale={scale}"] for scale in ("tiny", "full")),
     *(
@@ -23,16 +22,20 @@ CHOICES = [
         for tracker in ("ostrack_384", "stark", "stark_st50", "stark_mini", "dimp", "prdimp18")
     ),
     *([f"tracker={tracker}", "scale=tiny"] for tracker in ("stark", "dimp")),
+    *([f"tracker={tracker}", "experiment=compact"] for tracker in ("ostrack", "stark", "dimp")),
     *([f"datamodule={data}"] for data in ("synthetic", "got10k", "mixed", "folder")),
     *([f"benchmark={p.stem}"] for p in sorted((CONF / "benchmark").glob("*.yaml"))),
     *([f"pruning={p.stem}"] for p in sorted((CONF / "pruning").glob("*.yaml")) if p.stem != "common"),
     *([f"distillation={teacher}"] for teacher in ("none", "parent")),
     *([f"logger={logger}"] for logger in ("wandb", "csv", "tensorboard", "none")),
+    ["trainer=ddp"],
+    ["trainer=ddp_spawn"],
     ["experiment=demo"],
+    ["experiment=tune"],
     *([f"experiment={name}", "checkpoint=a"] for name in RECIPES),
 ]
 SCRIPTS = [("train", []), ("prune", ["checkpoint=a", "ratio=0.5"]), ("eval", ["checkpoint=a"])]
-SHARED = {"scale", "datamodule", "pruning", "distillation", "logger"}
+SHARED = {"scale", "datamodule", "pruning", "distillation", "logger", "trainer"}
 CHOSEN = {"train": SHARED | {"tracker", "experiment", "checkpoint"}, "prune": SHARED, "eval": {"benchmark"}}
 READ_BY_CODE = "\n".join(p.read_text() for folder in ("evaluation", ".") for p in (CONF.parent / folder).glob("*.py"))
 READ_BY_CONF = "\n".join(p.read_text() for p in CONF.rglob("*.yaml"))
@@ -112,6 +115,7 @@ def test_the_readme_names_every_choice():
         "benchmark",
         "runner",
         "pruning",
+        "trainer",
         "distillation",
         "logger",
         "experiment",
@@ -130,8 +134,8 @@ def test_full_scale_has_nothing_that_the_original_has_not(tracker):
 
 
 @pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
-def test_tiny_scale_names_what_the_original_has_not(tracker):
-    cfg = composed("train", [f"tracker={tracker}", "scale=tiny"])
+def test_compact_scale_names_what_the_original_has_not(tracker):
+    cfg = composed("train", [f"tracker={tracker}", "scale=compact"])
     assert all(build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).additions().values())
 
 
