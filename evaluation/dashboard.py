@@ -8,7 +8,6 @@ A sweep ends with it by itself; for one that was interrupted there is a command:
 
 import argparse
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from evaluation.report.results import read_results
 from evaluation.report.stability import Stability, stability
 from evaluation.wandb_runs import begin
 from evaluation.workspace import save_workspace
@@ -49,7 +49,7 @@ def log_study(folder: Path, project: str, entity: str | None) -> None:
     """
     import wandb
 
-    results = _results(folder)
+    results = read_results(folder)
     about = {"name": f"study {folder.name}", "group": folder.name, "job_type": "study"}
     tags = sorted({f"{key}={result[key]}" for result in results for key in ("tracker", "method") if result.get(key)})
     finished = sum(result["status"] == "finished" for result in results)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = options.study.absolute()
     logger = _logger(folder)
     if options.workspace:
-        save_workspace(_results(folder), logger.project, logger.entity, group=folder.name)
+        save_workspace(read_results(folder), logger.project, logger.entity, group=folder.name)
     else:
         log_study(folder, logger.project, logger.entity)
 
@@ -90,10 +90,6 @@ def _logger(folder: Path) -> DictConfig:
     if logger._target_ != LOGGER:
         raise SystemExit(f"error: the jobs in {folder} did not log to W&B; run the sweep with logger=wandb")
     return logger
-
-
-def _results(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
 
 
 def _table(path: Path) -> "Table":

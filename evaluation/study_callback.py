@@ -1,6 +1,5 @@
 """The Hydra callbacks that keep a sweep's table and report up to date, and end it with one message if jobs failed."""
 
-import json
 import logging
 import sys
 import time
@@ -14,6 +13,7 @@ from omegaconf import DictConfig
 
 from evaluation.files import write_json
 from evaluation.report import write_report
+from evaluation.report.results import read_results
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class ReportCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Collects all results of the sweep so far."""
         folder = Path(config.hydra.sweep.dir)
-        results = _results(folder)
+        results = read_results(folder)
         if not results:
             if not config.dry_run:
                 log.warning("no results in %s: no report", folder)
@@ -68,7 +68,7 @@ class FailureCallback(Callback):
             SystemExit: there are some.
         """
         folder = Path(config.hydra.sweep.dir)
-        results = _results(folder)
+        results = read_results(folder)
         failed = [result for result in results if result["status"] == "failed"]
         if failed:
             names = "".join(f"\n  {r['folder']}: {r['error']}\n    log: {r['log']}" for r in failed)
@@ -87,7 +87,3 @@ def _note_failure(config: DictConfig, error: BaseException) -> None:
     about |= {"ratio": config.get("ratio"), "seed": config.get("seed")}
     file = folder / f"{config.hydra.job.name}.log"
     write_json(folder / "result.json", about | {"error": f"{type(error).__name__}: {error}", "log": str(file)})
-
-
-def _results(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(p.read_text()) | {"folder": p.parent.name} for p in sorted(folder.glob("*/result.json"))]

@@ -1,7 +1,9 @@
 """What the result files of a study hold; any key may be missing from any of them."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 RATIO_OF = {"params": "parameters", "macs": "MACs", "units": "gated units"}
@@ -9,6 +11,11 @@ RATIO_OF = {"params": "parameters", "macs": "MACs", "units": "gated units"}
 Result = dict[str, Any]
 IDENTITY = ("tracker", "scale", "method", "ratio_of")  # what one line of a figure stands for
 Identity = tuple[Any, ...]  # its values
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The results of all jobs below a study's folder, each with the name of its own."""
+    return [json.loads(p.read_text()) | {"folder": p.parent.name} for p in sorted(folder.glob("*/result.json"))]
 
 
 def value_at(result: Result, *path: str) -> Any:

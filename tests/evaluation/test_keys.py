@@ -20,7 +20,7 @@ TRAINED = {"parent", "sparsity", "child"}
 # The first pattern that fits a key says which stages read it; those that come after are made again with them.
 READ = {
     "datamodule.workers": NOTHING,
-    "datamodule.*.cache": NOTHING,
+    "datamodule.*cache": NOTHING,
     "callbacks.progress.*": NOTHING,
     "trainer.enable_model_summary": NOTHING,
     "trainer.log_every_n_steps": NOTHING,
