@@ -33,7 +33,7 @@ def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k, tmp
         assert child["macs"]["total"] < parent["macs"]["total"]
         assert child["masked_vs_compacted"] < 1e-5
     made = [job["seconds"]["parent"] for job in (parent, half, tenth)]
-    assert made.count("cached") == 2, "two jobs run at a time, and whichever comes first trains the parent"
+    assert made.count("cached") >= 2, "two jobs run at a time, and at most the one that comes first trains the parent"
     folder = next(study.glob("*ratio0.1*"))
     assert {p.name for p in folder.iterdir()} >= {"config.yaml", "result.json", "checkpoint.safetensors", "boxes"}
     tracker = load_tracker(folder / "checkpoint.safetensors")
