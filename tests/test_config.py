@@ -36,7 +36,11 @@ CHOICES = [
 ]
 SCRIPTS = [("train", []), ("prune", ["checkpoint=a", "ratio=0.5"]), ("eval", ["checkpoint=a"])]
 SHARED = {"scale", "datamodule", "pruning", "distillation", "logger", "trainer"}
-CHOSEN = {"train": SHARED | {"tracker", "experiment", "checkpoint"}, "prune": SHARED, "eval": {"benchmark"}}
+CHOSEN = {
+    "train": SHARED | {"tracker", "experiment", "checkpoint"},
+    "prune": {"scale", "pruning", "distillation"},  # the other groups are those of train
+    "eval": {"benchmark"},
+}
 READ_BY_CODE = "\n".join(p.read_text() for folder in ("evaluation", ".") for p in (CONF.parent / folder).glob("*.py"))
 READ_BY_CONF = "\n".join(p.read_text() for p in CONF.rglob("*.yaml"))
 

@@ -89,13 +89,16 @@ def stability(rows: Sequence[Stability]) -> list[str]:
     reach = {(row.curve.identity[-1], row.down_to) for row in rows if row.area is not None}
     ranges = join([f"{end:.3g} ({RATIO_OF.get(of, of)})" for of, end in sorted(reach, key=str)])
     levels = join([f"{level:.0%}" for level in LEVELS], " or ")
+    left_out = list(dict.fromkeys(note for row in rows for note in _left_out(row)))
+    if not reach:  # there is no number to explain
+        return left_out
     return [
         f"Area: retention averaged over the logarithm of the ratio, from 1 to {ranges}, which all curves reach. 1 "
         "means that nothing is lost; \u00b1 is the standard deviation over seeds.",
         f"Below {levels}: the largest ratio at which the mean over seeds retains less, on a line over the logarithm of "
         "the ratio between tested ones; in brackets the smallest and the largest of the seeds. A ratio after < is the "
         "smallest tested: not broken there. Ratios are those achieved.",
-        *dict.fromkeys(note for row in rows for note in _left_out(row)),
+        *left_out,
     ]
 
 
