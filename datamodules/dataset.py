@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pytorch_lightning as L
 import torch
@@ -156,6 +157,16 @@ class EpochSampler(Sampler):
 
     def __len__(self) -> int:
         return self.samples // self.ranks
+
+
+def batches_so_far(trainer: L.Trainer | None) -> int:
+    """All training batches of all processes, also before a resume."""
+    return 0 if trainer is None else (trainer.fit_loop.total_batch_idx + 1) * trainer.world_size
+
+
+def one_thread(worker: int) -> None:
+    """Workers are the parallelism; threads inside of them would fight for the same cores."""
+    cv2.setNumThreads(0)
 
 
 def share_of(trainer: L.Trainer | None) -> tuple[int, int]:

@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Mapping
 
-import cv2
 import pytorch_lightning as L
 import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
-from datamodules.dataset import EpochSampler, TrackingDataset, share_of
+from datamodules.dataset import EpochSampler, TrackingDataset, batches_so_far, one_thread, share_of
 from datamodules.sampling import FrameSampler
 from datamodules.sources import Mixture, Source, check_apart, check_weights
 from datamodules.table import SequenceTable
@@ -95,10 +94,8 @@ class TrackingDataModule(L.LightningDataModule):
         return self._loader("val") if self.samples["val"] else []
 
     def _position(self) -> int:
-        """The number of the next training sample: all batches of all processes so far, also before a resume."""
-        if self.trainer is None:
-            return 0
-        return (self.trainer.fit_loop.total_batch_idx + 1) * self.batch_size * self.trainer.world_size
+        """The number of the next training sample."""
+        return batches_so_far(self.trainer) * self.batch_size
 
     def _loader(self, split: str) -> DataLoader:
         train = split == "train"
@@ -117,7 +114,7 @@ class TrackingDataModule(L.LightningDataModule):
             self.batch_size,
             sampler=EpochSampler(self.samples[split], self._position if train else lambda: 0, *share_of(self.trainer)),
             num_workers=self.workers if train else min(self.workers, 1),
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
             # Inside of a joblib worker the default is to start afresh, which costs seconds a stage.
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             drop_last=train,
@@ -126,8 +123,3 @@ class TrackingDataModule(L.LightningDataModule):
             # Of its own: from the global one each epoch would draw a number that nobody uses, but not a resumed epoch.
             generator=torch.Generator(),
         )
-
-
-def _one_thread(worker: int) -> None:
-    """Workers are the parallelism; threads inside of them would fight for the same cores."""
-    cv2.setNumThreads(0)

@@ -125,9 +125,9 @@ class _World:
         self._put(TARGET, np.ones(count, bool), who * poses + pose, target, centre)
         self.box = self._box(who * poses + pose, target, centre)
         # Company: half of it are look-alikes, and most of these of another colour.
-        company = rng.choice(5, count, p=[0.25, 0.25, 0.2, 0.15, 0.15])
+        company = rng.choice(BEHIND + 1, count, p=[0.25, 0.25, 0.2, 0.3])
         front = rng.random(count) < 0.35
-        for i in range(4):
+        for i in range(BEHIND):
             there = company > i
             alike = rng.random((count, 1)) < 0.5
             other = np.where(alike, who, rng.integers(0, objects - rigid, (count, 1)))
@@ -141,9 +141,9 @@ class _World:
             offset = offset + (0.8 * gap * size)[..., None] * rng.standard_normal((count, views, 2))
             numbers = other * poses + self._poses((count, 1), poses)
             matrix = self._matrices(its)
-            where = np.where(there & front & (i == 0), BEHIND + 1, np.minimum(i, BEHIND - 1))
-            for slot in (min(i, BEHIND - 1), BEHIND + 1):
-                self._put(slot, there & (where == slot), numbers, matrix, centre + offset, tint)
+            before = front if i == 0 else np.zeros_like(front)  # one of them may stand before the target
+            self._put(i, there & ~before, numbers, matrix, centre + offset, tint)
+            self._put(BEHIND + 1, there & before, numbers, matrix, centre + offset, tint)
         # Something between camera and target, never in the first moment.
         hides = (rng.random(gap.shape) < 0.25) & (gap > 0)
         numbers = rng.integers(objects - rigid, objects, gap.shape) * poses + rng.integers(0, poses, gap.shape)

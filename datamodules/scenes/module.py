@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from datamodules.augmentation import Augmentation
-from datamodules.dataset import EpochSampler, share_of
+from datamodules.dataset import EpochSampler, batches_so_far, one_thread, share_of
 from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw
 from datamodules.scenes.render import Renderer
@@ -30,9 +30,10 @@ class SceneDataModule(L.LightningDataModule):
         samples_per_epoch, val_samples: an epoch's; val_samples=0 trains without validation.
         workers: loader processes. Samples do not depend on their number.
         seed: of all that is drawn.
+        negatives: what the tracker asks for; scenes have none.
 
     Raises:
-        ValueError: crops of the originals' kind, or fewer samples than a batch.
+        ValueError: crops of the originals' kind, negatives, or fewer samples than a batch.
     """
 
     def __init__(
@@ -47,8 +48,11 @@ class SceneDataModule(L.LightningDataModule):
         val_samples: int,
         workers: int,
         seed: int,
+        negatives: float = 0.0,
     ):
         super().__init__()
+        if negatives:
+            raise ValueError(f"scenes always show the target, so tracker.recipe.negatives={negatives} must be 0")
         for name, spec in (("template", template), ("search", search)):
             if spec.compat != "exact":
                 raise ValueError(
@@ -96,10 +100,8 @@ class SceneDataModule(L.LightningDataModule):
         return result | {"present": torch.ones_like(result["search_box"][..., 0])}
 
     def _position(self) -> int:
-        """The number of the next training batch: those of all processes so far, also before a resume."""
-        if self.trainer is None:
-            return 0
-        return (self.trainer.fit_loop.total_batch_idx + 1) * self.trainer.world_size
+        """The number of the next training batch."""
+        return batches_so_far(self.trainer)
 
     def _loader(self, split: str) -> DataLoader:
         train, batches = split == "train", self.samples[split] // self.batch_size
@@ -111,7 +113,7 @@ class SceneDataModule(L.LightningDataModule):
             sampler=EpochSampler(batches, self._position if train else lambda: 0, *share_of(self.trainer)),
             num_workers=self.workers if train else min(self.workers, 1),
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
             persistent_workers=train and self.workers > 0,
             generator=torch.Generator(),  # see `TrackingDataModule`
         )
@@ -159,8 +161,3 @@ def _renderer(file: Path, device: torch.device) -> Renderer:
 
 def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
-
-
-def _one_thread(worker: int) -> None:
-    """Workers are the parallelism."""
-    torch.set_num_threads(1)

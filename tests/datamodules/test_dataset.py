@@ -64,11 +64,6 @@ def test_every_epoch_has_new_samples():
     assert list(EpochSampler(3, lambda: 6)) == [6, 7, 8]
 
 
-def test_several_processes_share_an_epoch():
-    parts = [list(EpochSampler(6, lambda: 12, rank, 2)) for rank in range(2)]
-    assert parts == [[12, 14, 16], [13, 15, 17]]
-
-
 def test_batches_have_the_promised_shapes(got10k):
     sequences = read_got10k(got10k, "train")
     for template in (ONE, TWO):

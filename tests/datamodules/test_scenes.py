@@ -186,6 +186,11 @@ def test_the_crops_of_the_originals_are_refused(painted):
         SceneDataModule(SMALL, painted.parent, *crops, PLAIN, 4, 8, 0, 0, 1)
 
 
+def test_negatives_are_refused(painted):
+    with pytest.raises(ValueError, match=r"tracker\.recipe\.negatives=0\.5 must be 0"):
+        build(painted, negatives=0.5)
+
+
 def test_a_bank_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"bank\.objects=0"):
         BankSpec(0, 8, 16, 24, 32, 0)
