@@ -24,6 +24,7 @@ from evaluation.benchmark import Benchmark
 from evaluation.devices import deal
 from evaluation.files import write_json
 from evaluation.launching import check_launchable, launch
+from evaluation.open_loop import PROTOCOL, open_loop
 from evaluation.ranks import leads
 from evaluation.results import numbers_of, size_of
 from evaluation.runner import SequencesFailedError
@@ -35,7 +36,7 @@ from trackers.checkpoint import Checkpoint, load_checkpoint, recipe_of
 log = logging.getLogger(__name__)
 
 BAD_INPUT = (ValueError, OSError, InstantiationException)
-ACTIONS = ("score", "submit")
+ACTIONS = ("score", "submit", "open_loop")
 
 
 def run_job(cfg: DictConfig, train_parent: bool = True) -> float | None:
@@ -106,6 +107,9 @@ def evaluate(cfg: DictConfig) -> None:
             benchmark.check_packable()
         else:
             benchmark.check_scorable()
+        if cfg.action == "open_loop":
+            _find_near_truth(cfg, benchmark)
+            return
         made = _tracked(cfg, benchmark)
         boxes = made.folder / "boxes" / benchmark.name
         if cfg.action == "submit":
@@ -118,6 +122,17 @@ def evaluate(cfg: DictConfig) -> None:
     write_json(folder / "result.json", result)
     _print_table(result)
     log.info("results in %s", folder)
+
+
+def _find_near_truth(cfg: DictConfig, benchmark: Benchmark) -> None:
+    """Scores the checkpoint by the open-loop pair metric."""
+    tracker = _load(cfg)().tracker.to(cfg.device)
+    found = open_loop(tracker, benchmark.sequences)
+    about = {"checkpoint": str(cfg.checkpoint), "benchmark": benchmark.name, "protocol": PROTOCOL}
+    write_json(Path(cfg.paths.job) / "open_loop.json", about | found)
+    table = Table("benchmark", *found)
+    table.add_row(benchmark.name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in found.values()))
+    Console().print(table)
 
 
 def _tracked(cfg: DictConfig, benchmark: Benchmark) -> Made:

@@ -79,6 +79,6 @@ def run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return call
 
 
-def results(outputs: Path) -> list[dict]:
+def results(outputs: Path, name: str = "result.json") -> list[dict]:
     """All results below a folder, by job name."""
-    return [json.loads(p.read_text()) for p in sorted(outputs.rglob("result.json"))]
+    return [json.loads(p.read_text()) for p in sorted(outputs.rglob(name))]

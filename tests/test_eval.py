@@ -86,7 +86,7 @@ def test_a_test_split_is_packed_for_its_server(run, small_checkpoint, data, tmp_
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("action=sumbit", ("action=sumbit", "score, submit")),
+        ("action=sumbit", ("action=sumbit", "score, submit, open_loop")),
         ("action=submit", ("benchmark=got10k has no server", "got10k_test")),
         ("runner.workers=0", ("runner.workers=0", "runner.workers=1")),
     ],
