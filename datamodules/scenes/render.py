@@ -32,23 +32,20 @@ class Renderer:
         batch = scene["ground"].shape
         parts = {name: value.flatten(0, 1) for name, value in scene.items() if isinstance(value, Tensor)}
         ticks = (torch.arange(size, device=parts["view"].device) + 0.5) / size
-        where = (
-            torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
-            .flatten(0, 1)
-            .expand(len(parts["view"]), -1, -1)
-        )
         low, high = parts["frame"][:, None, :2], parts["frame"][:, None, 2:]
-        inside = ((where >= low) & (where <= high)).all(-1).view(-1, 1, size, size)
+        where = ticks[None, :, None].expand(len(low), -1, 2)  # (M, S, xy): columns and rows apart, as crops are upright
+        inside = (where >= low) & (where <= high)
+        inside = inside[:, None, None, :, 0] & inside[:, None, :, None, 1]
         if repeats_border:
             where = where.clamp(low, high)
         picture = torch.empty(len(where), 3, size, size, device=where.device)
         for level, chosen in enumerate(scene["reads"][0]):
             pictures = self.backdrops[level][parts["ground"][chosen]]
-            picture[chosen] = _read(pictures, parts["view"][chosen], where[chosen], size, "reflection")
+            picture[chosen] = _read(pictures, parts["view"][chosen], where[chosen], "reflection")
         for layer, reads in enumerate(scene["reads"][1:]):
             for level, chosen in enumerate(reads):
                 things = self.objects[level][parts["thing"][chosen, layer]]
-                seen = _read(things, parts["place"][chosen, layer], where[chosen], size, "zeros")
+                seen = _read(things, parts["place"][chosen, layer], where[chosen], "zeros")
                 colour, alpha = seen[:, :3] * parts["gain"][chosen, layer, :, None, None], seen[:, 3:]
                 picture[chosen] = picture[chosen] * (1 - alpha) + torch.minimum(colour, alpha)
         picture = expose(picture, parts["light"], scene["changed"], generator)
@@ -59,12 +56,11 @@ class Renderer:
         return (255 * picture).round().to(torch.uint8).unflatten(0, batch)
 
 
-def _read(pictures: Tensor, maps: Tensor, where: Tensor, size: int, outside: str) -> Tensor:
-    """Pictures (M, C, h, w) uint8 as 0..1 at `maps` (M, 2, 3) of `where` (M, S * S, 2): (M, C, S, S)."""
-    places = where @ maps[:, :, :2].transpose(1, 2) + maps[:, None, :, 2]
-    return F.grid_sample(
-        pictures.float() / 255, places.view(-1, size, size, 2), "bilinear", outside, align_corners=False
-    )
+def _read(pictures: Tensor, maps: Tensor, where: Tensor, outside: str) -> Tensor:
+    """Pictures (M, C, h, w) uint8 as 0..1 at `maps` (M, 2, 3) of columns and rows `where` (M, S, 2): (M, C, S, S)."""
+    across = where[:, None, :, :1] * maps[:, None, None, :, 0] + maps[:, None, None, :, 2]
+    places = across + where[:, :, None, 1:] * maps[:, None, None, :, 1]
+    return F.grid_sample(pictures.float(), places, "bilinear", outside, align_corners=False) / 255
 
 
 def _pyramid(pictures: Tensor) -> list[Tensor]:
