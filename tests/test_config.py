@@ -150,10 +150,11 @@ def test_targets_exist():
     assert get_class("trackers.ostrack.OSTrack")
 
 
+@pytest.mark.parametrize("scale", ["tiny", "compact"])
 @pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
-def test_the_two_scales_of_a_tracker_set_the_same_keys(tracker):
+def test_the_scales_of_a_tracker_set_the_same_keys(tracker, scale):
     small, full = (
-        set(_leaves(OmegaConf.load(Path(CONF) / "tracker" / "scale" / f"{tracker}_{s}.yaml"))) for s in ("tiny", "full")
+        set(_leaves(OmegaConf.load(Path(CONF) / "tracker" / "scale" / f"{tracker}_{s}.yaml"))) for s in (scale, "full")
     )
     own = {
         ("recipe", "schedule"),
@@ -164,6 +165,10 @@ def test_the_two_scales_of_a_tracker_set_the_same_keys(tracker):
         ("elimination",),
         ("backbone",),
         ("transformer",),
+        ("template", "compat"),
+        ("search", "compat"),
+        ("response",),
+        ("expectation",),
     }
 
     def shared(keys: set) -> set:

@@ -30,11 +30,15 @@ class CornerHead(Towers):
             top left and the bottom right corner (B, 2, F * F).
         """
         logits = torch.cat(self.maps(features), 1).flatten(2).log_softmax(-1)
-        cells = features.shape[-1]
-        ticks = (torch.arange(cells, device=logits.device, dtype=logits.dtype) + self.offset) / cells
-        probability = logits.exp().unflatten(-1, (cells, cells))
+        return self.expected(logits), logits
+
+    def expected(self, maps: Tensor) -> Tensor:
+        """The expected corners of such maps (B, 2, F * F), as boxes (B, 4), xyxy in units of the crop's side."""
+        cells = round(maps.shape[2] ** 0.5)
+        ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + self.offset) / cells
+        probability = maps.exp().unflatten(-1, (cells, cells))
         x, y = probability.sum(2) @ ticks, probability.sum(3) @ ticks
-        return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1), logits
+        return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
 
 
 class ClassHead(nn.Module):

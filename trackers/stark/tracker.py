@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from pruning.groups import Group
 from trackers.base import Batch, Crop, Online, Recipe, Tracker
-from trackers.boxes import xywh_to_xyxy
+from trackers.boxes import xywh_to_xyxy, xyxy_to_cxcywh
 from trackers.crops import CropSpec
 from trackers.losses import box_losses, corner_loss, similarity_loss
+from trackers.stark.expectation import Expectation
 from trackers.stark.network import STARKNetwork, Tokens
 
 FROZEN = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
@@ -48,6 +49,7 @@ class STARK(Tracker):
             original; "exact": it does not.
         recipe: how it is trained.
         online: the online loop's settings.
+        expectation: what is expected of the corners from frame to frame; None for nothing, as in the original.
     """
 
     family = "hybrid"  # convolutions, then a transformer
@@ -69,12 +71,14 @@ class STARK(Tracker):
         compat: str,
         recipe: Recipe,
         online: Updating,
+        expectation: Expectation | None = None,
     ):
         network = STARKNetwork(backbone, transformer, head_channels, class_head, corner_offset, template.size)
         super().__init__(network, template, search, recipe, online)
         if objective not in ("box", "class") or (objective == "class" and not class_head):
             raise ValueError(f"objective={objective} is not known; choose box, or class if there is a class_head")
         self.loss, self.objective, self.freeze_stem, self.compat = dict(loss), objective, freeze_stem, compat
+        self.expectation = expectation
 
     def additions(self) -> dict[str, bool]:
         """What lets a small network learn from nothing, and is off at full scale."""
@@ -85,6 +89,7 @@ class STARK(Tracker):
             "positions in the values of the encoder": transformer.position_in_values,
             "heads that start by looking at the template": transformer.template_bias is not None,
             "corners at the centres of cells": self.network.box_head.offset > 0,
+            "corners expected near the last ones": self.expectation is not None,
             "losses of corner and similarity maps": bool(self.loss["corners"] or self.loss["similarity"]),
         }
 
@@ -153,7 +158,11 @@ class STARK(Tracker):
         template = Tokens.stack([Tokens.cat(state["templates"]) for state in states])
         found = self.network.locate(template, self._embed(*searches))
         scores = found["class_logit"].sigmoid() if "class_logit" in found else found["corners"].amax(2).mean(1).exp()
-        return list(zip(found["boxes"].cpu(), scores.tolist(), strict=True))
+        boxes = found["boxes"]
+        if self.expectation is not None:
+            last, head = boxes.new_tensor([crop.target for crop in searches]), self.network.box_head
+            boxes = xyxy_to_cxcywh(head.expected(self.expectation(found["corners"], last, head.offset)))
+        return list(zip(boxes.cpu(), scores.tolist(), strict=True))
 
     def observe(self, state: dict[str, Any], image: np.ndarray, box: tuple[float, ...], score: float) -> None:
         """From time to time a new second template, if the target is surely there."""
