@@ -28,8 +28,10 @@ from rich.progress import track
 from rich.table import Table
 
 from datamodules.sequences import Sequence
+from evaluation.making import CHECKPOINT
 from evaluation.metrics import overlaps
-from evaluation.study import CHECKPOINT, Job
+from evaluation.stages import ensure
+from evaluation.study import Job
 from pruning.pruner import Pruner
 from trackers.base import Batch, Tracker
 from trackers.checkpoint import load_checkpoint
@@ -53,13 +55,13 @@ def main() -> None:
         for seed in given.seeds.split(","):
             common = [f"seed={seed}", "ratio=0.5", "logger=none", f"paths.job={folder}", *overrides]
             job = Job(composed(common), Path(folder))
-            parent = load_checkpoint(job.parent().folder / CHECKPOINT).tracker
-            scores.setdefault(("parent", 1.0), []).append(overlap(parent, job.benchmark))
+            parent = load_checkpoint(ensure(job.graph["parent"], job.stages).folder / CHECKPOINT).tracker
+            scores.setdefault(("parent", 1.0), []).append(overlap(parent, job.making.benchmark))
             batches = draw(job.cfg, given.steps)
             for method in track(methods, description=f"seed {seed}"):
                 cfg = composed([f"pruning={method}", *common])
                 for ratio, child in children(cfg, parent, batches, ratios):
-                    score = float("nan") if child is None else overlap(child, job.benchmark)
+                    score = float("nan") if child is None else overlap(child, job.making.benchmark)
                     scores.setdefault((method, ratio), []).append(score)
     _print(scores, methods, ratios, given.seeds)
 

@@ -90,8 +90,10 @@ def _conclude(job: Job, result: dict[str, Any]) -> float | None:
 
 def _check_objective(job: Job) -> None:
     objective = job.cfg.objective
-    if objective is not None and objective not in (known := job.benchmark.metrics()):
-        raise ValueError(f"objective={objective} is no metric of benchmark={job.benchmark.name}: {', '.join(known)}")
+    if objective is not None and objective not in (known := job.making.benchmark.metrics()):
+        raise ValueError(
+            f"objective={objective} is no metric of benchmark={job.making.benchmark.name}: {', '.join(known)}"
+        )
 
 
 def evaluate(cfg: DictConfig) -> None:

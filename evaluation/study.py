@@ -4,46 +4,28 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from evaluation.benchmark import Benchmark
+from evaluation import keys
 from evaluation.devices import anywhere
 from evaluation.files import write_json
 from evaluation.loggers import finish_logger, marked_if_failed
+from evaluation.making import CHECKPOINT, Making
 from evaluation.ranks import leads
 from evaluation.results import describe
-from evaluation.runner import Runner
 from evaluation.stages import Made, Stage, digest, ensure, identity, state
-from evaluation.tracks import is_tracked
-from evaluation.training import fit, progress
+from evaluation.training import progress
 from pruning.budget import check_ratio
-from pruning.callback import PruningCallback
 from pruning.table import group_table
-from trackers.base import Tracker
-from trackers.checkpoint import LIBRARY, Checkpoint, load_checkpoint, read_checkpoint, start
-
-CHECKPOINT = "checkpoint.safetensors"
-RANKING = "ranking.pt"
-# Keys that decide where and how fast a result comes, not what it is; with wildcards.
-NO_EFFECT = (
-    *("datamodule.workers", "datamodule.cache", "datamodule.*.cache", "benchmark.*.cache", "callbacks.progress.*"),
-    *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.strategy"),
-)
-# Of `pruning`: what a training sees of which no unit leaves before its end, and what only such a training sees.
-OF_RANKING = ("criterion", "kinds", "protect")
-OF_ANNEALING = ("schedule", "every", "decay")
-# Keys of the whole configuration that no number in a job's result depends on.
-NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_every", "runner", "objective")
+from trackers.checkpoint import LIBRARY, load_checkpoint, read_checkpoint
 
 
 class Job:
@@ -60,6 +42,7 @@ class Job:
         self.cfg, self.folder, self.train_parent, self.since = cfg, folder, train_parent, since
         self.plain: dict[str, Any] = anywhere(OmegaConf.to_container(cfg, resolve=True))
         self.stages = Path(cfg.paths.cache) / "stages"
+        self.making = Making(cfg, self.plain, self.stages, lambda: self.about)
 
     # Before anything is trained
 
@@ -72,9 +55,9 @@ class Job:
         check_ratio(self.cfg.ratio)
         runs = self.cfg.checkpoint or (self.cfg.pruning.ratio_of == "latency" and self.cfg.ratio < 1)
         with nullcontext() if runs else torch.device("meta"):
-            tracker = self._start().tracker
-        self.pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
-        if self.pruning.criterion.needs_gradients and not self.cfg.stages.sparsity.steps and self.cfg.ratio < 1:
+            tracker = self.making.start().tracker
+        self.making.pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
+        if self.making.pruning.criterion.needs_gradients and not self.cfg.stages.sparsity.steps and self.cfg.ratio < 1:
             raise ValueError(
                 f"pruning={_chosen('pruning')} ranks by what it learns, but stages.sparsity.steps=0; train, or choose "
                 "pruning=magnitude"
@@ -82,29 +65,8 @@ class Job:
         if self.plain["distillation"]:
             instantiate(self.cfg.distillation)(tracker)
         instantiate(self.cfg.datamodule).check()
-        self.benchmark.check_scorable()
-        self.runner  # noqa: B018 (checks it)
-
-    @cached_property
-    def benchmark(self) -> Benchmark:
-        """What parent and child are scored on."""
-        return instantiate(self.cfg.benchmark, _convert_="all")
-
-    @cached_property
-    def runner(self) -> Runner:
-        """How they run over it."""
-        return instantiate(self.cfg.runner)
-
-    @cached_property
-    def pruning(self) -> PruningCallback:
-        """What makes the child."""
-        return instantiate(self.cfg.pruning, ratio=self.cfg.ratio)
-
-    @cached_property
-    def logger(self) -> Any:
-        """One logger for all stages of the job; False for none."""
-        settings = self.plain | {"job": self.about}
-        return instantiate(self.cfg.logger, settings=settings, _recursive_=False, _convert_="all")
+        self.making.benchmark.check_scorable()
+        self.making.runner  # noqa: B018 (checks it)
 
     # The stages
 
@@ -128,7 +90,7 @@ class Job:
     @property
     def _ranks_once(self) -> bool:
         """Whether one training ranks units for all ratios."""
-        return bool(self.cfg.stages.sparsity.steps) and self.pruning.ranks_once
+        return bool(self.cfg.stages.sparsity.steps) and self.making.pruning.ranks_once
 
     def _parent(self) -> Stage:
         """The dense tracker, or the one that was given."""
@@ -138,42 +100,41 @@ class Job:
         if self._is_file:
             depends["gates"] = self.plain["gates"]
         if not self.train_parent or (self._is_whole and not self.cfg.stages.parent.steps):
-            return self._stage("parent", depends, self._take_parent)
-        depends |= {"seed": self.cfg.seed} | self._training("parent")
-        return self._stage("parent", depends, self._train_parent, progress=progress)
+            return self._stage("parent", depends, self.making.take_parent)
+        depends |= {"seed": self.cfg.seed} | keys.of_training(self.plain, "parent")
+        return self._stage("parent", depends, self.making.train_parent, progress=progress)
 
     def _ranking(self, parent: Stage) -> Stage:
         """The parent after a sparsity training that does not depend on the ratio: uncut, with what it says of units."""
-        pruning = {key: self.plain["pruning"][key] for key in OF_RANKING}
-        depends = {"pruning": pruning} | self._training("sparsity") | self._distillation()
-        return self._stage("ranking", depends, lambda f: self._train_ranking(f, parent), (parent,), progress)
+        depends = {"pruning": keys.of_ranking(self.plain)} | self._sparsity_training
+        return self._stage("ranking", depends, partial(self.making.train_ranking, parent=parent), (parent,), progress)
 
     def _sparsity(self, ranked: Stage, parent: Stage) -> Stage:
         """The parent, compacted to the ratio: after a training that anneals masks, or right away."""
         trains = bool(self.cfg.stages.sparsity.steps) and not self._ranks_once
-        pruning = {k: v for k, v in self.plain["pruning"].items() if trains or k not in OF_ANNEALING}
-        del pruning["device"]
-        depends: dict[str, Any] = {"pruning": pruning, "ratio": self.cfg.ratio}
-        if pruning["ratio_of"] == "latency":
-            depends["measured"] = {"device": self.plain["pruning"]["device"], "threads": self.cfg.threads}
+        depends = keys.of_cutting(self.plain, trains)
         if not trains:
-            return self._stage("sparsity", depends, lambda f: self._cut(f, ranked), (ranked,))
-        depends |= self._training("sparsity") | self._distillation()
-        return self._stage("sparsity", depends, lambda f: self._train_sparsity(f, parent), (parent,), progress)
+            return self._stage("sparsity", depends, partial(self.making.cut, ranked=ranked), (ranked,))
+        depends |= self._sparsity_training
+        return self._stage("sparsity", depends, partial(self.making.train_sparsity, parent=parent), (parent,), progress)
+
+    @property
+    def _sparsity_training(self) -> dict[str, Any]:
+        return keys.of_training(self.plain, "sparsity") | keys.of_distillation(self.plain)
 
     def _child(self, sparse: Stage, parent: Stage) -> Stage:
         """The compacted tracker, fine-tuned."""
-        depends = self._training("child")
+        depends = keys.of_training(self.plain, "child")
         after = (sparse,)
         if depends and self.plain["distillation"]:
-            depends, after = depends | self._distillation(), (sparse, parent)
-        return self._stage("child", depends, lambda f: self._train_child(f, sparse, parent), after, progress)
+            depends, after = depends | keys.of_distillation(self.plain), (sparse, parent)
+        make = partial(self.making.train_child, sparse=sparse, parent=parent)
+        return self._stage("child", depends, make, after, progress)
 
     def _evaluation(self, tracker: Stage) -> Stage:
         """What a checkpoint's tracker says about the benchmark's sequences."""
-        return self._stage(
-            "evaluation", self.benchmark.tracked(), lambda f: self._evaluate(f, tracker), (tracker,), self._tracked
-        )
+        depends, tracked = self.making.benchmark.tracked(), self.making.tracked
+        return self._stage("evaluation", depends, partial(self.making.evaluate, tracker=tracker), (tracker,), tracked)
 
     def _stage(
         self,
@@ -183,19 +144,7 @@ class Job:
         after: tuple[Stage, ...] = (),
         progress: Callable[[Path], str] | None = None,
     ) -> Stage:
-        return Stage(name, _effective(depends), make, after, progress)
-
-    def _training(self, name: str) -> dict[str, Any]:
-        """What every training depends on; nothing if the stage does not train."""
-        stage = self.plain["stages"][name]
-        if not stage["steps"]:
-            return {}
-        shared = {key: self.plain[key] for key in ("datamodule", "trainer", "callbacks", "seed")}
-        return shared | {"stage": {key: stage[key] for key in ("steps", "lr_scale")}}
-
-    def _distillation(self) -> dict[str, Any]:
-        """What the trainings that may learn from the parent depend on besides; nothing if they do not."""
-        return {"distillation": self.plain["distillation"]} if self.plain["distillation"] else {}
+        return Stage(name, keys.effective(depends), make, after, progress)
 
     # What is known of the checkpoint that the parent starts from
 
@@ -208,88 +157,12 @@ class Job:
         """Whether it is a tracker, so that nothing of the parent is drawn at random."""
         return self._is_file and read_checkpoint(self.cfg.checkpoint).recipe is not None
 
-    # Making them; each is in a folder of its own
-
-    def _folder(self, stage: Stage) -> Path:
-        return self.stages / stage.key
-
-    def _load(self, stage: Stage) -> Checkpoint:
-        return load_checkpoint(self._folder(stage) / CHECKPOINT)
-
-    def _start(self) -> Checkpoint:
-        """What the parent is, or starts from."""
-        return start(self.plain["tracker"], self.cfg.checkpoint, instantiate(self.cfg.gates))
-
-    def _teach(self, student: Tracker, parent: Stage) -> None:
-        if self.plain["distillation"]:
-            student.teacher = instantiate(self.cfg.distillation)(self._load(parent).tracker)
-
-    def _take_parent(self, folder: Path) -> None:
-        self._start().save(folder / CHECKPOINT)
-
-    def _train_parent(self, folder: Path) -> None:
-        L.seed_everything(self.cfg.seed, verbose=False)
-        begun = self._start()
-        fit(self.cfg, begun.tracker, "parent", folder, self.logger)
-        Checkpoint(begun.tracker, begun.recipe, begun.plan, config=self.plain).save(folder / CHECKPOINT)
-
-    def _train_ranking(self, folder: Path, parent: Stage) -> None:
-        L.seed_everything(self.cfg.seed, verbose=False)
-        begun = self._load(parent)
-        self._teach(begun.tracker, parent)
-        fit(self.cfg, begun.tracker, "sparsity", folder, self.logger, self.pruning)
-        torch.save(self.pruning.learned(), folder / RANKING)
-        Checkpoint(begun.tracker, begun.recipe, begun.plan, config=self.plain).save(folder / CHECKPOINT)
-
-    def _train_sparsity(self, folder: Path, parent: Stage) -> None:
-        L.seed_everything(self.cfg.seed, verbose=False)
-        begun = self._load(parent)
-        self._teach(begun.tracker, parent)
-        fit(self.cfg, begun.tracker, "sparsity", folder, self.logger, self.pruning)
-        self._compact(folder, begun)
-
-    def _cut(self, folder: Path, ranked: Stage) -> None:
-        begun, learned = self._load(ranked), self._folder(ranked) / RANKING
-        self.pruning.attach(begun.tracker.network, begun.tracker.groups(), begun.tracker.frame_inputs)
-        if learned.is_file():
-            self.pruning.recall(torch.load(learned, map_location="cpu", weights_only=True))
-        self.pruning.update()
-        self._compact(folder, begun)
-
-    def _compact(self, folder: Path, begun: Checkpoint) -> None:
-        torch.manual_seed(0)  # of the inputs that masked and compacted network are compared on, the same for all
-        metrics = self.pruning.finish([begun.tracker.example_inputs() for _ in range(3)])
-        plan = begun.plan.then(self.pruning.plan)
-        Checkpoint(begun.tracker, begun.recipe, plan, metrics, self.plain).save(folder / CHECKPOINT)
-
-    def _train_child(self, folder: Path, sparse: Stage, parent: Stage) -> None:
-        L.seed_everything(self.cfg.seed, verbose=False)
-        begun = self._load(sparse)
-        self._teach(begun.tracker, parent)
-        fit(self.cfg, begun.tracker, "child", folder, self.logger)
-        Checkpoint(begun.tracker, begun.recipe, begun.plan, begun.metrics, self.plain).save(folder / CHECKPOINT)
-
-    def _boxes(self, folder: Path) -> Path:
-        return folder / "boxes" / self.benchmark.name
-
-    def _evaluate(self, folder: Path, tracker: Stage) -> None:
-        if not leads():
-            return
-        load = partial(load_checkpoint, self._folder(tracker) / CHECKPOINT)
-        self.runner.run(load, self.benchmark.sequences, self._boxes(folder))
-
-    def _tracked(self, folder: Path) -> str:
-        """How far an evaluation got."""
-        sequences = self.benchmark.sequences
-        done = sum(is_tracked(self._boxes(folder), s) for s in sequences)
-        return f"{done} of {len(sequences)} sequences" if done else ""
-
     # The whole job
 
     @cached_property
     def config_hash(self) -> str:
         """The same for jobs whose results can only differ in times."""
-        return digest(_effective({key: value for key, value in self.plain.items() if key not in NOT_IN_RESULT}))
+        return digest(keys.of_result(self.plain))
 
     def finished(self) -> dict[str, Any] | None:
         """The result that an earlier run of this very job left in its folder, if any.
@@ -319,7 +192,7 @@ class Job:
 
     def run(self) -> dict[str, Any]:
         """Makes or finds every stage, and leaves `result.json`, the checkpoint and the boxes in the job's folder."""
-        with marked_if_failed(self.logger):
+        with marked_if_failed(self.making.logger):
             return self._run()
 
     def _run(self) -> dict[str, Any]:
@@ -331,7 +204,7 @@ class Job:
         checkpoint, parent_checkpoint = (m.folder / CHECKPOINT for m in (final, parent))
         result = self._told(made) | describe(
             *(load_checkpoint(path) for path in (checkpoint, parent_checkpoint)),
-            *(self.benchmark.scores(self._boxes(m.folder)) for m in (made["evaluation"], parent_tracked)),
+            *(self.making.benchmark.scores(self.making.boxes(m.folder)) for m in (made["evaluation"], parent_tracked)),
             self.cfg.device,
         )
         shutil.copyfile(checkpoint, self.folder / CHECKPOINT)
@@ -340,7 +213,7 @@ class Job:
         write_json(self.folder / "result.json", result)
         child = None if final is parent else checkpoint
         trained = self.train_parent and not parent.cached
-        finish_logger(self.logger, result, parent_checkpoint, child, trained)
+        finish_logger(self.making.logger, result, parent_checkpoint, child, trained)
         return result
 
     def group_table(self) -> Table:
@@ -380,14 +253,3 @@ class Job:
 def _chosen(group: str) -> str | None:
     """The choice of a config group on the command line or among the defaults."""
     return HydraConfig.get().runtime.choices.get(group)
-
-
-def _effective(plain: Any, at: str = "") -> Any:
-    """`plain` without the keys that have no effect on results."""
-    if isinstance(plain, list):
-        return [_effective(value, at) for value in plain]
-    if not isinstance(plain, dict):
-        return plain
-    paths = {key: f"{at}.{key}" if at else str(key) for key in plain}
-    kept = [key for key, path in paths.items() if not any(fnmatchcase(path, pattern) for pattern in NO_EFFECT)]
-    return {key: _effective(plain[key], paths[key]) for key in kept}

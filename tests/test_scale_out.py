@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.dataset import EpochSampler
 from evaluation.devices import anywhere, dealt
-from evaluation.study import NOT_IN_RESULT
+from evaluation.keys import NOT_IN_RESULT
 from tests.conftest import CONF, results
 
 ONE_SHOT = [

@@ -18,7 +18,7 @@ NO_REPORT = "~hydra.callbacks.report"
 def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k, tmp_path):
     outputs = tmp_path / "outputs"
     with pytest.raises(SystemExit, match=r"1 of 4 jobs failed"):
-        run("train", "-m", "ratio=1,0.5,0.1,0.0001", "experiment=demo")
+        run("train", "-m", "ratio=1,0.5,0.1,0.0001", "experiment=demo", "checkpoint=null")
     (study,) = (outputs / "studies").iterdir()
     rows = list(csv.DictReader((study / "study.csv").open()))
     assert [float(r["ratio"]) for r in rows if r["status"] == "finished"] == [1, 0.5, 0.1]

@@ -11,6 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from evaluation.making import Making
 from evaluation.stages import Stage
 from evaluation.study import Job
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
@@ -83,11 +84,12 @@ ONCE = ["~pruning.schedule.start", "~pruning.schedule.end", "pruning.schedule._t
 def unread_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     """Benchmarks that say what they would read: what sequences hold is `tests/evaluation/test_benchmark.py`'s."""
 
-    def would_track(job: Job) -> SimpleNamespace:
-        said = {key: value for key, value in job.plain["benchmark"]["sequences"].items() if key != "cache"}
-        return SimpleNamespace(tracked=lambda: {"benchmark": job.plain["benchmark"]["name"], "sequences": said})
+    def would_track(making: Making) -> SimpleNamespace:
+        benchmark = making.plain["benchmark"]
+        said = {key: value for key, value in benchmark["sequences"].items() if key != "cache"}
+        return SimpleNamespace(tracked=lambda: {"benchmark": benchmark["name"], "sequences": said})
 
-    monkeypatch.setattr(Job, "benchmark", property(would_track))
+    monkeypatch.setattr(Making, "benchmark", property(would_track))
 
 
 @lru_cache
