@@ -2,18 +2,20 @@
 
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from pruning.criteria import NetworkSlimming, Slim
 from tests.conftest import CONF
-from trackers.checkpoint import build_tracker
+from trackers.checkpoint import build_tracker, recipe_of, start
 from trackers.dimp import DiMP
 from trackers.ostrack import OSTrack
 from trackers.stark import STARK
@@ -92,6 +94,19 @@ def test_our_study_is_three_trackers_by_three_methods_by_three_seeds_by_six_rati
 def test_every_method_of_our_study_reaches_its_smallest_ratio(tracker):
     for cfg in checked("stability", f"tracker={tracker}", "seed=0", "ratio=0.01"):
         assert cfg.pruning.ratio_of == "params"
+
+
+@pytest.mark.parametrize(("experiment", "scale"), [("demo", "tiny"), ("stability", "tiny"), ("stability", "compact")])
+@pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
+def test_our_studies_start_from_the_parents_that_are_here(tracker, experiment, scale):
+    cfg = composed(f"experiment={experiment}", f"tracker={tracker}", f"scale={scale}")
+    HydraConfig.instance().set_config(cfg)
+    path = Path(cfg.checkpoint)
+    assert (path.name, cfg.stages.parent.steps) == (f"{tracker}_{scale}.safetensors", 0)
+    assert path.stat().st_size < 10e6
+    recipe = OmegaConf.to_container(cfg.tracker, resolve=True)
+    assert recipe_of(path) == recipe, "the file was not made by this configuration: its children would differ"
+    start(recipe, str(path))  # all weights find their places
 
 
 def test_the_three_trackers_are_of_three_families():
