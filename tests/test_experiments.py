@@ -96,8 +96,13 @@ def test_every_method_of_our_study_reaches_its_smallest_ratio(tracker):
         assert cfg.pruning.ratio_of == "params"
 
 
-@pytest.mark.parametrize(("experiment", "scale"), [("demo", "tiny"), ("stability", "tiny"), ("stability", "compact")])
-@pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
+@pytest.mark.parametrize(
+    ("experiment", "scale", "tracker"),
+    [
+        *((experiment, "tiny", name) for experiment in ("demo", "stability") for name in ("ostrack", "stark", "dimp")),
+        *(("stability", "compact", name) for name in ("ostrack", "dimp")),
+    ],
+)
 def test_our_studies_start_from_the_parents_that_are_here(tracker, experiment, scale):
     cfg = composed(f"experiment={experiment}", f"tracker={tracker}", f"scale={scale}")
     HydraConfig.instance().set_config(cfg)
