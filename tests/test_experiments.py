@@ -103,9 +103,9 @@ def test_every_method_of_our_study_reaches_its_smallest_ratio(tracker):
         *(("stability", "compact", name) for name in ("ostrack", "dimp")),
     ],
 )
-def test_our_studies_start_from_the_parents_that_are_here(tracker, experiment, scale):
+def test_our_studies_start_from_the_parents_that_are_here(monkeypatch, tracker, experiment, scale):
     cfg = composed(f"experiment={experiment}", f"tracker={tracker}", f"scale={scale}")
-    HydraConfig.instance().set_config(cfg)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
     path = Path(cfg.checkpoint)
     assert (path.name, cfg.stages.parent.steps) == (f"{tracker}_{scale}.safetensors", 0)
     assert path.stat().st_size < 10e6

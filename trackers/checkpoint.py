@@ -57,7 +57,8 @@ class Checkpoint:
 
         Args:
             path: the file.
-            half: write half precision, which is half the size. Trackers compute in single precision all the same.
+            half: write half precision, which is half the size, where it can hold the values: statistics of norms may be
+                beyond its 65,504. Trackers compute in single precision all the same.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,11 +71,16 @@ class Checkpoint:
         header = {"format": FORMAT} | {name: json.dumps(value) for name, value in about.items()}
         weights = {n: w.detach().cpu().contiguous().clone() for n, w in self.tracker.network.state_dict().items()}
         if half:
-            weights = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
+            weights = {n: _halved(w) for n, w in weights.items()}
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         save_file(weights, unfinished, metadata=header)
         unfinished.replace(path)
         return path
+
+
+def _halved(weight: torch.Tensor) -> torch.Tensor:
+    fits = weight.is_floating_point() and (weight.abs() <= torch.finfo(torch.half).max).all()
+    return weight.half() if fits else weight
 
 
 def build_tracker(recipe: Mapping[str, Any]) -> Tracker:

@@ -6,9 +6,12 @@ import torch
 
 from datamodules.readers import read_got10k
 from evaluation.open_loop import open_loop
-from tests.conftest import results
+from tests.conftest import CONF, results
 from trackers.base import Tracker
+from trackers.checkpoint import load_checkpoint
 from trackers.crops import CropSpec
+
+WEIGHTS = CONF.parent / "weights"
 
 
 class Answering:
@@ -81,3 +84,9 @@ def test_eval_scores_pairs(run, small_checkpoint, got10k):
     assert found["pairs"] > 0
     assert found["benchmark"] == "synthetic"
     assert "exp(0.15 N(0, 1))" in found["protocol"]["searches"]
+
+
+@pytest.mark.parametrize("file", sorted(WEIGHTS.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_the_parents_that_are_here_find_their_targets(file, sequences):
+    found = open_loop(load_checkpoint(file).tracker, sequences)
+    assert found["IoU"] > 0.5

@@ -19,3 +19,13 @@ def test_half_a_file_is_read_as_single_precision(tmp_path, monkeypatch):
     for name, value in expected.items():
         assert torch.allclose(found[name], value, atol=0.02), name
         assert not torch.equal(found[name], value)
+
+
+def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("trackers.checkpoint.build_tracker", lambda recipe: small_ostrack(elimination=None))
+    tracker = small_ostrack(elimination=None)
+    name, norm = next((n, m) for n, m in tracker.network.named_modules() if isinstance(m, torch.nn.BatchNorm2d))
+    norm.running_var.fill_(8e5)
+    file = Checkpoint(tracker, {}).save(tmp_path / "half.safetensors", half=True)
+    found = load_checkpoint(file).tracker.network.get_submodule(name)
+    assert torch.equal(found.running_var, norm.running_var)
