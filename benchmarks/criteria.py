@@ -29,7 +29,7 @@ from rich.table import Table
 
 from datamodules.sequences import Sequence
 from evaluation.making import CHECKPOINT
-from evaluation.metrics import overlaps
+from evaluation.metrics.measures import overlaps
 from evaluation.stages import ensure
 from evaluation.study import Job
 from pruning.pruner import Pruner
