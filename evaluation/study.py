@@ -42,7 +42,7 @@ class Job:
         self.cfg, self.folder, self.train_parent, self.since = cfg, folder, train_parent, since
         self.plain: dict[str, Any] = anywhere(OmegaConf.to_container(cfg, resolve=True))
         self.stages = Path(cfg.paths.cache) / "stages"
-        self.making = Making(cfg, self.plain, self.stages, lambda: self.about)
+        self.making = Making(cfg, self.plain, self.stages, self._tell)
 
     # Before anything is trained
 
@@ -240,6 +240,9 @@ class Job:
             "seed": cfg.seed,
             "config_hash": self.config_hash,
         }
+
+    def _tell(self) -> dict[str, Any]:
+        return self.about  # as a function, and one that spawned processes can be handed
 
     def _method(self) -> str:
         method = _chosen("pruning").split("/")[0]  # icassp2023/TRACKER is one method, with a file a tracker
