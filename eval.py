@@ -4,6 +4,7 @@ python eval.py checkpoint=outputs/train/.../checkpoint.safetensors
 python eval.py checkpoint=child.safetensors benchmark=lasot paths.data=/data device=cuda runner.lockstep=16
 python eval.py checkpoint=OSTrack_ep0300.pth.tar benchmark=got10k runner.workers=2 runner.devices=[cuda:0,cuda:1]
 python eval.py checkpoint=child.safetensors benchmark=got10k_test action=submit archive=child.zip paths.data=/data
+python eval.py checkpoint=child.safetensors benchmark=got10k action=open_loop paths.data=/data
 python eval.py -m checkpoint=parent.safetensors,child.safetensors benchmark=got10k,otb100 paths.data=/data
 
 Interrupted, the same command goes on where it was; what was tracked once is not tracked again (force=true does).

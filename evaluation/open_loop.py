@@ -33,7 +33,7 @@ def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) ->
 
     Args:
         tracker: in evaluation mode, on its device.
-        sequences: annotated ones. The unfinished box of a frame that does not show the target is not asked for.
+        sequences: annotated ones. Frames that do not show the target are left out.
         seed: of where the crops lie.
 
     Returns:

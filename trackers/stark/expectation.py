@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trackers.boxes import cxcywh_to_xyxy
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -39,8 +41,7 @@ class Expectation:
         """
         cells = round(maps.shape[2] ** 0.5)
         ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + offset) / cells
-        centre, size = last[:, None, :2], last[:, None, 2:]
-        corners = torch.cat([centre - size / 2, centre + size / 2], 1)  # (B, corner, xy)
-        sigma = self.spread * size.prod(2).sqrt()[..., None, None]
+        corners = cxcywh_to_xyxy(last).view(-1, 2, 2)  # (B, corner, xy)
+        sigma = self.spread * last[:, 2:].prod(1).sqrt().view(-1, 1, 1, 1)
         distance = (((ticks - corners[..., None]) / sigma) ** 2 / 2).unbind(2)
         return (maps - (distance[1][..., :, None] + distance[0][..., None, :]).flatten(2)).log_softmax(2)
