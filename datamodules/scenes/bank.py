@@ -14,6 +14,7 @@ from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from datamodules.scenes.lens import LUMA
 from datamodules.synthetic.backdrops import backdrop
 from datamodules.synthetic.sprites import POSES, make_occluder, make_sprite
 
@@ -66,12 +67,27 @@ class Bank(NamedTuple):
         frames: (N, 3), where in its picture an object lies: one object size, and the origin's x and y, in units of
             the picture's side.
         backdrops: (M, 3, H, W) uint8, RGB.
+        colours: (N, 3) in 0..1, mean colours of the objects.
+        tones: (M, 3) in 0..1, mean colours of the backdrops.
+        spreads: (M,), standard deviations of their brightness, of 1.
     """
 
     objects: Tensor
     extents: Tensor
     frames: Tensor
     backdrops: Tensor
+    colours: Tensor
+    tones: Tensor
+    spreads: Tensor
+
+    @classmethod
+    def of(cls, objects: Tensor, extents: Tensor, frames: Tensor, backdrops: Tensor) -> "Bank":
+        """With what is measured of the pictures."""
+        worn = objects[:, 0].sum((2, 3), dtype=torch.float32)
+        tones = backdrops.sum((2, 3), dtype=torch.float32) / backdrops[0, 0].numel() / 255
+        brightness = torch.einsum("mchw,c->mhw", backdrops[..., ::4, ::4].float(), torch.tensor(LUMA)) / 255
+        colours = worn[:, :3] / worn[:, 3:].clamp_min(1)
+        return cls(objects, extents, frames, backdrops, colours, tones, brightness.std((1, 2)))
 
     @property
     def occluders(self) -> int:
@@ -86,24 +102,25 @@ def ensure_bank(spec: BankSpec, cache: Path) -> Path:
     with FileLock(f"{file}.lock"):
         if not file.is_file():
             unfinished = file.with_suffix(".tmp")
-            save_file(_paint(spec)._asdict(), unfinished)
+            save_file(_paint(spec), unfinished)
             unfinished.rename(file)
     return file
 
 
 def load_bank(file: Path) -> Bank:
     """A painted bank."""
-    return Bank(**load_file(file))
+    return Bank.of(**load_file(file))
 
 
-def _paint(spec: BankSpec) -> Bank:
+def _paint(spec: BankSpec) -> dict[str, Tensor]:
     rigid = round(OCCLUDERS * spec.objects)
     workers = -1 if spec.objects + spec.backdrops > FEW else 1
     pool = Parallel(workers, backend="loky", batch_size=8)
     things = pool(delayed(_object)(spec, i, i >= spec.objects - rigid) for i in range(spec.objects))
     views = pool(delayed(_backdrop)(spec, i) for i in range(spec.backdrops))
     objects, extents, frames = (torch.from_numpy(np.stack(parts)) for parts in zip(*things, strict=True))
-    return Bank(objects, extents, frames, torch.from_numpy(np.stack(views)))
+    views = torch.from_numpy(np.stack(views))
+    return {"objects": objects, "extents": extents, "frames": frames, "backdrops": views}
 
 
 def _object(spec: BankSpec, index: int, rigid: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ from numpy.random import Generator
 
 from datamodules.augmentation import Augmentation
 from datamodules.scenes.bank import Bank
-from datamodules.scenes.lens import SCALES
+from datamodules.scenes.light import changed, light_of
+from datamodules.scenes.look import Look
 from trackers.crops import CropSpec
 
 Scene = dict[str, Any]
@@ -25,7 +26,12 @@ SMALLEST, LARGEST = 0.03, 0.6  # the target's size as a share of the frame's
 
 
 def draw(
-    rng: Generator, samples: int, roles: Sequence[tuple[str, CropSpec]], bank: Bank, augmentation: Augmentation
+    rng: Generator,
+    samples: int,
+    roles: Sequence[tuple[str, CropSpec]],
+    bank: Bank,
+    augmentation: Augmentation,
+    look: Look,
 ) -> dict[str, Scene]:
     """A batch without its pixels, as arrays.
 
@@ -33,33 +39,36 @@ def draw(
         rng: of all that is drawn.
         samples: B.
         roles: "template" and "search" with their crops.
-        bank: what there is to show; of its tensors only extents and frames are looked at.
+        bank: what there is to show; of its tensors the pictures are not looked at.
         augmentation: how often crops are gray, mirrored, brighter.
+        look: how much of a photograph there is in them.
 
     Returns:
         For each role "box" (B, n, 4), xywh in units of the crop's side, "padding" (B, n, 2, S), and for the renderer:
         "thing" (B, n, L), number of object and pose in one, -1 for none, back to front; "place" (B, n, L, 2, 3), from
-        crop (in units of its side) to picture (from -1 to 1); "gain" (B, n, L, 3); "ground" (B, n) and "view"
-        (B, n, 2, 3), the same for the backdrop; "frame" (B, n, 4), xyxy of the frame in units of the crop's side;
-        "light" (B, n, 9) and "changed", see `expose`; "mirror" (B, n); "reads", for backdrops and each of the L layers
-        in which of the B * n crops they are read at each of `LEVELS`: known here, so that no device is waited for.
+        crop (in units of its side) to picture (from -1 to 1); "gain" (B, n, L, 3); "pattern" (B, n, L), number of the
+        backdrop that is seen on it, "depth" (B, n, L), how strong, and "weave" (B, n, L, 2, 3), from crop to its
+        picture; "ground" (B, n) and "view" (B, n, 2, 3), the same for the backdrop; "frame" (B, n, 4), xyxy of the
+        frame in units of the crop's side; "light" (B, n, 12), see `LIGHT`, and "changed", see `expose`; "mirror"
+        (B, n); "reads", for backdrops and each of the L layers in which of the B * n crops they are read at each of
+        `LEVELS`: known here, so that no device is waited for.
     """
     crops = [spec for _, spec in roles for _ in range(spec.count)]
     views = len(crops)
     gap = rng.random((samples, views)) ** 0.7
     gap[:, 0] = 0
-    world = _World(rng, bank, gap)
+    world = _World(rng, bank, gap, look)
     windows, padding = world.windows(crops)
     box = world.box
     left, top, side = (windows[..., i] for i in range(3))
     relative = np.concatenate([(box[..., :2] - windows[..., :2]) / side[..., None], box[..., 2:] / side[..., None]], -1)
-    place, ground = world.maps(left, top, side)
+    place, weave, ground = world.maps(left, top, side)
     mirror = (rng.random((samples, 1)) < augmentation.flip) ^ (rng.random((samples, views)) < augmentation.flip_each)
     relative[..., 0] = np.where(mirror, 1 - relative[..., 0] - relative[..., 2], relative[..., 0])
     width, height = world.shape[:, 0, None], world.shape[:, 1, None]
     frame = np.stack([-left / side, -top / side, (width - left) / side, (height - top) / side], -1)
     sizes = np.array([c.size for c in crops])
-    light, detail = _light(rng, gap, sizes / side, augmentation)
+    light, detail = light_of(rng, gap, sizes / side, augmentation, look, bank, world.ground[:, 0])
     pixels = np.array([bank.objects.shape[-1], bank.backdrops.shape[-1]])
     texels = (
         np.concatenate([_spread(ground)[..., None] * pixels[1], _spread(place) * pixels[0]], -1) / sizes[:, None] / 2
@@ -77,12 +86,15 @@ def draw(
             "thing": world.thing[:, cut],
             "place": _single(place[:, cut]),
             "gain": _single(world.gain[:, cut]),
+            "pattern": world.skin[:, cut, :, 0].astype(int),
+            "depth": _single(world.skin[:, cut, :, 1]),
+            "weave": _single(weave[:, cut]),
             "ground": world.ground[:, cut],
             "view": _single(ground[:, cut]),
             "frame": _single(frame[:, cut]),
             "light": _single(light[:, cut]),
-            "changed": _changed(light[:, cut], detail[:, cut]),
-            "reads": [[_where(part == i) for i in range(LEVELS)] for part in np.moveaxis(level[:, cut], -1, 0)],
+            "changed": changed(light[:, cut], detail[:, cut]),
+            "reads": [[np.flatnonzero(part == i) for i in range(LEVELS)] for part in np.moveaxis(level[:, cut], -1, 0)],
             "mirror": mirror[:, cut],
         }
         first += spec.count
@@ -97,16 +109,19 @@ class _World:
         box: (B, V, 4), the target's, xywh, clipped to the frame.
         thing: (B, V, L), see `draw`.
         gain: (B, V, L, 3), factors on the colours.
+        skin: (B, V, L, 8), the pattern on each: number of a backdrop, how strong, and a map (2, 3) to its picture.
         ground: (B, V), number of the backdrop.
     """
 
-    def __init__(self, rng: Generator, bank: Bank, gap: np.ndarray):
-        self.rng, self.bank, self.gap = rng, bank, gap
+    def __init__(self, rng: Generator, bank: Bank, gap: np.ndarray, look: Look):
+        self.rng, self.bank, self.gap, self.look = rng, bank, gap, look
         count, views = gap.shape
         poses = bank.extents.shape[1]
         width = np.exp(rng.uniform(np.log(240), np.log(1280), count))
         self.shape = np.stack([width, width / rng.choice(ASPECTS, count, p=[0.5, 0.2, 0.1, 0.1, 0.1])], 1).round()
         area = np.sqrt(self.shape.prod(1))[:, None]
+        grounds = len(bank.backdrops)
+        self.ground = np.repeat(rng.integers(0, grounds, (count, 1)), views, 1)
         # The target
         size = area * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST), (count, 1)))
         size = np.clip(size * np.exp(0.3 * gap * rng.standard_normal(gap.shape)), 5, 0.9 * area)
@@ -119,10 +134,12 @@ class _World:
         pose = self._poses(who.shape, poses)
         self.thing = np.full((count, views, BEHIND + 1 + FRONT), -1)
         self.gain = np.ones((count, views, BEHIND + 1 + FRONT, 3))
+        self.skin = np.zeros((count, views, BEHIND + 1 + FRONT, 8))
         self.matrix = np.zeros((count, views, BEHIND + 1 + FRONT, 2, 2))
         self.centre = np.zeros((count, views, BEHIND + 1 + FRONT, 2))
-        target = self._matrices(size)
-        self._put(TARGET, np.ones(count, bool), who * poses + pose, target, centre)
+        self.hiding = look.hide * rng.random((count, 1, 1))
+        target, skin = self._matrices(size), self._skins()
+        self._put(TARGET, np.ones(count, bool), who * poses + pose, target, centre, skin)
         self.box = self._box(who * poses + pose, target, centre)
         # Company: half of it are look-alikes, and most of these of another colour.
         company = rng.choice(BEHIND + 1, count, p=[0.25, 0.25, 0.2, 0.3])
@@ -141,18 +158,17 @@ class _World:
             offset = offset + (0.8 * gap * size)[..., None] * rng.standard_normal((count, views, 2))
             numbers = other * poses + self._poses((count, 1), poses)
             matrix = self._matrices(its)
+            its_skin = np.where(alike & (rng.random((count, 1)) < 0.5), skin, self._skins())
             before = front if i == 0 else np.zeros_like(front)  # one of them may stand before the target
-            self._put(i, there & ~before, numbers, matrix, centre + offset, tint)
-            self._put(BEHIND + 1, there & before, numbers, matrix, centre + offset, tint)
+            self._put(i, there & ~before, numbers, matrix, centre + offset, its_skin, tint)
+            self._put(BEHIND + 1, there & before, numbers, matrix, centre + offset, its_skin, tint)
         # Something between camera and target, never in the first moment.
         hides = (rng.random(gap.shape) < 0.25) & (gap > 0)
         numbers = rng.integers(objects - rigid, objects, gap.shape) * poses + rng.integers(0, poses, gap.shape)
         matrix = self._matrices(size * rng.uniform(0.4, 1.0, gap.shape))
         offset = size[..., None] * rng.normal(0, 0.4, (count, views, 2))
-        self._put(BEHIND + 2, hides, numbers, matrix, centre + offset)
+        self._put(BEHIND + 2, hides, numbers, matrix, centre + offset, self._skins())
         # The backdrop moves behind all that.
-        grounds = len(bank.backdrops)
-        self.ground = np.repeat(rng.integers(0, grounds, (count, 1)), views, 1)
         self.ground = np.where(rng.random(gap.shape) < 0.1 * gap, rng.integers(0, grounds, gap.shape), self.ground)
         canvas = np.array(bank.backdrops.shape[:1:-1], float)
         cover = np.exp(rng.uniform(np.log(0.6), np.log(2.2), (count, 1)))
@@ -184,8 +200,8 @@ class _World:
                 windows[i, j], padding[i][j] = window, padded
         return windows, padding
 
-    def maps(self, left: np.ndarray, top: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """From crops, in units of their side, to the pictures of things (B, V, L, 2, 3) and backdrops (B, V, 2, 3)."""
+    def maps(self, left: np.ndarray, top: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """From crops, in units of their side, to pictures: things and their patterns (B, V, L, 2, 3), the backdrop."""
         corner, scale = np.stack([left, top], -1), side[..., None, None]
         numbers = np.maximum(self.thing, 0) // self.bank.extents.shape[1]
         unit, *origin = np.moveaxis(self.bank.frames.numpy()[numbers], -1, 0)
@@ -193,11 +209,14 @@ class _World:
         inverse = np.linalg.inv(np.where(determinant == 0, np.eye(2), self.matrix)) * unit[..., None, None]
         offset = (inverse @ (corner[:, :, None] - self.centre)[..., None])[..., 0] + np.stack(origin, -1)
         place = np.concatenate([2 * inverse * scale[:, :, None], (2 * offset - 1)[..., None]], -1)
+        skin = self.skin[..., 2:].reshape(*self.thing.shape, 2, 3)
+        weave = skin[..., :2] @ place
+        weave[..., 2] += skin[..., 2]
         middle = self.shape[:, None] / 2
         pixels = self.aim + (self.camera @ (corner - middle)[..., None])[..., 0]
         normal = 2 / self.canvas
         view = np.concatenate([self.camera * scale * normal[:, None], (pixels * normal - 1)[..., None]], -1)
-        return place, view
+        return place, weave, view
 
     def _put(
         self,
@@ -206,6 +225,7 @@ class _World:
         numbers: np.ndarray,
         matrix: np.ndarray,
         centre: np.ndarray,
+        skin: np.ndarray,
         tint: np.ndarray | float = 1.0,
     ) -> None:
         """Puts things into one place of the order, where they are `there`, (B,) or (B, V)."""
@@ -214,7 +234,19 @@ class _World:
         self.matrix[:, :, slot] = np.where(there[..., None, None], matrix, self.matrix[:, :, slot])
         self.centre[:, :, slot] = np.where(there[..., None], centre, self.centre[:, :, slot])
         flicker = np.exp(0.15 * self.gap[..., None] * self.rng.standard_normal((*self.gap.shape, 1)))
-        self.gain[:, :, slot] = np.where(there[..., None], tint * flicker, self.gain[:, :, slot])
+        colours = self.bank.colours.numpy()[numbers // self.bank.extents.shape[1]].clip(0.02)
+        nearer = (self.bank.tones.numpy()[self.ground[:, :1]] / colours).clip(0.2, 5) ** self.hiding
+        self.gain[:, :, slot] = np.where(there[..., None], tint * flicker * nearer, self.gain[:, :, slot])
+        self.skin[:, :, slot] = np.where(there[..., None], skin[:, None], self.skin[:, :, slot])
+
+    def _skins(self) -> np.ndarray:
+        """A pattern for a thing of each sample, (B, 8), see `skin`."""
+        rng, count = self.rng, len(self.gap)
+        which = rng.integers(0, len(self.bank.backdrops), (count, 1))
+        turned = _rotation(rng.uniform(-np.pi, np.pi, count))
+        turned *= np.exp(rng.uniform(np.log(0.15), np.log(0.8), (count, 1, 1)))
+        weave = np.concatenate([turned, rng.uniform(-0.6, 0.6, (count, 2, 1))], -1).reshape(count, 6)
+        return np.concatenate([which, self.look.pattern * rng.random((count, 1)), weave], 1)
 
     def _poses(self, shape: tuple[int, ...], poses: int) -> np.ndarray:
         """Poses (B, V): another one the likelier, the longer the gap."""
@@ -244,48 +276,6 @@ class _World:
     def _heavy(self, shape: tuple[int, ...]) -> np.ndarray:
         """Mostly small, sometimes large: Student's t with three degrees of freedom, cut off."""
         return np.clip(self.rng.standard_t(3, shape), -5, 5)
-
-
-def _light(
-    rng: Generator, gap: np.ndarray, sharp: np.ndarray, augmentation: Augmentation
-) -> tuple[np.ndarray, np.ndarray]:
-    """The "light" of `expose`, (B, V, 9), and the scale at which a sensor sees crops (B, V).
-
-    `sharp` are crop pixels a frame pixel (B, V).
-    """
-    count = len(gap)
-
-    def slow(spread: float, change: float) -> np.ndarray:
-        """Numbers (B, V) that differ between samples, and between moments by the gap."""
-        return spread * rng.standard_normal((count, 1)) + change * gap * rng.standard_normal(gap.shape)
-
-    def sometimes(share: float, values: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
-        return np.where(rng.random((count, 1)) < share, values, otherwise)
-
-    gamma = np.exp(slow(0.2, 0.2))
-    bright = np.exp(slow(0.1, 0.12)) * rng.uniform(1 - augmentation.brightness, 1 + augmentation.brightness, gap.shape)
-    cast = [bright * np.exp(slow(0.07, 0.08)) for _ in range(3)]
-    colour = sometimes(0.62, rng.uniform(0.15, 0.8, (count, 1)), 1.0)
-    colour = sometimes(augmentation.gray, np.zeros((count, 1)), colour)
-    haze = sometimes(0.12, rng.uniform(0.1, 0.4, (count, 1)))
-    blur = np.where(rng.random(gap.shape) < 0.2, rng.uniform(0.5, 3.0, gap.shape), 0.0)
-    # Small windows are enlarged, which no sharper lens can mend.
-    detail = np.minimum(1.0, 1 / sharp) * sometimes(0.4, np.exp(-np.abs(rng.normal(0, 0.5, (count, 1)))), 1.0)
-    noise = sometimes(0.45, rng.uniform(1.5, 9, (count, 1))) / 255
-    quality = sometimes(0.4, rng.uniform(15, 85, (count, 1)), 100.0)
-    parts = (gamma, *cast, colour, haze, blur, noise, quality)
-    return np.stack([np.broadcast_to(part, gap.shape) for part in parts], -1), detail
-
-
-def _changed(light: np.ndarray, detail: np.ndarray) -> list[np.ndarray]:
-    """The "changed" of `expose`."""
-    step = np.abs(detail[..., None] - SCALES).argmin(-1)
-    return [_where(light[..., 6] > 0), _where(light[..., 8] < 100), *(_where(step == i) for i in range(1, len(SCALES)))]
-
-
-def _where(chosen: np.ndarray) -> np.ndarray:
-    """Numbers of the crops, counted over samples and crops."""
-    return np.flatnonzero(chosen)
 
 
 def _spread(maps: np.ndarray) -> np.ndarray:

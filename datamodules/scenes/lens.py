@@ -18,6 +18,12 @@ TABLE = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
+# What a crop's "light" is: gains of three colours; a contrast that leaves the brightness `middle` as it is; a blur in
+# pixels; the standard deviation of the noise; the quality of the compression.
+LIGHT = (
+    *("gamma", "red", "green", "blue", "saturation", "contrast", "middle"),
+    *("haze", "blur", "sharpen", "noise", "quality"),
+)
 SCALES = (1.0, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6)  # of what the sensor saw of a crop; the first changes nothing
 REACH = 4  # pixels: of a blur
 
@@ -27,24 +33,26 @@ def expose(picture: Tensor, light: Tensor, changed: Sequence[Tensor], generator:
 
     Args:
         picture: rendered.
-        light: (M, 9): gamma; gains of red, green, blue; saturation; haze; blur in pixels; spread of the noise; quality
-            of the compression.
+        light: (M, 12), see `LIGHT`.
         changed: numbers of the pictures that are blurred, of those that are compressed, and of those that the sensor
             saw at each of `SCALES` but the first.
         generator: of the noise.
     """
-    gamma, *gains, colour, haze, blur, noise, quality = light.unbind(1)
+    gamma, *gains, colour, contrast, middle, haze, blur, sharpen, noise, quality = light.unbind(1)
     blurred, compressed, *coarse = changed
     luma = picture.new_tensor(LUMA).view(3, 1, 1)
     grey = (picture * luma).sum(1, keepdim=True)
     picture = grey + (picture - grey) * _wide(colour)
     picture = picture.clamp(1e-4, 1) ** _wide(gamma) * torch.stack(gains, 1)[..., None, None]
+    picture = (_wide(middle) + (picture - _wide(middle)) * _wide(contrast)).clamp(0, 1)
     picture = (picture + (0.7 - picture) * _wide(haze)).clamp(0, 1)
     if len(blurred):
         picture[blurred] = _blurred(picture[blurred], blur[blurred])
     for scale, chosen in zip(SCALES[1:], coarse, strict=True):
         if len(chosen):
             picture[chosen] = _enlarged(picture[chosen], scale)
+    soft = F.avg_pool2d(F.pad(picture, [1] * 4, mode="replicate"), 3, 1)
+    picture = (picture + (picture - soft) * _wide(sharpen)).clamp(0, 1)
     grain = torch.randn(picture.shape, device=picture.device, generator=generator)
     picture = (picture + grain * _wide(noise)).clamp(0, 1)
     if len(compressed):

@@ -14,6 +14,7 @@ from datamodules.augmentation import Augmentation
 from datamodules.dataset import EpochSampler, batches_so_far, one_thread, share_of
 from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw
+from datamodules.scenes.look import Look
 from datamodules.scenes.render import Renderer
 from trackers.crops import CropSpec
 
@@ -26,6 +27,7 @@ class SceneDataModule(L.LightningDataModule):
         cache: folder where it is kept.
         template, search: the tracker's crops.
         augmentation: how often crops are gray, mirrored, brighter.
+        look: how much of a photograph there is in them.
         batch_size: samples a batch and device.
         samples_per_epoch, val_samples: an epoch's; val_samples=0 trains without validation.
         workers: loader processes. Samples do not depend on their number.
@@ -43,6 +45,7 @@ class SceneDataModule(L.LightningDataModule):
         template: CropSpec,
         search: CropSpec,
         augmentation: Augmentation,
+        look: Look,
         batch_size: int,
         samples_per_epoch: int,
         val_samples: int,
@@ -64,7 +67,7 @@ class SceneDataModule(L.LightningDataModule):
                 raise ValueError(
                     f"{samples} samples of {split} make no batch of {batch_size}; lower datamodule.batch_size"
                 )
-        self.bank, self.cache, self.augmentation = bank, Path(cache), augmentation
+        self.bank, self.cache, self.augmentation, self.look = bank, Path(cache), augmentation, look
         self.roles = (("template", template), ("search", search))
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 
@@ -105,7 +108,7 @@ class SceneDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> DataLoader:
         train, batches = split == "train", self.samples[split] // self.batch_size
-        drawn = Batches(_bank(self._file), self.roles, self.augmentation, self.batch_size, self.seed, train)
+        drawn = Batches(_bank(self._file), self.roles, self.augmentation, self.look, self.batch_size, self.seed, train)
         return DataLoader(
             drawn,
             batch_size=None,
@@ -123,7 +126,7 @@ class Batches(Dataset):
     """Batch `index` is a pure function of (seed, index).
 
     Args:
-        bank, roles, augmentation: see `draw`.
+        bank, roles, augmentation, look: see `draw`.
         samples: a batch's.
         seed: of everything that is drawn.
         train: whether it is the training's, which has other samples.
@@ -134,17 +137,18 @@ class Batches(Dataset):
         bank: Bank,
         roles: tuple[tuple[str, CropSpec], ...],
         augmentation: Augmentation,
+        look: Look,
         samples: int,
         seed: int,
         train: bool,
     ):
-        self.bank, self.roles, self.augmentation = bank, roles, augmentation
+        self.bank, self.roles, self.augmentation, self.look = bank, roles, augmentation, look
         self.samples, self.seed, self.train = samples, seed, train
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Drawn, not rendered yet; "seed" is that of what is drawn on the device."""
         rng = np.random.default_rng([self.seed, int(self.train), index])
-        batch = draw(rng, self.samples, self.roles, self.bank, self.augmentation)
+        batch = draw(rng, self.samples, self.roles, self.bank, self.augmentation, self.look)
         return batch | {"seed": int(rng.integers(2**31))}
 
 

@@ -8,17 +8,19 @@ import torch
 from torch.utils.data import default_convert
 
 from datamodules.augmentation import Augmentation
-from datamodules.scenes import BankSpec, SceneDataModule
+from datamodules.scenes import BankSpec, Look, SceneDataModule
 from datamodules.scenes.bank import Bank, ensure_bank, load_bank
 from datamodules.scenes.draw import BEHIND, draw
-from datamodules.scenes.lens import SCALES, expose
+from datamodules.scenes.lens import LIGHT, SCALES, expose
 from datamodules.scenes.render import Renderer
 from trackers.crops import CropSpec
 from trackers.dimp.crop_spec import DiMPCropSpec
 
 SMALL = BankSpec(objects=8, backdrops=8, object_size=16, height=24, width=32, seed=0)
 PLAIN = Augmentation(gray=0, flip=0.5, flip_each=0.5, brightness=0)
-NEUTRAL = torch.tensor([1.0, 1, 1, 1, 1, 0, 0, 0, 100])
+NEUTRAL = torch.tensor([1.0, 1, 1, 1, 1, 1, 0.5, 0, 0, 0, 0, 100])
+PAINTED, PHOTOGRAPHED = Look(), Look(hide=1, pattern=2.5, exposure=0.8, contrast=0.17, sharpen=2.5)
+BLUR, SHARPEN, NOISE, QUALITY = (LIGHT.index(name) for name in ("blur", "sharpen", "noise", "quality"))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def white_squares() -> Bank:
     objects = torch.zeros(8, 2, 4, 64, 64, dtype=torch.uint8)
     objects[..., 16:48, 16:48] = 255
     corners = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    return Bank(
+    return Bank.of(
         objects,
         corners.repeat(8, 2, 8, 1),
         torch.tensor([0.5, 0.5, 0.5]).repeat(8, 1),
@@ -44,8 +46,8 @@ def specs(kind: type[CropSpec] = CropSpec) -> tuple:
     return ("template", kind(48, factor, 0.2, 0.05, 2)), ("search", kind(96, 4.0, 2.0, 0.2))
 
 
-def drawn(bank: Bank, kind: type[CropSpec] = CropSpec, seed: int = 0, samples: int = 24) -> dict:
-    return default_convert(draw(np.random.default_rng(seed), samples, specs(kind), bank, PLAIN))
+def drawn(bank: Bank, kind: type[CropSpec] = CropSpec, seed: int = 0, samples: int = 24, look: Look = PAINTED) -> dict:
+    return default_convert(draw(np.random.default_rng(seed), samples, specs(kind), bank, PLAIN, look))
 
 
 def render(bank: Bank, scene: dict, size: int, repeats_border: bool = False) -> torch.Tensor:
@@ -90,9 +92,9 @@ def test_what_is_no_part_of_the_frame_is_black_or_repeats_the_border(painted):
     role, spec = specs(DiMPCropSpec)[1]
     scene = drawn(bank, DiMPCropSpec)[role]
     assert not scene["padding"].any()
-    beyond = (scene["frame"][:, 0, 1] > 0.1).nonzero()[:, 0]
+    beyond = (scene["frame"][:, 0, 1] > 0.15).nonzero()[:, 0]
     assert len(beyond)
-    scene["light"][..., 7] = 0  # no noise
+    scene["light"][..., NOISE] = 0
     shown = render(bank, scene, spec.size, repeats_border=True)[beyond, 0].int()
     first = (scene["frame"][beyond, 0, 1] * spec.size).int() - 1
     for picture, row in zip(shown, first.tolist(), strict=True):
@@ -118,7 +120,7 @@ def test_a_batch_is_a_function_of_its_number(painted):
 def build(painted, **changes) -> SceneDataModule:
     template, search = (spec for _, spec in specs())
     given = {"batch_size": 4, "samples_per_epoch": 8, "val_samples": 0, "workers": 0, "seed": 1} | changes
-    return SceneDataModule(SMALL, painted.parent, template, search, PLAIN, **given)
+    return SceneDataModule(SMALL, painted.parent, template, search, PLAIN, PHOTOGRAPHED, **given)
 
 
 def test_trackers_get_what_they_expect(painted):
@@ -183,7 +185,7 @@ def test_too_few_samples_are_refused(painted, changes, match):
 def test_the_crops_of_the_originals_are_refused(painted):
     crops = CropSpec(48, 2.0, compat="reference"), CropSpec(96, 4.0)
     with pytest.raises(ValueError, match=r"tracker\.template\.compat=exact"):
-        SceneDataModule(SMALL, painted.parent, *crops, PLAIN, 4, 8, 0, 0, 1)
+        SceneDataModule(SMALL, painted.parent, *crops, PLAIN, PAINTED, 4, 8, 0, 0, 1)
 
 
 def test_negatives_are_refused(painted):
@@ -194,6 +196,70 @@ def test_negatives_are_refused(painted):
 def test_a_bank_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"bank\.objects=0"):
         BankSpec(0, 8, 16, 24, 32, 0)
+
+
+@pytest.mark.parametrize("name", ["hide", "pattern", "exposure", "contrast", "sharpen"])
+def test_a_look_beyond_its_range_is_refused(name):
+    with pytest.raises(ValueError, match=rf"look\.{name}=-1 must be between 0 and"):
+        Look(**{name: -1})
+
+
+def targets(bank: Bank, look: Look) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Pixels (3, n) in 0..255 of targets' inner halves, and of what is around targets, in neutral light."""
+    role, spec = specs()[0]
+    scene = drawn(bank, samples=64, look=look)[role]
+    scene |= {"light": NEUTRAL.expand_as(scene["light"]), "changed": [part[:0] for part in scene["changed"]]}
+    nothing = [part[:0] for part in scene["reads"][0]]
+    scene["reads"] = [reads if layer in (0, BEHIND + 1) else nothing for layer, reads in enumerate(scene["reads"])]
+    ticks = (torch.arange(spec.size) + 0.5) / spec.size
+    found = []
+    for picture, box in zip(render(bank, scene, spec.size).flatten(0, 1), scene["box"].flatten(0, 1), strict=True):
+        away = [(ticks - low - side / 2).abs() / side for low, side in zip(box[:2], box[2:], strict=True)]
+        away = torch.maximum(away[0], away[1][:, None])
+        around = (away > 0.5) & (picture > 0).any(0)
+        found.append((picture[:, away < 0.25].float(), picture[:, around].float()))
+    return [(own, other) for own, other in found if own.numel() and other.numel()]
+
+
+def test_patterns_are_seen_on_things_and_nowhere_else():
+    squares = white_squares()
+    ground = squares.backdrops.clone()
+    ground[:] = torch.tensor([60, 120]).repeat_interleave(4).repeat(4)
+    bank = Bank.of(squares.objects // 2, squares.extents, squares.frames, ground)
+    plain, worn = (targets(bank, look) for look in (PAINTED, Look(pattern=5)))
+    (inside, around), (inside_worn, around_worn) = (
+        [np.median([float(pixels.std(1).mean()) for pixels in part]) for part in zip(*found, strict=True)]
+        for found in (plain, worn)
+    )
+    assert inside_worn > inside + 5
+    assert around_worn == pytest.approx(around, abs=0.1)
+
+
+def test_hidden_things_come_near_their_backdrops_colour(painted):
+    bank = load_bank(painted)
+    open_, hidden = (
+        np.median([float((own.mean(1) - other.mean(1)).abs().mean()) for own, other in targets(bank, look)])
+        for look in (PAINTED, Look(hide=1))
+    )
+    assert hidden < 0.8 * open_
+
+
+def test_backdrops_get_the_brightness_and_contrast_of_photographs(painted):
+    """Those of a bank that is darkened, and too grey."""
+    bank = load_bank(painted)
+    dull = Bank.of(bank.objects, bank.extents, bank.frames, bank.backdrops // 4 + 20)
+    told = []
+    for look in (PAINTED, Look(exposure=1, contrast=0.2)):
+        scene = drawn(dull, look=look, samples=200)["search"]
+        light, pictures = scene["light"].flatten(0, 1), dull.backdrops[scene["ground"].flatten()] / 255
+        light[:, [BLUR, SHARPEN, NOISE, LIGHT.index("haze")]] = 0
+        light[:, LIGHT.index("saturation")] = 1
+        shown = expose(pictures, light, unchanged(), torch.Generator())
+        told.append((shown.mean(), shown.mean(1).flatten(1).std(1).median()))
+    (dark, flat), (middle, wide) = told
+    assert dark < 0.25 < 0.35 < middle < 0.6
+    assert flat < 0.06
+    assert 2 * flat < wide < 0.3
 
 
 def unchanged() -> list[torch.Tensor]:
@@ -215,7 +281,7 @@ def test_compression_is_that_of_jpeg(quality):
     """Of a grey picture, whose colours JPEG does not thin out."""
     picture = smooth().mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
     light = NEUTRAL.clone()
-    light[8] = quality
+    light[QUALITY] = quality
     ours = expose(
         picture.clone(), light[None], [unchanged()[0], torch.tensor([0]), *unchanged()[2:]], torch.Generator()
     )
@@ -230,7 +296,24 @@ def test_compression_is_that_of_jpeg(quality):
 
 def test_blur_keeps_the_mean_and_lowers_the_contrast():
     picture, light = torch.rand(1, 3, 32, 32), NEUTRAL.clone()
-    light[6] = 1.5
+    light[BLUR] = 1.5
     blurred = expose(picture.clone(), light[None], [torch.tensor([0]), *unchanged()[1:]], torch.Generator())
     assert abs(blurred.mean() - picture.mean()) < 0.02
     assert blurred.std() < 0.6 * picture.std()
+
+
+def test_sharpening_keeps_the_mean_and_raises_the_contrast():
+    picture, light = torch.rand(1, 3, 32, 32) * 0.2 + 0.4, NEUTRAL.clone()
+    light[SHARPEN] = 2
+    sharp = expose(picture.clone(), light[None], unchanged(), torch.Generator())
+    assert abs(sharp.mean() - picture.mean()) < 0.01
+    assert sharp.diff().abs().mean() > 1.2 * picture.diff().abs().mean()
+
+
+def test_contrast_keeps_what_is_as_bright_as_the_middle():
+    picture, light = torch.full((1, 3, 8, 8), 0.3), NEUTRAL.clone()
+    light[LIGHT.index("contrast")], light[LIGHT.index("middle")] = 3, 0.3
+    picture[..., 4:] = 0.4
+    seen = expose(picture.clone(), light[None], unchanged(), torch.Generator())
+    assert torch.allclose(seen[..., :4], picture[..., :4])
+    assert torch.allclose(seen[..., 4:], torch.tensor(0.6))
