@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Look:
-    """What painted pictures lack. All 0: scenes as they are painted.
+    """What painted pictures lack; nothing of it: scenes as they are painted.
 
     Attributes:
         hide: 0 to 1; colours of things come as near to their backdrop's, at most.

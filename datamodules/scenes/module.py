@@ -27,7 +27,7 @@ class SceneDataModule(L.LightningDataModule):
         cache: folder where it is kept.
         template, search: the tracker's crops.
         augmentation: how often crops are gray, mirrored, brighter.
-        look: how much of a photograph there is in them.
+        look: how much of a photograph there is in them; None for scenes as they are painted.
         batch_size: samples a batch and device.
         samples_per_epoch, val_samples: an epoch's; val_samples=0 trains without validation.
         workers: loader processes. Samples do not depend on their number.
@@ -45,7 +45,7 @@ class SceneDataModule(L.LightningDataModule):
         template: CropSpec,
         search: CropSpec,
         augmentation: Augmentation,
-        look: Look,
+        look: Look | None,
         batch_size: int,
         samples_per_epoch: int,
         val_samples: int,
@@ -67,7 +67,8 @@ class SceneDataModule(L.LightningDataModule):
                 raise ValueError(
                     f"{samples} samples of {split} make no batch of {batch_size}; lower datamodule.batch_size"
                 )
-        self.bank, self.cache, self.augmentation, self.look = bank, Path(cache), augmentation, look
+        self.bank, self.cache, self.augmentation = bank, Path(cache), augmentation
+        self.look = look or Look()
         self.roles = (("template", template), ("search", search))
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 

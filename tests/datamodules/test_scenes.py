@@ -120,7 +120,7 @@ def test_a_batch_is_a_function_of_its_number(painted):
 def build(painted, **changes) -> SceneDataModule:
     template, search = (spec for _, spec in specs())
     given = {"batch_size": 4, "samples_per_epoch": 8, "val_samples": 0, "workers": 0, "seed": 1} | changes
-    return SceneDataModule(SMALL, painted.parent, template, search, PLAIN, PHOTOGRAPHED, **given)
+    return SceneDataModule(SMALL, painted.parent, template, search, PLAIN, **{"look": PHOTOGRAPHED} | given)
 
 
 def test_trackers_get_what_they_expect(painted):
@@ -196,6 +196,14 @@ def test_negatives_are_refused(painted):
 def test_a_bank_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"bank\.objects=0"):
         BankSpec(0, 8, 16, 24, 32, 0)
+
+
+def test_without_a_look_scenes_are_as_they_are_painted(painted):
+    module = build(painted, look=None)
+    module.setup("fit")
+    scene = next(iter(module._loader("train")))["search"]
+    assert not scene["depth"].any()
+    assert (scene["light"][..., LIGHT.index("contrast")] == 1).all()
 
 
 @pytest.mark.parametrize("name", ["hide", "pattern", "exposure", "contrast", "sharpen"])
