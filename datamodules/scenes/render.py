@@ -48,13 +48,12 @@ class Renderer:
                 things = self.objects[level][parts["thing"][chosen, layer]]
                 seen = _read(things, parts["place"][chosen, layer], where[chosen], "zeros")
                 colour, alpha = seen[:, :3], seen[:, 3:]
-                if len(chosen):
-                    worn = parts["pattern"][chosen, layer]
-                    # Patterns are about twice as fine as what they lie on.
-                    pictures = self.backdrops[min(level + 1, LEVELS - 1)][worn]
-                    pattern = _read(pictures, parts["weave"][chosen, layer], where[chosen], "reflection")
-                    depth = parts["depth"][chosen, layer, None, None, None]
-                    colour = colour + depth * alpha * (pattern - self.tones[worn, :, None, None])
+                worn = parts["pattern"][chosen, layer]
+                # Patterns are about twice as fine as what they lie on.
+                pictures = self.backdrops[min(level + 1, LEVELS - 1)][worn]
+                pattern = _read(pictures, parts["weave"][chosen, layer], where[chosen], "reflection")
+                depth = parts["depth"][chosen, layer, None, None, None]
+                colour = colour + depth * alpha * (pattern - self.tones[worn, :, None, None])
                 colour = (colour * parts["gain"][chosen, layer, :, None, None]).clamp_min(0)
                 picture[chosen] = picture[chosen] * (1 - alpha) + torch.minimum(colour, alpha)
         picture = expose(picture, parts["light"], scene["changed"], generator)
