@@ -1,5 +1,6 @@
 """What many tests need: a small world on disk, and runs of the three scripts inside of this process."""
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -32,6 +33,15 @@ SHORT_STAGES = [
     *("datamodule.samples_per_epoch=4", "datamodule.workers=0"),
     *("trainer.accelerator=cpu", "logger=none"),
 ]
+
+
+def pytest_collection_finish() -> None:
+    # What was imported are millions of objects, and each full collection would look through all of them for nothing.
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # or libraries complain at the exit that they leak
 
 
 @pytest.fixture(autouse=True, scope="session")

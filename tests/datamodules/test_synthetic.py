@@ -1,6 +1,8 @@
 """The synthetic set: GOT-10k layout, determinism, disjoint splits, boxes that fit the pictures, atomic writing."""
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from datamodules.synthetic.scene import Scene
 from datamodules.synthetic.writer import sequence_rng
 
 SPEC = SyntheticSet(seed=0, width=96, height=72, train=SplitSpec(3, 6, 3), val=SplitSpec(2, 8, 1))
+ROOT = Path(__file__).parents[2]
 LABELS = ["absence.label", "cover.label", "cut_by_image.label", "groundtruth.txt", "meta_info.ini"]
 
 
@@ -53,6 +56,12 @@ def test_layout_is_that_of_got10k(made, split, title):
 
 def test_bytes_do_not_depend_on_the_number_of_workers(made, tmp_path):
     assert content(ensure_synthetic(SPEC, tmp_path, workers=2)) == content(made)
+
+
+def test_its_processes_do_not_wait_for_torch():
+    seen = "import sys, datamodules.synthetic.writer; print({'torch', 'pytorch_lightning'} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "set()\n"
 
 
 def test_another_seed_is_another_set(made, tmp_path):
