@@ -19,7 +19,7 @@ BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chrome")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
-    *("--virtual-time-budget=4000", "--window-size=2060,1600"),
+    *("--virtual-time-budget=12000", "--window-size=2060,1600"),
 ]
 VIEWS = {"phone": ("light", 390), "dark phone": ("dark", 390), "desktop": ("light", 1280)}
 
