@@ -37,12 +37,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.profile import medians
+from evaluation.export.profile import medians
 from pruning.cost import count_macs, count_params
 from pruning.gates import Gates
 from pruning.plan import Plan
-from trackers.attention import Attention
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
+from trackers.layers.attention import Attention
 from trackers.ostrack.network import OSTrackNetwork
 
 DEFAULTS = ("tracker=ostrack", "scale=full", "tracker.elimination=null", "pruning=magnitude")

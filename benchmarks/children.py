@@ -19,10 +19,10 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from evaluation.profile import latencies, medians
+from evaluation.export.profile import latencies, medians
 from pruning.cost import count_macs, count_params
 from trackers.base import Tracker
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
 
 
 def main() -> None:

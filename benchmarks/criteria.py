@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from datamodules.sequences import Sequence
-from evaluation.making import CHECKPOINT
-from evaluation.metrics.measures import overlaps
-from evaluation.stages import ensure
-from evaluation.study import Job
+from datamodules.sequences.sequence import Sequence
+from evaluation.study.job import Job
+from evaluation.study.stage import ensure
+from evaluation.study.stage_maker import CHECKPOINT
+from evaluation.tracking.metrics.measures import overlaps
 from pruning.pruner import Pruner
 from trackers.base import Batch, Tracker
-from trackers.checkpoint import load_checkpoint
+from trackers.checkpoints.checkpoint import load_checkpoint
 from trackers.online import OnlineTracker
 
 METHODS = "slim,network_slimming,chipnet,magnitude,taylor,fisher,depth,random"

@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.profile import RUNS, WARMUP, medians
+from evaluation.export.profile import RUNS, WARMUP, medians
 from trackers.base import Tracker
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
 from trackers.online import Lockstep
 
 PICTURE, BOX = (960, 1280, 3), (610.0, 450.0, 60.0, 60.0)  # far from its edges
@@ -46,7 +46,7 @@ def milliseconds(tracker: Tracker, counts: list[int], device: str, threads: int)
     torch.set_num_threads(threads)
     loop, picture = Lockstep(tracker, device), np.random.default_rng(0).integers(0, 255, PICTURE, np.uint8)
     states = [loop.begin(picture, BOX).state for _ in range(max(counts))]
-    search = tracker.take(picture, BOX, tracker.search)[0]
+    search = tracker.crop(picture, BOX, tracker.search)[0]
     return medians({n: partial(tracker.steps, states[:n], [search] * n) for n in counts}, device)
 
 

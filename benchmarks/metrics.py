@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from datamodules.annotations import read_labels, read_numbers
-from datamodules.index import Entry, indexed
-from datamodules.sequences import NumberedFrames, Sequence
-from evaluation.metrics import GOT10k, OnePass, Protocol, TrackingNet, read_result
-from evaluation.tracks import as_track
+from datamodules.sequences.annotations import read_labels, read_numbers
+from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.sequence import NumberedFrames, Sequence
+from evaluation.tracking.metrics import GOT10k, OnePass, Protocol, TrackingNet
+from evaluation.tracking.result_files import as_track, read_result
 
 SIZE = (1280, 720)
 TRACKER = "tracker"

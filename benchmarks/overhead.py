@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from trackers.base import Batch
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
 
 WARMUP = 3
 

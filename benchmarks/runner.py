@@ -22,9 +22,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.runner import Runner
-from evaluation.tracks import read_boxes
-from trackers.checkpoint import Checkpoint, build_tracker, load_checkpoint
+from evaluation.tracking.result_files import read_boxes
+from evaluation.tracking.runner import Runner
+from trackers.checkpoints.checkpoint import Checkpoint, build_tracker, load_checkpoint
 
 
 def main() -> None:

@@ -33,12 +33,12 @@ from torch import Tensor
 
 from datamodules.augmentation import LabelledCrop
 from datamodules.dataset import TrackingDataset
-from datamodules.frame import Frame
+from datamodules.frames.frame import Frame
 from datamodules.sampling import Draw
-from datamodules.sequences import NumberedFrames, Sequence
+from datamodules.sequences.sequence import NumberedFrames, Sequence
+from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture
 from datamodules.synthetic.scene import Scene
-from datamodules.table import SequenceTable
 
 WIDTH, HEIGHT, QUALITY = 1920, 1080, 90
 FRAMES, WARMUP = 24, 3

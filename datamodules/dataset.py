@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
-from datamodules.frame import Frame, reduction
-from datamodules.pictures import UnreadableFrameError
+from datamodules.frames.frame import Frame, reduction
+from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.sampling import Draw, FrameSampler, stand_in
-from datamodules.sequences import Sequence
+from datamodules.sequences.sequence import Sequence
 from datamodules.sources import Mixture
 from trackers.crops import CropSpec
 
@@ -92,10 +92,12 @@ class TrackingDataset(Dataset):
                 key = sequence.folder, sequence.frames[number]
                 if key not in frames:
                     frames[key] = sequence.frame(number)
-                aims.append(self._aim(frames[key], sequence, number, role, rng))
+                aims.append(self._request(frames[key], sequence, number, role, rng))
         return [aim.crop() for aim in aims]
 
-    def _aim(self, frame: Frame, sequence: Sequence, number: int, role: str, rng: np.random.Generator) -> "Aim":
+    def _request(
+        self, frame: Frame, sequence: Sequence, number: int, role: str, rng: np.random.Generator
+    ) -> "CropRequest":
         """Draws a window that shows something of the frame."""
         box, spec = sequence.boxes[number], self.specs[role]
         if role == "search" and not sequence.visible[number]:
@@ -105,13 +107,13 @@ class TrackingDataset(Dataset):
             window, padded = spec.aim(frame.shape, around)
             if not padded.all(1).any():
                 frame.need(window, reduction(window.side, spec.size) if self.reduced_decoding else 1)
-                return Aim(frame, spec, box, around)
+                return CropRequest(frame, spec, box, around)
         raise RuntimeError(
             f"no window around the box {box.tolist()} of {sequence.folder}, frame {number}, shows the picture"
         )
 
 
-class Aim(NamedTuple):
+class CropRequest(NamedTuple):
     """Where a crop of a frame will be cut: around the second box, to show the first (xywh in pixels)."""
 
     frame: Frame

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from datamodules.augmentation import Augmentation
 from datamodules.dataset import EpochSampler, TrackingDataset, batches_so_far, one_thread, share_of
 from datamodules.sampling import FrameSampler
+from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture, Source, check_apart, check_weights
-from datamodules.table import SequenceTable
 from trackers.crops import CropSpec
 
 

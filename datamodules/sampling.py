@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.sequences import Sequence
-from datamodules.table import Selection, SequenceTable
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import Selection, SequenceTable
 
 ORDERS = ("causal", "trident")
 

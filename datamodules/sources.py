@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.annotations import DataError
 from datamodules.sampling import FrameSampler
-from datamodules.table import Selection, SequenceTable
+from datamodules.sequences.annotations import DataError
+from datamodules.sequences.table import Selection, SequenceTable
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,19 @@ from rich.console import Console
 from rich.table import Table
 from torch.multiprocessing import ProcessExitedException
 
-from evaluation.benchmark import Benchmark
-from evaluation.devices import deal
 from evaluation.files import write_json
-from evaluation.launching import check_launchable, launch
-from evaluation.open_loop import PROTOCOL, open_loop
-from evaluation.ranks import leads
-from evaluation.results import numbers_of, size_of
-from evaluation.runner import SequencesFailedError
-from evaluation.stages import Made, Stage, ensure, identity
-from evaluation.study import Job
-from evaluation.study_callback import BEGAN
-from trackers.checkpoint import Checkpoint, load_checkpoint, recipe_of
+from evaluation.processes.devices import assign_gpu
+from evaluation.processes.launching import check_launchable, launch
+from evaluation.processes.ranks import is_rank_zero
+from evaluation.study.job import Job
+from evaluation.study.job_result import size_of
+from evaluation.study.stage import Made, Stage, ensure, identity
+from evaluation.study.sweep_callbacks import BEGAN
+from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.metrics import scores_of
+from evaluation.tracking.open_loop import PROTOCOL, open_loop
+from evaluation.tracking.runner import SequencesFailedError
+from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint, recipe_of
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def run_job(cfg: DictConfig, train_parent: bool = True) -> float | None:
     """
     with _one_message(*BAD_INPUT):
         _use_threads(cfg)
-        deal(cfg)
+        assign_gpu(cfg)
         check_launchable(cfg)
         if not train_parent:
             _complete_recipe(cfg)
@@ -74,7 +75,7 @@ def _make(job: Job) -> float | None:
     _use_threads(job.cfg)
     with _one_message(SequencesFailedError):
         result = job.run()
-    if not leads():
+    if not is_rank_zero():
         return None
     if not job.train_parent:
         Console(width=max(Console().width, 120)).print(job.group_table())
@@ -90,9 +91,9 @@ def _conclude(job: Job, result: dict[str, Any]) -> float | None:
 
 def _check_objective(job: Job) -> None:
     objective = job.cfg.objective
-    if objective is not None and objective not in (known := job.making.benchmark.metrics()):
+    if objective is not None and objective not in (known := job.maker.benchmark.metrics()):
         raise ValueError(
-            f"objective={objective} is no metric of benchmark={job.making.benchmark.name}: {', '.join(known)}"
+            f"objective={objective} is no metric of benchmark={job.maker.benchmark.name}: {', '.join(known)}"
         )
 
 
@@ -100,7 +101,7 @@ def evaluate(cfg: DictConfig) -> None:
     """Scores one checkpoint on one benchmark, or packs its results for a server, as conf/eval.yaml says."""
     with _one_message(*BAD_INPUT, SequencesFailedError):
         _use_threads(cfg)
-        deal(cfg)
+        assign_gpu(cfg)
         if cfg.action not in ACTIONS:
             raise ValueError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
         _complete_recipe(cfg)
@@ -190,7 +191,7 @@ def _use_threads(cfg: DictConfig) -> None:
 def _print_table(result: dict[str, Any]) -> None:
     table = Table(caption=f"{result['params']:,} parameters, {result['macs']['total'] / 1e9:.3f} G MACs a frame")
     metrics, still = result["metrics"], result["still_box"]
-    names = list(dict.fromkeys(name for report in metrics.values() for name in numbers_of(report)))
+    names = list(dict.fromkeys(name for report in metrics.values() for name in scores_of(report)))
     for column in ("benchmark", "protocol", *names, f"{names[0]} of a still box"):
         table.add_column(column, justify="left" if column in ("benchmark", "protocol") else "right")
     for benchmark, report in metrics.items():

@@ -14,7 +14,7 @@ from pruning.plan import Plan
 
 
 @dataclass(frozen=True)
-class Leaving:
+class RemovalRules:
     """How units may leave.
 
     Attributes:
@@ -62,7 +62,7 @@ def fit(
     places: Mapping[str, Tensor],
     cost: Cost,
     ratio: float,
-    leaving: Leaving = Leaving(),
+    rules: RemovalRules = RemovalRules(),
     gone: Plan | None = None,
 ) -> Plan:
     """The best-ranked plan whose cost is at most `ratio` of the dense one, and as close to it as one unit allows.
@@ -76,7 +76,7 @@ def fit(
         places: rank of every unit by group name, (size,), lowest leaves first.
         cost: cost as a function of kept counts, in the order of `groups`.
         ratio: fraction of the dense cost to keep, in (0, 1].
-        leaving: how units may leave.
+        rules: how units may leave.
         gone: an earlier plan, if what it has cut must stay cut.
 
     Raises:
@@ -89,10 +89,10 @@ def fit(
     if gone is None and ratio == 1:
         return Plan()
     asked = _asked(ratio, dense)
-    blocks = _blocks(groups, places, leaving, gone or Plan())
-    floors, staying = _staying(blocks, _shares(groups, cost, asked, leaving))
+    blocks = _blocks(groups, places, rules, gone or Plan())
+    floors, staying = _staying(blocks, _shares(groups, cost, asked, rules))
     if cost(floors) > asked:
-        raise ValueError(_out_of_reach(groups, blocks, cost, ratio, leaving))
+        raise ValueError(_out_of_reach(groups, blocks, cost, ratio, rules))
     order = np.lexsort((blocks.place, ~blocks.barred))  # what must be gone leaves first
     order = order[~staying[order]]
     counts = np.subtract(sizes, np.vstack([np.zeros(len(sizes), np.int64), blocks.sizes[order].cumsum(0)]))
@@ -129,12 +129,12 @@ def _asked(ratio: float, dense: float) -> float:
     return ratio * dense * (1 + 1e-12)
 
 
-def _blocks(groups: Sequence[Group], places: Mapping[str, Tensor], leaving: Leaving, gone: Plan) -> _Blocks:
+def _blocks(groups: Sequence[Group], places: Mapping[str, Tensor], rules: RemovalRules, gone: Plan) -> _Blocks:
     """Divides all units into blocks; of a run, those that leave first are its worst."""
     of_unit, count, firsts = [np.zeros(g.size, np.int64) for g in groups], 0, []
     ranks = [torch.as_tensor(places[g.name]).double().cpu().numpy() for g in groups]
     there = [np.isin(np.arange(g.size), gone.units(g)) for g in groups]
-    if leaving.whole_branches:
+    if rules.whole_branches:
         members = branches(groups)
         alone = sorted({*range(len(groups))} - {i for branch in members for i in branch})
         for count, branch in enumerate([*members, *([i] for i in alone)], 1):
@@ -149,8 +149,8 @@ def _blocks(groups: Sequence[Group], places: Mapping[str, Tensor], leaving: Leav
                 left = len(worst_first)
                 firsts.append(count)
                 # A run that is no multiple loses the rest first.
-                of[worst_first] = count + (np.arange(left) + -left % leaving.round_to) // leaving.round_to
-                begin, count = begin + run, count + -(-left // leaving.round_to)
+                of[worst_first] = count + (np.arange(left) + -left % rules.round_to) // rules.round_to
+                begin, count = begin + run, count + -(-left // rules.round_to)
     for of, is_there in zip(of_unit, there, strict=True):
         of[~is_there] = count  # the last block
     count += 1
@@ -163,13 +163,13 @@ def _blocks(groups: Sequence[Group], places: Mapping[str, Tensor], leaving: Leav
     return _Blocks(of_unit, sizes, place, run, block == count - 1)
 
 
-def _shares(groups: Sequence[Group], cost: Cost, asked: float, leaving: Leaving) -> list[float]:
+def _shares(groups: Sequence[Group], cost: Cost, asked: float, rules: RemovalRules) -> list[float]:
     """The fewest units of every group, before blocks are considered."""
-    share = leaving.floor * _uniform_share([g.size for g in groups], cost, asked) if leaving.floor else 0.0
-    if leaving.whole_branches:
+    share = rules.floor * _uniform_share([g.size for g in groups], cost, asked) if rules.floor else 0.0
+    if rules.whole_branches:
         return [0.0 if g.vanish is not None else g.size for g in groups]
     # Rounded down, as floors must fit the budget; but some unit stays, unless all may go, and by themselves.
-    mortal = [leaving.floor == 0 and g.vanish is not None and g.branch is None for g in groups]
+    mortal = [rules.floor == 0 and g.vanish is not None and g.branch is None for g in groups]
     return [max(int(share * g.size), 0 if may else 1) for g, may in zip(groups, mortal, strict=True)]
 
 
@@ -196,12 +196,12 @@ def _uniform_share(sizes: Sequence[int], cost: Cost, asked: float) -> float:
     return low
 
 
-def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: float, leaving: Leaving) -> str:
+def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: float, rules: RemovalRules) -> str:
     """The message for a ratio below the smallest one, which is found by raising it until it covers its own floors."""
     sizes = [g.size for g in groups]
     dense, smallest = cost(sizes), ratio
     while True:
-        floors, _ = _staying(blocks, _shares(groups, cost, _asked(smallest, dense), leaving))
+        floors, _ = _staying(blocks, _shares(groups, cost, _asked(smallest, dense), rules))
         if (left := cost(floors)) <= _asked(smallest, dense):
             break
         smallest = math.ceil(1e4 * left / dense) / 1e4
@@ -211,7 +211,7 @@ def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: f
     stay += [f"{price / dense:.2%} with '{groups[i].name}' ({floors[i]} units)" for price, i in most if price > 0]
     return (
         f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(floors)} of {sum(sizes)} units left in "
-        f"{len(groups)} groups (floor={leaving.floor}, round_to={leaving.round_to}, "
-        f"whole_branches={leaving.whole_branches}). In the way stand {', '.join(stay)}. Ask for more, prune more "
+        f"{len(groups)} groups (floor={rules.floor}, round_to={rules.round_to}, "
+        f"whole_branches={rules.whole_branches}). In the way stand {', '.join(stay)}. Ask for more, prune more "
         "kinds, round less, or let groups vanish that may (floor=0)"
     )

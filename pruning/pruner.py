@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pruning.budget import Leaving, check_ratio, fit
+from pruning.budget import RemovalRules, check_ratio, fit
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, on_meta
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.gates import Gates
@@ -40,7 +40,7 @@ class Pruner:
             times measured on `device`) or "units" (of the prunable units alone: the ICASSP 2023 paper's budget).
         scope, normalise: which units compete, by kind, and how scores of groups are made comparable; see
             `ranking.quantiles`.
-        floor, round_to, whole_branches: how units may leave, see `budget.Leaving`.
+        floor, round_to, whole_branches: how units may leave, see `budget.RemovalRules`.
         regrow: whether units that have left may return at a later update if they rank well again.
         kinds: kinds of groups to prune; None for all.
         protect: names of groups that are not pruned, with wildcards: "backbone.blocks.0.*".
@@ -76,7 +76,7 @@ class Pruner:
         self.scope, self.normalise = dict(scope or {"default": "global"}), normalise
         check_ranking(self.scope, normalise)
         self.ratio, self.ratio_of, self.criterion, self.device = ratio, ratio_of, criterion, device
-        self.leaving = Leaving(floor, round_to, whole_branches)
+        self.rules = RemovalRules(floor, round_to, whole_branches)
         self.regrow, self.kept_gates = regrow, kept_gates
         self.kinds, self.protect = kinds, list(protect)
         self._priced: tuple[Any, Cost] | None = None
@@ -112,7 +112,7 @@ class Pruner:
         if self.ratio == 1:
             return
         places = self._places({g.name: torch.ones(g.size) for g in chosen}, chosen)
-        fit(chosen, places, self._price(network, chosen, inputs), self.ratio, self.leaving)
+        fit(chosen, places, self._price(network, chosen, inputs), self.ratio, self.rules)
 
     def attach(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs | None = None) -> None:
         """Puts open gates on the chosen ones of a network's groups.
@@ -140,7 +140,7 @@ class Pruner:
         groups = self.gates.groups
         gone = None if self.regrow else self.plan
         places = self._places(self.criterion(self.gates), groups)
-        self.plan = fit(groups, places, self.cost, ratio, self.leaving, gone)
+        self.plan = fit(groups, places, self.cost, ratio, self.rules, gone)
         self.planned = ratio
         self.gates.close(self.plan)
 

@@ -15,7 +15,7 @@ import eval as eval_script
 import prune as prune_script
 import train as train_script
 from datamodules.synthetic import SplitSpec, SyntheticSet, ensure_synthetic
-from trackers.checkpoint import Checkpoint, build_tracker
+from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
 
 SCRIPTS = {"train": train_script.main, "prune": prune_script.main, "eval": eval_script.main}
 CONF = Path(__file__).parent.parent / "conf"

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from datamodules.readers import read_got10k
 from tests.conftest import results
 from trackers import load_checkpoint, load_tracker
-from trackers.checkpoint import CheckpointError, build_tracker
+from trackers.checkpoints.checkpoint import CheckpointError, build_tracker
 
 
 @pytest.fixture
@@ -130,7 +130,9 @@ def test_weights_of_another_architecture_are_listed(tmp_path, checkpoint):
     assert "unexpected: backbone.blocks.7.attn.qkv.weight" in str(error.value)
 
 
-@pytest.mark.parametrize("target", ["os.system", "trackers.checkpoint.os.system", "trackers.checkpoint.load_tracker"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "trackers.checkpoints.checkpoint.os.system", "trackers.checkpoints.checkpoint.load_tracker"]
+)
 def test_a_recipe_builds_nothing_but_our_classes(checkpoint, target):
     recipe = load_checkpoint(checkpoint).recipe
     recipe["recipe"]["schedule"] = {"_target_": target, "command": "true"}

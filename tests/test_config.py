@@ -12,7 +12,7 @@ from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import CONF
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
 
 RECIPES = ("ostrack_got10k", "ostrack_ep300", "stark_stage1", "stark_stage2", "superdimp", "icassp2023", "stability")
 CHOICES = [
@@ -134,13 +134,13 @@ def test_full_scale_has_nothing_that_the_original_has_not(tracker):
     cfg = composed("train", [f"tracker={tracker}", "scale=full"])
     with torch.device("meta"):
         built = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True))
-    assert not any(built.additions().values())
+    assert not any(built.departures_from_original().values())
 
 
 @pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
 def test_compact_scale_names_what_the_original_has_not(tracker):
     cfg = composed("train", [f"tracker={tracker}", "scale=compact"])
-    assert all(build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).additions().values())
+    assert all(build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).departures_from_original().values())
 
 
 def test_targets_exist():

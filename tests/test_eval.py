@@ -9,10 +9,9 @@ import pytest
 from got10k.experiments import ExperimentGOT10k
 
 from datamodules.readers import read_got10k
-from evaluation.got10k_tracker import Got10kTracker
-from evaluation.metrics import read_result
-from evaluation.submission import pack_got10k
-from evaluation.tracks import read_boxes
+from evaluation.export.got10k_tracker import Got10kTracker
+from evaluation.tracking.result_files import read_boxes, read_result
+from evaluation.tracking.submission import pack_got10k
 from tests.conftest import results
 from trackers import load_tracker
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pruning.criteria import NetworkSlimming, Slim
 from tests.conftest import CONF
-from trackers.checkpoint import build_tracker, recipe_of, start
+from trackers.checkpoints.checkpoint import build_tracker, recipe_of, start
 from trackers.dimp import DiMP
 from trackers.ostrack import OSTrack
 from trackers.stark import STARK

@@ -13,11 +13,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from evaluation.resuming import Resuming, WholeFiles, saved_step
-from evaluation.training import fit, progress
+from evaluation.study.resuming import Resuming, WholeFiles, saved_step
+from evaluation.study.training import fit, progress
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from trackers.base import Tracker
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
 
 STEPS = 11
 SETTINGS = [

@@ -10,8 +10,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.dataset import EpochSampler
-from evaluation.devices import anywhere, dealt
-from evaluation.keys import NOT_IN_RESULT
+from evaluation.processes.devices import gpu_overrides, without_gpu_numbers
+from evaluation.study.cache_keys import NOT_IN_RESULT
 from tests.conftest import CONF, results
 
 ONE_SHOT = [
@@ -43,11 +43,11 @@ GPU = ("trainer.accelerator=gpu", "device=cuda")
     ],
 )
 def test_gpus_are_dealt_in_turn_where_the_choice_is_open(overrides, job, gpus, keys):
-    assert dealt(composed(*overrides), job, gpus) == keys
+    assert gpu_overrides(composed(*overrides), job, gpus) == keys
 
 
 def test_scoring_gets_a_gpu_in_turn_too():
-    assert dealt(composed("checkpoint=a", "device=cuda", script="eval"), 3, 2) == {"device": "cuda:1"}
+    assert gpu_overrides(composed("checkpoint=a", "device=cuda", script="eval"), 3, 2) == {"device": "cuda:1"}
 
 
 def test_results_do_not_depend_on_which_gpu_a_job_got(monkeypatch):
@@ -55,7 +55,7 @@ def test_results_do_not_depend_on_which_gpu_a_job_got(monkeypatch):
 
     def settings(*places: str) -> dict:
         cfg = composed("trainer.accelerator=gpu", "logger=none", *places)
-        found = anywhere(OmegaConf.to_container(cfg, resolve=True))
+        found = without_gpu_numbers(OmegaConf.to_container(cfg, resolve=True))
         return {key: value for key, value in found.items() if key not in NOT_IN_RESULT}
 
     assert settings("trainer.devices=[1]", "device=cuda:1") == settings("trainer.devices=1", "device=cuda")

@@ -232,7 +232,7 @@ def test_full_scale_builds_runs_and_prunes():
     from pruning.budget import fit
     from pruning.cost import ParamCost
     from pruning.surgery import compact
-    from trackers.checkpoint import build_tracker
+    from trackers.checkpoints.checkpoint import build_tracker
 
     with initialize("../conf", version_base="1.3"):
         cfg = compose("train", ["scale=full", "ratio=0.01"])

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trackers.checkpoint import load_checkpoint, load_tracker
+    from trackers.checkpoints.checkpoint import load_checkpoint, load_tracker
 
 __all__ = ["load_checkpoint", "load_tracker"]
 
@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
     # Only when asked for: processes that write or read videos need `trackers.crops`, and neither torch nor Lightning.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trackers import checkpoint
+    from trackers.checkpoints import checkpoint
 
     return getattr(checkpoint, name)

@@ -187,11 +187,11 @@ class Tracker(L.LightningModule, ABC):
         """Calls that do what a frame's time goes to, by name, for benchmarks; none if it is all one network."""
         return {}
 
-    def additions(self) -> dict[str, bool]:
+    def departures_from_original(self) -> dict[str, bool]:
         """What the original has not, in words, and whether this tracker has it: named wherever it is scored."""
         return {"sizes of boxes smoothed over time": self.online.size_smoothing > 0}
 
-    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The network's outputs in training in a form whose squared errors tell a child what matters: by default as is.
 
         All that is returned is finite: logarithms of probabilities, for one, become probabilities.
@@ -204,7 +204,7 @@ class Tracker(L.LightningModule, ABC):
 
     # What all trackers share
 
-    def take(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
+    def crop(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
         """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels)."""
         picture, edges, window = spec.cut(image, box)
         outside = torch.from_numpy(edges) if edges.any() else None
@@ -213,7 +213,7 @@ class Tracker(L.LightningModule, ABC):
         left, top, width, height = window.relative((0, 0, image.shape[1], image.shape[0])).tolist()
         return Crop(pixels, outside, (x + w / 2, y + h / 2, w, h), (left, top, left + width, top + height)), window
 
-    def shown(self, crops: Sequence[Crop]) -> tuple[Tensor, Tensor | None]:
+    def to_batch(self, crops: Sequence[Crop]) -> tuple[Tensor, Tensor | None]:
         """Crops as a batch on the tracker's device, moved there at once.
 
         Args:

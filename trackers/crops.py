@@ -29,7 +29,7 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class DecodedRegion:
     """What is decoded of a picture; training crops are cut from it as from the whole.
 
     Attributes:
@@ -47,9 +47,9 @@ class Part:
     reduction: int = 1
 
     @classmethod
-    def of(cls, image: "np.ndarray | Part") -> "Part":
+    def of(cls, image: "np.ndarray | DecodedRegion") -> "DecodedRegion":
         """All of a picture (H, W, 3), or the part that it is."""
-        return image if isinstance(image, Part) else cls(image, image.shape)
+        return image if isinstance(image, DecodedRegion) else cls(image, image.shape)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
         """Rows and columns of the picture in full resolution."""
@@ -69,7 +69,7 @@ class Part:
         return cv2.warpAffine(self.pixels, places, (size, size), flags=flags, borderMode=border)
 
 
-class Shot(NamedTuple):
+class CroppedImage(NamedTuple):
     """A picture's crop of side S: (S, S, 3), which rows and columns show padding, (2, S) bool, and where it lies."""
 
     picture: np.ndarray
@@ -105,25 +105,27 @@ class CropSpec:
         if self.compat not in ("exact", "reference"):
             raise ValueError(f"compat={self.compat} is not known; choose exact or reference")
 
-    def cut(self, image: np.ndarray | Part, box: Box) -> Shot:
+    def cut(self, image: np.ndarray | DecodedRegion, box: Box) -> CroppedImage:
         """What a tracker is shown of a picture (H, W, 3) uint8 around an xywh box in pixels."""
         picture, resize = crop(image, box, self)
         x, y, w, h = (float(v) for v in box)
         side = self.size / resize
-        return Shot(picture, padding(image.shape, box, self), Window(x + w / 2 - side / 2, y + h / 2 - side / 2, side))
+        return CroppedImage(
+            picture, padding(image.shape, box, self), Window(x + w / 2 - side / 2, y + h / 2 - side / 2, side)
+        )
 
     def aim(self, shape: tuple[int, ...], box: Box) -> tuple[Window, np.ndarray]:
         """The window that `cut_to_learn` cuts from a picture (H, W, ...), in whole pixels, and the padding it shows."""
         return Window(*_window(box, self.factor)), padding(shape, box, self)
 
-    def cut_to_learn(self, image: np.ndarray | Part, box: Box) -> Shot:
+    def cut_to_learn(self, image: np.ndarray | DecodedRegion, box: Box) -> CroppedImage:
         """The same as `cut` for training, where boxes are put into the crop instead of mapped back from it."""
         picture, padded, (left, top, side) = self.cut(image, box)
         flaw = side / self.size / 2 if self.compat == "reference" else 0.0
-        return Shot(picture, padded, Window(left + flaw, top + flaw, side))
+        return CroppedImage(picture, padded, Window(left + flaw, top + flaw, side))
 
 
-def crop(image: np.ndarray | Part, box: Box, spec: CropSpec) -> tuple[np.ndarray, float]:
+def crop(image: np.ndarray | DecodedRegion, box: Box, spec: CropSpec) -> tuple[np.ndarray, float]:
     """Cuts a square around `box`, zero outside of the picture.
 
     The window's side is ceil(factor * sqrt(w * h)); its corner is rounded half to even (`sample_target`).
@@ -140,7 +142,7 @@ def crop(image: np.ndarray | Part, box: Box, spec: CropSpec) -> tuple[np.ndarray
         ValueError: the window is smaller than one pixel.
     """
     x1, y1, side = _window(box, spec.factor)
-    part = Part.of(image)
+    part = DecodedRegion.of(image)
     if part.reduction > 1:
         return part.resampled(Window(x1, y1, side), spec.size, cv2.BORDER_CONSTANT), spec.size / side
     left, top, right, bottom = _margins(part.shape, (x1, y1, side), spec)

@@ -60,8 +60,8 @@ class Teacher:
 
         def ask(_: nn.Module, args: tuple, kwargs: dict, output: Mapping[str, Tensor]) -> None:
             with torch.no_grad():
-                wanted = self.parent.lessons(self.parent.network(*args, **kwargs))
-            answers.append((student.lessons(output), wanted))
+                wanted = self.parent.distillation_targets(self.parent.network(*args, **kwargs))
+            answers.append((student.distillation_targets(output), wanted))
 
         paths = self.parent.distilled if self.features else ()
         with _watched(student.network, paths) as own, _watched(self.parent.network, paths) as taught:
@@ -86,7 +86,8 @@ def output_distance(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]
     """The mean over outputs of mean((s - t)^2) / mean(t^2), in which the scale of none counts.
 
     Args:
-        student, teacher: what `Tracker.lessons` makes of both networks' outputs: tensors of the same names and shapes.
+        student, teacher: outputs of both networks, as `Tracker.distillation_targets` returns them: tensors of equal
+            names and shapes.
     """
     distances = []
     for name, wanted in teacher.items():

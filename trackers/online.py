@@ -53,7 +53,7 @@ class Lockstep:
         """
         pixels = _as_array(image)
         box = _check_box(box, pixels.shape)
-        template, _ = self.tracker.take(pixels, box, self.tracker.template)
+        template, _ = self.tracker.crop(pixels, box, self.tracker.template)
         return Target(box, self.tracker.start(template))
 
     @torch.inference_mode()
@@ -69,7 +69,7 @@ class Lockstep:
             return []
         tracker, pictures = self.tracker, [_as_array(image) for image in images]
         states = [target.state for target in targets]
-        taken = [tracker.take(pixels, t.box, tracker.search) for pixels, t in zip(pictures, targets, strict=True)]
+        taken = [tracker.crop(pixels, t.box, tracker.search) for pixels, t in zip(pictures, targets, strict=True)]
         searches, windows = zip(*taken, strict=True)
         found = tracker.steps(states, searches)
         results = []

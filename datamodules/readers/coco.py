@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
-from datamodules.annotations import DataError
-from datamodules.index import Entry, remembered
 from datamodules.readers.listing import data_root
-from datamodules.table import SequenceTable
+from datamodules.sequences.annotations import DataError
+from datamodules.sequences.index import Entry, remembered
+from datamodules.sequences.table import SequenceTable
 
 
 def read_coco(root: str | Path, split: str = "train2017", cache: str | Path | None = None) -> SequenceTable:

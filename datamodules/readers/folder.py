@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.annotations import DataError, read_numbers
-from datamodules.index import Entry, indexed
-from datamodules.pictures import UnreadableFrameError, video_length
+from datamodules.frames.pictures import UnreadableFrameError, video_length
 from datamodules.readers.listing import SUFFIXES, check_counts, frames_in
-from datamodules.sequences import NumberedFrames, Sequence
-from datamodules.table import SequenceTable
+from datamodules.sequences.annotations import DataError, read_numbers
+from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.sequence import NumberedFrames, Sequence
+from datamodules.sequences.table import SequenceTable
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 

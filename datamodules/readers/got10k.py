@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.annotations import DataError, read_labels, read_numbers
-from datamodules.index import Entry, indexed
 from datamodules.readers.listing import check_counts, check_present, data_root, frames_in
-from datamodules.sequences import Sequence
-from datamodules.table import SequenceTable
+from datamodules.sequences.annotations import DataError, read_labels, read_numbers
+from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import SequenceTable
 
 FILES = ("groundtruth.txt", "absence.label", "cover.label", "meta_info.ini")
 

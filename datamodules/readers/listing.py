@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence as Names
 from pathlib import Path
 
-from datamodules.annotations import DataError
-from datamodules.sequences import frames_of
+from datamodules.sequences.annotations import DataError
+from datamodules.sequences.sequence import frames_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 

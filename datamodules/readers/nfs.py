@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.annotations import DataError
-from datamodules.index import Entry, indexed
 from datamodules.readers.listing import check_counts, check_present, data_root, frames_in
-from datamodules.readers.official import official
-from datamodules.sequences import Sequence, frames_of
-from datamodules.table import SequenceTable
+from datamodules.readers.official_lists import official
+from datamodules.sequences.annotations import DataError
+from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.sequence import Sequence, frames_of
+from datamodules.sequences.table import SequenceTable
 
 # As the annotation tool VATIC writes: track, left, top, right, bottom, frame, lost, occluded, generated, "label".
 LINE = re.compile(rb'\d+((?:[ \t]+-?\d{1,9}){4})[ \t]+\d+(?:[ \t]+[01]){3}[ \t]+"[^"\r\n]*".*')

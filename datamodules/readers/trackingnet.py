@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.annotations import DataError, read_numbers
-from datamodules.index import Entry, indexed
 from datamodules.readers.listing import check_counts, check_present, data_root, frames_in
-from datamodules.sequences import Sequence
-from datamodules.table import SequenceTable
+from datamodules.sequences.annotations import DataError, read_numbers
+from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import SequenceTable
 
 log = logging.getLogger(__name__)
 

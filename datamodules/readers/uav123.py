@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.annotations import read_numbers
-from datamodules.index import Entry, indexed
 from datamodules.readers.listing import check_counts, check_present, data_root, numbered_frames
-from datamodules.readers.official import official
-from datamodules.sequences import Sequence
-from datamodules.table import SequenceTable
+from datamodules.readers.official_lists import official
+from datamodules.sequences.annotations import read_numbers
+from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import SequenceTable
 
 
 def read_uav123(

@@ -13,7 +13,7 @@ from numpy.random import Generator
 from datamodules.augmentation import Augmentation
 from datamodules.scenes.bank import Bank
 from datamodules.scenes.light import changed, light_of
-from datamodules.scenes.look import Look
+from datamodules.scenes.photo_realism import PhotoRealism
 from trackers.crops import CropSpec
 
 Scene = dict[str, Any]
@@ -31,7 +31,7 @@ def draw(
     roles: Sequence[tuple[str, CropSpec]],
     bank: Bank,
     augmentation: Augmentation,
-    look: Look,
+    look: PhotoRealism,
 ) -> dict[str, Scene]:
     """A batch without its pixels, as arrays.
 
@@ -113,7 +113,7 @@ class _World:
         ground: (B, V), number of the backdrop.
     """
 
-    def __init__(self, rng: Generator, bank: Bank, gap: np.ndarray, look: Look):
+    def __init__(self, rng: Generator, bank: Bank, gap: np.ndarray, look: PhotoRealism):
         self.rng, self.bank, self.gap, self.look = rng, bank, gap, look
         count, views = gap.shape
         poses = bank.extents.shape[1]

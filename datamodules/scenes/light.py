@@ -6,7 +6,7 @@ from numpy.random import Generator
 from datamodules.augmentation import Augmentation
 from datamodules.scenes.bank import Bank
 from datamodules.scenes.lens import LIGHT, LUMA, SCALES
-from datamodules.scenes.look import Look
+from datamodules.scenes.photo_realism import PhotoRealism
 
 
 def light_of(
@@ -14,7 +14,7 @@ def light_of(
     gap: np.ndarray,
     sharp: np.ndarray,
     augmentation: Augmentation,
-    look: Look,
+    look: PhotoRealism,
     bank: Bank,
     ground: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:

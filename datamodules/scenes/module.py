@@ -14,7 +14,7 @@ from datamodules.augmentation import Augmentation
 from datamodules.dataset import EpochSampler, batches_so_far, one_thread, share_of
 from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw
-from datamodules.scenes.look import Look
+from datamodules.scenes.photo_realism import PhotoRealism
 from datamodules.scenes.render import Renderer
 from trackers.crops import CropSpec
 
@@ -45,7 +45,7 @@ class SceneDataModule(L.LightningDataModule):
         template: CropSpec,
         search: CropSpec,
         augmentation: Augmentation,
-        look: Look | None,
+        look: PhotoRealism | None,
         batch_size: int,
         samples_per_epoch: int,
         val_samples: int,
@@ -68,7 +68,7 @@ class SceneDataModule(L.LightningDataModule):
                     f"{samples} samples of {split} make no batch of {batch_size}; lower datamodule.batch_size"
                 )
         self.bank, self.cache, self.augmentation = bank, Path(cache), augmentation
-        self.look = look or Look()
+        self.look = look or PhotoRealism()
         self.roles = (("template", template), ("search", search))
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 
@@ -138,7 +138,7 @@ class Batches(Dataset):
         bank: Bank,
         roles: tuple[tuple[str, CropSpec], ...],
         augmentation: Augmentation,
-        look: Look,
+        look: PhotoRealism,
         samples: int,
         seed: int,
         train: bool,

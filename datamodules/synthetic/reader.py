@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from datamodules.readers import read_got10k
+from datamodules.sequences.table import SequenceTable
 from datamodules.synthetic.spec import SyntheticSet
 from datamodules.synthetic.writer import ensure_synthetic
-from datamodules.table import SequenceTable
 
 
 def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> SequenceTable:

@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluation.report.lines import lines_of, with_parents
 from evaluation.report.plots import Point, Series
-from evaluation.report.results import Result, floor_of, keys_at, leading, reader
+from evaluation.report.study_results import Result, floor_of, keys_at, leading, reader
 from evaluation.report.tables import Cell, Column, filled
 from evaluation.report.words import DASH, join, si
 

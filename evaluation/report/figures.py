@@ -8,7 +8,7 @@ from evaluation.report.costs import Tradeoff
 from evaluation.report.heatmap import heatmap
 from evaluation.report.lines import retention_lines
 from evaluation.report.plots import Plot
-from evaluation.report.results import Result, floor_of, fractions_of, leading, metrics_of
+from evaluation.report.study_results import Result, floor_of, fractions_of, leading, metrics_of
 from evaluation.report.units import heat_of, units_of
 from evaluation.report.words import join
 

@@ -15,11 +15,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from datamodules.sequences import Sequence as Video
-from evaluation.benchmark import Benchmark
-from evaluation.metrics.measures import overlaps
-from evaluation.report.results import Result, number_at
-from evaluation.tracks import read_whole
+from datamodules.sequences.sequence import Sequence as Video
+from evaluation.report.study_results import Result, number_at
+from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.metrics.measures import overlaps
+from evaluation.tracking.result_files import read_whole
 
 VIDEOS, MOMENTS = 3, (1 / 3, 2 / 3, 1)  # how many sequences, and where in each
 CANDIDATES = 60  # sequences, evenly spread over the benchmark: the report is written after every job

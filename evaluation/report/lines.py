@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
 from evaluation.report.plots import Point, Series
-from evaluation.report.results import IDENTITY, Identity, Result, identity_of, number_at, reader, retention_of
+from evaluation.report.study_results import IDENTITY, Identity, Result, identity_of, number_at, reader, retention_of
 from evaluation.report.words import DOT
 
 Reader = Callable[[Result], float | None]

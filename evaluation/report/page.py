@@ -1,4 +1,4 @@
-"""The files of a study: `report.html` (one file, no request to anywhere), `study.csv` (one row a job), `study.md` and
+"""The files of a study: `report.html` (one file, which loads nothing), `study.csv` (one row a job), `study.md` and
 `study.tex` (means over seeds), and `plots/`.
 """
 
@@ -16,7 +16,7 @@ from evaluation.report.figures import figures_of
 from evaluation.report.frames import examples_of
 from evaluation.report.lines import retention_lines
 from evaluation.report.plots import Series
-from evaluation.report.results import (
+from evaluation.report.study_results import (
     Result,
     floor_of,
     fractions_of,

@@ -6,7 +6,8 @@ from typing import Any
 
 from evaluation.report.lines import lines_of, with_parents
 from evaluation.report.plots import Series
-from evaluation.report.results import (
+from evaluation.report.stability import LEVELS, Stability
+from evaluation.report.study_results import (
     RATIO_OF,
     Result,
     benchmarks_of,
@@ -19,7 +20,6 @@ from evaluation.report.results import (
     seeds_of,
     value_at,
 )
-from evaluation.report.stability import LEVELS, Stability
 from evaluation.report.words import DOT, between, join
 
 KEEPS = LEVELS[0]  # the headline asks for the smallest ratio that retains at least this much
@@ -34,8 +34,14 @@ def scope(finished: Sequence[Result]) -> list[str]:
             found = {number_at(result, "metrics", benchmark, count) for result in finished} - {None}
             parts += [" or ".join(f"{value:,}" for value in sorted(found)) + f" {count}"] if found else []
         notes.append(f"{benchmark}: " + ", ".join(parts))
-    additions = {result["tracker"]: result["additions"] for result in finished if result.get("additions")}
-    return notes + [f"{name} here has what the original has not: {join(added)}." for name, added in additions.items()]
+    departures_from_original = {
+        result["tracker"]: result["departures_from_original"]
+        for result in finished
+        if result.get("departures_from_original")
+    }
+    return notes + [
+        f"{name} here has what the original has not: {join(added)}." for name, added in departures_from_original.items()
+    ]
 
 
 def headline(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.report.results import (
+from evaluation.report.study_results import (
     Identity,
     Result,
     benchmarks_of,

@@ -5,7 +5,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from evaluation.report.lines import with_parents
-from evaluation.report.results import (
+from evaluation.report.stability import LEVELS, Break, FamilyStability, Stability
+from evaluation.report.study_results import (
     IDENTITY,
     Result,
     benchmarks_of,
@@ -17,7 +18,6 @@ from evaluation.report.results import (
     retention_of,
     seeds_of,
 )
-from evaluation.report.stability import LEVELS, Break, FamilyStability, Stability
 from evaluation.report.tables import Cell, Column, filled, heading_of
 from evaluation.report.words import DASH, DOT, join
 

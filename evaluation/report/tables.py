@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.report.results import (
+from evaluation.report.study_results import (
     Result,
     benchmarks_of,
     keys_at,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.report import sentences
-from evaluation.report.results import Result
 from evaluation.report.stability import families, stability
+from evaluation.report.study_results import Result
 from evaluation.report.summaries import families_table, stability_table, summary_table
 from evaluation.report.tables import Cell, Column, filled
 

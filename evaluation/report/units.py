@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from evaluation.report.heatmap import Heat
-from evaluation.report.results import Result, identity_of, keys_at, number_at
+from evaluation.report.study_results import Result, identity_of, keys_at, number_at
 from evaluation.report.words import DASH, DOT, percent
 
 Rows = dict[str, list[Result]]  # by label; the results of a row differ in seed alone

@@ -16,9 +16,9 @@ from datamodules.dataset import EpochSampler, TrackingDataset
 from datamodules.module import TrackingDataModule
 from datamodules.readers import read_got10k
 from datamodules.sampling import FrameSampler, stand_in
-from datamodules.sequences import Sequence
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture, Source
-from datamodules.table import SequenceTable
 from tests.conftest import CONF
 from tests.datamodules.videos import Videos
 from trackers.crops import CropSpec, padding

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.sampling import FrameSampler
-from datamodules.sequences import Sequence
+from datamodules.sequences.sequence import Sequence
 from tests.datamodules.videos import Videos
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.sequences import Sequence
+from datamodules.sequences.sequence import Sequence
 
 
 class Videos(list[Sequence]):

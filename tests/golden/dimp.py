@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
+from trackers.contents import load_strictly
 from trackers.dimp import DiMP
 from trackers.dimp.official import convert
 from trackers.dimp.proposals import place_proposals
-from trackers.stored import load_strictly
 
 from .cases import Case, load
 

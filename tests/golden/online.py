@@ -20,7 +20,7 @@ class Says(nn.Module):
         super().__init__()
         self.box, self.template, self.search = torch.tensor(box, dtype=torch.float64), spec, spec
 
-    def take(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, Window]:
+    def crop(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, Window]:
         return None, spec.cut(image, box).window
 
     def start(self, template: None) -> None: ...

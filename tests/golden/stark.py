@@ -10,16 +10,16 @@ from torch import Tensor
 
 from pruning.groups import Group
 from pruning.plan import Plan
-from trackers.backbones import ResNet
 from trackers.base import IMAGENET_MEAN, IMAGENET_STD
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
+from trackers.contents import load_strictly
 from trackers.crops import CropSpec, crop, padding
+from trackers.layers.backbones import ResNet
 from trackers.stark import STARK
 from trackers.stark.network import Tokens
 from trackers.stark.official import convert
 from trackers.stark.position import SinePosition
 from trackers.stark.transformer import Transformer
-from trackers.stored import load_strictly
 
 from .cases import Case, load
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from trackers.contents import load_strictly
 from trackers.dimp.classifier import Classifier
 from trackers.dimp.labels import centre_offsets, gaussian_labels, label_density
 from trackers.dimp.losses import kl_grid, kl_regression, lb_hinge
 from trackers.dimp.names import our_name
 from trackers.dimp.optimisers import GaussNewton, look_up
 from trackers.dimp.pooling import precise_roi_pool
-from trackers.stored import load_strictly
 
 from .cases import Case, each
 from .compare import agrees, fits

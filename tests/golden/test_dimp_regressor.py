@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from pruning.groups import Group
+from trackers.contents import load_strictly
 from trackers.dimp.losses import kl_regression
 from trackers.dimp.names import our_name
 from trackers.dimp.official import convert
 from trackers.dimp.proposals import overlaps, place_proposals
 from trackers.dimp.refinement import Slopes, refine
 from trackers.dimp.regressor import BoxRegressor, Level, Modulation
-from trackers.stored import load_strictly
 
 from .cases import Case, each
 from .compare import agrees

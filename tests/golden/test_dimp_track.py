@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trackers.dimp.following import Following
+from trackers.dimp.following import OnlineState
 from trackers.online import OnlineTracker
 
 from .cases import Case, each
@@ -48,7 +48,7 @@ def test_tracking_is_the_same(case: Case) -> None:
         }
         boxes, windows, scales, flags = [], [], [], []
         for frame in frames:
-            window = tracker.take(frame, online.box, tracker.search)[1]
+            window = tracker.crop(frame, online.box, tracker.search)[1]
             windows.append([window.top, window.left, window.top + window.side, window.left + window.side])
             boxes.append(online.update(frame)[0])
             flags.append(state.flag)
@@ -108,11 +108,11 @@ def _pinned(given: dict[str, np.ndarray]) -> Iterator[None]:
     frames = sorted((n for n in given if n.startswith("jitter_")), key=lambda n: int(n.split("_")[1]))
     queue = [torch.from_numpy(given[n]) for n in ("shift", "dropout", *frames)]
 
-    def uniform(following: Following, rows: int, columns: int) -> Tensor:
+    def uniform(following: OnlineState, rows: int, columns: int) -> Tensor:
         number = next(i for i, numbers in enumerate(queue) if numbers.shape == (rows, columns))
         return queue.pop(number)
 
-    with mock.patch.object(Following, "uniform", uniform):
+    with mock.patch.object(OnlineState, "uniform", uniform):
         yield
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.metrics import GOT10k, OnePass, Protocol, Track, TrackingNet, average_runs, one_pass, read_result, speed
-from evaluation.metrics import trackingnet as devkit
-from evaluation.metrics.counts import Counts, above
-from evaluation.metrics.measures import centers, clipped, distances, intersection_and_union, overlaps
-from evaluation.metrics.one_pass import Measures
+from evaluation.tracking.metrics import GOT10k, OnePass, Protocol, Track, TrackingNet, average_runs, one_pass, speed
+from evaluation.tracking.metrics import trackingnet as devkit
+from evaluation.tracking.metrics.counts import Counts, above
+from evaluation.tracking.metrics.measures import centers, clipped, distances, intersection_and_union, overlaps
+from evaluation.tracking.metrics.one_pass import Measures
+from evaluation.tracking.result_files import read_result
 from trackers.boxes import clip_box, giou, xywh_to_xyxy
 
 from .cases import Case, check_kind, each, load, report

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import trackers.crops
 import trackers.online
-from pruning.budget import Leaving, fit
+from pruning.budget import RemovalRules, fit
 from pruning.callback import PruningCallback
 from pruning.cost import ParamCost, UnitCost, count_macs
 from pruning.criteria import Slim
@@ -328,7 +328,7 @@ def test_masks_are_the_same(case: Case, part: Cut) -> None:
         # The reference rounds the number of kept units up where we round down: ask for the number it stores.
         asked = int(case.stored[f"{part.name}/{short}_count"].sum()) + 0.5
         share = min(1, asked / sum(g.size for g in pool))
-        plan = fit(pool, places, UnitCost(gates.network, pool), share, Leaving(floor=0))
+        plan = fit(pool, places, UnitCost(gates.network, pool), share, RemovalRules(floor=0))
         keep = np.array([np.isin(range(g.size), plan.units(g)) for g in pool])
         values = torch.stack([scores[g.name] for g in pool]).where(torch.from_numpy(keep), torch.inf)
         mine[f"{short}_threshold"] = values.amin() if part.method == "naive" else values.amin(1)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.annotations import DataError
 from datamodules.readers import read_coco, read_got10k, read_lasot, read_otb, read_trackingnet
-from datamodules.readers.official import official
+from datamodules.readers.official_lists import official
 from datamodules.readers.otb import other_names
 from datamodules.readers.trackingnet import CHUNKS, SEQUENCES
-from datamodules.sequences import Sequence
-from datamodules.table import SequenceTable
+from datamodules.sequences.annotations import DataError
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import SequenceTable
 
 from .cases import Case, each, load
 

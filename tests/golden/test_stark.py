@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import trackers.online
-from pruning.budget import Leaving, fit
+from pruning.budget import RemovalRules, fit
 from pruning.cost import ParamCost, Polynomial, Term, UnitCost, count_macs, count_params
 from pruning.criteria import NetworkSlimming, Slim
 from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, logistic, remaining, smooth_round
@@ -21,11 +21,11 @@ from pruning.plan import Plan
 from pruning.ranking import quantiles
 from pruning.surgery import compact
 from pruning.tracing import Linear
-from trackers.backbones import ResNet
 from trackers.base import Crop, Online
 from trackers.boxes import clip_box
+from trackers.checkpoints.gate_reading import GateReading
 from trackers.crops import CropSpec, Window, crop, padding
-from trackers.gate_reading import GateReading
+from trackers.layers.backbones import ResNet
 from trackers.online import OnlineTracker
 from trackers.stark import STARK
 from trackers.stark.official import convert
@@ -241,7 +241,7 @@ def tracking(case: Case) -> STARK:
 def watched(tracker: STARK) -> Iterator[dict[str, Any]]:
     """Collects the network's outputs, and the side of the search window in picture pixels."""
     seen: dict[str, Any] = {}
-    locate, take = tracker.network.locate, tracker.take
+    locate, take = tracker.network.locate, tracker.crop
 
     def locates(*given: Any) -> dict[str, Tensor]:
         seen.update(locate(*given))
@@ -253,7 +253,7 @@ def watched(tracker: STARK) -> Iterator[dict[str, Any]]:
             seen["side"] = round(window.side)
         return taken, window
 
-    with mock.patch.object(tracker.network, "locate", locates), mock.patch.object(tracker, "take", takes):
+    with mock.patch.object(tracker.network, "locate", locates), mock.patch.object(tracker, "crop", takes):
         yield seen
 
 
@@ -321,7 +321,7 @@ def chosen(gates: Gates, pool: str, budget: float) -> Plan:
         units, shares = sum(g.size for g in groups), len(groups) if pool == "layer" else 1
         # The reference rounds the number of kept units up where we round down: ask for its number.
         asked = shares * units_kept(budget, units // shares) + 0.5
-        kept |= fit(groups, places, UnitCost(gates.network, groups), min(1, asked / units), Leaving(floor=0)).kept
+        kept |= fit(groups, places, UnitCost(gates.network, groups), min(1, asked / units), RemovalRules(floor=0)).kept
     return Plan(kept)
 
 
@@ -420,7 +420,7 @@ def test_channels_are_chosen_the_same(case: Case) -> None:
     units, plans, places = sum(g.size for g in groups), [], quantiles(scores, groups, {"default": "global"})
     for budget in case.config["budgets"]:
         asked = units_kept(budget, units) + 0.5  # the reference rounds up where we round down
-        plans.append(fit(groups, places, UnitCost(backbone, groups), asked / units, Leaving(floor=0)))
+        plans.append(fit(groups, places, UnitCost(backbone, groups), asked / units, RemovalRules(floor=0)))
         mine[f"kept_{budget}"] = packed(plans[-1], groups)
     mine["count"] = [[len(plan.units(g)) for g in groups] for plan in plans]
     mine["threshold"] = [min(float(scores[g.name][list(p.units(g))].min()) for g in groups) for p in plans]
@@ -567,7 +567,7 @@ def test_chipnet_keeps_the_same(case: Case) -> None:
                     kept = passing(z, threshold, sizes)
                     share = cost(kept) / cost(sizes)
                     if tuple(kept) not in plans:  # ranks decide, not a threshold
-                        plans[tuple(kept)] = fit(groups, places, cost, share + 1e-9, Leaving(floor=0))
+                        plans[tuple(kept)] = fit(groups, places, cost, share + 1e-9, RemovalRules(floor=0))
                     mine[f"{when}_threshold"][s, t, b] = threshold
                     mine[f"{when}_kept"][s, t, b] = packed(plans[tuple(kept)], groups)
                     if when == "hard":

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.sequences import Sequence
-from datamodules.table import SequenceTable
-from evaluation.submission import pack_got10k, pack_trackingnet
-from evaluation.tracks import save_track
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import SequenceTable
+from evaluation.tracking.result_files import save_track
+from evaluation.tracking.submission import pack_got10k, pack_trackingnet
 
 from .cases import Case, each, load
 

@@ -14,7 +14,7 @@ from pruning.gates import Gates
 from pruning.groups import Group, Slice
 from pruning.plan import Plan
 from pruning.surgery import compact
-from trackers.attention import Attention
+from trackers.layers.attention import Attention
 from trackers.ostrack.network import OSTrackNetwork
 
 

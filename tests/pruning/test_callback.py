@@ -215,10 +215,10 @@ def test_units_fade_linearly_and_are_gone_before_the_next_update(accumulate: int
     for step in range(0, 24, 4):
         last = masks[step + 3]
         assert set(last.tolist()) <= {0, 1}
-        leaving = (before > 0) & (last == 0)
-        faded += int(leaving.sum())
+        rules = (before > 0) & (last == 0)
+        faded += int(rules.sum())
         for i, share in enumerate((0.75, 0.5, 0.25, 0.0)):
-            torch.testing.assert_close(masks[step + i], torch.where(leaving, share, last))
+            torch.testing.assert_close(masks[step + i], torch.where(rules, share, last))
         before = last
     assert faded == 28 - int(masks[-1].sum()) > 10
     assert torch.equal(callback.gates.mask, masks[-1])

@@ -30,7 +30,7 @@ from tests.pruning.networks import (
 )
 from tests.test_config import composed
 from trackers.base import Tracker
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
 
 NETWORKS = {
     "ostrack": lambda: tiny_ostrack(heads=4, head_channels=(6, 4, 3)),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pruning.budget import Leaving, fit
+from pruning.budget import RemovalRules, fit
 from pruning.cost import ParamCost
 from pruning.criteria import Criterion, Depth, Fisher, Magnitude, NetworkSlimming, Random, Slim, Taylor
 from pruning.criteria.criterion import by_unit
@@ -470,5 +470,5 @@ def test_the_order_of_branches_is_that_of_their_scores() -> None:
     for worst in range(3):
         scores = {g.name: torch.full((g.size,), float(not g.name.startswith(str(worst)))) for g in groups}
         places = quantiles(scores, groups, {})
-        plan = fit(groups, places, cost, 0.75, Leaving(whole_branches=True))
+        plan = fit(groups, places, cost, 0.75, RemovalRules(whole_branches=True))
         assert [len(plan.units(g)) for g in groups[:-1]] == [n * (i != worst) for i in range(3) for n in (4, 3)]

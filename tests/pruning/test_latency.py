@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning import latency
-from pruning.budget import Leaving, fit
+from pruning.budget import RemovalRules, fit
 from pruning.cost import MacCost
 from pruning.groups import Group
 from pruning.latency import SHARES, LatencyCost
@@ -192,12 +192,12 @@ def test_budgets_hold_in_time_as_well(clocked: Callable) -> None:
     places = {g.name: torch.linspace(0, 1, g.size) for g in groups}
     sizes = [g.size for g in groups]
     for ratio in (0.95, 0.9):
-        kept = [len(fit(groups, places, cost, ratio, Leaving(0)).units(g)) for g in groups]
+        kept = [len(fit(groups, places, cost, ratio, RemovalRules(0)).units(g)) for g in groups]
         assert cost(kept) <= ratio * cost(sizes)
         for i, n in enumerate(kept):
             assert n == sizes[i] or cost([k + (i == j) for j, k in enumerate(kept)]) > ratio * cost(sizes)
     with pytest.raises(ValueError, match="out of reach"):
-        fit(groups, places, cost, 0.5, Leaving(0))
+        fit(groups, places, cost, 0.5, RemovalRules(0))
 
 
 def test_the_fastest_run_counts_and_short_ones_run_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from tests.pruning.networks import (
     shake,
     tiny_ostrack,
 )
-from trackers.backbones import ResNet
+from trackers.layers.backbones import ResNet
 
 few = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 SEEDS = st.integers(0, 2**20)

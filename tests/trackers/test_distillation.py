@@ -18,7 +18,7 @@ from tests.conftest import CONF, results
 from tests.pruning.networks import random_plan
 from tests.trackers.networks import small_ostrack
 from trackers.base import Tracker
-from trackers.checkpoint import build_tracker
+from trackers.checkpoints.checkpoint import build_tracker
 from trackers.distillation import Teacher, attention_distance, output_distance
 
 TRACKERS = ("ostrack", "stark", "dimp", "prdimp")
@@ -110,15 +110,15 @@ def test_positions_that_either_network_eliminated_are_left_out():
 
 def test_a_constant_that_ratings_and_scores_of_densities_do_not_have_teaches_nothing():
     tracker, given = small("prdimp"), {"scores": torch.randn(3, 1, 2, 5, 5), "boxes": torch.randn(1, 2, 4)}
-    moved = tracker.lessons({name: value + 3 for name, value in given.items()})
-    assert output_distance(moved, tracker.lessons(given)) < 1e-9
+    moved = tracker.distillation_targets({name: value + 3 for name, value in given.items()})
+    assert output_distance(moved, tracker.distillation_targets(given)) < 1e-9
 
 
 def test_improbable_corners_teach_nothing():
     tracker, corners = small("stark"), torch.tensor([[[0.0, -30.0, -30.0, -40.0]]])
-    wanted = tracker.lessons({"corners": corners})
-    assert output_distance(tracker.lessons({"corners": corners.clamp_min(-20)}), wanted) < 1e-12
-    assert output_distance(tracker.lessons({"corners": corners.flip(-1)}), wanted) == pytest.approx(2)
+    wanted = tracker.distillation_targets({"corners": corners})
+    assert output_distance(tracker.distillation_targets({"corners": corners.clamp_min(-20)}), wanted) < 1e-12
+    assert output_distance(tracker.distillation_targets({"corners": corners.flip(-1)}), wanted) == pytest.approx(2)
 
 
 def test_boxes_far_from_the_target_teach_nothing():
@@ -128,7 +128,7 @@ def test_boxes_far_from_the_target_teach_nothing():
     elsewhere = {name: value.clone() for name, value in maps.items()}
     for name in ("size_map", "offset_map"):
         elsewhere[name][..., 2:, :] = 0.5
-    assert output_distance(tracker.lessons(elsewhere), tracker.lessons(maps)) < 1e-6
+    assert output_distance(tracker.distillation_targets(elsewhere), tracker.distillation_targets(maps)) < 1e-6
 
 
 # Who learns

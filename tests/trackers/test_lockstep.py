@@ -11,12 +11,12 @@ import torch
 
 from pruning.plan import Plan
 from pruning.surgery import compact
+from tests.trackers.dimp.test_tracker import small as small_dimp
 from tests.trackers.networks import small_ostrack
-from tests.trackers.test_dimp import small as small_dimp
-from tests.trackers.test_stark import small_stark
-from trackers.attention import Attention
+from tests.trackers.stark.test_tracker import small_stark
 from trackers.base import Crop, Tracker
 from trackers.crops import CropSpec
+from trackers.layers.attention import Attention
 from trackers.online import Box, Lockstep, OnlineTracker
 from trackers.stark.network import Tokens
 from trackers.stark.tracker import Updating
@@ -130,7 +130,7 @@ BATCHED = {
 def test_boxes_are_those_of_one_by_one_and_a_batch_is_one_forward(make: Callable[[], Tracker]):
     tracker, batches, mixed = make(), [], []
     wanted = alone(tracker)
-    shown, forward = tracker.shown, tracker.network.get_submodule(tracker.distilled[0])
+    shown, forward = tracker.to_batch, tracker.network.get_submodule(tracker.distilled[0])
     head = tracker.network.box_head
 
     def shows(crops: list[Crop]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -138,7 +138,7 @@ def test_boxes_are_those_of_one_by_one_and_a_batch_is_one_forward(make: Callable
         return shown(crops)
 
     hooks = [m.register_forward_hook(lambda module, given, out: batches.append(len(given[0]))) for m in (forward, head)]
-    with mock.patch.object(tracker, "shown", shows):
+    with mock.patch.object(tracker, "to_batch", shows):
         found = together(tracker)
     for hook in hooks:
         hook.remove()
@@ -160,7 +160,7 @@ def test_a_filter_for_each_target_is_learned_one_by_one():
 
 def test_tokens_with_and_without_padding_are_stacked_as_if_they_were_made_together():
     tracker = stark()
-    crops = [tracker.take(v.frames[0], v.box, tracker.template)[0] for v in VIDEOS]
+    crops = [tracker.crop(v.frames[0], v.box, tracker.template)[0] for v in VIDEOS]
     assert [crop.padding is None for crop in crops] == [True, False, False, True]
     stacked, wanted = Tokens.stack([tracker._embed(crop) for crop in crops]), tracker._embed(*crops)
     assert wanted.padding.any(1).tolist() == [False, True, False, False]  # too little of the third to reach a cell

@@ -22,7 +22,7 @@ class Brightest:
     def eval(self):
         return self
 
-    take, steps = Tracker.take, Tracker.steps
+    take, steps = Tracker.crop, Tracker.steps
 
     def start(self, template):
         return {"seen": []}

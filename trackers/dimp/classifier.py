@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from pruning.groups import Group, Slice
-from trackers.backbones import NORM_TENSORS
 from trackers.dimp.filters import FilterInitialiser, apply_filter
 from trackers.dimp.precision import at_least_single
+from trackers.layers.backbones import NORM_TENSORS
 
 
 def normalise(x: Tensor, filter_size: int) -> Tensor:

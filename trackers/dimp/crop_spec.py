@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trackers.crops import Box, CropSpec, Part, Shot, Window
+from trackers.crops import Box, CroppedImage, CropSpec, DecodedRegion, Window
 from trackers.dimp.crops import reference_crop, training_crop, training_window
 
 
@@ -28,24 +28,24 @@ class DiMPCropSpec(CropSpec):
 
     repeats_border: ClassVar[bool] = True
 
-    def cut(self, image: np.ndarray, box: Box) -> Shot:
+    def cut(self, image: np.ndarray, box: Box) -> CroppedImage:
         """What a tracker is shown around an xywh box; not rounded to uint8 where the reference does not."""
         first, size, factor = self.expansion > 1, self.size * self.expansion, self.factor * self.expansion
         if self.compat == "exact":
             inside = None if first else self.inside
-            return self._shot(*training_crop(image, box, factor, size, inside, self.compat, moved=not first))
+            return self._cropped(*training_crop(image, box, factor, size, inside, self.compat, moved=not first))
         x, y, w, h = (float(v) for v in box)
         centre, side = (x + w / 2, y + h / 2), factor * math.sqrt(w * h)
-        return self._shot(*reference_crop(image, centre, side, size, self.inside, first))
+        return self._cropped(*reference_crop(image, centre, side, size, self.inside, first))
 
     def aim(self, shape: tuple[int, ...], box: Box) -> tuple[Window, np.ndarray]:
         """The window of `cut_to_learn`, and that no part of it is padding."""
         window = training_window(shape, box, self.factor, self.size, self.inside, self.compat)
         return window, np.zeros((2, self.size), bool)
 
-    def cut_to_learn(self, image: np.ndarray | Part, box: Box) -> Shot:
+    def cut_to_learn(self, image: np.ndarray | DecodedRegion, box: Box) -> CroppedImage:
         """A crop of `size`, whatever the expansion."""
-        return self._shot(*training_crop(image, box, self.factor, self.size, self.inside, self.compat))
+        return self._cropped(*training_crop(image, box, self.factor, self.size, self.inside, self.compat))
 
-    def _shot(self, picture: np.ndarray, window: tuple[float, float, float]) -> Shot:
-        return Shot(picture, np.zeros((2, len(picture)), bool), window)
+    def _cropped(self, picture: np.ndarray, window: tuple[float, float, float]) -> CroppedImage:
+        return CroppedImage(picture, np.zeros((2, len(picture)), bool), window)

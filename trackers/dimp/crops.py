@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from trackers.crops import Box, Part, Window
+from trackers.crops import Box, DecodedRegion, Window
 
 
 class Patch(NamedTuple):
@@ -96,7 +96,7 @@ def cut_patch(
 
 
 def training_crop(
-    image: np.ndarray | Part,
+    image: np.ndarray | DecodedRegion,
     box: Box,
     factor: float,
     size: int,
@@ -124,7 +124,7 @@ def training_crop(
         ValueError: the box has no area.
     """
     window = training_window(image.shape, box, factor, size, inside, compat, moved)
-    part = Part.of(image)
+    part = DecodedRegion.of(image)
     if part.reduction > 1:
         return part.resampled(window, size, cv2.BORDER_REPLICATE), window
     left, top, side = (int(v) for v in window)
@@ -177,7 +177,9 @@ def _moved(start: int, count: int, length: int) -> int:
     return -outside if outside > 0 else start
 
 
-def _replicated(image: np.ndarray | Part, rows: tuple[int, int], columns: tuple[int, int], lost: int = 0) -> np.ndarray:
+def _replicated(
+    image: np.ndarray | DecodedRegion, rows: tuple[int, int], columns: tuple[int, int], lost: int = 0
+) -> np.ndarray:
     """A window by start and count along both axes; beyond the picture without its `lost` ends its border goes on."""
     spans, margins = [], []
     for (start, count), length in zip((rows, columns), image.shape[:2], strict=True):

@@ -48,7 +48,7 @@ class Learning(Online):
     max_aspect: float
 
 
-class Following:
+class OnlineState:
     """All that tracking remembers of a target. Boxes are xywh in pixels of the search crop.
 
     Args:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pruning.groups import Group
-from trackers.backbones import ResNet, SmallResNet
 from trackers.dimp.classifier import Classifier
 from trackers.dimp.refinement import refine
 from trackers.dimp.regressor import BoxRegressor, Level, Modulation
+from trackers.layers.backbones import ResNet, SmallResNet
 
 
 class Seen(NamedTuple):

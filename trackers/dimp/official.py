@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from trackers.contents import CheckpointContents
 from trackers.dimp.names import our_name
 from trackers.published import published_recipe
-from trackers.stored import Stored
 
 DEAD = ("feature_extractor.layer4.", "feature_extractor.fc.")  # never executed
 TABLES = ("optimiser.label", "optimiser.mask", "optimiser.weight")  # stored as 1 x 1 convolutions
@@ -25,7 +25,7 @@ def recognises(weights: Mapping[str, Tensor]) -> bool:
     return {"classifier.filter_initializer.filter_conv.weight", "bb_regressor.iou_predictor.weight"} <= weights.keys()
 
 
-def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Stored:
+def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
     """The tracker in a state dict.
 
     Args:
@@ -48,7 +48,7 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Stored:
         f"{dead:,} numbers of layers that are never executed (layer4, fc). Taken for granted: the recipe; "
         "+tracker.KEY=VALUE changes it"
     )
-    return Stored(live, recipe, note=note)
+    return CheckpointContents(live, recipe, note=note)
 
 
 def _which(weights: Mapping[str, Tensor], config_name: str | None) -> str:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pruning.groups import Group
 from trackers.base import Batch, Crop, Recipe, Tracker
 from trackers.dimp.crop_spec import DiMPCropSpec
-from trackers.dimp.following import Following, Learning
+from trackers.dimp.following import Learning, OnlineState
 from trackers.dimp.labels import gaussian_labels, label_density
 from trackers.dimp.losses import kl_grid, kl_regression, lb_hinge
 from trackers.dimp.network import DiMPNetwork
@@ -68,10 +68,10 @@ class DiMP(Tracker):
 
     # What is trained and pruned
 
-    def additions(self) -> dict[str, bool]:
+    def departures_from_original(self) -> dict[str, bool]:
         """What lets a small network learn from nothing, and is off at full scale."""
         network = self.network
-        return super().additions() | {
+        return super().departures_from_original() | {
             "a small backbone of stride 8": network.backbone.stride == 8,
             "batch norm in front of the features' norm": network.classifier.features.norm is not None,
             "correlation maps for the box regressor": bool(network.box_head.correlation),
@@ -118,7 +118,7 @@ class DiMP(Tracker):
         found = self.network(search, proposals, template, size * batch["template_box"])
         return self.output_losses(found, boxes, about)
 
-    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Logarithms of densities, up to a constant, lose it: scores become densities, ratings are centred."""
         scores, rated = outputs["scores"], outputs["boxes"]
         if self.objectives["classifier"] == "kl":
@@ -154,12 +154,12 @@ class DiMP(Tracker):
 
     # Tracking
 
-    def start(self, template: Crop) -> Following:
+    def start(self, template: Crop) -> OnlineState:
         """Learns the first filter from changed copies of the first frame."""
-        return Following(self.network, self.online, self.search.size, self.compat, template.to(self.device))
+        return OnlineState(self.network, self.online, self.search.size, self.compat, template.to(self.device))
 
-    def step(self, state: Following, search: Crop) -> tuple[Tensor, float]:
-        """See `Following.step`."""
+    def step(self, state: OnlineState, search: Crop) -> tuple[Tensor, float]:
+        """See `OnlineState.step`."""
         return state.step(search.to(self.device))
 
     # Counting and timing

@@ -13,7 +13,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
-from trackers.attention import Attention, start_by_matching
+from trackers.layers.attention import Attention, start_by_matching
 from trackers.ostrack.elimination import Elimination, best_candidates, put_back, scoring_token, take
 from trackers.ostrack.stem import ConvStem
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trackers.towers import Towers
+from trackers.layers.towers import Towers
 
 OUTPUTS = {"ctr": 1, "offset": 2, "size": 2}  # name in official checkpoints: output channels
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from trackers.contents import CheckpointContents
 from trackers.published import published_recipe
-from trackers.stored import Stored
 
 NEVER_READ = ("backbone.cls_token", "backbone.pos_embed")  # and the paper's `patch_zeta`
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0}
@@ -18,7 +18,7 @@ def recognises(weights: Mapping[str, Tensor]) -> bool:
     return {"box_head.conv1_ctr.0.weight", "backbone.pos_embed_z", "backbone.pos_embed_x"} <= weights.keys()
 
 
-def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Stored:
+def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
     """The tracker in a state dict.
 
     Args:
@@ -36,7 +36,7 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Stored:
         f"search.factor={recipe['search']['factor']}, elimination {'on' if recipe['elimination'] else 'off'}; "
         "+tracker.KEY=VALUE changes it"
     )
-    return Stored(live, recipe, gates=gates, note=note)
+    return CheckpointContents(live, recipe, gates=gates, note=note)
 
 
 def _recipe(weights: Mapping[str, Tensor], config_name: str | None) -> dict[str, Any]:

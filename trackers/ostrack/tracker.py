@@ -12,6 +12,7 @@ from torch import Tensor
 from pruning.groups import Group
 from trackers.base import Batch, Crop, Online, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy
+from trackers.contents import load_strictly
 from trackers.crops import CropSpec
 from trackers.losses import box_losses, focal_loss, gaussian_heatmap, near_target
 from trackers.ostrack.elimination import Elimination
@@ -19,7 +20,6 @@ from trackers.ostrack.head import best_box, cell_boxes
 from trackers.ostrack.initialisation import tracking_weights
 from trackers.ostrack.network import OSTrackNetwork
 from trackers.ostrack.response import Response
-from trackers.stored import load_strictly
 
 
 class OSTrack(Tracker):
@@ -61,9 +61,9 @@ class OSTrack(Tracker):
             raise ValueError(f"loss.cells={loss['cells']} is not known; choose best or near")
         self.loss, self.response = dict(loss), response
 
-    def additions(self) -> dict[str, bool]:
+    def departures_from_original(self) -> dict[str, bool]:
         """The stem, the start of attention and the box loss of networks that are trained from nothing."""
-        return super().additions() | {
+        return super().departures_from_original() | {
             "a convolutional stem of stride 8": self.network.backbone.has_stem,
             "attention that starts by comparing content": self.network.backbone.matching_init,
             "box losses of all cells near the target": self.loss["cells"] == "near",
@@ -84,7 +84,7 @@ class OSTrack(Tracker):
         grids = {name: math.isqrt(getattr(backbone, name).shape[1]) for name in ("pos_embed_z", "pos_embed_x")}
         load_strictly(backbone, tracking_weights(weights, grids), source)
 
-    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The maps; those of boxes by the score, as far from the target nobody says what they should be."""
         score = outputs["score_map"]
         return {"score_map": score} | {name: score * outputs[name] for name in ("size_map", "offset_map")}
@@ -123,7 +123,7 @@ class OSTrack(Tracker):
         """The template's tokens, embedded once, and the window that favours small motion."""
         k = torch.arange(1, self.network.cells + 1, device=self.device)
         hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (self.network.cells + 1)))
-        tokens = self.network.backbone.embed_template(self.shown([template])[0])
+        tokens = self.network.backbone.embed_template(self.to_batch([template])[0])
         return {"template": tokens, "window": torch.outer(hann, hann)}
 
     def step(self, state: dict[str, Tensor], search: Crop) -> tuple[Tensor, float]:
@@ -133,7 +133,10 @@ class OSTrack(Tracker):
     def steps(self, states: Sequence[dict[str, Tensor]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
         """The same for several targets, in one forward."""
         template = torch.cat([state["template"] for state in states])
-        maps, window = self.network.search(template, self.shown(searches)[0]), states[0]["window"]  # the same for all
+        maps, window = (
+            self.network.search(template, self.to_batch(searches)[0]),
+            states[0]["window"],
+        )  # the same for all
         if self.response is None:
             response = maps["score_map"] * window
         else:

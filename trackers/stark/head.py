@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
-from trackers.towers import Towers
+from trackers.layers.towers import Towers
 
 
 class CornerHead(Towers):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
-from trackers.backbones import ResNet, SmallResNet
 from trackers.boxes import xyxy_to_cxcywh
+from trackers.layers.backbones import ResNet, SmallResNet
 from trackers.stark.head import ClassHead, CornerHead
 from trackers.stark.position import SinePosition
 from trackers.stark.transformer import Transformer

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trackers.contents import CheckpointContents
 from trackers.published import published_recipe
-from trackers.stored import Stored
 
 RESNETS = {6: "resnet50", 23: "resnet101"}  # by the number of blocks of the third stage
 # Official names and ours. What no rule changes has the same name in both.
@@ -27,7 +27,7 @@ def recognises(weights: Mapping[str, Tensor]) -> bool:
     return {"query_embed.weight", "box_head.conv1_tl.0.weight", "backbone.0.body.conv1.weight"} <= weights.keys()
 
 
-def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Stored:
+def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
     """The tracker in a state dict.
 
     Args:
@@ -45,7 +45,7 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Stored:
         f"{recipe['transformer']['heads']} heads, search.factor={recipe['search']['factor']}; "
         "+tracker.KEY=VALUE changes it"
     )
-    return Stored(live, recipe, gates=gates, note=note)
+    return CheckpointContents(live, recipe, gates=gates, note=note)
 
 
 def _ours(name: str) -> str:

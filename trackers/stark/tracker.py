@@ -80,10 +80,10 @@ class STARK(Tracker):
         self.loss, self.objective, self.freeze_stem, self.compat = dict(loss), objective, freeze_stem, compat
         self.expectation = expectation
 
-    def additions(self) -> dict[str, bool]:
+    def departures_from_original(self) -> dict[str, bool]:
         """What lets a small network learn from nothing, and is off at full scale."""
         transformer = self.network.transformer
-        return super().additions() | {
+        return super().departures_from_original() | {
             "a small backbone of stride 8": self.network.backbone.stride == 8,
             "attention that starts by comparing content": transformer.matching_init,
             "positions in the values of the encoder": transformer.position_in_values,
@@ -111,7 +111,7 @@ class STARK(Tracker):
         """See `ResNet.load_pretrained`."""
         self.network.backbone.load_pretrained(weights, source)
 
-    def lessons(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of corners the probabilities: how improbable improbable ones are is of no account."""
         return {name: value.exp() if name == "corners" else value for name, value in outputs.items()}
 
@@ -168,10 +168,10 @@ class STARK(Tracker):
         """From time to time a new second template, if the target is surely there."""
         due = state["frame"] % self.online.update_interval == 0
         if self.template.count > 1 and due and score > self.online.update_threshold:
-            state["templates"] = [*state["templates"][:-1], self._embed(self.take(image, box, self.template)[0])]
+            state["templates"] = [*state["templates"][:-1], self._embed(self.crop(image, box, self.template)[0])]
 
     def _embed(self, *crops: Crop) -> Tokens:
-        return self.network.embed(*self.shown(crops))
+        return self.network.embed(*self.to_batch(crops))
 
     def example_inputs(self) -> Batch:
         """Templates and a search crop, without padding."""

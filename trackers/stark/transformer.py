@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
-from trackers.attention import Attention, SingleQueryAttention, start_by_matching
+from trackers.layers.attention import Attention, SingleQueryAttention, start_by_matching
 
 
 class FeedForward(nn.Module):

@@ -1,0 +1,1 @@
+"""Frames: pictures, videos, and JPEG files of which only a part is decoded."""

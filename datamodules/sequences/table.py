@@ -1,0 +1,173 @@
+"""Many annotated videos as columns: what a data set of millions of frames is kept in, in memory and on disk.
+
+A `Sequence` is made when it is asked for. A hundred thousand Python objects would take seconds to make, and each worker
+of a loader would copy them as soon as it counts their references; the columns are mapped from one file for all.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.sequences.sequence import NumberedFrames, Sequence, visible
+
+UNKNOWN = -1  # cover that a data set does not say
+
+
+@dataclass(frozen=True)
+class SequenceTable:
+    """Annotated videos, in order; `table[i]` is a `Sequence`.
+
+    Attributes:
+        root: folder of the data set.
+        columns: by name. A row a video: "name", "folder" (from the root), "count" of frames, "numbered" (first number,
+            digits), "affixes" (prefix, suffix), "resolution" (0 for unknown), and "box_end", "name_end": where its rows
+            in the other columns end. A row an annotated frame: "boxes", "absent", "cover". A row a frame whose video
+            does not count: "names".
+        still: whether these are pictures and not videos.
+    """
+
+    root: Path
+    columns: dict[str, np.ndarray]
+    still: bool = False
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence], root: str | Path = "/") -> "SequenceTable":
+        """Puts sequences into columns; their folders lie below `root`."""
+        root, rows, boxes, absent, cover, names = Path(root), [], [], [], [], []
+        still = False
+        for s in sequences:
+            counts = isinstance(s.frames, NumberedFrames)
+            listed = [] if counts else list(s.frames)
+            f = s.frames if counts else NumberedFrames("", 0, 0, "", len(listed))
+            folder = str(s.folder.relative_to(root)) if s.folder.is_relative_to(root) else str(s.folder)
+            rows.append((s.name, folder, len(s), (f.first, f.digits), (f.prefix, f.suffix), s.resolution or (0, 0)))
+            rows[-1] += (len(s.boxes), len(listed))
+            boxes.append(s.boxes)
+            absent.append(s.absent)
+            cover.append(np.full(len(s.boxes), UNKNOWN) if s.cover is None else s.cover)
+            names += listed
+            still |= s.still
+        name, folder, count, numbered, affixes, resolution, annotated, listed = (
+            zip(*rows, strict=True) if rows else [()] * 8
+        )
+        columns = {
+            "name": np.array(name, np.str_),
+            "folder": np.array(folder, np.str_),
+            "count": np.array(count, np.int64),
+            "numbered": np.array(numbered, np.int64).reshape(-1, 2),
+            "affixes": np.array(affixes, np.str_).reshape(-1, 2),
+            "resolution": np.array(resolution, np.int32).reshape(-1, 2),
+            "box_end": np.cumsum(annotated, dtype=np.int64),
+            "name_end": np.cumsum(listed, dtype=np.int64),
+            "boxes": np.concatenate([np.empty((0, 4)), *boxes]),
+            "absent": np.concatenate([np.empty(0, bool), *absent]),
+            "cover": np.concatenate([np.empty(0, np.int8), *cover]).astype(np.int8),
+            "names": np.array(names, np.str_),
+        }
+        return cls(root, columns, still)
+
+    @classmethod
+    def of_pictures(
+        cls, root: Path, folder: Path, names: np.ndarray, pictures: np.ndarray, boxes: np.ndarray, sizes: np.ndarray
+    ) -> "SequenceTable":
+        """Many objects in still pictures, all of one folder below `root`, without making a `Sequence` of any.
+
+        Args:
+            root: folder of the data set.
+            folder: of the pictures.
+            names: of the objects, (n,) str.
+            pictures: file name of each one's picture, (n,) str.
+            boxes: xywh in pixels, (n, 4) float64.
+            sizes: (width, height) of the pictures, (n, 2) int32.
+        """
+        n = len(names)
+        columns = {
+            "name": names,
+            "folder": np.full(n, str(folder.relative_to(root))),
+            "count": np.ones(n, np.int64),
+            "numbered": np.zeros((n, 2), np.int64),
+            "affixes": np.zeros((n, 2), np.str_),
+            "resolution": sizes,
+            "box_end": np.arange(1, n + 1),
+            "name_end": np.arange(1, n + 1),
+            "boxes": boxes,
+            "absent": np.zeros(n, bool),
+            "cover": np.full(n, UNKNOWN, np.int8),
+            "names": pictures,
+        }
+        return cls(root, columns, still=True)
+
+    def __len__(self) -> int:
+        return len(self.columns["name"])
+
+    def __getitem__(self, i: int) -> Sequence:
+        c = self.columns
+        i = range(len(self))[i]
+        boxes, names = (slice(c[end][i - 1] if i else 0, c[end][i]) for end in ("box_end", "name_end"))
+        frames = tuple(c["names"][names].tolist())
+        if not frames:
+            (first, digits), (prefix, suffix) = c["numbered"][i].tolist(), c["affixes"][i].tolist()
+            frames = NumberedFrames(prefix, first, digits, suffix, int(c["count"][i]))
+        cover, resolution = c["cover"][boxes], tuple(c["resolution"][i].tolist())
+        return Sequence(
+            name=str(c["name"][i]),
+            folder=self.root / str(c["folder"][i]),
+            frames=frames,
+            boxes=c["boxes"][boxes],
+            absent=c["absent"][boxes],
+            cover=None if cover.size and cover[0] == UNKNOWN else cover,
+            resolution=resolution if all(resolution) else None,
+            still=self.still,
+        )
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames of each video, (len(self),)."""
+        return self.columns["count"]
+
+    def visible_counts(self) -> np.ndarray:
+        """Visible frames of each video, (len(self),)."""
+        c = self.columns
+        before = np.concatenate([[0], np.cumsum(visible(c["boxes"], c["absent"], c["cover"]))])
+        return np.diff(before[c["box_end"]], prepend=0)
+
+    def digest(self) -> str:
+        """A hash of what a tracker is shown before it says anything: names, lengths and first boxes."""
+        c = self.columns
+        first = c["boxes"][np.concatenate([[0], c["box_end"][:-1]])[: len(self)]]
+        about = json.dumps([c["name"].tolist(), c["count"].tolist(), first.tolist()])
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """A file a column, in a folder that exists."""
+        for name, column in self.columns.items():
+            np.save(folder / f"{name}.npy", column)
+        (folder / "table.json").write_text(json.dumps({"still": self.still}))
+
+    @classmethod
+    def load(cls, folder: Path, root: Path) -> "SequenceTable":
+        """What `save` wrote; columns are read when they are used.
+
+        Raises:
+            OSError: it is not all there.
+        """
+        columns = {p.stem: np.load(p, mmap_mode="r").view(np.ndarray) for p in sorted(folder.glob("*.npy"))}
+        return cls(root, columns, **json.loads((folder / "table.json").read_text()))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some of the videos of a table, (len(rows),) row numbers."""
+
+    table: SequenceTable
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Sequence:
+        return self.table[int(self.rows[i])]

@@ -1,0 +1,1 @@
+"""A job of a study as a graph of cached stages."""

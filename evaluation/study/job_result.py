@@ -1,0 +1,66 @@
+"""What a job found, as plain data: the content of `result.json`."""
+
+from typing import Any
+
+import torch
+
+from evaluation.export.profile import latencies
+from evaluation.processes.devices import device_type
+from evaluation.study.provenance import provenance
+from evaluation.tracking.metrics import scores_of
+from pruning.cost import count_macs, count_params
+from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
+
+
+def describe(
+    final: Checkpoint, parent: Checkpoint, scores: dict[str, Any], parent_scores: dict[str, Any], device: str
+) -> dict[str, Any]:
+    """Sizes, scores and times of a job's tracker beside those of its parent.
+
+    Args:
+        final: the job's tracker: a child, or the parent itself.
+        parent: what it was pruned from.
+        scores, parent_scores: see `Benchmark.scores`.
+        device: where latency is measured.
+    """
+    clocks = latencies({"child": final.tracker, "parent": parent.tracker}, device)
+    dense = size_of(parent) | {"metrics": parent_scores["metrics"], "latency": {device_type(device): clocks["parent"]}}
+    return {
+        "family": final.tracker.family,
+        **size_of(final),
+        "ratio_achieved": final.metrics.get("ratio_achieved", 1.0),
+        "units": _units(final),
+        "departures_from_original": [words for words, has in final.tracker.departures_from_original().items() if has],
+        **scores,
+        "latency": {device_type(device): clocks["child"]},
+        "parent": dense,
+        "retention": _retention(scores["metrics"], parent_scores["metrics"]),
+        "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
+        **provenance(),
+    }
+
+
+def size_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Parameters and multiply-accumulates of the network as it is."""
+    network = checkpoint.tracker.network
+    macs = count_macs(network, checkpoint.tracker.frame_inputs())
+    params = count_params(network)
+    return {"params": params, "live_params": params, "macs": {"total": macs.total, "parts": macs.parts}}
+
+
+def _units(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """Kept and full size of every group of the network that the recipe builds."""
+    with torch.device("meta"):
+        groups = build_tracker(checkpoint.recipe).groups()
+    return {g.name: {"kind": g.kind, "kept": len(checkpoint.plan.units(g)), "size": g.size} for g in groups}
+
+
+def _retention(scores: dict[str, Any], parent: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Metric over the parent's by benchmark; None where the parent has nothing to retain."""
+    return {
+        benchmark: {
+            name: value / parent[benchmark][name] if parent[benchmark][name] > 0 else None
+            for name, value in scores_of(metrics).items()
+        }
+        for benchmark, metrics in scores.items()
+    }

@@ -1,0 +1,1 @@
+"""From a tracker and videos to boxes, and from boxes to numbers."""

@@ -1,0 +1,89 @@
+"""The GOT-10k reader: what it returns, and what people's own data may leave out."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from datamodules.readers import read_got10k
+from datamodules.sequences.annotations import DataError
+
+
+@pytest.fixture
+def own(got10k, tmp_path):
+    shutil.copytree(got10k, tmp_path / "got10k")
+    return tmp_path / "got10k"
+
+
+def test_boxes_labels_and_pictures(got10k):
+    train = read_got10k(got10k, "train")
+    assert [s.name for s in train] == [f"GOT-10k_Train_{i:06d}" for i in (1, 2, 3)]
+    first = train[0]
+    lines = (first.folder / "groundtruth.txt").read_text().split()
+    assert first.boxes[3].tolist() == [float(v) for v in lines[3].split(",")]
+    assert first.image(0).shape == (72, 96, 3)
+    assert first.size == (96, 72)
+    assert (first.visible == (first.cover > 0) & (np.loadtxt(first.folder / "absence.label") == 0)).all()
+
+
+def test_absent_and_uncovered_frames_are_not_visible(own):
+    folder = own / "train" / "GOT-10k_Train_000001"
+    (folder / "absence.label").write_text("1\n" + "0\n" * 19)
+    (folder / "cover.label").write_text("8\n0\n" + "8\n" * 18)
+    assert read_got10k(own, "train")[0].visible_frames.tolist() == list(range(2, 20))
+
+
+def test_labels_are_optional(own):
+    for label in own.rglob("*.label"):
+        label.unlink()
+    sequence = read_got10k(own, "train")[0]
+    assert sequence.cover is None
+    assert sequence.visible.all()
+
+
+@pytest.mark.parametrize(("label", "line"), [("cover", "9"), ("cover", "264"), ("absence", "2")])
+def test_labels_out_of_range_are_refused(own, label, line):
+    path = own / "train" / "GOT-10k_Train_000001" / f"{label}.label"
+    path.write_text(f"{line}\n" + "0\n" * 19)
+    with pytest.raises(DataError, match=rf"{label}\.label must hold whole numbers from 0"):
+        read_got10k(own, "train")
+
+
+def test_a_subset_by_indices(own, tmp_path):
+    (tmp_path / "split.txt").write_text("2\n0\n")
+    names = [s.name for s in read_got10k(own, "train", tmp_path / "split.txt")]
+    assert names == ["GOT-10k_Train_000003", "GOT-10k_Train_000001"]
+
+
+@pytest.mark.parametrize("text", ["3\n", "-1\n", "0.5\n", ""])
+def test_a_subset_of_anything_else_is_refused(own, tmp_path, text):
+    (tmp_path / "split.txt").write_text(text)
+    with pytest.raises(DataError, match="indices from 0 to 2"):
+        read_got10k(own, "train", tmp_path / "split.txt")
+
+
+@pytest.mark.parametrize("text", ["1,2,3\n" * 20, "1,2,3,x\n" * 20, "1,2,3,nan\n" * 20])
+def test_damaged_annotations_are_named(own, text):
+    path = own / "val" / "GOT-10k_Val_000001" / "groundtruth.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"GOT-10k_Val_000001/groundtruth\.txt must hold 4"):
+        read_got10k(own, "val")
+
+
+def test_other_delimiters_and_line_ends(own):
+    path = own / "val" / "GOT-10k_Val_000001" / "groundtruth.txt"
+    before = read_got10k(own, "val")[0].boxes
+    path.write_bytes(path.read_text().replace(",", "\t").replace("\n", "\r\n").encode())
+    assert (read_got10k(own, "val")[0].boxes == before).all()
+
+
+def test_sequences_that_are_listed_and_missing_are_named(own):
+    shutil.rmtree(own / "train" / "GOT-10k_Train_000002")
+    with pytest.raises(DataError, match=r"1 of the 3 sequences .* missing, the first is GOT-10k_Train_000002"):
+        read_got10k(own, "train")
+
+
+def test_a_missing_frame_is_found(own):
+    (own / "val" / "GOT-10k_Val_000001" / "00000004.jpg").unlink()
+    with pytest.raises(DataError, match="5 frames and 6 annotated boxes"):
+        read_got10k(own, "val")

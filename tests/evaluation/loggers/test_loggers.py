@@ -1,0 +1,158 @@
+"""Loggers, above all what an offline run of Weights & Biases holds in the end."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pytorch_lightning.utilities import rank_zero_only
+
+from evaluation import loggers
+from evaluation.loggers.ending import finish_logger
+from evaluation.loggers.wandb_runs import StageLogger
+from tests.evaluation.report.studies import job
+from tests.offline_runs import OfflineRun, log_out
+
+RESULT = job(ratio=0.5, method="slim + distillation", ao=0.4)
+JOB = {key: RESULT[key] for key in ("tracker", "scale", "ratio", "ratio_of", "method", "seed", "config_hash")}
+
+
+def begun(folder: Path, group: Path, **changes) -> StageLogger:
+    settings = {"tracker": {"_target_": "trackers.ostrack.OSTrack"}, "job": JOB | changes}
+    return loggers.wandb(str(folder), "a-project", None, str(group), True, settings)
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    log_out(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The run of a job whose parent was found in the cache, in a sweep: three stages, a result, two checkpoints."""
+    folder = tmp_path_factory.mktemp("outputs")
+    places = {"parent": "parent-ab12", "child": "child-cd34"}
+    files = SimpleNamespace(**{name: folder / place / "c.safetensors" for name, place in places.items()})
+    for name, file in vars(files).items():
+        file.parent.mkdir()
+        file.write_text(name)
+    with pytest.MonkeyPatch.context() as patch:
+        log_out(patch)
+        logger = begun(folder / "study" / "1_ratio0.5", folder / "study")
+        for stage in ("parent", "sparsity", "child"):
+            for step in range(2):
+                logger.log_metrics({f"{stage}/total": 2.0 - step, "epoch": 0}, step=step)
+        logger.log_metrics({"pruning/ratio_achieved": 0.5}, step=1)
+        logger.log_metrics({"lr-AdamW": 0.1}, step=1)
+        finish_logger(logger, RESULT, files.parent, files.child, trained=False)
+    return SimpleNamespace(run=OfflineRun(folder / "study" / "1_ratio0.5"), files=files)
+
+
+def test_a_run_says_which_job_it_is(logged):
+    about = logged.run.about
+    assert about["display_name"] == "ostrack-tiny slim + distillation ratio=0.5 seed=42"
+    assert (about["project"], about["run_group"], about["job_type"]) == ("a-project", "study", "child")
+    tags = {"tracker=ostrack", "scale=tiny", "method=slim + distillation", "ratio=0.5", "seed=42"}
+    assert set(about["tags"]) == tags
+    assert logged.run.config["job"] == JOB
+    assert logged.run.config["tracker"] == {"_target_": "trackers.ostrack.OSTrack"}
+    assert logged.run.exit_code == 0
+
+
+def test_every_stage_counts_its_own_steps(logged):
+    axes = {f"{stage}/*": f"{stage}/step" for stage in ("parent", "sparsity", "child", "pruning")}
+    assert logged.run.axes == axes
+    for stage in ("parent", "sparsity", "child"):
+        rows = [row for row in logged.run.history if f"{stage}/total" in row]
+        assert [(row[f"{stage}/step"], row[f"{stage}/total"]) for row in rows] == [(0, 2.0), (1, 1.0)]
+        assert all(row[f"{stage}/epoch"] == 0 for row in rows)
+    assert any(row.get("lr-AdamW") == 0.1 for row in logged.run.history)
+
+
+def test_the_summary_holds_the_numbers_of_the_result(logged):
+    expected = {
+        "metrics/synthetic/AO": 0.4,
+        "retention/synthetic/AO": 0.8,
+        "still_box/synthetic/AO": 0.2,
+        "protocol/synthetic": "GOT-10k",
+        "params": 350_000,
+        "macs": 45_000_000,
+        "latency/cpu": 5.5,
+        "ratio_achieved": 0.5,
+    }
+    assert {key: logged.run.summary.get(key) for key in expected} == expected
+    assert logged.run.table("kept units_table")["data"][0] == ["blocks.0.attn", "attention", 48, 0.5]
+
+
+def test_the_child_is_made_and_the_parent_is_used(logged):
+    parent, child = (logged.run.artifacts[f"ostrack-tiny-{name}"] for name in ("parent", "slim-distillation-0.5"))
+    assert parent["use_after_commit"]
+    assert "use_after_commit" not in child
+    assert set(parent["aliases"]) == {"latest", "parent-ab12"}
+    assert set(child["aliases"]) == {"latest", "child-cd34"}
+    for artifact, file in ((parent, logged.files.parent), (child, logged.files.child)):
+        assert artifact["type"] == "model"
+        assert [Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]] == [file], "no copy"
+    about, dense = json.loads(child["metadata"]), json.loads(parent["metadata"])
+    assert about.items() >= JOB.items()
+    assert (about["params"], about["macs"], dense["params"], dense["ratio"]) == (350_000, 45_000_000, 700_000, 1)
+    assert about["parent"] == "ostrack-tiny-parent:parent-ab12"
+
+
+def test_a_job_that_trained_its_parent_makes_it(logged, tmp_path):
+    logger = begun(tmp_path / "job", tmp_path / "elsewhere", ratio=1)
+    finish_logger(logger, RESULT | {"ratio": 1}, logged.files.parent, None, trained=True)
+    run = OfflineRun(tmp_path / "job")
+    assert "run_group" not in run.about, "not in a sweep"
+    assert run.about["job_type"] == "parent"
+    models = [artifact for artifact in run.artifacts.values() if artifact["type"] == "model"]
+    assert [model["name"] for model in models] == ["ostrack-tiny-parent"]
+    assert "use_after_commit" not in models[0]
+
+
+def test_checkpoints_stay_at_home_if_asked_to(logged, tmp_path):
+    logger = begun(tmp_path, tmp_path)
+    logger.checkpoints = False
+    finish_logger(logger, RESULT, logged.files.parent, logged.files.child, trained=True)
+    assert not [artifact for artifact in OfflineRun(tmp_path).artifacts.values() if artifact["type"] == "model"]
+
+
+def test_a_failed_job_has_a_failed_run_and_the_next_one_has_its_own(run, monkeypatch, tmp_path):
+    from trackers.ostrack import OSTrack
+
+    def dies(self, batch):
+        raise KeyError("power cut")
+
+    monkeypatch.setattr(OSTrack, "losses", dies)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(KeyError, match="power cut"):
+        run("train", "logger=wandb", "seed=12")
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    failed = OfflineRun(folder)
+    assert failed.exit_code == 1
+    assert failed.summary["error"] == "KeyError: 'power cut'"
+    begun(tmp_path / "next", tmp_path).experiment.finish()
+    assert OfflineRun(tmp_path / "next").about["run_id"] != failed.about["run_id"]
+
+
+def test_of_processes_that_train_together_one_logs(monkeypatch, tmp_path):
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert begun(tmp_path / "job", tmp_path) is False
+    assert not (tmp_path / "job").exists()
+
+
+def test_disabled_means_disabled(logged, monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    logger = begun(tmp_path / "job", tmp_path)
+    logger.log_metrics({"parent/total": 1.0}, step=0)
+    finish_logger(logger, RESULT, logged.files.parent, logged.files.child, trained=False)
+    assert not list(tmp_path.rglob("*.wandb"))
+
+
+@pytest.mark.parametrize("name", ["loggers.factories", "loggers.wandb_runs", "dashboard", "report.workspace"])
+def test_only_those_who_log_to_wandb_import_it(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    spec = importlib.util.find_spec(f"evaluation.{name}")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))

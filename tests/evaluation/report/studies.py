@@ -1,0 +1,74 @@
+"""Made-up results of jobs, for tests of the report."""
+
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from datamodules.readers import read_got10k
+from evaluation.tracking.result_files import save_track
+
+
+def job(tracker: str = "ostrack", ratio: float = 0.5, method: str = "slim", seed: int = 42, ao: float = 0.4) -> dict:
+    """A finished job whose parent has AO 0.5."""
+
+    def measured(share: float, score: float) -> dict:
+        return {
+            "params": int(700_000 * share),
+            "macs": {"total": int(9e7 * share), "parts": {"backbone": int(6e7 * share), "head": int(3e7 * share)}},
+            "metrics": {
+                "synthetic": {"protocol": "GOT-10k", "AO": score, "SR0.5": score, "sequences": 20, "frames": 1180}
+            },
+            "latency": {"cpu": {"ms": 2 + 7 * share, "threads": 2, "runs": 50, "protocol": "median of 50 forwards"}},
+        }
+
+    return {
+        "job": f"{tracker}-{method}-{ratio:g}-{seed}",
+        "status": "finished",
+        "folder": f"jobs/{tracker}-{ratio:g}",
+        "tracker": tracker,
+        "scale": "tiny",
+        "ratio": ratio,
+        "ratio_of": "params",
+        "method": method,
+        "seed": seed,
+        "ratio_achieved": ratio,
+        **measured(ratio, ao),
+        "units": {
+            "blocks.0.attn": {"kind": "attention", "kept": int(96 * ratio), "size": 96},
+            "blocks.0.mlp": {"kind": "mlp", "kept": 0, "size": 384},
+        },
+        "still_box": {"synthetic": {"protocol": "GOT-10k", "AO": 0.2, "SR0.5": 0.1}},
+        "parent": measured(1, 0.5),
+        "retention": {"synthetic": {"AO": ao / 0.5, "SR0.5": ao / 0.5}},
+        "masked_vs_compacted": 3e-7,
+        "seconds": {"parent": "cached", "child": 50.0, "evaluation": 12.0},
+        "versions": {"torch": "2.15.0"},
+        "config_hash": "ab12cd34",
+        "command": "train.py",
+    }
+
+
+def dense(**changes) -> dict:
+    return {key: value for key, value in job(ratio=1, ao=0.5, **changes).items() if key not in ("parent", "retention")}
+
+
+def with_tracks(study: list[dict], folder: Path, got10k: Path) -> list[dict]:
+    """The results, with what their jobs leave below the study's `folder`.
+
+    Boxes drift away, further at smaller ratios and on later sequences.
+    """
+    for result in study:
+        place = folder / result["folder"]
+        place.mkdir(parents=True)
+        benchmark = {
+            "_target_": "evaluation.tracking.benchmark.Benchmark",
+            "name": "synthetic",
+            "sequences": {"_target_": "datamodules.readers.read_got10k", "root": str(got10k), "split": "val"},
+            "protocols": [],
+        }
+        OmegaConf.save({"benchmark": benchmark}, place / "config.yaml")
+        for index, sequence in enumerate(read_got10k(got10k, "val")):
+            drift = (1 - result["ratio"]) * index * np.arange(len(sequence))[:, None] * (1, 0.5, 0, 0)
+            save_track(place / "boxes" / "synthetic", sequence, sequence.boxes + drift, np.full(len(sequence), 0.1))
+    return study

@@ -1,0 +1,130 @@
+"""A study on Weights & Biases: its run, how its jobs belong together, and the saved view."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from evaluation.dashboard import main
+from evaluation.files import write_json
+from evaluation.report.tables import csv_table
+from evaluation.report.wandb_study import LOGGER, StudyRun
+from evaluation.report.workspace import save_workspace, workspace_of
+from evaluation.study import sweep_callbacks
+from tests.evaluation.report.studies import dense, job
+from tests.offline_runs import OfflineRun, log_out
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    log_out(monkeypatch)
+
+
+def a_study(folder: Path, logger: str, results: list[dict]) -> Path:
+    """What the jobs of a study leave for the command."""
+    about = {"_target_": f"evaluation.loggers.{logger}", "project": "a-project", "entity": None}
+    for index, result in enumerate(results):
+        (folder / str(index)).mkdir(parents=True)
+        write_json(folder / str(index) / "result.json", result)
+        OmegaConf.save({"logger": about}, folder / str(index) / "config.yaml")
+    return folder
+
+
+def a_short_report(results: list[dict], folder: Path, title: str, command: str) -> Path:
+    """In place of the real one, which takes its time to draw."""
+    (folder / "plots").mkdir(exist_ok=True)
+    (folder / "plots" / "retention.svg").write_text("<svg/>")
+    (folder / "study.csv").write_text(csv_table(results))
+    (folder / "report.html").write_text(title)
+    return folder / "report.html"
+
+
+def test_a_sweep_is_a_group_and_ends_with_a_run_of_its_own(run, monkeypatch):
+    monkeypatch.setattr(sweep_callbacks, "write_report", a_short_report)
+    short = ["pruning=magnitude", *(f"stages.{stage}.steps=0" for stage in ("sparsity", "child"))]
+    (study,) = (run("train", "-m", "ratio=1,0.5", "seed=11", "logger=wandb", *short) / "studies").iterdir()
+    parent, child, whole = (OfflineRun(folder) for folder in (*sorted(study.glob("[01]_*")), study))
+    assert {r.about["run_group"] for r in (parent, child, whole)} == {study.name}
+    assert [r.about["job_type"] for r in (parent, child, whole)] == ["parent", "child", "study"]
+    made, used = (r.artifacts["ostrack-tiny-parent"] for r in (parent, child))
+    assert made["digest"] == used["digest"], "one tracker"
+    assert ("use_after_commit" in made, "use_after_commit" in used) == (False, True)
+    assert "ostrack-tiny-magnitude-0.5" in child.artifacts
+    assert (whole.summary["jobs/finished"], whole.summary["jobs/failed"]) == (2, 0)
+
+
+def test_a_study_run_holds_table_curves_and_report(tmp_path):
+    results = [dense(), job(ratio=0.5, ao=0.4), job(ratio=0.1, ao=0.2), {"job": "3", "status": "failed", "error": "x"}]
+    study = a_study(tmp_path / "a-study", "wandb", results)
+    a_short_report(results, study, "The report", "")
+    main([str(study)])
+    run = OfflineRun(study)
+    assert (run.about["run_group"], run.about["project"]) == ("a-study", "a-project")
+    assert set(run.about["tags"]) == {"tracker=ostrack", "method=slim"}
+
+    table, rows = run.table("study"), list(csv.DictReader((study / "study.csv").open()))
+    assert table["columns"] == list(rows[0])
+    ratio, name, error = (table["columns"].index(key) for key in ("ratio", "tracker", "error"))
+    assert [(row[ratio], row[name]) for row in table["data"][:3]] == [
+        (1, "ostrack"),
+        (0.5, "ostrack"),
+        (0.1, "ostrack"),
+    ]
+    assert [row[error] for row in table["data"]] == [None, None, None, "x"]
+
+    line = "ostrack tiny slim params"
+    assert run.table("retention/synthetic/AO_table")["data"] == [[1, line, 1], [0.5, line, 0.8], [0.1, line, 0.4]]
+    chart = run.config["_wandb.visualize.retention/synthetic/AO"]["panel_config"]
+    assert chart["panelDefId"] == "wandb/lineseries/v0"
+    assert 0.4 < run.summary[f"area/synthetic/AO/{line}"] < 1
+    assert 0.5 < run.summary[f"breaks below 0.9/synthetic/AO/{line}"] < 1
+    assert 0.1 < run.summary[f"breaks below 0.5/synthetic/AO/{line}"] < 0.5
+    assert (run.summary["jobs/finished"], run.summary["jobs/failed"]) == (3, 1)
+
+    assert (run.files / run.summary["report.path"]).read_text() == "The report"
+    files = {entry["path"] for entry in run.artifacts["study-a-study"]["manifest"]["contents"]}
+    assert files == {"report.html", "study.csv", "plots/retention.svg"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"logger": {"_target_": "evaluation.loggers.csv"}}, {"dry_run": True}, {"hydra": {"sweep": {"dir": "nowhere"}}}],
+    ids=str,
+)
+def test_a_sweep_without_wandb_or_without_results_has_no_run(tmp_path, change):
+    a_short_report([job()], tmp_path, "", "")
+    logger = {"_target_": LOGGER, "project": "a-project", "entity": None}
+    config = {"logger": logger, "dry_run": False, "hydra": {"sweep": {"dir": str(tmp_path)}}}
+    StudyRun().on_multirun_end(OmegaConf.create(config | change))
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.parametrize(("logger", "message"), [(None, "no finished job"), ("csv", "did not log to W&B")])
+def test_what_cannot_be_shown_is_said(tmp_path, logger, message):
+    folder = tmp_path if logger is None else a_study(tmp_path, logger, [job()])
+    with pytest.raises(SystemExit, match=message):
+        main([str(folder)])
+
+
+def test_a_view_needs_a_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    with pytest.raises(SystemExit, match="pip install"):
+        main([str(a_study(tmp_path, "wandb", [job()])), "--workspace"])
+
+
+def test_a_view_needs_an_account(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", sys)  # found; it is not asked for more
+    with pytest.raises(SystemExit, match="wandb login"):
+        save_workspace([job()], "a-project", None, "a-study")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb_workspaces")
+def test_a_view_shows_a_study_and_nothing_else():
+    pytest.importorskip("wandb_workspaces", reason="the optional package wandb-workspaces is not installed")
+    view = workspace_of([dense(), job(), {"status": "failed"}], "a-project", "a-team", "a-study")
+    spec = view._to_model().model_dump_json(by_alias=True)  # what `save` would send
+    for key in ("retention/synthetic/AO", "metrics/synthetic/SR0.5", "latency/cpu", "child/total", "a-study"):
+        assert key in spec
+    assert (view.entity, view.project, view.name) == ("a-team", "a-project", "study a-study")

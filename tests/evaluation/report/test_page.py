@@ -1,0 +1,167 @@
+"""The report in a browser: light and dark, on a phone, sorted, by its own button; nothing leaves it."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from evaluation.report import write_report
+from tests.evaluation.report.studies import dense, job, with_tracks
+
+BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chrome")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
+    *("--virtual-time-budget=12000", "--window-size=2060,1600"),
+]
+VIEWS = {"phone": ("light", 390), "dark phone": ("dark", 390), "desktop": ("light", 1280)}
+
+# Frames of one page: a headless window is never as narrow as a phone, and a frame's theme is that of its element.
+CHECKS = """
+const views = {};
+addEventListener("load", () => check().catch((error) => views.error = String(error)).then(() => {
+  document.body.dataset.verdict = JSON.stringify(views);
+}));
+async function check() {
+for (const frame of document.querySelectorAll("iframe")) {
+  const page = frame.contentDocument, at = frame.contentWindow;
+  const body = page.documentElement;
+  const paper = () => at.getComputedStyle(body).backgroundColor;
+  const view = views[frame.title] = {overflow: body.scrollWidth - frame.clientWidth, paper: paper()};
+  const entries = at.performance.getEntriesByType("resource").map((entry) => entry.name);
+  view.loaded = entries.filter((name) => !name.startsWith("data:"));
+  const pictures = [...page.querySelectorAll("image[id^=frame]")].map((one) => one.href.baseVal);
+  view.pictures = await Promise.all(pictures.map(async (source) => {
+    const picture = new at.Image();
+    picture.src = source;
+    await picture.decode();
+    return picture.naturalWidth;
+  }));
+  view.drawn = [...page.querySelectorAll(".frames use")].map((use) => use.getBBox().width);
+  view.covered = [...page.querySelectorAll("main *")].filter((e) => e.getClientRects().length).length;
+
+  const table = page.querySelector("#results").parentElement.querySelector("table");
+  const button = [...table.querySelectorAll("th button")].find((one) => one.textContent === "AO");
+  const column = button.parentElement.cellIndex;
+  const cells = () => [...table.tBodies[0].rows].map((row) => row.cells[column].textContent);
+  view.sorts = [];
+  for (let press = 0; press < 2; press++) {
+    button.click();
+    view.sorts.push([button.parentElement.ariaSort, cells()]);
+  }
+  button.focus();
+  view.focus = [page.activeElement === button, button.tabIndex, parseFloat(at.getComputedStyle(button).outlineWidth)];
+
+  const theme = page.getElementById("theme");
+  view.themes = [];
+  for (let press = 0; press < 3; press++) {
+    theme.click();
+    view.themes.push([theme.textContent, paper()]);
+  }
+  theme.blur();
+}
+}
+"""
+
+
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None and os.environ.get("CI"):
+        pytest.fail(f"CI needs a browser: none of {', '.join(BROWSERS)} is on PATH")
+    return found or pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, got10k: Path) -> Path:
+    """Of a study that has every section."""
+    study = [dense(seed=1), *(job(ratio=ratio, seed=1, ao=ao) for ratio, ao in ((0.5, 0.46), (0.1, 0.3)))]
+    study += [dense(tracker="stark", seed=1), job("stark", 0.1, seed=1, ao=0.25)]
+    folder = tmp_path_factory.mktemp("study")
+    failed = {"job": "dimp-0.5", "status": "failed", "tracker": "dimp", "error": "boom", "folder": "dimp"}
+    return write_report([failed, *with_tracks(study, folder, got10k)], folder, "A study", "python train.py -m")
+
+
+@pytest.fixture(scope="module")
+def harness(report: Path) -> Path:
+    """A page with the report in each view, beside each other."""
+    document = html.escape(report.read_text(encoding="utf-8"))
+    frames = "".join(
+        f'<iframe title="{title}" style="color-scheme: {theme}; width: {width}px; height: 1600px; border: 0" '
+        f'srcdoc="{document}"></iframe>'
+        for title, (theme, width) in VIEWS.items()
+    )
+    page = report.with_name("harness.html")
+    page.write_text(
+        f'<!DOCTYPE html><meta charset="utf-8"><body style="margin: 0; display: flex">{frames}'
+        f"<script>{CHECKS}</script>",
+        encoding="utf-8",
+    )
+    return page
+
+
+@pytest.fixture(scope="module")
+def views(harness: Path) -> dict[str, dict]:
+    """What the browser says of each view; it leaves a screenshot, too."""
+    own = [f"--user-data-dir={harness.parent / 'profile'}", f"--screenshot={harness.with_name('views.png')}"]
+    command = [browser(), *FLAGS, *own, "--dump-dom", harness.as_uri()]
+    page = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    verdict = re.search(r'data-verdict="([^"]*)"', page)
+    assert verdict, "the checks did not run to their end"
+    views = json.loads(html.unescape(verdict[1]))
+    assert "error" not in views, views["error"]
+    return views
+
+
+def light(color: str) -> bool:
+    return np.mean([int(part) for part in re.findall(r"\d+", color)[:3]]) > 128
+
+
+def test_it_fits_every_screen_and_follows_the_theme(views):
+    assert set(views) == set(VIEWS)
+    for title, view in views.items():
+        assert view["overflow"] <= 0, title
+        assert view["covered"] > 100
+        assert light(view["paper"]) == (VIEWS[title][0] == "light")
+        names, papers = zip(*view["themes"], strict=True)
+        assert names == ("Theme: light", "Theme: dark", "Theme: system")
+        assert [light(paper) for paper in papers] == [True, False, light(view["paper"])]
+
+
+def test_headings_sort_and_are_reached_by_keyboard(views):
+    for view in views.values():
+        (rising, one), (falling, other) = view["sorts"]
+        assert (rising, falling) == ("ascending", "descending")
+        assert one == sorted(one, key=float)
+        assert other == one[::-1] != one
+        focused, order, outline = view["focus"]
+        assert focused
+        assert order == 0
+        assert outline >= 2
+
+
+def test_nothing_is_loaded_and_example_frames_are_drawn(views):
+    for view in views.values():
+        assert view["loaded"] == []
+        assert len(view["drawn"]) == 2 * 3 * 2  # sequences, frames, trackers
+        assert min(view["drawn"]) > 10
+        assert len(view["pictures"]) == 2 * 3
+        assert min(view["pictures"]) > 10
+
+
+def test_screenshots_show_something_in_each_theme(harness, views):
+    picture = cv2.imread(str(harness.with_name("views.png")), cv2.IMREAD_GRAYSCALE)
+    left = 0
+    for theme, width in VIEWS.values():
+        view = picture[:, left : left + width]
+        left += width
+        assert (np.median(view) > 128) == (theme == "light")
+        ink = np.abs(view.astype(int) - np.median(view)) > 60
+        assert 0.01 < ink.mean() < 0.4
+        assert ink.any(1).mean() > 0.3  # all the way down

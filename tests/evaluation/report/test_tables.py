@@ -1,0 +1,119 @@
+"""The study's tables as text: Markdown that is a table for a parser, and LaTeX whose rows are whole."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from evaluation.report import write_report
+from evaluation.report.tables import csv_table
+from evaluation.report.text import latex, markdown, sections_of
+from tests.evaluation.report.studies import dense, job
+
+ODD = "$a_1$ & 50% #1 {b} ~ ^ \\c | <i> `d` [e](f)\nnext"
+FAILED = {"job": "dimp-0.5", "status": "failed", "ratio": 0.1, "seed": 2, "error": ODD}
+STUDY = [
+    FAILED,
+    *(
+        job(tracker, ratio, seed=seed, ao=ao - 0.02 * seed) | {"family": family}
+        for tracker, family in (("ostrack", "transformer"), ("dimp", "CNN"))
+        for seed in (1, 2)
+        for ratio, ao in ((0.5, 0.46), (0.1, 0.3))
+        if (tracker, seed, ratio) != ("dimp", 2, 0.1)
+    ),
+]
+
+
+def tables_of(page: str) -> list[list[list[str]]]:
+    """Cells as they are read on the page, by table and row."""
+    tables: list[list[list[str]]] = []
+    for token in MarkdownIt().enable("table").parse(page):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline" and tables and token.level == 4:
+            tables[-1][-1].append("".join(child.content or "\n" for child in token.children))
+            assert not {child.type for child in token.children} - {"text", "text_special"}
+    return tables
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    finished = [result for result in STUDY if result["status"] == "finished"]
+    return markdown("A study", "python train.py -m ratio=1,0.5", ["Found."], sections_of(STUDY, finished))
+
+
+def test_markdown_is_read_back_as_its_tables(page):
+    results, stability, families, failed = tables_of(page)
+    assert all(len(row) == len(table[0]) for table in (results, stability, families, failed) for row in table)
+    assert results[0][:5] == ["Tracker", "Family", "Method", "Ratio", "Seeds"]
+    by_key = {(row[0], row[3]): dict(zip(results[0], row, strict=True)) for row in results[1:]}
+    half = by_key["ostrack", "0.5"]
+    assert (half["Family"], half["Seeds"], half["Parameters"], half["MACs (M)"]) == (
+        "transformer",
+        "2",
+        "350,000",
+        "45.00",
+    )
+    assert next(value for key, value in half.items() if key.endswith("AO")) == "0.430 \u00b1 0.014"
+    assert next(value for key, value in half.items() if key.endswith("AO retention")) == "0.860 \u00b1 0.028"
+    assert by_key["ostrack", "1"]["Parameters"] == "700,000"  # the parents, though no job is dense
+    assert by_key["dimp", "0.1"]["Seeds"] == "1"
+    assert [row[0] for row in families[1:]] == ["CNN", "transformer"]
+
+
+def test_stability_says_what_is_known_and_what_is_missing(page):
+    stability = tables_of(page)[1]
+    rows = {row[0]: dict(zip(stability[0], row, strict=True)) for row in stability[1:]}
+    assert (rows["ostrack"]["Seeds"], rows["dimp"]["Seeds"]) == ("2", "1 of 2")
+    assert re.fullmatch(r"0\.\d{3} \u00b1 0\.\d{3}", rows["ostrack"]["AO Area"])
+    assert re.fullmatch(r"0\.\d{3}", rows["dimp"]["AO Area"])
+    assert re.fullmatch(r"0\.\d+ \(0\.\d+ to 0\.\d+\)", rows["ostrack"]["AO Below 90% at"])
+    assert rows["dimp"]["AO Below 50% at"] == "< 0.1"
+    assert "seed 2 has no ratio 0.1. Its numbers are without seed 2." in page
+    assert "from 1 to 0.1 (parameters)" in page
+    assert "one tracker" in page
+
+
+@pytest.mark.parametrize("title", [ODD, "plain"])
+def test_nothing_in_a_result_is_markup(title):
+    page = markdown(title, "python train.py '```'", [], sections_of([FAILED], []))
+    ((_, (_, error)),) = tables_of(page)
+    assert error == ODD.replace("\n", " ")
+    heading = next(token for token in MarkdownIt().parse(page) if token.type == "inline")
+    assert "".join(child.content for child in heading.children) == title.replace("\n", " ")
+    fence = next(token for token in MarkdownIt().parse(page) if token.type == "fence")
+    assert fence.content == "python train.py '```'\n"
+
+
+def test_latex_has_whole_rows_and_no_active_characters():
+    text = latex("python train.py -m x='%'\n", sections_of(STUDY, [r for r in STUDY if r["status"] == "finished"]))
+    tables = re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert len(tables) == text.count(r"\begin{table}") == text.count(r"\caption[") == 4
+    for align, body in tables:
+        assert [body.count(rf"\{rule}") for rule in ("toprule", "midrule", "bottomrule")] == [1, 1, 1]
+        for line in re.sub(r"\\multicolumn\{(\d+)\}\{c\}", lambda m: "&" * (int(m[1]) - 1), body).splitlines():
+            if line.endswith(r"\\"):
+                assert len(re.findall(r"(?<!\\)&", line)) == len(align) - 1, line
+    words = (
+        r"\$a\_1\$ \& 50\% \#1 \{b\} \textasciitilde{} \textasciicircum{} \textbackslash{}c $|$ $<$i$>$ `d` [e](f) next"
+    )
+    assert words in text
+    assert all(ord(character) < 128 for character in text)
+
+
+def test_a_study_without_results_has_no_tables(tmp_path: Path):
+    for results, expected in (([], 0), ([dense()], 1)):
+        write_report(results, tmp_path, "A study", "train.py")
+        assert len(tables_of((tmp_path / "study.md").read_text())) == expected
+        assert (tmp_path / "study.tex").read_text().count("tabular") == 2 * expected
+
+
+def test_the_family_is_a_column_of_the_csv():
+    rows = list(csv.DictReader(io.StringIO(csv_table(STUDY))))
+    assert [row["family"] for row in rows] == ["", *["transformer"] * 4, *["CNN"] * 3]
+    assert list(rows[0])[:4] == ["job", "status", "tracker", "family"]

@@ -1,0 +1,218 @@
+"""Running a benchmark: whole results only, failures that stop nobody else, and runs that go on where they were."""
+
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from datamodules.readers import read_got10k
+from datamodules.sequences.sequence import Sequence
+from datamodules.sequences.table import SequenceTable
+from evaluation.tracking.result_files import is_tracked, read_boxes, read_seconds
+from evaluation.tracking.runner import Runner, SequencesFailedError, _failures_of
+from evaluation.tracking.worker import frames_ahead, track
+from trackers.checkpoints.checkpoint import load_checkpoint
+from trackers.online import Target
+
+BOX = (1.0, 2.0, 3.0, 4.0)
+
+
+class Echo:
+    """A loop that says in which frame it is, and fails on pictures whose first pixel it does not like."""
+
+    def __init__(self, dislikes=()):
+        self.dislikes, self.calls = dislikes, []
+
+    def begin(self, image, box):
+        return Target(box, {"frame": 0})
+
+    def advance(self, targets, images):
+        self.calls.append(len(targets))
+        if any(image[0, 0, 0] in self.dislikes for image in images):
+            raise RuntimeError("this picture is too ugly")
+        for target in targets:
+            target.state["frame"] += 1
+        return [((float(t.state["frame"]), *BOX[1:]), 1.0) for t in targets]
+
+
+class Painted:
+    """A sequence that was never on a disk; frame `missing` cannot be read."""
+
+    def __init__(self, name, length, colour=0, missing=None):
+        self.name, self.colour, self.missing, self.length, self.read = name, colour, missing, length, []
+        self.boxes = np.array([BOX])
+
+    def __len__(self):
+        return self.length
+
+    def image(self, i):
+        self.read.append(i)
+        if i == self.missing:
+            raise OSError(f"frame {i} is gone")
+        return np.full((4, 4, 3), self.colour, np.uint8)
+
+
+def numbers(folder, sequence):
+    return read_boxes(folder, sequence)[:, 0].tolist()
+
+
+def test_sequences_of_different_lengths_advance_together(tmp_path):
+    sequences, loop = [Painted("a", 5), Painted("b", 1), Painted("c", 3)], Echo()
+    assert track(loop, sequences, tmp_path, ahead=2) == {}
+    assert loop.calls == [2, 2, 1, 1]
+    for sequence in sequences:
+        assert numbers(tmp_path, sequence) == [1.0, *range(1, len(sequence))]
+        assert (read_seconds(tmp_path, sequence) >= 0).all()
+        assert is_tracked(tmp_path, sequence)
+
+
+def test_one_that_cannot_be_read_stops_no_other(tmp_path):
+    sequences = [Painted("a", 5), Painted("broken", 5, missing=2), Painted("none", 5, missing=0)]
+    assert track(Echo(), sequences, tmp_path, ahead=1) == {
+        "broken": "OSError: frame 2 is gone",
+        "none": "OSError: frame 0 is gone",
+    }
+    assert [is_tracked(tmp_path, s) for s in sequences] == [True, False, False]
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "a_time.txt"}
+
+
+def test_a_step_that_fails_for_one_fails_that_one_only(tmp_path):
+    sequences = [Painted("a", 3), Painted("ugly", 4, colour=7), Painted("b", 5)]
+    failures = track(Echo(dislikes=[7]), sequences, tmp_path, ahead=1)
+    assert failures == {"ugly": "RuntimeError: this picture is too ugly"}
+    assert [is_tracked(tmp_path, s) for s in sequences] == [True, False, True]
+    assert numbers(tmp_path, sequences[2]) == [1, 1, 2, 3, 4]
+
+
+def test_a_box_that_is_no_number_is_a_failure(tmp_path):
+    loop = Echo()
+    loop.advance = lambda targets, images: [((np.nan, *BOX[1:]), 1.0) for _ in targets]
+    assert "frame 2" in track(loop, [Painted("a", 3)], tmp_path, ahead=1)["a"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 20])
+def test_frames_come_in_order_and_are_read_a_few_ahead(count):
+    sequence = Painted("a", 8)
+    frames = frames_ahead(sequence, count)
+    assert next(frames).shape == (4, 4, 3)
+    frames.close()
+    assert sequence.read == list(range(len(sequence.read)))
+    assert 1 <= len(sequence.read) <= count + 1
+    assert len(list(frames_ahead(Painted("b", 8), count))) == 8
+
+
+def test_an_unreadable_frame_is_an_error_when_it_is_its_turn():
+    frames = frames_ahead(Painted("a", 5, missing=2), 4)
+    next(frames)
+    next(frames)
+    with pytest.raises(OSError, match="frame 2"):
+        next(frames)
+
+
+# Whole benchmarks
+
+
+@pytest.fixture
+def sequences(got10k):
+    """Three videos of different lengths."""
+    long = list(read_got10k(got10k, "train"))
+    ends = zip(long, (6, 9, 4), strict=True)
+    return SequenceTable.of(
+        replace(s, frames=[*s.frames][:n], boxes=s.boxes[:n], absent=s.absent[:n], cover=s.cover[:n]) for s, n in ends
+    )
+
+
+def runner(workers=1, lockstep=1):
+    return Runner(["cpu"], workers, lockstep, ahead=2)
+
+
+@contextmanager
+def failing(sequences, i):
+    """The sequences, of which one cannot be read; that ends in an error that names it."""
+    broken = list(sequences)
+    broken[i] = replace(broken[i], folder=broken[i].folder / "nowhere")
+    with pytest.raises(SequencesFailedError, match=rf"1 of 3 (?s:.*){broken[i].name}: UnreadableFrameError.*nowhere"):
+        yield SequenceTable.of(broken)
+
+
+def changed(folder):
+    return {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+
+
+def test_results_do_not_depend_on_workers_and_lockstep(small_checkpoint, sequences, tmp_path):
+    load = partial(load_checkpoint, small_checkpoint)
+    runner().run(load, sequences, tmp_path / "alone")
+    runner(lockstep=2).run(load, sequences, tmp_path / "together")
+    with failing(sequences, 1) as broken:
+        runner(workers=2).run(load, broken, tmp_path / "spread")
+    for i, s in enumerate(sequences):
+        alone = read_boxes(tmp_path / "alone", s)
+        assert len(np.unique(alone, axis=0)) > 1
+        assert np.abs(read_boxes(tmp_path / "together", s) - alone).max() < 2e-3
+        if i != 1:
+            assert np.abs(read_boxes(tmp_path / "spread", s) - alone).max() < 2e-3
+
+
+def test_what_is_there_is_kept_and_what_is_damaged_is_made_again(small_checkpoint, sequences, tmp_path):
+    load = partial(load_checkpoint, small_checkpoint)
+    runner().run(load, sequences, tmp_path)
+    texts, before = {p.name: p.read_text() for p in tmp_path.iterdir()}, changed(tmp_path)
+    kept, short, damaged = (s.name for s in sequences)
+    (tmp_path / f"{short}.txt").write_text("".join(texts[f"{short}.txt"].splitlines(keepends=True)[:-1]))
+    (tmp_path / f"{damaged}_time.txt").write_text("0.1\nnonsense\n")
+    runner().run(load, sequences, tmp_path)
+    assert {name for name, time in changed(tmp_path).items() if time == before[name]} == {
+        f"{kept}.txt",
+        f"{kept}_time.txt",
+    }
+    assert (tmp_path / f"{short}.txt").read_text() == texts[f"{short}.txt"]
+    runner().run(lambda: pytest.fail("nothing is left to track"), sequences, tmp_path)
+
+
+def test_failures_are_told_at_the_end_and_tried_again(small_checkpoint, sequences, tmp_path):
+    load = partial(load_checkpoint, small_checkpoint)
+    with failing(sequences, 1) as broken:
+        runner().run(load, broken, tmp_path)
+    assert [is_tracked(tmp_path, s) for s in sequences] == [True, False, True]
+    before = changed(tmp_path)
+    runner().run(load, sequences, tmp_path)
+    assert all(is_tracked(tmp_path, s) for s in sequences)
+    assert before.items() <= changed(tmp_path).items()
+
+
+def test_the_sequences_of_a_worker_that_died_are_failures():
+    dead, alive = Future(), Future()
+    dead.set_exception(BrokenProcessPool("terminated abruptly"))
+    alive.set_result({"b": "ugly"})
+    job = [Painted("a", 1), Painted("b", 1)]
+    assert _failures_of(dead, job) == dict.fromkeys("ab", "BrokenProcessPool: terminated abruptly")
+    assert _failures_of(alive, job) == {"b": "ugly"}
+
+
+def test_an_interrupted_run_leaves_whole_files_only(small_checkpoint, sequences, tmp_path, monkeypatch):
+    last = sequences[len(sequences) - 1]  # the shortest is tracked last
+
+    real = Sequence.image
+
+    def stop(self, i, reduction=1):
+        if self.name == last.name and i == 2:
+            raise KeyboardInterrupt
+        return real(self, i)
+
+    monkeypatch.setattr(Sequence, "image", stop)
+    with pytest.raises(KeyboardInterrupt):
+        runner().run(partial(load_checkpoint, small_checkpoint), sequences, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        f"{s.name}{end}.txt" for s in sequences if s.name != last.name for end in ("", "_time")
+    }
+
+
+@pytest.mark.parametrize(("key", "value"), [("workers", 0), ("lockstep", 0), ("ahead", -1), ("devices", [])])
+def test_settings_that_make_no_sense_are_refused(key, value):
+    given = {"devices": ["cpu"], "workers": 1, "lockstep": 1, "ahead": 1} | {key: value}
+    with pytest.raises(ValueError, match=f"runner.{key}"):
+        Runner(**given)

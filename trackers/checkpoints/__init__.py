@@ -1,0 +1,1 @@
+"""Checkpoints: saving, loading, recognising official files, and reading pickles without running them."""

@@ -1,0 +1,57 @@
+"""What a checkpoint file holds, before anything is built from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pruning.plan import Plan
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint, or does not fit what is to be built from it."""
+
+
+@dataclass
+class CheckpointContents:
+    """The content of a file, ours or an official one.
+
+    Attributes:
+        weights: by parameter name.
+        recipe: how to build the tracker; None if the file holds a pretrained backbone alone.
+        plan: the units that the tracker keeps; `weights` are cut to it.
+        gates: values that scale the units of groups, by group name: those of the ICASSP 2023 paper's networks.
+        metrics, config: what was measured, and the run that made it; for the record.
+        note: what a reader of the recipe should know.
+    """
+
+    weights: Mapping[str, Tensor]
+    recipe: dict[str, Any] | None = None
+    plan: Plan = field(default_factory=Plan)
+    gates: Mapping[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, assign: bool = False) -> None:
+    """`load_state_dict` that names every difference.
+
+    Raises:
+        CheckpointError: a name or a shape does not fit.
+    """
+    wanted = {name: tuple(w.shape) for name, w in module.state_dict().items()}
+    have = {name: tuple(w.shape) for name, w in weights.items()}
+    lines = [f"missing: {name} {wanted[name]}" for name in sorted(wanted.keys() - have.keys())]
+    lines += [f"unexpected: {name} {have[name]}" for name in sorted(have.keys() - wanted.keys())]
+    lines += [
+        f"shape of {name}: {have[name]} in the file, {wanted[name]} by the recipe"
+        for name in sorted(wanted.keys() & have.keys())
+        if wanted[name] != have[name]
+    ]
+    if lines:
+        shown = "\n  ".join(lines[:12] + ([f"... and {len(lines) - 12} more"] if len(lines) > 12 else []))
+        raise CheckpointError(f"{path} holds the weights of another architecture than the recipe describes:\n  {shown}")
+    module.load_state_dict(weights, strict=True, assign=assign)

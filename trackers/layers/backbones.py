@@ -1,0 +1,153 @@
+"""Convolutional backbones: torchvision's ResNets, cut down to what trackers run, with their pruning groups declared."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+from pruning.groups import Group, Slice
+from trackers.contents import load_strictly
+
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+class ResNet(nn.Module):
+    """A ResNet up to its third stage (stride 16), under torchvision's names.
+
+    Args:
+        name: "resnet18", "resnet50", ... of torchvision.
+        frozen_norm: batch norm is four constants, as in DETR; else an ordinary layer.
+        stages: how many are built.
+
+    Attributes:
+        width: channels of the features.
+        stride: pixels a cell.
+    """
+
+    def __init__(self, name: str, frozen_norm: bool = True, stages: int = 3):
+        super().__init__()
+        if not name.startswith("resnet") or name not in torchvision.models.list_models():
+            raise ValueError(f"torchvision has no ResNet named '{name}'; try resnet50")
+        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
+        self.name = name
+        self.conv1, self.bn1, self.relu, self.maxpool = body.conv1, body.bn1, body.relu, body.maxpool
+        for i in range(1, stages + 1):
+            self.add_module(f"layer{i}", body.get_submodule(f"layer{i}"))
+        self.stages, self.stride = stages, 2 ** (stages + 1)
+
+    @property
+    def width(self) -> int:
+        """Channels of the features."""
+        last = self.get_submodule(self.stage_names[-1])[-1]
+        return last.get_submodule(_last_conv(last)).out_channels
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The stages, which are also the names of their streams' groups."""
+        return [f"layer{i}" for i in range(1, self.stages + 1)]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, C, H / stride, W / stride)."""
+        return self.stage_maps(pictures)[-1]
+
+    def stage_maps(self, pictures: Tensor) -> list[Tensor]:
+        """What each stage makes of (B, 3, H, W)."""
+        x = self.relu(self.bn1(self.conv1(pictures)))
+        # On a CPU pooling is an order of magnitude faster with channels last, which pays for both conversions.
+        x = self.maxpool(x.contiguous(memory_format=torch.channels_last)).contiguous()
+        maps = []
+        for name in self.stage_names:
+            x = self.get_submodule(name)(x)
+            maps.append(x)
+        return maps
+
+    def pretrained(self) -> Mapping[str, Tensor]:
+        """ImageNet weights from torchvision, which downloads them when they are asked for first."""
+        return torchvision.models.get_model(self.name, weights="IMAGENET1K_V1").state_dict()
+
+    def load_pretrained(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
+        """A whole ResNet with torchvision's names; of its last stage and classifier nothing is taken.
+
+        Raises:
+            CheckpointError: it is another network's; `source` is for the message.
+        """
+        wanted = self.state_dict()
+        # Constant batch norms count no batches.
+        known = {n for n in weights if n.startswith(("layer4.", "fc.")) or n.endswith("num_batches_tracked")}
+        load_strictly(self, {n: w for n, w in weights.items() if n in wanted or n not in known}, source)
+
+    def groups(self) -> list[Group]:
+        """The inner channels of every block, and the residual streams; the last of these is read by the caller.
+
+        Gates sit where channels are read, so that they work with constant batch norms as with learned ones. Blocks that
+        add to their input without changing its size may lose all inner channels; what they add is constant then.
+        """
+        groups = []
+        stream, name = [Slice("conv1.weight", 0), *_norm("bn1")], "stem"
+        for path, block in self._named_blocks():
+            convs = ["conv1", "conv2", "conv3"][: 3 if isinstance(block, Bottleneck) else 2]
+            for conv, reader in pairwise(convs):
+                inner = (
+                    Slice(f"{path}.{conv}.weight", 0),
+                    *_norm(f"{path}.bn{conv[-1]}"),
+                    Slice(f"{path}.{reader}.weight", 1, gated=True),
+                )
+                vanish = None if block.downsample is not None else (f"{path}.{conv}", f"{path}.bn{conv[-1]}")
+                branch = path if len(convs) > 2 and vanish is not None else None
+                size = getattr(block.get_submodule(conv), "out_channels", 0)
+                groups.append(Group(f"{path}.{conv}", "conv", size, inner, vanish=vanish, branch=branch))
+            stream.append(Slice(f"{path}.conv1.weight", 1, gated=True))
+            if block.downsample is not None:  # a new stream begins
+                stream.append(Slice(f"{path}.downsample.0.weight", 1, gated=True))
+                groups.append(self._stream(name, stream))
+                stream = [Slice(f"{path}.downsample.0.weight", 0), *_norm(f"{path}.downsample.1")]
+                name = path.split(".")[0]
+            last = convs[-1]
+            stream += [Slice(f"{path}.{last}.{tensor}", 0) for tensor in ("weight", "bias")]
+            stream += _norm(f"{path}.bn{last[-1]}")
+        groups = [g for g in (*groups, self._stream(name, stream)) if g.size]
+        there = {*dict(self.named_parameters()), *dict(self.named_buffers())}
+        return [replace(g, slices=tuple(s for s in g.slices if s.path in there)) for g in groups]
+
+    def _stream(self, name: str, slices: list[Slice]) -> Group:
+        return Group(name, "stream", self.get_parameter(slices[0].path).shape[0], tuple(slices))
+
+    def _named_blocks(self) -> Iterator[tuple[str, nn.Module]]:
+        for name in self.stage_names:
+            for j, block in enumerate(self.get_submodule(name)):
+                yield f"{name}.{j}", block
+
+
+class SmallResNet(ResNet):
+    """A ResNet for trackers that are trained from nothing: stride 8, one light stem and one stage of basic blocks.
+
+    Args:
+        stem, width: channels of stem and features.
+        blocks: number of basic blocks.
+    """
+
+    def __init__(self, stem: int, width: int, blocks: int):
+        nn.Module.__init__(self)
+        self.name = "small"
+        self.conv1, self.bn1 = nn.Conv2d(3, stem, 4, stride=4, bias=False), nn.BatchNorm2d(stem)
+        self.relu, self.maxpool = nn.ReLU(), nn.Identity()
+        shortcut = nn.Sequential(nn.Conv2d(stem, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+        first = BasicBlock(stem, width, stride=2, downsample=shortcut)
+        self.layer1 = nn.Sequential(first, *(BasicBlock(width, width) for _ in range(blocks - 1)))
+        self.stages, self.stride = 1, 8
+
+
+def _norm(path: str) -> list[Slice]:
+    """Those of a batch norm. Its tensors are cut, whether they are parameters or constants."""
+    return [Slice(f"{path}.{tensor}", 0) for tensor in NORM_TENSORS]
+
+
+def _last_conv(block: nn.Module) -> str:
+    return "conv3" if isinstance(block, Bottleneck) else "conv2"
