@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 
 from datamodules.sequences.annotations import read_labels, read_numbers
-from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from evaluation.tracking.metrics import GOT10k, OnePass, Protocol, TrackingNet
 from evaluation.tracking.result_files import as_track, read_result
@@ -166,20 +166,21 @@ def measure(name: str, contenders: dict[str, Callable[[], Scores]], repeats: int
 def ours(load: Load, protocol: Protocol) -> Scores:
     """Reads results, and annotation or its index, and reports."""
     files = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt", "cover.label")
-    entries = [Entry(n, load.data(n), tuple(load.data(n) / file for file in files)) for n in load.names]
+    listed = [SequenceFiles(n, load.data(n), tuple(load.data(n) / file for file in files)) for n in load.names]
     tracks = {
-        s.name: as_track(s, read_result(load.result(s.name))) for s in indexed(load.root, entries, look, load.cache)
+        s.name: as_track(s, read_result(load.result(s.name)))
+        for s in read_sequences(load.root, listed, look, load.cache)
     }
     return {name: value for name, value in protocol.report(tracks).items() if isinstance(value, float)}
 
 
-def look(entry: Entry) -> Sequence:
+def look(files: SequenceFiles) -> Sequence:
     """What our readers make of a sequence's annotation."""
-    annotation, *occlusions, cover = entry.files
+    annotation, *occlusions, cover = files.annotations
     boxes = read_numbers(annotation, 4)
     absent = np.any([read_labels(path, len(boxes)) for path in occlusions], 0)
     frames = NumberedFrames("", 1, 8, ".jpg", len(boxes))
-    return Sequence(entry.name, entry.folder, frames, boxes, absent, read_labels(cover, len(boxes), most=8), SIZE)
+    return Sequence(files.name, files.folder, frames, boxes, absent, read_labels(cover, len(boxes), highest=8), SIZE)
 
 
 def toolkit_got10k(load: Load) -> Scores:

@@ -1,1 +1,1 @@
-"""Videos in, training pairs out: readers, sampling, augmentation and the Lightning datamodules."""
+"""From annotated videos to training samples: readers, sampling, augmentation and the Lightning datamodules."""

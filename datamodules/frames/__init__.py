@@ -1,1 +1,1 @@
-"""Frames: pictures, videos, and JPEG files of which only a part is decoded."""
+"""Reading frames: picture files, video files, and JPEG files of which only a part is decoded."""

@@ -1,4 +1,4 @@
-"""A frame on its way to training crops: no more of it is decoded than they show, and no finer than they show it."""
+"""A frame for training crops: only the region that they show is decoded, and no finer than they show it."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datamodules.frames.jpeg import Rectangle, excerpt, layout
+from datamodules.frames.jpeg import Rectangle, cut_jpeg, read_layout
 from trackers.crops import DecodedRegion, Window
 
-REDUCED = {  # leave out most of the inverse DCT; a pixel becomes about the mean of those that it stands for
+# OpenCV skips most of the inverse DCT: a pixel of a reduced picture is about the mean of those that it replaces.
+IMREAD_FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -19,56 +20,57 @@ REDUCED = {  # leave out most of the inverse DCT; a pixel becomes about the mean
 
 
 def reduction(side: float, size: int) -> int:
-    """The largest that leaves a window of `side` pixels at least the `size` of its crop."""
-    return max(r for r in REDUCED if r == 1 or side / r >= size)
+    """Returns the largest reduction that leaves a window of `side` pixels at least as large as its crop, `size`."""
+    return max(r for r in IMREAD_FLAGS if r == 1 or side / r >= size)
 
 
 class Frame:
-    """A picture that is decoded when all its crops have said what they need of it.
+    """A picture that is decoded after all its crops have asked for their windows.
 
     Args:
-        path: of its file. Only sequential JPEG can be decoded in part.
-        whole: decodes all of it, (H, W, 3) uint8, or raises UnreadableFrameError.
+        path: the file. Only sequential JPEG can be decoded in part.
+        read_whole: decodes all of it, RGB (H, W, 3) uint8; raises UnreadableFrameError.
     """
 
-    def __init__(self, path: Path, whole: Callable[[], np.ndarray]):
-        self._whole = whole
+    def __init__(self, path: Path, read_whole: Callable[[], np.ndarray]):
+        self._read_whole = read_whole
         try:
             self._data = path.read_bytes()
         except OSError:
-            self._data = b""  # `whole` knows what it is
-        self._layout = layout(self._data)
-        self._needs: list[tuple[Rectangle, int]] = []
+            self._data = b""  # a video file, or missing: `read_whole` decides
+        self._layout = read_layout(self._data)
+        self._requests: list[tuple[Rectangle, int]] = []
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole picture, (H, W, 3).
+        """Shape of the whole picture, (H, W, 3).
 
         Raises:
-            UnreadableFrameError: it cannot be read.
+            UnreadableFrameError: the picture cannot be read.
         """
         return (self._layout.height, self._layout.width, 3) if self._layout else self.part.shape
 
     def need(self, window: Window, reduction: int) -> None:
-        """Says that a crop shows a window, in whole pixels, and that its picture may be smaller by `reduction`."""
-        top, bottom = _inside(window.top, window.side, self.shape[0])
-        left, right = _inside(window.left, window.side, self.shape[1])
-        self._needs.append((Rectangle(left, top, right, bottom), reduction))
+        """Asks for the window of a crop, in whole pixels, at 1/`reduction` of the resolution or finer."""
+        top, bottom = _clip_to(self.shape[0], window.top, window.side)
+        left, right = _clip_to(self.shape[1], window.left, window.side)
+        self._requests.append((Rectangle(left, top, right, bottom), reduction))
 
     @cached_property
     def part(self) -> DecodedRegion:
-        """What crops need, RGB; all if they said nothing.
+        """The decoded region, RGB: all windows that were asked for, or the whole picture if there were none.
 
         Raises:
-            UnreadableFrameError: it cannot be read.
+            UnreadableFrameError: the picture cannot be read.
         """
-        return (self._layout and self._needs and self._decoded()) or DecodedRegion.of(self._whole())
+        return (self._layout and self._requests and self._decode_part()) or DecodedRegion.of(self._read_whole())
 
-    def _decoded(self) -> DecodedRegion | None:
-        lefts, tops, rights, bottoms = zip(*(place for place, _ in self._needs), strict=True)
-        reduction = min(r for _, r in self._needs)
-        file, place = excerpt(self._data, self._layout, Rectangle(min(lefts), min(tops), max(rights), max(bottoms)))
-        pixels = cv2.imdecode(file, REDUCED[reduction])
+    def _decode_part(self) -> DecodedRegion | None:
+        lefts, tops, rights, bottoms = zip(*(rectangle for rectangle, _ in self._requests), strict=True)
+        reduction = min(r for _, r in self._requests)
+        wanted = Rectangle(min(lefts), min(tops), max(rights), max(bottoms))
+        file, place = cut_jpeg(self._data, self._layout, wanted)
+        pixels = cv2.imdecode(file, IMREAD_FLAGS[reduction])
         if pixels is None:
             return None
         if reduction > 1:
@@ -76,7 +78,7 @@ class Frame:
         return DecodedRegion(pixels, self.shape, place.left, place.top, reduction)
 
 
-def _inside(start: float, side: float, length: int) -> tuple[int, int]:
-    """The pixels of a window that lie within `length`, or the nearest one: the first, and the end."""
+def _clip_to(length: int, start: float, side: float) -> tuple[int, int]:
+    """Returns the first pixel and the end of a window within `length`; at least the pixel that is nearest to it."""
     first = min(max(int(start), 0), length - 1)
     return first, min(max(int(start + side), first + 1), length)

@@ -1,4 +1,4 @@
-"""One file a data set: from its official layout to a `SequenceTable`, for training and evaluation alike."""
+"""Readers, one file per data set: from its official layout to a `SequenceTable`, for training and evaluation alike."""
 
 from datamodules.readers.coco import read_coco
 from datamodules.readers.folder import read_folder

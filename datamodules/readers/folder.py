@@ -1,18 +1,19 @@
-"""Your own videos."""
+"""Your own videos: folders of frames and video files."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from datamodules.frames.pictures import UnreadableFrameError, video_length
-from datamodules.readers.listing import SUFFIXES, check_counts, frames_in
+from datamodules.frames.pictures import UnreadableFrameError
+from datamodules.frames.video import video_length
+from datamodules.readers.listing import PICTURE_SUFFIXES, check_frames_match_boxes, list_frames
 from datamodules.sequences.annotations import DataError, read_numbers
-from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from datamodules.sequences.table import SequenceTable
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
 
 def read_folder(
@@ -20,67 +21,75 @@ def read_folder(
 ) -> SequenceTable:
     """Reads one video or several.
 
+    `root` is one of these:
+
     - A folder of frames, or of `img` with the frames, and `groundtruth.txt`: one video.
     - A file `walk.mp4` (or .avi, .mov, .mkv, .webm) and `walk.txt` beside it: one video.
-    - A folder of such folders and files: all of them, by name.
-    - The text holds a line x,y,w,h in pixels for each frame, or only one, for the first.
-    - Where the object is absent, the line is 0,0,0,0. Names of frames count: 10.jpg comes after 9.jpg.
+    - A folder of such folders and files: all of them, sorted by name.
+
+    The text file holds one line x,y,w,h in pixels for each frame, or a single line for the first frame. A line 0,0,0,0
+    means that the object is absent. Frames are sorted by number: 10.jpg comes after 9.jpg.
 
     Args:
-        root: one of these.
-        annotation: a text that lies elsewhere, if `root` is one video.
-        cache: see `indexed`.
+        root: as above.
+        annotation: text file elsewhere, if `root` is one video.
+        cache: see `read_sequences`.
 
     Raises:
-        DataError: names what is missing or does not fit, and what to do.
+        DataError: a video or annotation is missing, incomplete or damaged; the message says what to do.
     """
     root = Path(root).expanduser().absolute()
     if not root.exists():
-        raise DataError(f"there is no {root}; give a folder of frames, a video file, or a folder of these")
+        raise DataError(f"{root} does not exist; give a folder of frames, a video file, or a folder of these")
     if _is_video(root):
-        return indexed(root.parent, [_entry(root, annotation)], _read, cache)
+        return read_sequences(root.parent, [_video_files(root, annotation)], _read, cache)
     if annotation is not None:
-        raise DataError(f"annotation={annotation} is for one video, and {root} is none; leave it null")
-    places = sorted(place for place in root.iterdir() if _is_video(place)) if root.is_dir() else []
-    if not places:
-        raise DataError(f"{root} holds neither frames ({', '.join(SUFFIXES)}) nor videos ({', '.join(VIDEOS)})")
-    return indexed(root, [_entry(place, None) for place in places], _read, cache)
+        raise DataError(f"annotation={annotation} is for one video, and {root} is not one; set annotation=null")
+    videos = sorted(path for path in root.iterdir() if _is_video(path)) if root.is_dir() else []
+    if not videos:
+        raise DataError(
+            f"{root} holds neither frames ({', '.join(PICTURE_SUFFIXES)}) nor videos ({', '.join(VIDEO_SUFFIXES)})"
+        )
+    return read_sequences(root, [_video_files(video, None) for video in videos], _read, cache)
 
 
-def _is_video(place: Path) -> bool:
-    if place.name.startswith("."):
+def _is_video(path: Path) -> bool:
+    if path.name.startswith("."):
         return False
-    if not place.is_dir():
-        return place.suffix.lower() in VIDEOS
-    return (place / "groundtruth.txt").is_file() or any(
-        n.lower().endswith(SUFFIXES) for n in os.listdir(_frames(place))
+    if not path.is_dir():
+        return path.suffix.lower() in VIDEO_SUFFIXES
+    return (path / "groundtruth.txt").is_file() or any(
+        n.lower().endswith(PICTURE_SUFFIXES) for n in os.listdir(_frame_folder(path))
     )
 
 
-def _frames(place: Path) -> Path:
-    return place / "img" if (place / "img").is_dir() else place
+def _frame_folder(path: Path) -> Path:
+    return path / "img" if (path / "img").is_dir() else path
 
 
-def _entry(place: Path, annotation: str | Path | None) -> Entry:
-    folder = place.is_dir()
-    usual = place / "groundtruth.txt" if folder else place.with_suffix(".txt")
-    file = usual if annotation is None else Path(annotation).expanduser().absolute()
+def _video_files(path: Path, annotation: str | Path | None) -> SequenceFiles:
+    is_folder = path.is_dir()
+    default = path / "groundtruth.txt" if is_folder else path.with_suffix(".txt")
+    file = default if annotation is None else Path(annotation).expanduser().absolute()
     if not file.is_file():
-        raise DataError(f"{place} has no annotation {file}: write x,y,w,h of the object in the first frame into it")
-    return Entry(place.name if folder else place.stem, _frames(place) if folder else place, (file,))
+        raise DataError(f"{path} has no annotation {file}: write x,y,w,h of the object in the first frame into it")
+    return SequenceFiles(path.name if is_folder else path.stem, _frame_folder(path) if is_folder else path, (file,))
 
 
-def _read(entry: Entry) -> Sequence:
-    boxes = read_numbers(entry.files[0], columns=4)
-    if entry.folder.is_dir():
-        frames = frames_in(entry.folder)
+def _read(files: SequenceFiles) -> Sequence:
+    (annotation,) = files.annotations
+    boxes = read_numbers(annotation, columns=4)
+    if files.folder.is_dir():
+        frames = list_frames(files.folder)
     else:
         try:
-            frames = NumberedFrames("", 0, 1, "", video_length(entry.folder))
+            frames = NumberedFrames("", 0, 1, "", video_length(files.folder))
         except UnreadableFrameError as error:
-            raise DataError(f"the video {entry.folder} cannot be opened: is it a video, and whole?") from error
+            raise DataError(
+                f"the video {files.folder} cannot be opened: it is no video, or the copy is incomplete"
+            ) from error
     if len(boxes) != 1:
-        check_counts(entry.folder, len(frames), len(boxes))
+        check_frames_match_boxes(files.folder, len(frames), len(boxes))
     if not (boxes[0, 2:] > 0).all():
-        raise DataError(f"{entry.files[0]} starts with {boxes[0].tolist()}: the first box must have width and height")
-    return Sequence(entry.name, entry.folder, frames, boxes, np.zeros(len(boxes), bool))
+        raise DataError(f"{annotation} starts with {boxes[0].tolist()}: the first box must have width and height")
+    return Sequence(files.name, files.folder, frames, boxes, np.zeros(len(boxes), bool))

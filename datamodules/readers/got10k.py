@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.readers.listing import check_counts, check_present, data_root, frames_in
+from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
 from datamodules.sequences.annotations import DataError, read_labels, read_numbers
-from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
@@ -20,34 +20,37 @@ FILES = ("groundtruth.txt", "absence.label", "cover.label", "meta_info.ini")
 def read_got10k(
     root: str | Path, split: str, subset: str | Path | None = None, cache: str | Path | None = None
 ) -> SequenceTable:
-    """Reads one split; of `test`, only first frames are annotated.
+    """Reads one split. In `test`, only the first frame of each sequence is annotated.
 
     Args:
-        root: the folder with `train`, `val`, `test`.
+        root: folder with `train`, `val`, `test`.
         split: folder name.
-        subset: file of indices into list.txt, one a line, as the published splits (vottrain, ...) come; None for the
-            whole split.
-        cache: see `indexed`.
+        subset: file with one index into list.txt on each line, the format of published splits (vottrain, ...); None
+            reads the whole split.
+        cache: see `read_sequences`.
 
     Raises:
-        DataError: names what is missing or does not fit, and what to do.
+        DataError: the data set is missing, incomplete or damaged; the message says what to do.
     """
-    folder = data_root(root, "GOT-10k", f"{split}/list.txt") / split
+    folder = find_root(root, "GOT-10k", f"{split}/list.txt") / split
     listing = folder / "list.txt"
     names = listing.read_text().split()
     if not names:
-        raise DataError(f"{listing} is empty: it must name one sequence folder a line. Copy it again from the archive")
+        raise DataError(
+            f"{listing} is empty: it must name one sequence folder on each line. Copy it again from the archive"
+        )
     if subset is not None:
         names = _choose(names, Path(subset), listing)
-    check_present(names, [folder / name for name in names], str(listing))
-    entries = [Entry(name, folder / name, tuple(folder / name / file for file in FILES)) for name in names]
-    return indexed(folder, entries, _read, cache)
+    check_folders_exist(names, [folder / name for name in names], str(listing))
+    listed = [SequenceFiles(name, folder / name, tuple(folder / name / file for file in FILES)) for name in names]
+    return read_sequences(folder, listed, _read, cache)
 
 
 def _choose(names: list[str], subset: Path, listing: Path) -> list[str]:
     if not subset.is_file():
         raise DataError(
-            f"no such split file: {subset}. It holds one index into {listing} a line; subset=null takes all"
+            f"the split file {subset} does not exist. It holds one index into {listing} on each line; subset=null "
+            "reads the whole split"
         )
     chosen = read_numbers(subset, columns=1)[:, 0]
     if not chosen.size or not np.isin(chosen, np.arange(len(names))).all():
@@ -57,18 +60,18 @@ def _choose(names: list[str], subset: Path, listing: Path) -> list[str]:
     return [names[int(i)] for i in chosen]
 
 
-def _read(entry: Entry) -> Sequence:
-    annotation, absence, cover, meta = entry.files
-    frames, boxes = frames_in(entry.folder), read_numbers(annotation, columns=4)
-    if entry.folder.parent.name != "test" or len(boxes) != 1:
-        check_counts(entry.folder, len(frames), len(boxes))
-    # People's own data in this layout seldom has labels.
+def _read(files: SequenceFiles) -> Sequence:
+    annotation, absence, cover, meta = files.annotations
+    frames, boxes = list_frames(files.folder), read_numbers(annotation, columns=4)
+    if files.folder.parent.name != "test" or len(boxes) != 1:
+        check_frames_match_boxes(files.folder, len(frames), len(boxes))
+    # Other data in this layout often comes without labels.
     absent = read_labels(absence, len(boxes)) > 0 if absence.is_file() else np.zeros(len(boxes), bool)
-    covered = read_labels(cover, len(boxes), most=8) if cover.is_file() else None
-    return Sequence(entry.name, entry.folder, frames, boxes, absent, covered, _resolution(meta))
+    covered = read_labels(cover, len(boxes), highest=8) if cover.is_file() else None
+    return Sequence(files.name, files.folder, frames, boxes, absent, covered, _resolution(meta))
 
 
 def _resolution(meta: Path) -> tuple[int, int] | None:
-    """As the protocol's boxes are clipped: what meta_info.ini says, if it is there."""
+    """Returns the resolution in meta_info.ini, to which the protocol clips boxes; None without the file."""
     found = re.search(r"resolution: *\((\d+), *(\d+)\)", meta.read_text()) if meta.is_file() else None
     return (int(found[1]), int(found[2])) if found else None

@@ -1,25 +1,25 @@
-"""What lies in a data set's folders, and what to do when it does not."""
+"""Lists the folders and frames of a data set, and says what to do if some are missing."""
 
 import os
 from collections.abc import Sequence as Names
 from pathlib import Path
 
 from datamodules.sequences.annotations import DataError
-from datamodules.sequences.sequence import frames_of
+from datamodules.sequences.sequence import sort_frames
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
-def data_root(root: str | Path, data_set: str, needs: str) -> Path:
-    """The absolute path of a data set's folder.
+def find_root(root: str | Path, data_set: str, needs: str) -> Path:
+    """Returns the absolute path of a data set's folder.
 
     Args:
-        root: as configured.
-        data_set: its name.
-        needs: what must be in it, a path from the root.
+        root: folder as configured.
+        data_set: name for the message.
+        needs: path below the root that must exist.
 
     Raises:
-        DataError: that is missing.
+        DataError: the path does not exist.
     """
     root = Path(root).expanduser().absolute()
     if not (root / needs).exists():
@@ -31,56 +31,57 @@ def data_root(root: str | Path, data_set: str, needs: str) -> Path:
     return root
 
 
-def frames_in(folder: Path) -> Names[str]:
-    """The names of a folder's pictures in order.
+def list_frames(folder: Path) -> Names[str]:
+    """Returns the file names of all pictures in a folder, in natural order.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no pictures.
     """
-    return frames_of(_pictures(folder))
+    return sort_frames(_picture_names(folder))
 
 
-def numbered_frames(folder: Path, first: int, last: int) -> Names[str]:
-    """The names of the pictures that are numbered from `first` to `last`, of all that are in a folder.
+def list_numbered_frames(folder: Path, first: int, last: int) -> Names[str]:
+    """Returns the file names of the pictures in a folder whose numbers are `first` to `last`, in order.
 
     Raises:
-        DataError: one is missing, or a number occurs twice.
+        DataError: a picture is missing, or a number occurs twice.
     """
     names = {}
-    for name in _pictures(folder):
+    for name in _picture_names(folder):
         number = name.partition(".")[0]
         if number.isascii() and number.isdigit() and first <= int(number) <= last:
             names.setdefault(int(number), []).append(name)
-    wrong = next((i for i in range(first, last + 1) if len(names.get(i, [])) != 1), None)
-    if wrong is not None:
+    bad = next((i for i in range(first, last + 1) if len(names.get(i, [])) != 1), None)
+    if bad is not None:
         raise DataError(
-            f"{folder} must have each picture from number {first} to {last} once, and has {len(names.get(wrong, []))} "
-            f"of number {wrong}: the copy is incomplete, or of another version"
+            f"{folder} must have each picture from number {first} to {last} once, and has {len(names.get(bad, []))} "
+            f"of number {bad}: the copy is incomplete, or another version of the data set"
         )
-    return frames_of([name for same in names.values() for name in same])
+    return sort_frames([name for same in names.values() for name in same])
 
 
-def _pictures(folder: Path) -> list[str]:
+def _picture_names(folder: Path) -> list[str]:
     try:
-        names = [name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"the folder of frames {folder} is missing: the copy is incomplete") from None
+    names = [name for name in names if name.lower().endswith(PICTURE_SUFFIXES)]
     if not names:
-        raise DataError(f"{folder} has no frames ({', '.join(SUFFIXES)}): the copy is incomplete")
+        raise DataError(f"{folder} has no frames ({', '.join(PICTURE_SUFFIXES)}): the copy is incomplete")
     return names
 
 
-def check_counts(place: Path, frames: int, boxes: int) -> None:
+def check_frames_match_boxes(folder: Path, frames: int, boxes: int) -> None:
     """Raises DataError unless every frame has a box."""
     if frames != boxes:
         raise DataError(
-            f"{place} has {frames} frames and {boxes} annotated boxes: the copy is incomplete, or the annotation "
+            f"{folder} has {frames} frames and {boxes} annotated boxes: the copy is incomplete, or the annotation "
             "belongs to another sequence"
         )
 
 
-def check_present(names: list[str], folders: list[Path], listed_in: str) -> None:
-    """Raises DataError if a folder of frames that is listed is not there."""
+def check_folders_exist(names: list[str], folders: list[Path], listed_in: str) -> None:
+    """Raises DataError if a listed folder of frames does not exist."""
     missing = [name for name, folder in zip(names, folders, strict=True) if not folder.is_dir()]
     if missing:
         raise DataError(

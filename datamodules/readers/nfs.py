@@ -9,50 +9,50 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.readers.listing import check_counts, check_present, data_root, frames_in
-from datamodules.readers.official_lists import official
+from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
+from datamodules.readers.official_lists import read_official_list
 from datamodules.sequences.annotations import DataError
-from datamodules.sequences.index import Entry, indexed
-from datamodules.sequences.sequence import Sequence, frames_of
+from datamodules.sequences.index import SequenceFiles, read_sequences
+from datamodules.sequences.sequence import Sequence, sort_frames
 from datamodules.sequences.table import SequenceTable
 
-# As the annotation tool VATIC writes: track, left, top, right, bottom, frame, lost, occluded, generated, "label".
+# A line of the annotation tool VATIC: track, left, top, right, bottom, frame, lost, occluded, generated, "label".
 LINE = re.compile(rb'\d+((?:[ \t]+-?\d{1,9}){4})[ \t]+\d+(?:[ \t]+[01]){3}[ \t]+"[^"\r\n]*".*')
 
 
 def read_nfs(
     root: str | Path, fps: int = 30, names: Collection[str] | None = None, cache: str | Path | None = None
 ) -> SequenceTable:
-    """Reads the sequences at one frame rate. They are annotated at 240 frames a second; at 30, each eighth line counts.
+    """Reads the sequences at one frame rate. Annotations are for 240 frames a second; at 30, every eighth line is used.
 
     Args:
-        root: the folder with the folders of sequences.
+        root: folder with the folders of sequences.
         fps: 30 or 240.
-        names: of the sequences to take; None for all.
-        cache: see `indexed`.
+        names: sequences to read; None reads all.
+        cache: see `read_sequences`.
 
     Raises:
-        DataError: names what is missing or does not fit, and what to do.
+        DataError: the data set is missing, incomplete or damaged; the message says what to do.
     """
-    root = data_root(root, "NfS", "")
-    names = [row["name"] for row in official("nfs", str(fps), names)]
-    places = [root / name / str(fps) / name for name in names]
-    check_present(names, places, f"NfS at {fps} frames a second")
-    entries = [Entry(n, place, (place.with_name(f"{n}.txt"),)) for n, place in zip(names, places, strict=True)]
-    return indexed(root, entries, lambda entry: _read(entry, step=240 // fps), cache)
+    root = find_root(root, "NfS", "")
+    names = [row["name"] for row in read_official_list("nfs", str(fps), names)]
+    folders = [root / name / str(fps) / name for name in names]
+    check_folders_exist(names, folders, f"NfS at {fps} frames a second")
+    listed = [SequenceFiles(n, f, (f.with_name(f"{n}.txt"),)) for n, f in zip(names, folders, strict=True)]
+    return read_sequences(root, listed, lambda files: _read(files, step=240 // fps), cache)
 
 
-def _read(entry: Entry, step: int) -> Sequence:
-    frames, boxes = frames_in(entry.folder), _read_boxes(entry.files[0])[::step]
-    if abs(len(frames) - len(boxes)) == 1:  # as some are; the got10k toolkit leaves the odd one out as well
+def _read(files: SequenceFiles, step: int) -> Sequence:
+    frames, boxes = list_frames(files.folder), _read_boxes(files.annotations[0])[::step]
+    if abs(len(frames) - len(boxes)) == 1:  # true of some sequences; the got10k toolkit drops the extra one too
         shorter = min(len(frames), len(boxes))
-        frames, boxes = frames_of(list(frames)[:shorter]), boxes[:shorter]
-    check_counts(entry.folder, len(frames), len(boxes))
-    return Sequence(entry.name, entry.folder, frames, boxes, np.zeros(len(boxes), bool))
+        frames, boxes = sort_frames(list(frames)[:shorter]), boxes[:shorter]
+    check_frames_match_boxes(files.folder, len(frames), len(boxes))
+    return Sequence(files.name, files.folder, frames, boxes, np.zeros(len(boxes), bool))
 
 
 def _read_boxes(path: Path) -> np.ndarray:
-    """The xywh boxes of an annotation, (n, 4)."""
+    """Returns the boxes of a VATIC file, xywh in pixels, (n, 4)."""
     try:
         lines = path.read_bytes().rstrip().splitlines()
     except FileNotFoundError:
@@ -61,6 +61,6 @@ def _read_boxes(path: Path) -> np.ndarray:
     for i, line in enumerate(lines):
         found = LINE.fullmatch(line.strip())
         if not found:
-            raise DataError(f'{path} must hold 9 whole numbers and a "label" a line; line {i + 1} is {line!r}')
+            raise DataError(f'{path} must hold 9 whole numbers and a "label" on each line; line {i + 1} is {line!r}')
         corners[i] = found[1].split()
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.readers.listing import check_counts, check_present, data_root, numbered_frames
-from datamodules.readers.official_lists import official
+from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_numbered_frames
+from datamodules.readers.official_lists import read_official_list
 from datamodules.sequences.annotations import read_numbers
-from datamodules.sequences.index import Entry, indexed
+from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
@@ -22,30 +22,32 @@ def read_uav123(
     names: Collection[str] | None = None,
     cache: str | Path | None = None,
 ) -> SequenceTable:
-    """Reads a version. A box is NaN where the object is absent; several sequences can be parts of one folder of frames.
+    """Reads one version. A NaN box means that the object is absent. Several sequences may share a folder of frames.
 
     Args:
-        root: the folder with `anno` and `data_seq`.
-        version: "uav123", or "uav20l" (20 long ones).
-        names: of the sequences to take; None for all.
-        cache: see `indexed`.
+        root: folder with `anno` and `data_seq`.
+        version: "uav123", or "uav20l" (20 long sequences).
+        names: sequences to read; None reads all.
+        cache: see `read_sequences`.
 
     Raises:
-        DataError: names what is missing or does not fit, and what to do.
+        DataError: the data set is missing, incomplete or damaged; the message says what to do.
     """
-    rows = official("uav123", version, names)
-    root = data_root(root, "UAV123", f"anno/{version.upper()}")
-    entries = [_entry(root, root / "anno" / version.upper(), row) for row in rows]
-    check_present([e.name for e in entries], [e.folder for e in entries], version)
-    return indexed(root, entries, _read, cache)
+    rows = read_official_list("uav123", version, names)
+    root = find_root(root, "UAV123", f"anno/{version.upper()}")
+    listed = [_sequence_files(root, row, version) for row in rows]
+    check_folders_exist([s.name for s in listed], [s.folder for s in listed], version)
+    return read_sequences(root, listed, _read, cache)
 
 
-def _entry(root: Path, annotations: Path, row: dict[str, str]) -> Entry:
+def _sequence_files(root: Path, row: dict[str, str], version: str) -> SequenceFiles:
     folder = root / "data_seq" / "UAV123" / row["folder"]
-    return Entry(row["name"], folder, (annotations / f"{row['name']}.txt",), (int(row["first"]), int(row["last"])))
+    annotation = root / "anno" / version.upper() / f"{row['name']}.txt"
+    return SequenceFiles(row["name"], folder, (annotation,), (int(row["first"]), int(row["last"])))
 
 
-def _read(entry: Entry) -> Sequence:
-    frames, boxes = numbered_frames(entry.folder, *entry.numbers), read_numbers(entry.files[0], columns=4, nan=True)
-    check_counts(entry.folder, len(frames), len(boxes))
-    return Sequence(entry.name, entry.folder, frames, boxes, np.zeros(len(boxes), bool))
+def _read(files: SequenceFiles) -> Sequence:
+    frames = list_numbered_frames(files.folder, *files.frame_numbers)
+    boxes = read_numbers(files.annotations[0], columns=4, nan=True)
+    check_frames_match_boxes(files.folder, len(frames), len(boxes))
+    return Sequence(files.name, files.folder, frames, boxes, np.zeros(len(boxes), bool))

@@ -1,1 +1,1 @@
-"""Sequences: one, a table of many, the cached index of a data set, and the parsing of annotation files."""
+"""Annotated videos: one sequence, a table of many, the cached index of a data set, and parsers of annotation files."""

@@ -1,4 +1,4 @@
-"""Text files of numbers as data sets and toolkits write them: each is understood, or refused with its line."""
+"""Parsers of the text files of numbers that data sets and toolkits write. A file is read exactly or refused."""
 
 import re
 import warnings
@@ -19,67 +19,72 @@ class DataError(ValueError):
 
 
 def read_numbers(path: Path, columns: int, nan: bool = False) -> np.ndarray:
-    """A table of numbers, (lines, columns) float64; (0, columns) of an empty file.
+    """Returns a table of numbers, (lines, columns) float64. An empty file gives (0, columns).
 
-    Numbers are separated by commas, with blanks around them or not, or by blanks or tabs; lines end in any of the usual
-    ways, and there may be empty ones at the end.
+    Commas, blanks or tabs separate the numbers; blanks may surround a comma. Lines may end as on Unix, Windows or old
+    Macs. Empty lines are allowed at the end of the file only.
 
     Args:
-        path: of the file.
-        columns: numbers a line.
-        nan: whether they may be NaN.
+        path: text file.
+        columns: numbers on each line.
+        nan: whether NaN is allowed.
 
     Raises:
-        DataError: names the file and its first line that holds anything else.
+        DataError: the file is missing or a line holds anything else; the message names the first such line.
     """
-    text = _canonical(_bytes(path))
-    table = _parsed(text, columns, nan)
+    text = _normalize(_read_bytes(path))
+    table = _parse(text, columns, nan)
     if table is None:
-        raise DataError(
-            f"{path} must hold {columns} {'' if nan else 'finite '}number(s) a line; {_fault(text, columns, nan)}"
-        )
+        finite = "" if nan else "finite "
+        problem = _first_bad_line(text, columns, nan)
+        raise DataError(f"{path} must hold {columns} {finite}number(s) a line; {problem}")
     return table
 
 
-def read_labels(path: Path, count: int, most: int = 1) -> np.ndarray:
-    """A whole number from 0 to `most` a frame, (count,) int64: on one line, separated by commas, or on a line each.
+def read_labels(path: Path, count: int, highest: int = 1) -> np.ndarray:
+    """Returns a label for each frame, (count,) int64.
+
+    Args:
+        path: text file with all labels on one line, separated by commas, or with one label on each line.
+        count: number of annotated frames.
+        highest: labels are whole numbers from 0 to this one.
 
     Raises:
-        DataError: the file holds something else, or not so many.
+        DataError: the file is missing, holds something else, or holds another number of labels.
     """
-    text = _canonical(_bytes(path)).replace(b"\n", b",").rstrip(b",")
-    table = _parsed(text.replace(b",", b"\n"), 1, nan=False)
-    if table is None or not np.isin(table, np.arange(most + 1)).all():
-        raise DataError(f"{path} must hold whole numbers from 0 to {most}, on one line or on a line each")
+    text = _normalize(_read_bytes(path)).replace(b"\n", b",").rstrip(b",")
+    table = _parse(text.replace(b",", b"\n"), 1, nan=False)
+    if table is None or not np.isin(table, np.arange(highest + 1)).all():
+        raise DataError(f"{path} must hold whole numbers from 0 to {highest}, all on one line or one on each line")
     if len(table) != count:
         raise DataError(f"{path} has {len(table)} labels for {count} annotated frames: the copy is incomplete")
     return table[:, 0].astype(np.int64)
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} is missing: the copy of this sequence is incomplete") from None
 
 
-def _canonical(text: bytes) -> bytes:
-    """Commas between numbers, line feeds between lines, and nothing else."""
+def _normalize(text: bytes) -> bytes:
+    """Returns the text with commas between numbers, line feeds between lines, and no blanks."""
     text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(BLANKS + b"\n")
     if b" " not in text and b"\t" not in text:
         return text
-    return b"\n".join(_without_blanks(line) for line in text.split(b"\n"))
+    return b"\n".join(_normalize_line(line) for line in text.split(b"\n"))
 
 
-def _without_blanks(line: bytes) -> bytes:
-    """A line of either kind; what mixes them keeps its blanks, and is refused."""
+def _normalize_line(line: bytes) -> bytes:
+    """Returns a line with commas between its numbers. A line that mixes separators keeps its blanks: it is refused."""
     if b"," in line:
         return b",".join(part.strip(BLANKS) for part in line.split(b","))
     return b",".join(part for part in line.replace(b"\t", b" ").split(b" ") if part)
 
 
-def _parsed(text: bytes, columns: int, nan: bool) -> np.ndarray | None:
-    """The table, or None if there is anything but numbers or not `columns` a line."""
+def _parse(text: bytes, columns: int, nan: bool) -> np.ndarray | None:
+    """Returns the table of a normalized text, or None unless every line holds `columns` numbers and nothing else."""
     if not text:
         return np.empty((0, columns))
     if (table := fixed_point_table(text, columns)) is not None:
@@ -91,21 +96,21 @@ def _parsed(text: bytes, columns: int, nan: bool) -> np.ndarray | None:
     commas = np.cumsum(symbols == ord(","))
     if (np.diff(commas[ends], prepend=0, append=commas[-1]) != columns - 1).any():
         return None
-    with warnings.catch_warnings():  # of text that is not read to its end: its length tells
+    with warnings.catch_warnings():  # NumPy warns of text after the last number; the length check below finds it too
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             values = np.fromstring(text.replace(b"\n", b","), sep=",")
         except ValueError:
             return None
-    whole = len(values) == columns * (len(ends) + 1) and not np.isinf(values).any()
-    return values.reshape(-1, columns) if whole else None
+    complete = len(values) == columns * (len(ends) + 1) and not np.isinf(values).any()
+    return values.reshape(-1, columns) if complete else None
 
 
-def _fault(text: bytes, columns: int, nan: bool) -> str:
-    """The first line that is not as it should be, for a message."""
+def _first_bad_line(text: bytes, columns: int, nan: bool) -> str:
+    """Returns words that name the first line of a normalized text that cannot be read."""
     for i, line in enumerate(text.split(b"\n"), 1):
         fields = line.split(b",")
         numbers = [NUMBER.fullmatch(f) or (nan and NAN.fullmatch(f)) for f in fields]
         if len(fields) != columns or not all(numbers) or any(np.isinf(float(f)) for f in fields):
             return f"line {i} is {line.decode(errors='replace')!r}"
-    return "its lines end oddly"
+    return "it cannot be read as numbers"

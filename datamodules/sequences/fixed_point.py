@@ -1,7 +1,7 @@
-"""Tables of numbers that all have the same count of decimals, as tools write them, read several times faster.
+"""A fast parser for tables whose numbers all have the same count of decimals, as annotation tools write them.
 
-Whole numbers are parsed much faster than others. So the points are taken out, and put back by a division. It rounds
-once, as reading the number does, since both its sides are exact.
+NumPy parses integers several times faster than decimals. The parser removes the decimal points, reads integers and
+divides by a power of ten. Both operands are exact doubles, so the division rounds once, as parsing the decimal does.
 """
 
 import re
@@ -11,17 +11,19 @@ import numpy as np
 
 DIGITS = b"0123456789"
 COMMAS = bytes.maketrans(b"\n", b",")
-BAD_SIGN = re.compile(rb"-(?![0-9])|\.-")  # would be read as 0, or as a sign in front of the number
-EXACT_POWER = 22  # 10 to this and every smaller power is a double
-EXACT_WHOLE = 2**53  # so is every smaller whole number
+BAD_SIGN = re.compile(rb"-(?![0-9])|\.-")  # without the point, NumPy would read these as 0 or as a sign
+EXACT_POWER = 22  # doubles hold 10 to this power, and to every smaller one, exactly
+EXACT_WHOLE = 2**53  # doubles hold every smaller whole number exactly
 
 
 def fixed_point_table(text: bytes, columns: int) -> np.ndarray | None:
-    """The table, (lines, columns) float64, or None if it is not of this kind; that says nothing about the text.
+    """Returns the table, (lines, columns) float64, or None if its numbers are not of equal decimals.
+
+    None does not mean that the text is wrong: a general parser has to decide that.
 
     Args:
-        text: numbers separated by commas, and lines by line feeds.
-        columns: numbers a line.
+        text: numbers separated by commas, and lines separated by line feeds.
+        columns: numbers on each line.
     """
     rows = text.count(b"\n") + 1
     marks = text.translate(None, DIGITS + b"-")
@@ -29,9 +31,9 @@ def fixed_point_table(text: bytes, columns: int) -> np.ndarray | None:
     if marks != ((b",".join([point] * columns) + b"\n") * rows)[:-1] or (b"-" in text and BAD_SIGN.search(text)):
         return None
     decimals = len(text) - 1 - text.rfind(b".") if point else 0
-    if decimals > EXACT_POWER or (point and not _ends_after(text, decimals, rows * columns - 1)):
+    if decimals > EXACT_POWER or (point and not _have_decimals(text, decimals, rows * columns - 1)):
         return None
-    with warnings.catch_warnings():  # of text that is not read to its end: its length tells
+    with warnings.catch_warnings():  # NumPy warns of text after the last number; the length check below finds it too
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             values = np.fromstring(text.translate(COMMAS, point), np.int64, sep=",")
@@ -42,8 +44,8 @@ def fixed_point_table(text: bytes, columns: int) -> np.ndarray | None:
     return values.reshape(rows, columns) / 10**decimals
 
 
-def _ends_after(text: bytes, decimals: int, count: int) -> bool:
-    """Whether `count` numbers end so many digits after their points."""
+def _have_decimals(text: bytes, decimals: int, count: int) -> bool:
+    """Returns whether `count` numbers end exactly `decimals` digits after their points."""
     symbols = np.frombuffer(text, np.uint8)
     ended = (symbols[: -decimals - 1] == ord(".")) & (symbols[decimals + 1 :] <= ord(","))
     return np.count_nonzero(ended) == count

@@ -1,4 +1,4 @@
-"""The first look at a data set, remembered: thousands of folders are listed and parsed once, not at every start."""
+"""The cached index of a data set: thousands of folders are listed and parsed once, not at every start."""
 
 import hashlib
 import json
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import track
 
 from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
@@ -18,73 +16,82 @@ from datamodules.sequences.table import SequenceTable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the files; another one is read anew
+FORMAT = 1  # of the cached files; files of another format are written anew
 KEY = "key.json"
+MANY = 1000  # sequences from which on reading shows its progress
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A video that a data set lists, before anything of it is read.
+class SequenceFiles:
+    """Where a data set keeps one sequence; nothing of it has been read yet.
 
     Attributes:
         name: unique in the data set.
-        folder: of its frames, or a video file.
-        files: of its annotation. Those that do not exist count as absent, whatever that means to the reader.
-        numbers: in the file names of its first and last frame, where those in between are not all of the folder.
+        folder: folder of the frames, or a video file.
+        annotations: annotation files. A file that does not exist is absent; the reader decides what that means.
+        frame_numbers: numbers in the names of the first and last frame, if the sequence is a part of the folder.
     """
 
     name: str
     folder: Path
-    files: tuple[Path, ...] = ()
-    numbers: tuple[int, int] | None = None
+    annotations: tuple[Path, ...] = ()
+    frame_numbers: tuple[int, int] | None = None
 
 
-def indexed(
-    root: Path, entries: list[Entry], read: Callable[[Entry], Sequence], cache: str | Path | None
+def read_sequences(
+    root: Path, listed: list[SequenceFiles], read: Callable[[SequenceFiles], Sequence], cache: str | Path | None
 ) -> SequenceTable:
-    """Reads all entries, or finds what was read before; see `remembered`.
+    """Reads all listed sequences, or takes their table from the cache; see `cached_table`.
 
     Args:
         root: folder of the data set.
-        entries: what it lists.
-        read: one of them; raises DataError.
-        cache: folder for what is remembered; None remembers nothing.
+        listed: the sequences that the data set lists.
+        read: reads one of them; raises DataError.
+        cache: folder of the cache; None reads everything each time.
 
     Raises:
-        DataError: of the first entry that is broken, or a name occurs twice.
+        DataError: a sequence is broken, or a name occurs twice.
     """
-    _check_names(root, entries)
-    progress = track(entries, f"reading {root.name}", console=Console(stderr=True), disable=len(entries) < 1000)
-    return remembered(root, entries, lambda: SequenceTable.of(map(read, progress), root), cache)
+    _check_names(root, listed)
+
+    def read_all() -> SequenceTable:
+        from rich.console import Console
+        from rich.progress import track
+
+        hidden = len(listed) < MANY
+        progress = track(listed, f"reading {root.name}", console=Console(stderr=True), disable=hidden)
+        return SequenceTable.from_sequences(map(read, progress), root)
+
+    return cached_table(root, listed, read_all, cache)
 
 
-def remembered(
-    root: Path, entries: list[Entry], make: Callable[[], SequenceTable], cache: str | Path | None
+def cached_table(
+    root: Path, listed: list[SequenceFiles], make: Callable[[], SequenceTable], cache: str | Path | None
 ) -> SequenceTable:
-    """Makes the table of some entries, or finds what was made before.
+    """Makes the table of some sequences and stores it, or loads it from the cache.
 
-    What was made counts as long as no folder of frames and no annotation file has changed its time or size.
+    A cached table is valid as long as no folder of frames and no annotation file has changed its time or size.
 
     Args:
         root: folder of the data set.
-        entries: all that the table depends on.
-        make: the table; raises DataError.
-        cache: see `indexed`.
+        listed: everything that the table depends on.
+        make: makes the table; raises DataError.
+        cache: see `read_sequences`.
 
     Raises:
-        DataError: see `make`.
+        DataError: `make` failed.
     """
     if cache is None:
         return make()
-    about = [str(root), *(f"{e.name}\t{e.folder}\t{e.numbers}" for e in entries)]
-    place = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
-    folder = Path(cache) / "index" / f"{root.name}-{place}"
-    key = {"format": FORMAT, "state": _state(entries)}
+    identity = [str(root), *(f"{s.name}\t{s.folder}\t{s.frame_numbers}" for s in listed)]
+    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    folder = Path(cache) / "index" / f"{root.name}-{digest}"
+    key = {"format": FORMAT, "state": _file_state(listed)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if (folder / KEY).is_file() and json.loads((folder / KEY).read_text()) == key:
             return SequenceTable.load(folder, root)
-        log.info("first look at %s", root)
+        log.info("indexing %s", root)
         table = make()
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -96,21 +103,21 @@ def remembered(
         return SequenceTable.load(folder, root)
 
 
-def _check_names(root: Path, entries: list[Entry]) -> None:
-    names = [e.name for e in entries]
+def _check_names(root: Path, listed: list[SequenceFiles]) -> None:
+    names = [s.name for s in listed]
     if len(set(names)) != len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise DataError(f"{root} lists {twice} more than once; results are kept by name, so list it once")
+        repeated = next(n for n in names if names.count(n) > 1)
+        raise DataError(f"{root} lists {repeated} more than once; results are kept by name, so list it once")
 
 
-def _state(entries: list[Entry]) -> str:
-    """A hash of when folders and files changed last, and of how large they are."""
+def _file_state(listed: list[SequenceFiles]) -> str:
+    """Returns a hash of the times and sizes of all folders and files."""
     state = hashlib.sha256()
-    for entry in entries:
-        for path in (entry.folder, *entry.files):
+    for sequence in listed:
+        for path in (sequence.folder, *sequence.annotations):
             try:
-                about = path.stat()
-                state.update(f"{path}\t{about.st_mtime_ns}\t{about.st_size}\n".encode())
+                stat = path.stat()
+                state.update(f"{path}\t{stat.st_mtime_ns}\t{stat.st_size}\n".encode())
             except FileNotFoundError:
                 state.update(f"{path}\n".encode())
     return state.hexdigest()

@@ -1,4 +1,4 @@
-"""A video with its annotation, as every reader returns it and training and evaluation use it."""
+"""An annotated video, as every reader returns it and as training and evaluation use it."""
 
 import re
 from collections.abc import Sequence as Names
@@ -10,11 +10,12 @@ import numpy as np
 
 from datamodules.frames.frame import Frame
 from datamodules.frames.pictures import picture_size, read_picture
+from datamodules.frames.video import read_video_frame, video_size
 
 
 @dataclass(frozen=True)
 class NumberedFrames(Names):
-    """File names that count: `prefix`, a number of at least `digits` digits, and `suffix`."""
+    """File names that count upwards: `prefix`, a number of at least `digits` digits, and `suffix`."""
 
     prefix: str
     first: int
@@ -33,23 +34,24 @@ class NumberedFrames(Names):
         return f"{self.prefix}{self.first + i % self.count:0{self.digits}d}{self.suffix}"
 
 
-def frames_of(names: list[str]) -> Names[str]:
-    """The names of a video's frames in their order: numbers count, so that 10.jpg comes after 9.jpg.
+def sort_frames(names: list[str]) -> Names[str]:
+    """Returns the file names of frames in natural order: 10.jpg comes after 9.jpg.
 
     Args:
         names: in any order.
     """
     parts = [re.fullmatch(r"(.*?)(\d+)(\.\w+)", name) for name in names]
     if not all(parts) or len({(p[1], p[3]) for p in parts}) != 1:
-        return tuple(sorted(names, key=_numbers_count))
-    found = sorted(parts, key=lambda p: int(p[2]))
-    prefix, number, suffix = found[0].groups()
-    counted = NumberedFrames(prefix, int(number), len(number), suffix, len(found))
-    return counted if all(p[0] == name for p, name in zip(found, counted, strict=True)) else tuple(p[0] for p in found)
+        return tuple(sorted(names, key=_natural_key))
+    ordered = sorted(parts, key=lambda p: int(p[2]))
+    prefix, number, suffix = ordered[0].groups()
+    numbered = NumberedFrames(prefix, int(number), len(number), suffix, len(ordered))
+    without_gaps = all(p[0] == name for p, name in zip(ordered, numbered, strict=True))
+    return numbered if without_gaps else tuple(p[0] for p in ordered)
 
 
-def _numbers_count(name: str) -> list[str | int]:
-    """What to sort names by: text and numbers take turns."""
+def _natural_key(name: str) -> list[str | int]:
+    """Returns the sort key of natural order: text and numbers in turns."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
@@ -59,13 +61,13 @@ class Sequence:
 
     Attributes:
         name: unique in its data set.
-        folder: where the frames are, or a video file.
+        folder: folder of the frames, or a video file.
         frames: file names in order.
-        boxes: xywh in pixels, (n, 4) float64; (1, 4) where only the first frame is annotated, as in test splits.
-        absent: annotated frames that are labelled as not showing the object, (len(boxes),) bool.
-        cover: visible eighths of the object, (len(boxes),) int; None where a data set does not say.
-        resolution: (width, height) of the pictures; None where a data set does not say.
-        still: whether this is one picture and not a video; both crops of a sample come from it.
+        boxes: xywh in pixels, (n, 4) float64; (1, 4) if only the first frame is annotated, as in test splits.
+        absent: annotated frames whose label says that they do not show the object, (len(boxes),) bool.
+        cover: visible eighths of the object, (len(boxes),) int; None if the data set does not say.
+        resolution: (width, height) of the frames; None if the data set does not say.
+        still: whether this is a single picture and not a video; all crops of a sample come from it.
     """
 
     name: str
@@ -82,13 +84,13 @@ class Sequence:
 
     @property
     def annotated(self) -> bool:
-        """Whether every frame is: else only a server can score what is tracked here."""
+        """Whether every frame has a box. Otherwise only the data set's server can score results."""
         return len(self.boxes) == len(self.frames)
 
     @cached_property
     def visible(self) -> np.ndarray:
-        """Frames in which the object can be learned from, (len(boxes),) bool."""
-        return visible(self.boxes, self.absent, self.cover)
+        """Frames that show the object, (len(boxes),) bool; see `visible_mask`."""
+        return visible_mask(self.boxes, self.absent, self.cover)
 
     @cached_property
     def visible_frames(self) -> np.ndarray:
@@ -96,28 +98,37 @@ class Sequence:
         return np.flatnonzero(self.visible)
 
     def image(self, i: int) -> np.ndarray:
-        """Frame `i` as RGB (H, W, 3) uint8.
+        """Reads frame `i` as RGB (H, W, 3) uint8.
 
         Raises:
-            UnreadableFrameError: it cannot be read.
+            UnreadableFrameError: the frame cannot be read.
         """
-        return read_picture(self.folder, self.frames[i], i)
+        name = self.frames[i]
+        return read_video_frame(self.folder, i) if self.folder.is_file() else read_picture(self.folder / name)
 
     def frame(self, i: int) -> Frame:
-        """Frame `i` for crops that do not need all of it."""
+        """Returns frame `i` for crops, which need not decode all of it."""
         return Frame(self.folder / self.frames[i], partial(self.image, i))
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the pictures: as the data set says, or of the first one.
+        """(width, height) of the frames: `resolution`, or else the size of the first frame.
 
         Raises:
-            UnreadableFrameError: the first one cannot be read.
+            UnreadableFrameError: the first frame cannot be read.
         """
-        return self.resolution or picture_size(self.folder, self.frames[0])
+        if self.resolution:
+            return self.resolution
+        return video_size(self.folder) if self.folder.is_file() else picture_size(self.folder / self.frames[0])
 
 
-def visible(boxes: np.ndarray, absent: np.ndarray, cover: np.ndarray | None) -> np.ndarray:
-    """Which boxes (n, 4) have an area, and an object that can be seen: (n,) bool. `cover` < 0 is unknown."""
-    seen = (boxes[:, 2:] > 0).all(1) & ~absent
-    return seen if cover is None else seen & (cover != 0)
+def visible_mask(boxes: np.ndarray, absent: np.ndarray, cover: np.ndarray | None) -> np.ndarray:
+    """Returns which frames show the object: (n,) bool. The box has an area and no label says that nothing is visible.
+
+    Args:
+        boxes: xywh, (n, 4).
+        absent: (n,) bool.
+        cover: visible eighths, (n,); negative values and None mean unknown.
+    """
+    visible = (boxes[:, 2:] > 0).all(1) & ~absent
+    return visible if cover is None else visible & (cover != 0)

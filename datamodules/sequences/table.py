@@ -1,7 +1,7 @@
-"""Many annotated videos as columns: what a data set of millions of frames is kept in, in memory and on disk.
+"""Many annotated videos as columns, in memory and on disk: a data set may have millions of frames.
 
-A `Sequence` is made when it is asked for. A hundred thousand Python objects would take seconds to make, and each worker
-of a loader would copy them as soon as it counts their references; the columns are mapped from one file for all.
+A `Sequence` is made when it is indexed. A hundred thousand Python objects would take seconds to make, and each loader
+worker would copy their memory as soon as it changes their reference counts. All workers map the same column files.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.sequences.sequence import NumberedFrames, Sequence, visible
+from datamodules.sequences.sequence import NumberedFrames, Sequence, visible_mask
 
-UNKNOWN = -1  # cover that a data set does not say
+UNKNOWN = -1  # cover, if the data set does not say
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class SequenceTable:
 
     Attributes:
         root: folder of the data set.
-        columns: by name. A row a video: "name", "folder" (from the root), "count" of frames, "numbered" (first number,
-            digits), "affixes" (prefix, suffix), "resolution" (0 for unknown), and "box_end", "name_end": where its rows
-            in the other columns end. A row an annotated frame: "boxes", "absent", "cover". A row a frame whose video
-            does not count: "names".
-        still: whether these are pictures and not videos.
+        columns: arrays by name. One row per video: "name", "folder" (relative to the root), "count" of frames,
+            "numbered" (first number, digits), "affixes" (prefix, suffix), "resolution" (0 for unknown), and "box_end",
+            "name_end": ends of the video's rows in the columns that follow. One row per annotated frame: "boxes",
+            "absent", "cover". One row per frame of videos whose file names do not count upwards: "names".
+        still: whether these are single pictures and not videos.
     """
 
     root: Path
@@ -35,8 +35,8 @@ class SequenceTable:
     still: bool = False
 
     @classmethod
-    def of(cls, sequences: Iterable[Sequence], root: str | Path = "/") -> "SequenceTable":
-        """Puts sequences into columns; their folders lie below `root`."""
+    def from_sequences(cls, sequences: Iterable[Sequence], root: str | Path = "/") -> "SequenceTable":
+        """Returns the table of some sequences; their folders lie below `root`."""
         root, rows, boxes, absent, cover, names = Path(root), [], [], [], [], []
         still = False
         for s in sequences:
@@ -71,16 +71,16 @@ class SequenceTable:
         return cls(root, columns, still)
 
     @classmethod
-    def of_pictures(
+    def from_pictures(
         cls, root: Path, folder: Path, names: np.ndarray, pictures: np.ndarray, boxes: np.ndarray, sizes: np.ndarray
     ) -> "SequenceTable":
-        """Many objects in still pictures, all of one folder below `root`, without making a `Sequence` of any.
+        """Returns the table of annotated objects in still pictures, without making a `Sequence` of any.
 
         Args:
             root: folder of the data set.
-            folder: of the pictures.
-            names: of the objects, (n,) str.
-            pictures: file name of each one's picture, (n,) str.
+            folder: folder of all pictures, below `root`.
+            names: names of the objects, (n,) str.
+            pictures: file names of their pictures, (n,) str.
             boxes: xywh in pixels, (n, 4) float64.
             sizes: (width, height) of the pictures, (n, 2) int32.
         """
@@ -126,34 +126,34 @@ class SequenceTable:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Frames of each video, (len(self),)."""
+        """Number of frames of each video, (len(self),)."""
         return self.columns["count"]
 
     def visible_counts(self) -> np.ndarray:
-        """Visible frames of each video, (len(self),)."""
+        """Returns the number of visible frames of each video, (len(self),)."""
         c = self.columns
-        before = np.concatenate([[0], np.cumsum(visible(c["boxes"], c["absent"], c["cover"]))])
+        before = np.concatenate([[0], np.cumsum(visible_mask(c["boxes"], c["absent"], c["cover"]))])
         return np.diff(before[c["box_end"]], prepend=0)
 
     def digest(self) -> str:
-        """A hash of what a tracker is shown before it says anything: names, lengths and first boxes."""
+        """Returns a hash of what a tracker is given: names, lengths and first boxes."""
         c = self.columns
         first = c["boxes"][np.concatenate([[0], c["box_end"][:-1]])[: len(self)]]
-        about = json.dumps([c["name"].tolist(), c["count"].tolist(), first.tolist()])
-        return hashlib.sha256(about.encode()).hexdigest()[:16]
+        given = json.dumps([c["name"].tolist(), c["count"].tolist(), first.tolist()])
+        return hashlib.sha256(given.encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """A file a column, in a folder that exists."""
+        """Writes one file per column into an existing folder."""
         for name, column in self.columns.items():
             np.save(folder / f"{name}.npy", column)
         (folder / "table.json").write_text(json.dumps({"still": self.still}))
 
     @classmethod
     def load(cls, folder: Path, root: Path) -> "SequenceTable":
-        """What `save` wrote; columns are read when they are used.
+        """Loads what `save` wrote; columns are mapped and read when used.
 
         Raises:
-            OSError: it is not all there.
+            OSError: a file is missing.
         """
         columns = {p.stem: np.load(p, mmap_mode="r").view(np.ndarray) for p in sorted(folder.glob("*.npy"))}
         return cls(root, columns, **json.loads((folder / "table.json").read_text()))
@@ -161,7 +161,7 @@ class SequenceTable:
 
 @dataclass(frozen=True)
 class Selection:
-    """Some of the videos of a table, (len(rows),) row numbers."""
+    """Some of the videos of a table: `rows` holds their row numbers, (n,)."""
 
     table: SequenceTable
     rows: np.ndarray

@@ -29,7 +29,7 @@ def servers(case: Case) -> Iterator[tuple[str, str]]:
 
 def sequences_of(inputs: dict[str, Any]) -> SequenceTable:
     golden = load("metrics/inputs")
-    return SequenceTable.of(
+    return SequenceTable.from_sequences(
         Sequence(s["name"], Path("/"), [str(i) for i in range(s["frames"])], truth[:1], np.zeros(1, bool))
         for s in inputs["sequences"]
         for truth in [golden.ground_truth(inputs, s)]

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.frames.pictures import UnreadableFrameError, video_length
+from datamodules.frames.pictures import UnreadableFrameError
+from datamodules.frames.video import video_length
 from datamodules.readers import read_folder
 from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence

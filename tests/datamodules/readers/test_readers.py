@@ -23,7 +23,7 @@ from datamodules.readers import (
     read_trackingnet,
     read_uav123,
 )
-from datamodules.readers.official_lists import official
+from datamodules.readers.official_lists import read_official_list
 from datamodules.sequences.annotations import DataError
 from tests.datamodules.sequences.strict import damaged, strict_numbers, strict_vatic
 
@@ -242,7 +242,7 @@ def test_tables_name_each_sequence_of_a_part_once():
     parts = {"lasot": ["test", "train", "extension"], "otb": ["otb100", "otb2013", "otb50"]}
     parts |= {"uav123": ["uav123", "uav20l"], "nfs": ["30", "240"]}
     for table in parts:
-        names = [[row["name"] for row in official(table, part)] for part in parts[table]]
+        names = [[row["name"] for row in read_official_list(table, part)] for part in parts[table]]
         assert [len(of) for of in names] == [len(set(of)) for of in names] == sizes[table]
 
 
@@ -299,7 +299,7 @@ def test_trackingnet_chunks(tmp_path, caplog):
         trackingnet(tmp_path, f"TRAIN_{i}", [f"b{i}", f"-a{i}"], count=1)
     with caplog.at_level(logging.WARNING):
         assert [s.name for s in read_trackingnet(tmp_path, "train", [2, 0])] == ["-a2", "b2", "-a0", "b0"]
-    assert "TRAIN_2 has 2 annotated sequences, the official one has 2511" in caplog.text
+    assert "TRAIN_2 has 2 annotated sequences, the official data set has 2511" in caplog.text
     assert len(read_trackingnet(tmp_path, "train")) == 24
     shutil.rmtree(tmp_path / "TRAIN_11")
     with pytest.raises(DataError, match="TRAIN_11/anno is missing"):
@@ -426,7 +426,7 @@ def test_nfs_at_30_takes_each_eighth_line(tmp_path, annotated, pictures, kept):
 def test_nfs_refuses_other_lines(tmp_path):
     LAYOUTS["nfs"].write(tmp_path)
     write(tmp_path / "bee" / "240" / "bee.txt", vatic(2) + '0 1 2 34 5 0 0 0 "ball"\n' + vatic(1))
-    with pytest.raises(DataError, match=r'bee\.txt must hold 9 whole numbers and a "label" a line; line 3'):
+    with pytest.raises(DataError, match=r'bee\.txt must hold 9 whole numbers and a "label" on each line; line 3'):
         LAYOUTS["nfs"].read(tmp_path)
 
 

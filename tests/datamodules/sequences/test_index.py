@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from datamodules.readers import coco, got10k, read_coco, read_got10k
+from datamodules.readers import got10k, read_coco, read_got10k
 from datamodules.sequences import index
 from datamodules.sequences.annotations import DataError
-from datamodules.sequences.index import Entry, indexed
-from datamodules.sequences.sequence import NumberedFrames, Sequence, frames_of
+from datamodules.sequences.index import SequenceFiles, read_sequences
+from datamodules.sequences.sequence import NumberedFrames, Sequence, sort_frames
 from datamodules.sequences.table import SequenceTable
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the sequences that are read from the data set itself."""
     seen, read = [], got10k._read
-    monkeypatch.setattr(got10k, "_read", lambda entry: seen.append(entry.name) or read(entry))
+    monkeypatch.setattr(got10k, "_read", lambda files: seen.append(files.name) or read(files))
     return seen
 
 
@@ -116,14 +116,14 @@ def test_lists_of_one_data_set_are_remembered_apart(root, tmp_path, looks):
 
 
 def test_parts_of_one_folder_are_remembered_apart(tmp_path):
-    def read(entry: Entry) -> Sequence:
-        first, last = entry.numbers
+    def read(files: SequenceFiles) -> Sequence:
+        first, last = files.frame_numbers
         boxes = np.full((last - first + 1, 4), float(first))
-        return Sequence(entry.name, entry.folder, ("x.jpg",), boxes, np.zeros(len(boxes), bool))
+        return Sequence(files.name, files.folder, ("x.jpg",), boxes, np.zeros(len(boxes), bool))
 
     for numbers in ((1, 5), (2, 5)) * 2:
-        entries = [Entry("a", tmp_path, (), numbers)]
-        assert indexed(tmp_path, entries, read, tmp_path / "cache")[0].boxes[0, 0] == numbers[0]
+        listed = [SequenceFiles("a", tmp_path, (), numbers)]
+        assert read_sequences(tmp_path, listed, read, tmp_path / "cache")[0].boxes[0, 0] == numbers[0]
 
 
 def test_what_is_left_of_an_interrupted_look_is_replaced(root, tmp_path, looks, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_remembered_file_of_objects_is_not_parsed_again(tmp_path, monkeypatch)
         '"annotations": [{"id": 5, "image_id": 1, "iscrowd": 0, "bbox": [1, 2, 3, 4], "category_id": 1}]}'
     )
     assert len(read_coco(tmp_path, "val2017", cache=tmp_path / "cache")) == 1
-    monkeypatch.setattr(coco, "COCO", None)
+    monkeypatch.setattr("pycocotools.coco.COCO", None)
     assert len(read_coco(tmp_path, "val2017", cache=tmp_path / "cache")) == 1
     os.utime(file, (1, 1))
     with pytest.raises(DataError, match="damaged"):
@@ -215,7 +215,7 @@ def videos(draw: st.DrawFn, root: Path) -> Sequence:
 @given(data=st.data())
 def test_a_table_is_the_list_it_was_made_from(tmp_path, data):
     made = data.draw(st.lists(videos(tmp_path), max_size=4))
-    table = SequenceTable.of(made, tmp_path)
+    table = SequenceTable.from_sequences(made, tmp_path)
     table.save(tmp_path)
     for of in (table, SequenceTable.load(tmp_path, tmp_path)):
         assert len(of) == len(made)
@@ -234,7 +234,7 @@ def test_a_table_is_the_list_it_was_made_from(tmp_path, data):
 @given(numbers=st.sets(st.integers(0, 10**6), min_size=1, max_size=30), digits=st.integers(1, 8), data=st.data())
 def test_numbers_in_names_count(numbers, digits, data):
     ordered = [f"img{i:0{digits}d}.jpg" for i in sorted(numbers)]
-    frames = frames_of(data.draw(st.permutations(ordered)))
+    frames = sort_frames(data.draw(st.permutations(ordered)))
     assert [*frames] == ordered
     assert isinstance(frames, NumberedFrames) == (max(numbers) - min(numbers) + 1 == len(numbers))
 
@@ -245,14 +245,14 @@ def test_numbers_in_names_count(numbers, digits, data):
 @example(["01.jpg", "1.jpg", "001.jpg"])
 @example(["٣.jpg", "2.jpg"])
 def test_no_frame_is_lost(given_names):
-    assert sorted(frames_of(given_names)) == sorted(given_names)
+    assert sorted(sort_frames(given_names)) == sorted(given_names)
 
 
 @pytest.mark.parametrize(
     "text", ["1.jpg 9.JPG 10.jpg", "1a.jpg 9a.jpg 10a.jpg", "a.jpg b.jpg", "f1.2.jpg f1.10.jpg f2.1.jpg"]
 )
 def test_irregular_names_are_in_order_too(text):
-    assert [*frames_of(text.split()[::-1])] == text.split()
+    assert [*sort_frames(text.split()[::-1])] == text.split()
 
 
 def test_numbered_frames_are_a_sequence():

@@ -121,7 +121,7 @@ def sequences(got10k):
     """Three videos of different lengths."""
     long = list(read_got10k(got10k, "train"))
     ends = zip(long, (6, 9, 4), strict=True)
-    return SequenceTable.of(
+    return SequenceTable.from_sequences(
         replace(s, frames=[*s.frames][:n], boxes=s.boxes[:n], absent=s.absent[:n], cover=s.cover[:n]) for s, n in ends
     )
 
@@ -136,7 +136,7 @@ def failing(sequences, i):
     broken = list(sequences)
     broken[i] = replace(broken[i], folder=broken[i].folder / "nowhere")
     with pytest.raises(SequencesFailedError, match=rf"1 of 3 (?s:.*){broken[i].name}: UnreadableFrameError.*nowhere"):
-        yield SequenceTable.of(broken)
+        yield SequenceTable.from_sequences(broken)
 
 
 def changed(folder):
