@@ -34,7 +34,7 @@ from torch import Tensor
 from datamodules.augmentation import LabelledCrop
 from datamodules.dataset import TrackingDataset
 from datamodules.frames.frame import Frame
-from datamodules.sampling import Draw
+from datamodules.sampling import SampleFrames
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture
@@ -50,9 +50,9 @@ PARTS = 5  # of the samples, for the spread
 class Plain(TrackingDataset):
     """Decodes every frame whole before it is cropped."""
 
-    def _cut(self, draw: Draw, rng: np.random.Generator) -> list[LabelledCrop]:
+    def _crops(self, draw: SampleFrames, rng: np.random.Generator) -> list[LabelledCrop]:
         return [
-            self._aim(Frame(Path(), partial(sequence.image, number)), sequence, number, role, rng).crop()
+            self._request(Frame(Path(), partial(sequence.image, number)), sequence, number, role, rng).crop()
             for role, places in (("template", draw.templates), ("search", draw.search))
             for sequence, number in places
         ]
@@ -123,7 +123,7 @@ def dataset(
     video = Sequence("video", folder, NumberedFrames("", 0, 1, ".jpg", FRAMES), boxes, np.zeros(FRAMES, bool))
     sampler, augmentation = instantiate(cfg.datamodule.sampler, negatives=0.0), instantiate(cfg.datamodule.augmentation)
     template, search = instantiate(cfg.tracker.template), instantiate(cfg.tracker.search)
-    videos = Mixture({"": SequenceTable.of([video])}, {"": 1}, sampler, template.count, search.count)
+    videos = Mixture({"": SequenceTable.from_sequences([video])}, {"": 1}, sampler, template.count, search.count)
     return kind(videos, sampler, template, search, augmentation, cfg.seed, train=True, **options)
 
 

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset, Sampler
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.frames.frame import Frame, reduction
 from datamodules.frames.pictures import UnreadableFrameError
-from datamodules.sampling import Draw, FrameSampler, stand_in
+from datamodules.sampling import FrameSampler, SampleFrames, central_box
 from datamodules.sequences.sequence import Sequence
 from datamodules.sources import Mixture
-from trackers.crops import CropSpec
+from trackers.crops import CropSpec, CropWindow
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class TrackingDataset(Dataset):
             counts = [self.specs[role].count for role in ("template", "search")]
             draw = self.sampler.draw(self.sequences.draw(rng), rng, *counts)
             try:
-                crops = self._cut(draw, rng)
+                crops = self._crops(draw, rng)
             except UnreadableFrameError as error:
                 log.warning("%s; another sample takes its place and the frame is counted", error)
                 last = error.path
@@ -83,52 +83,58 @@ class TrackingDataset(Dataset):
             return sample | {"present": present, "unreadable": torch.tensor(unreadable)}
         raise RuntimeError(f"{MAX_UNREADABLE} frames in a row could not be read, the last is {last}; check the data")
 
-    def _cut(self, draw: Draw, rng: np.random.Generator) -> list[LabelledCrop]:
-        """The crops of a sample, templates first. What several show of one frame is decoded once."""
+    def _crops(self, draw: SampleFrames, rng: np.random.Generator) -> list[LabelledCrop]:
+        """Returns the crops of a sample, templates first. Crops of one frame share its decoding."""
         frames: dict[tuple[Path, str], Frame] = {}
-        aims = []
-        for role, places in (("template", draw.templates), ("search", draw.search)):
-            for sequence, number in places:
+        requests = []
+        for role, drawn in (("template", draw.templates), ("search", draw.search)):
+            for sequence, number in drawn:
                 key = sequence.folder, sequence.frames[number]
                 if key not in frames:
                     frames[key] = sequence.frame(number)
-                aims.append(self._request(frames[key], sequence, number, role, rng))
-        return [aim.crop() for aim in aims]
+                requests.append(self._request(frames[key], sequence, number, role, rng))
+        return [request.crop() for request in requests]
 
     def _request(
         self, frame: Frame, sequence: Sequence, number: int, role: str, rng: np.random.Generator
     ) -> "CropRequest":
-        """Draws a window that shows something of the frame."""
+        """Draws windows around a frame's box until one shows something of the frame; tells the frame what it shows."""
         box, spec = sequence.boxes[number], self.specs[role]
         if role == "search" and not sequence.visible[number]:
-            box = stand_in(frame.shape)
+            box = central_box(frame.shape)
         for _ in range(MAX_JITTERS):
-            around = jitter(box, spec, rng)
-            window, padded = spec.aim(frame.shape, around)
-            if not padded.all(1).any():
-                frame.need(window, reduction(window.side, spec.size) if self.reduced_decoding else 1)
-                return CropRequest(frame, spec, box, around)
+            window = spec.training_window(frame.shape, jitter(box, spec, rng))
+            if not window.padding.all(1).any():
+                shown = window.pixels
+                frame.need(shown, reduction(shown.side, spec.size) if self.reduced_decoding else 1)
+                return CropRequest(frame, spec, window, box)
         raise RuntimeError(
             f"no window around the box {box.tolist()} of {sequence.folder}, frame {number}, shows the picture"
         )
 
 
 class CropRequest(NamedTuple):
-    """Where a crop of a frame will be cut: around the second box, to show the first (xywh in pixels)."""
+    """Crop to be cut from a frame as soon as the frame is decoded.
+
+    Attributes:
+        frame: the frame.
+        spec, window: the crop's geometry.
+        box: the target's box in the frame, xywh in pixels.
+    """
 
     frame: Frame
     spec: CropSpec
+    window: CropWindow
     box: np.ndarray
-    around: np.ndarray
 
     def crop(self) -> LabelledCrop:
-        """What a network will see.
+        """Cuts the crop and returns it with the target's box in it.
 
         Raises:
             UnreadableFrameError: the frame cannot be read.
         """
-        picture, padded, window = self.spec.cut_to_learn(self.frame.part, self.around)
-        return LabelledCrop(picture, window.relative(self.box).astype(np.float32), padded)
+        picture = self.spec.crop(self.frame.part, self.window)
+        return LabelledCrop(picture, self.window.boxes.relative(self.box).astype(np.float32), self.window.padding)
 
 
 def _stacked(role: str, crops: list[LabelledCrop]) -> dict[str, Tensor]:
@@ -161,16 +167,16 @@ class EpochSampler(Sampler):
         return self.samples // self.ranks
 
 
-def batches_so_far(trainer: L.Trainer | None) -> int:
+def count_trained_batches(trainer: L.Trainer | None) -> int:
     """All training batches of all processes, also before a resume."""
     return 0 if trainer is None else (trainer.fit_loop.total_batch_idx + 1) * trainer.world_size
 
 
-def one_thread(worker: int) -> None:
+def disable_opencv_threads(worker: int) -> None:
     """Workers are the parallelism; threads inside of them would fight for the same cores."""
     cv2.setNumThreads(0)
 
 
-def share_of(trainer: L.Trainer | None) -> tuple[int, int]:
+def rank_and_world_size(trainer: L.Trainer | None) -> tuple[int, int]:
     """Rank and number of the processes that train together."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)

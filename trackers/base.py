@@ -1,13 +1,13 @@
-"""What every tracker is: a network, its losses, its part of the online loop, and its pruning groups.
+"""Base class of all trackers: a network, its losses, its part of the online loop, and its pruning groups.
 
-A fourth tracker is a subclass of `Tracker` and a file in `conf/tracker/`; nothing else has to know of it.
+A new tracker is a subclass of `Tracker` and a file in `conf/tracker/`. Nothing else has to change.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pytorch_lightning as L
@@ -17,22 +17,19 @@ from torch import Tensor, nn
 from pruning.groups import Group
 from trackers.crops import CropSpec, Window
 
-if TYPE_CHECKING:
-    from trackers.distillation import Teacher
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Batch = dict[str, Tensor]
 
 
 class Crop(NamedTuple):
-    """What a tracker is shown, on the CPU until it moves it.
+    """Input of a tracker while tracking. It is on the CPU until the tracker moves it.
 
     Attributes:
-        pixels: (3, S, S), 0 to 255, uint8 unless the crop could not be rounded.
-        padding: which rows and which columns show padding, (2, S) bool; None for none.
-        target: where the last known box lies in it, cxcywh in units of the crop's side.
-        picture: where the picture's edges lie, xyxy in the same units.
+        pixels: (3, S, S), 0 to 255, uint8; float32 where a tracker's crop is not rounded.
+        padding: rows and columns that show padding, (2, S) bool; None if there are none.
+        target: the last known box in the crop, cxcywh in units of the crop's side.
+        picture: the picture's edges in the crop, xyxy in the same units.
     """
 
     pixels: Tensor
@@ -41,7 +38,7 @@ class Crop(NamedTuple):
     picture: tuple[float, ...] = ()
 
     def to(self, device: torch.device) -> "Crop":
-        """The same on a device."""
+        """Returns a copy on a device."""
         return self._replace(
             pixels=self.pixels.to(device), padding=None if self.padding is None else self.padding.to(device)
         )
@@ -49,15 +46,15 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a tracker is trained, whatever the stage.
+    """Hyperparameters of a tracker's training, the same in all stages.
 
     Attributes:
         lr: peak learning rate of AdamW.
-        rates: multiples of `lr` for parts of the network, by the start of their names; the longest that fits counts.
-        weight_decay: decay, of everything or of matrices only.
-        decay_vectors: whether norms, biases and other vectors decay too (the originals do that).
-        clip: largest norm of the gradient; None for any.
-        schedule: factor of the rate over the stage's progress in [0, 1].
+        rates: factors of `lr` by prefix of parameter names; the longest matching prefix counts.
+        weight_decay: weight decay of AdamW.
+        decay_vectors: whether norms, biases and other vectors decay too, as in the originals; else only matrices.
+        clip: largest gradient norm; None for no clipping.
+        schedule: factor of the learning rate as a function of the stage's progress in [0, 1].
         sampling: order of the frames of a training sample, see `datamodules.sampling`.
         negatives: share of samples whose search region does not show the target.
     """
@@ -72,51 +69,60 @@ class Recipe:
     negatives: float = 0.0
 
     def rate(self, name: str) -> float:
-        """The multiple of `lr` for a parameter of this name."""
-        heads = [head for head in self.rates if name.startswith(head)]
-        return self.rates[max(heads, key=len)] if heads else 1.0
+        """Returns the factor of `lr` for the parameter `name`."""
+        prefixes = [prefix for prefix in self.rates if name.startswith(prefix)]
+        return self.rates[max(prefixes, key=len)] if prefixes else 1.0
 
 
 @dataclass(frozen=True)
 class Online:
-    """The part of the online loop that all trackers share.
+    """Settings of the online loop that all trackers share.
 
     Attributes:
-        min_size: smallest side of a box in pixels, and how much of it stays inside the picture; None leaves boxes as
-            they are found.
-        size_smoothing: share of the previous frame's width and height in the new ones; 0 as in the originals.
+        min_size: smallest side of a box, and smallest part of it inside the picture, in pixels; None for no clipping.
+        size_smoothing: weight of the previous frame's width and height in the new ones; 0 as in the originals.
     """
 
     min_size: float | None
     size_smoothing: float
 
 
-class Tracker(L.LightningModule, ABC):
-    """The contract. Subclasses build `network` and fill in the abstract methods.
+class Teacher(Protocol):
+    """Parent that a tracker learns from; `trackers.distillation` has the implementation."""
 
-    Batches hold crops as uint8 and boxes as xywh in units of the crop's side:
-    "template" (B, T, 3, h, w), "template_box" (B, T, 4), "search" (B, S, 3, H, W), "search_box" (B, S, 4), of as many
-    templates T and search regions S as the crops' `count` says.
-    "template_padding" (B, T, 2, h) and "search_padding" (B, S, 2, H) say which rows and which columns lie outside
-    of the picture (bool); "present" (B, S) is 1 where the search region shows the target.
+    parent: nn.Module
+
+    def losses(self, student: "Tracker", batch: Batch) -> dict[str, Tensor]:
+        """Returns the student's losses, with the distillation losses in "total"."""
+
+
+class Tracker(L.LightningModule, ABC):
+    """Abstract tracker. Subclasses build `network` and implement the abstract methods.
+
+    A batch has T templates and S search regions for each of its B samples, as the crops' `count` says. Its entries:
+        "template" (B, T, 3, h, w) and "search" (B, S, 3, H, W): crops, uint8.
+        "template_box" (B, T, 4) and "search_box" (B, S, 4): boxes, xywh in units of the crop's side.
+        "template_padding" (B, T, 2, h) and "search_padding" (B, S, 2, H): rows and columns that lie outside of the
+            picture, bool.
+        "present" (B, S): 1 where the search region shows the target, else 0.
 
     Attributes:
-        network: everything that is trained, pruned, saved and counted; never-executed layers are not built.
-        template, search: the two kinds of crops.
-        family: what the network is made of, the factor that studies compare: CNN, transformer, hybrid or another.
-        stage: name of the running training stage, the prefix of everything that is logged.
-        lr_scale: multiplies the recipe's learning rates in this stage.
-        distilled: the modules of `network` whose outputs (of several: the first) are the features that a child learns
-            from its parent: tokens (B, N, C) or maps (B, C, H, W).
-        lockstep: whether several targets advance as one forward of one batch, see `steps`.
-        teacher: the parent that is learned from in this stage, if any.
+        network: everything that is trained, pruned, saved and counted. Layers that never run are not built.
+        template, search: geometry of the two kinds of crops.
+        family: architecture that studies compare: CNN, transformer, hybrid or other.
+        stage: name of the running training stage, the prefix of all logged values.
+        lr_scale: factor of the recipe's learning rate in this stage.
+        distilled: modules of `network` whose output is distilled from parent to child: tokens (B, N, C) or maps
+            (B, C, H, W). Of several outputs the first counts.
+        lockstep: whether several targets advance in one batched forward, see `steps`.
+        teacher: parent that is distilled in this stage; None for no distillation.
     """
 
     network: nn.Module
     family: str = "other"
     distilled: tuple[str, ...] = ()
     lockstep: bool = False
-    teacher: "Teacher | None" = None
+    teacher: Teacher | None = None
 
     def __init__(self, network: nn.Module, template: CropSpec, search: CropSpec, recipe: Recipe, online: Online):
         super().__init__()
@@ -124,103 +130,121 @@ class Tracker(L.LightningModule, ABC):
         self.recipe, self.online = recipe, online
         self.stage, self.lr_scale = "train", 1.0
 
-    # What a tracker has to say
+    # For subclasses to implement or override
 
     @abstractmethod
     def groups(self) -> list[Group]:
-        """The pruning groups of the network as it is now, paths relative to `network`."""
+        """Returns the pruning groups of the network in its present size; paths are relative to `network`."""
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars: "total", which is minimised, and the parts worth logging."""
+        """Returns the scalar losses of a batch: "total", which is minimised, and its parts, which are logged."""
 
     @abstractmethod
     def start(self, template: Crop) -> Any:
-        """All that tracking needs to remember, from the first frame's template crop.
+        """Returns the tracking state of a new target from the first frame's template crop.
 
-        It may hold several templates, filters or memories, and `step` and `observe` may change it.
+        The state holds e.g. templates, filters or a memory. `step` and `observe` may change it.
         """
 
     @abstractmethod
     def step(self, state: Any, search: Crop) -> tuple[Tensor, float]:
-        """The target in a search crop: cxcywh (4,) in units of the crop's side; a score in [0, 1]."""
+        """Finds the target in a search crop.
+
+        Returns:
+            The box, cxcywh (4,) in units of the crop's side, and a score in [0, 1].
+        """
 
     def steps(self, states: Sequence[Any], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
-        """What `step` finds for each of several targets, each in a search crop of its own: by default one by one.
+        """Finds several targets, each in a search crop of its own, and returns what `step` does for each.
 
-        A tracker with `lockstep` overrides this with one forward of one batch, and its `step` is a batch of one.
+        The default calls `step` for one target after the other. A tracker with `lockstep` overrides this method with
+        one batched forward, and its `step` is a batch of one.
 
         Args:
-            states: of different targets, at least one.
-            searches: the crop of each.
+            states: states of different targets, at least one.
+            searches: one search crop per target.
         """
         return [self.step(state, search) for state, search in zip(states, searches, strict=True)]
 
     @abstractmethod
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """The backbone's pretrained weights, from the library that it comes from."""
+        """Returns the backbone's pretrained weights from its library (timm or torchvision), which may download them."""
 
     @abstractmethod
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """Starts the backbone from pretrained weights under their library's names; `source` is for messages.
+        """Loads pretrained weights into the backbone.
+
+        Args:
+            weights: by their library's names.
+            source: file or library, for error messages.
 
         Raises:
-            CheckpointError: they are another network's.
+            CheckpointError: the weights belong to another network.
         """
 
     def observe(self, state: Any, image: np.ndarray, box: tuple[float, ...], score: float) -> None:
-        """Called when a frame is done, with the final box (xywh, pixels), for trackers that update themselves."""
+        """Updates the state after a frame, e.g. with a new template; does nothing by default.
+
+        Args:
+            state: the target's state.
+            image: the frame, (H, W, 3) uint8.
+            box: the reported box, xywh in pixels.
+            score: the reported score.
+        """
 
     @abstractmethod
     def example_inputs(self) -> Batch:
-        """Random inputs of a whole `network` forward at batch 1, in whose shapes nothing depends on what was pruned."""
+        """Returns random inputs of a complete forward of `network` at batch 1. Pruning does not change their shapes."""
 
     def frame_inputs(self, network: nn.Module | None = None) -> Batch:
-        """Inputs of the forward that every frame needs, for counting and timing: by default the whole.
+        """Returns inputs of the forward that runs for every frame, for counting MACs and measuring latency.
+
+        The default is `example_inputs`.
 
         Args:
-            network: a cut copy of the tracker's, where shapes depend on what was cut; by default its own.
+            network: network to make inputs for, if shapes depend on its pruned sizes; the tracker's own by default.
         """
         return self.example_inputs()
 
     def timed_parts(self) -> dict[str, Callable[[], Any]]:
-        """Calls that do what a frame's time goes to, by name, for benchmarks; none if it is all one network."""
+        """Returns functions that run the parts of a frame's work, by name, for benchmarks; {} for one single part."""
         return {}
 
     def departures_from_original(self) -> dict[str, bool]:
-        """What the original has not, in words, and whether this tracker has it: named wherever it is scored."""
+        """Returns features that the original lacks, in words, and whether this tracker has them. Results name them."""
         return {"sizes of boxes smoothed over time": self.online.size_smoothing > 0}
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The network's outputs in training in a form whose squared errors tell a child what matters: by default as is.
+        """Returns the network's training outputs in the form whose squared error is distilled; by default unchanged.
 
-        All that is returned is finite: logarithms of probabilities, for one, become probabilities.
+        All returned values are finite: log-probabilities, for example, become probabilities.
         """
         return dict(outputs)
 
     def trained(self, name: str) -> bool:
-        """Whether the network's parameter of this name is trained at all."""
+        """Returns whether the network's parameter `name` is trained; True by default."""
         return True
 
-    # What all trackers share
+    # Shared by all trackers
 
     def crop(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
-        """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels)."""
-        picture, edges, window = spec.cut(image, box)
-        outside = torch.from_numpy(edges) if edges.any() else None
+        """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels); returns the crop and the window of its boxes."""
+        picture, padded, window = spec.tracking_crop(image, box)
+        padding = torch.from_numpy(padded) if padded.any() else None
         pixels = torch.from_numpy(picture).permute(2, 0, 1)
         x, y, w, h = window.relative(box).tolist()
         left, top, width, height = window.relative((0, 0, image.shape[1], image.shape[0])).tolist()
-        return Crop(pixels, outside, (x + w / 2, y + h / 2, w, h), (left, top, left + width, top + height)), window
+        return Crop(pixels, padding, (x + w / 2, y + h / 2, w, h), (left, top, left + width, top + height)), window
 
     def to_batch(self, crops: Sequence[Crop]) -> tuple[Tensor, Tensor | None]:
-        """Crops as a batch on the tracker's device, moved there at once.
+        """Stacks crops to a batch on the tracker's device.
 
         Args:
-            crops: of one size, each with padding or without any.
+            crops: crops of one size, with or without padding.
 
         Returns:
-            Normalised pixels (B, 3, S, S), and padding (B, 2, S) bool; None if no crop has any.
+            Normalised pixels (B, 3, S, S), and padding (B, 2, S) bool or None if no crop has padding.
         """
         pixels = self.normalise(torch.stack([crop.pixels for crop in crops]).to(self.device))
         if all(crop.padding is None for crop in crops):
@@ -230,24 +254,24 @@ class Tracker(L.LightningModule, ABC):
         return pixels, padding.to(self.device)
 
     def setup(self, stage: str) -> None:
-        """Freezes what is not trained."""
+        """Freezes the parameters that are not trained."""
         for name, p in self.network.named_parameters():
             p.requires_grad_(self.trained(name))
 
     def on_fit_start(self) -> None:
-        """Takes the teacher along to the device."""
+        """Moves the teacher to the device: it is no submodule, so Lightning does not move it."""
         if self.teacher is not None:
             self.teacher.parent.to(self.device)
 
     @staticmethod
     def normalise(pixels: Tensor) -> Tensor:
-        """Crops (..., 3, H, W), 0 to 255, to what ImageNet networks expect."""
+        """Normalises crops (..., 3, H, W), 0 to 255, with ImageNet's mean and standard deviation."""
         mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1)
         return (pixels.float() / 255 - mean) / std
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One step; logs every loss and the number of frames that could not be read."""
+        """Returns the loss of a batch; logs all losses, the learning rate and the number of unreadable frames."""
         losses = self.losses(batch) if self.teacher is None else self.teacher.losses(self, batch)
         self._log(losses, "")
         self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"])
@@ -258,7 +282,7 @@ class Tracker(L.LightningModule, ABC):
         return losses["total"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Logs the losses on validation pairs."""
+        """Logs the losses of a validation batch."""
         self._log(self.losses(batch), "val_", on_epoch=True, sync_dist=True)
 
     def _log(self, losses: dict[str, Tensor], prefix: str, **how: Any) -> None:
@@ -267,7 +291,7 @@ class Tracker(L.LightningModule, ABC):
             self.log(f"{self.stage}/{prefix}{name}", value, prog_bar=name in ("total", "iou"), batch_size=size, **how)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with a group for the backbone, and the recipe's schedule stretched over the stage."""
+        """Returns AdamW with the recipe's learning rates and decays, and its schedule over the stage's steps."""
         r, groups = self.recipe, {}
         for name, p in self.network.named_parameters():
             if not self.trained(name):
@@ -276,13 +300,13 @@ class Tracker(L.LightningModule, ABC):
             decay = r.weight_decay if r.decay_vectors or p.squeeze().dim() > 1 else 0.0
             groups.setdefault((lr, decay), []).append(p)
         parts = [{"params": ps, "lr": lr, "weight_decay": wd} for (lr, wd), ps in groups.items()]
-        # A fused step saves a tiny network a tenth of its time. In mixed precision Lightning refuses to clip with one.
+        # A fused step saves a tenth of a tiny network's time, but Lightning cannot clip with it in mixed precision.
         optimizer = torch.optim.AdamW(parts, fused=self.trainer.precision == "32-true")
         steps = max(1, self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: r.schedule(min(step / steps, 1.0)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clips by norm: a property of the tracker's recipe, not of the trainer."""
+        """Clips gradients by norm as the recipe says, whatever the trainer's `gradient_clip_val`."""
         if self.recipe.clip is not None:
             self.clip_gradients(optimizer, self.recipe.clip, "norm")

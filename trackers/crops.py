@@ -1,4 +1,4 @@
-"""Crops: the square window around a box that a network sees, and how boxes get into it."""
+"""Crops: square windows around boxes, their pixels, and boxes relative to them."""
 
 import math
 from dataclasses import dataclass
@@ -11,33 +11,33 @@ Box = tuple[float, ...] | np.ndarray
 
 
 class Window(NamedTuple):
-    """The square of a picture that a crop shows, in pixels; pixel `i` reaches from `i` to `i + 1`."""
+    """Square of a picture in pixels; pixel `i` reaches from `i` to `i + 1`."""
 
     left: float
     top: float
     side: float
 
     def relative(self, box: Box) -> np.ndarray:
-        """An xywh box in pixels as xywh in units of the crop's side, (4,) float64."""
+        """Converts an xywh box in pixels to xywh in units of the crop's side, (4,) float64."""
         x, y, w, h = (float(v) for v in box)
         return np.array([x - self.left, y - self.top, w, h]) / self.side
 
-    def absolute(self, found: Box) -> tuple[float, float, float, float]:
-        """A cxcywh box in units of the crop's side as cxcywh in pixels."""
-        cx, cy, w, h = (float(v) * self.side for v in found)
+    def absolute(self, box: Box) -> tuple[float, float, float, float]:
+        """Converts a cxcywh box in units of the crop's side to cxcywh in pixels."""
+        cx, cy, w, h = (float(v) * self.side for v in box)
         return cx + self.left, cy + self.top, w, h
 
 
 @dataclass(frozen=True)
 class DecodedRegion:
-    """What is decoded of a picture; training crops are cut from it as from the whole.
+    """Decoded part of a picture. Training crops are cut from it as from the whole picture.
 
     Attributes:
-        pixels: (h, w, 3) uint8. Pixel `i` of a reduced picture is about the mean of those from `i` to `i + 1` times
-            `reduction`.
-        shape: of the whole picture, (H, W, 3).
-        left, top: where in it the first pixel lies.
-        reduction: of width and height.
+        pixels: (h, w, 3) uint8. Pixel `i` of a reduced picture is about the mean of the full picture's pixels from
+            `i * reduction` to `(i + 1) * reduction`.
+        shape: shape (H, W, 3) of the whole picture.
+        left, top: position of the first pixel in the whole picture.
+        reduction: factor by which width and height were reduced when the picture was decoded.
     """
 
     pixels: np.ndarray
@@ -48,29 +48,45 @@ class DecodedRegion:
 
     @classmethod
     def of(cls, image: "np.ndarray | DecodedRegion") -> "DecodedRegion":
-        """All of a picture (H, W, 3), or the part that it is."""
+        """Wraps a whole picture (H, W, 3); returns a region unchanged."""
         return image if isinstance(image, DecodedRegion) else cls(image, image.shape)
 
-    def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
-        """Rows and columns of the picture in full resolution."""
+    def __getitem__(self, spans: tuple[slice, slice]) -> np.ndarray:
+        """Returns rows and columns of the picture, which is not reduced, by their numbers in the whole picture."""
         rows, columns = (
             slice(max(0, span.start - first), max(0, span.stop - first))
-            for span, first in zip(place, (self.top, self.left), strict=True)
+            for span, first in zip(spans, (self.top, self.left), strict=True)
         )
         return self.pixels[rows, columns]
 
     def resampled(self, window: Window, size: int, border: int) -> np.ndarray:
-        """The picture in a window as (size, size, 3) uint8, with one of OpenCV's borders around it."""
+        """Returns the pixels of a window, (size, size, 3) uint8; `border` is OpenCV's type of border."""
         left, top = (window.left - self.left) / self.reduction, (window.top - self.top) / self.reduction
         step = window.side / self.reduction / size
-        # Both count from the middle of their first pixel.
-        places = np.array([[step, 0, left + step / 2 - 0.5], [0, step, top + step / 2 - 0.5]])
+        # OpenCV counts both coordinates from the centre of the first pixel.
+        matrix = np.array([[step, 0, left + step / 2 - 0.5], [0, step, top + step / 2 - 0.5]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(self.pixels, places, (size, size), flags=flags, borderMode=border)
+        return cv2.warpAffine(self.pixels, matrix, (size, size), flags=flags, borderMode=border)
+
+
+class CropWindow(NamedTuple):
+    """Window of one crop. A `CropSpec` computes it once from a box; pixels, padding and boxes of the crop follow it.
+
+    Attributes:
+        pixels: square of whole pixels that the crop shows.
+        boxes: square to which boxes in the crop are relative. It is not rounded as `pixels` is, see `CropSpec`.
+        padding: rows and columns of the crop that show padding or a mixture with it, (2, size) bool.
+        margins: padded pixels of `pixels` at its left, top, right and bottom.
+    """
+
+    pixels: Window
+    boxes: Window
+    padding: np.ndarray
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 class CroppedImage(NamedTuple):
-    """A picture's crop of side S: (S, S, 3), which rows and columns show padding, (2, S) bool, and where it lies."""
+    """Crop of a picture: pixels (S, S, 3), padded rows and columns (2, S) bool, and the window of its boxes."""
 
     picture: np.ndarray
     padding: np.ndarray
@@ -79,17 +95,20 @@ class CroppedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class CropSpec:
-    """What is cut around a box, and how far from it while training.
+    """Geometry of the crops around a box, and how far training moves them.
+
+    The window's side is ceil(factor * sqrt(w * h)). Its corner is rounded half to even to a whole pixel for what the
+    crop shows, and not rounded for boxes (`sample_target` and `transform_image_to_crop` of the originals).
 
     Attributes:
         size: side of the crop in pixels.
-        factor: side of the window that is cut, over the box's mean side sqrt(w * h).
+        factor: side of the window over the box's mean side sqrt(w * h).
         centre_jitter: training moves the window's centre by up to half of this, in mean sides, in x and in y.
-        scale_jitter: training multiplies width and height by exp(scale_jitter * N(0, 1)), each by its own.
-        count: number of such crops that a tracker looks at (templates).
-        compat: "reference" loses the picture's last column and row where a window reaches them, and puts a training
-            target half a crop pixel away from where results are mapped back from, as PyTracking and its descendants
-            do and as official weights are used to; "exact" does neither.
+        scale_jitter: training multiplies width and height by exp(scale_jitter * N(0, 1)), independently.
+        count: number of such crops that a tracker sees at once (templates).
+        compat: "reference" repeats two faults of PyTracking and its descendants, to which official weights are used:
+            the picture's last column and row are lost where a window reaches them, and boxes of training crops lie half
+            a crop pixel away from the boxes of tracking crops. "exact" has neither fault.
     """
 
     size: int
@@ -99,93 +118,72 @@ class CropSpec:
     count: int = 1
     compat: str = "exact"
 
-    repeats_border: ClassVar[bool] = False  # what crops show outside of the picture: its border; else black
+    repeats_border: ClassVar[bool] = False  # crops show black outside of the picture, not its repeated border
 
     def __post_init__(self) -> None:
         if self.compat not in ("exact", "reference"):
             raise ValueError(f"compat={self.compat} is not known; choose exact or reference")
 
-    def cut(self, image: np.ndarray | DecodedRegion, box: Box) -> CroppedImage:
-        """What a tracker is shown of a picture (H, W, 3) uint8 around an xywh box in pixels."""
-        picture, resize = crop(image, box, self)
+    def tracking_crop(self, image: np.ndarray, box: Box) -> CroppedImage:
+        """Returns the crop of a picture (H, W, 3) uint8 in which a tracker looks for its target.
+
+        Args:
+            image: the picture.
+            box: the last known box, xywh in pixels.
+
+        Raises:
+            ValueError: the box has no area.
+        """
+        window = self._window(image.shape, box)
+        return CroppedImage(self.crop(image, window), window.padding, window.boxes)
+
+    def training_window(self, shape: tuple[int, ...], box: Box) -> CropWindow:
+        """Returns the window of the training crop around an xywh box in pixels, in a picture of shape (H, W, ...).
+
+        Raises:
+            ValueError: the box has no area.
+        """
+        window = self._window(shape, box)
+        left, top, side = window.boxes
+        shift = side / self.size / 2 if self.compat == "reference" else 0.0
+        return window._replace(boxes=Window(left + shift, top + shift, side))
+
+    def crop(self, image: np.ndarray | DecodedRegion, window: CropWindow) -> np.ndarray:
+        """Returns the pixels of a window, (size, size, 3) uint8, black outside of the picture.
+
+        Args:
+            image: (H, W, 3) uint8. A reduced picture loses no row or column, since each of its rows stands for several.
+            window: from this spec.
+        """
+        region = DecodedRegion.of(image)
+        if region.reduction > 1:
+            return region.resampled(window.pixels, self.size, cv2.BORDER_CONSTANT)
+        x, y, side = (int(v) for v in window.pixels)
+        left, top, right, bottom = window.margins
+        inside = region[y + top : max(0, y + side - bottom), x + left : max(0, x + side - right)]
+        if inside.size == 0:
+            return np.zeros((self.size, self.size, 3), np.uint8)
+        padded = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
+        return cv2.resize(padded, (self.size, self.size))
+
+    def _window(self, shape: tuple[int, ...], box: Box) -> CropWindow:
+        """Returns the window around a box, with the boxes of a tracking crop."""
         x, y, w, h = (float(v) for v in box)
-        side = self.size / resize
-        return CroppedImage(
-            picture, padding(image.shape, box, self), Window(x + w / 2 - side / 2, y + h / 2 - side / 2, side)
-        )
-
-    def aim(self, shape: tuple[int, ...], box: Box) -> tuple[Window, np.ndarray]:
-        """The window that `cut_to_learn` cuts from a picture (H, W, ...), in whole pixels, and the padding it shows."""
-        return Window(*_window(box, self.factor)), padding(shape, box, self)
-
-    def cut_to_learn(self, image: np.ndarray | DecodedRegion, box: Box) -> CroppedImage:
-        """The same as `cut` for training, where boxes are put into the crop instead of mapped back from it."""
-        picture, padded, (left, top, side) = self.cut(image, box)
-        flaw = side / self.size / 2 if self.compat == "reference" else 0.0
-        return CroppedImage(picture, padded, Window(left + flaw, top + flaw, side))
+        area = w * h
+        side = math.ceil(math.sqrt(area) * self.factor) if area > 0 else 0
+        if side < 1:
+            raise ValueError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
+        left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
+        lost, (height, width) = self.compat == "reference", shape[:2]
+        margins = max(0, -left), max(0, -top), max(0, left + side - width + lost), max(0, top + side - height + lost)
+        rows, columns = (_mixed(before, after, side, self.size) for before, after in (margins[1::2], margins[::2]))
+        exact = self.size / (self.size / side)  # the originals divide by a resize factor; results keep that rounding
+        boxes = Window(x + w / 2 - exact / 2, y + h / 2 - exact / 2, exact)
+        return CropWindow(Window(left, top, side), boxes, np.stack([rows, columns]), margins)
 
 
-def crop(image: np.ndarray | DecodedRegion, box: Box, spec: CropSpec) -> tuple[np.ndarray, float]:
-    """Cuts a square around `box`, zero outside of the picture.
-
-    The window's side is ceil(factor * sqrt(w * h)); its corner is rounded half to even (`sample_target`).
-
-    Args:
-        image: (H, W, 3) uint8. Of a reduced one no row or column is lost: it would be several.
-        box: xywh in pixels.
-        spec: the crop.
-
-    Returns:
-        The crop (size, size, 3) uint8, and the resize factor: crop pixels per picture pixel.
-
-    Raises:
-        ValueError: the window is smaller than one pixel.
-    """
-    x1, y1, side = _window(box, spec.factor)
-    part = DecodedRegion.of(image)
-    if part.reduction > 1:
-        return part.resampled(Window(x1, y1, side), spec.size, cv2.BORDER_CONSTANT), spec.size / side
-    left, top, right, bottom = _margins(part.shape, (x1, y1, side), spec)
-    inside = part[y1 + top : max(0, y1 + side - bottom), x1 + left : max(0, x1 + side - right)]
-    if inside.size == 0:
-        return np.zeros((spec.size, spec.size, 3), np.uint8), spec.size / side
-    padded = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
-    return cv2.resize(padded, (spec.size, spec.size)), spec.size / side
-
-
-def padding(shape: tuple[int, ...], box: Box, spec: CropSpec) -> np.ndarray:
-    """Which rows and which columns of `crop` show padding, or a mixture with it: (2, size) bool.
-
-    Args:
-        shape: of the picture, (H, W, ...).
-        box: xywh in pixels.
-        spec: the crop.
-    """
-    window = _window(box, spec.factor)
-    left, top, right, bottom = _margins(shape, window, spec)
-    return np.stack([_resized(a, b, window[2], spec.size) for a, b in ((top, bottom), (left, right))])
-
-
-def _window(box: Box, factor: float) -> tuple[int, int, int]:
-    """Left, top and side of the window in pixels."""
-    x, y, w, h = (float(v) for v in box)
-    area = w * h
-    side = math.ceil(math.sqrt(area) * factor) if area > 0 else 0
-    if side < 1:
-        raise ValueError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
-    return round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side
-
-
-def _margins(shape: tuple[int, ...], window: tuple[int, int, int], spec: CropSpec) -> tuple[int, int, int, int]:
-    """How much of the window is padded at its left, top, right and bottom."""
-    x1, y1, side = window
-    height, width = shape[:2]
-    lost = spec.compat == "reference"
-    return max(0, -x1), max(0, -y1), max(0, x1 + side - width + lost), max(0, y1 + side - height + lost)
-
-
-def _resized(before: int, after: int, side: int, size: int) -> np.ndarray:
-    """Which of `size` entries a bilinear resize of `side` entries mixes with the first `before` or last `after`."""
+def _mixed(before: int, after: int, side: int, size: int) -> np.ndarray:
+    """Returns which of `size` entries a bilinear resize of `side` mixes with the first `before` or last `after`."""
     if not (before or after):
         return np.zeros(size, bool)
     padded = np.zeros((side, 1))

@@ -1,4 +1,4 @@
-"""Distillation: while it is made, a child also learns from its parent what this one answers, and where it looks."""
+"""Distillation: a child also learns its parent's outputs and attention maps while it is trained."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,21 +10,21 @@ from torch.nn import functional as F
 
 from trackers.base import Batch, Tracker
 
-FAINT = 1e-6  # mean square of an output below which it has next to nothing to teach; uniform maps of 32 x 32 reach it
+MIN_POWER = 1e-6  # lower bound of a target's mean square in `output_distance`; uniform maps of 32 x 32 cells reach it
 
 
 class Teacher:
-    """A parent that a student learns from. It is no part of the student: nothing saves, counts or trains it.
+    """Parent that a student learns from. It is no submodule of the student: it is not saved, counted or trained.
 
-    Hooks look into both networks for the length of a training step; their code knows nothing of it.
+    Hooks read outputs and features of both networks during a training step, so networks need no code for it.
 
     Args:
-        parent: stays as it is, in evaluation mode. The student is of the same class.
+        parent: tracker of the student's class; it is frozen and put into evaluation mode.
         outputs: weight of `output_distance`.
-        features: weight of `attention_distance` of the modules that `parent.distilled` names.
+        features: weight of `attention_distance` over the modules in `parent.distilled`.
 
     Raises:
-        ValueError: weights that make no sense, or a tracker that names no features to learn.
+        ValueError: a weight is negative or not finite, both are 0, or the tracker declares no features.
     """
 
     def __init__(self, parent: Tracker, outputs: float, features: float):
@@ -44,96 +44,99 @@ class Teacher:
                 f"distillation.features={features}, but {type(parent).__name__} names no modules in `distilled`; "
                 "choose distillation.features=0"
             )
-        # Without gradients autocast keeps no copies of the weights, which would lack them.
+        # Autocast caches copies of weights that need gradients. Made under no_grad, those copies would lack gradients.
         self.parent = parent.eval().requires_grad_(False)
         self.outputs, self.features = outputs, features
 
     def losses(self, student: Tracker, batch: Batch) -> dict[str, Tensor]:
-        """The student's losses, with those of distillation in "total".
+        """Returns the student's losses, with the distillation losses in "total".
 
-        The parent runs on whatever the student's network is called with, under the same autocast.
+        The parent's network runs on the inputs of each call of the student's network, under the same autocast.
 
         Returns:
-            `student.losses(batch)`, and by weight "distill_outputs" and "distill_features", without their weights.
-        """
-        answers: list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = []
+            `student.losses(batch)`, and "distill_outputs" and "distill_features" if their weight is not 0. These two
+            are not weighted; their weights count in "total".
 
-        def ask(_: nn.Module, args: tuple, kwargs: dict, output: Mapping[str, Tensor]) -> None:
+        Raises:
+            RuntimeError: `student.losses` did not call the student's network.
+        """
+        pairs: list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = []
+
+        def run_parent(_: nn.Module, args: tuple, kwargs: dict, output: Mapping[str, Tensor]) -> None:
             with torch.no_grad():
-                wanted = self.parent.distillation_targets(self.parent.network(*args, **kwargs))
-            answers.append((student.distillation_targets(output), wanted))
+                target = self.parent.distillation_targets(self.parent.network(*args, **kwargs))
+            pairs.append((student.distillation_targets(output), target))
 
         paths = self.parent.distilled if self.features else ()
-        with _watched(student.network, paths) as own, _watched(self.parent.network, paths) as taught:
-            asking = student.network.register_forward_hook(ask, with_kwargs=True)
+        with _recorded(student.network, paths) as features, _recorded(self.parent.network, paths) as targets:
+            hook = student.network.register_forward_hook(run_parent, with_kwargs=True)
             try:
                 losses = student.losses(batch)
             finally:
-                asking.remove()
-        if not answers:
+                hook.remove()
+        if not pairs:
             raise RuntimeError(f"{type(student).__name__}.losses never called its network: nothing can be distilled")
         parts = {}
         if self.outputs:
-            parts["distill_outputs"] = torch.stack([output_distance(s, t) for s, t in answers]).mean()
+            parts["distill_outputs"] = torch.stack([output_distance(s, t) for s, t in pairs]).mean()
         if self.features:
-            pairs = zip(own, taught, strict=True)
-            parts["distill_features"] = torch.stack([attention_distance(s, t) for s, t in pairs]).mean()
+            distances = [attention_distance(s, t) for s, t in zip(features, targets, strict=True)]
+            parts["distill_features"] = torch.stack(distances).mean()
         weights = {"distill_outputs": self.outputs, "distill_features": self.features}
         return losses | parts | {"total": losses["total"] + sum(weights[name] * part for name, part in parts.items())}
 
 
 def output_distance(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
-    """The mean over outputs of mean((s - t)^2) / mean(t^2), in which the scale of none counts.
+    """Returns the mean over outputs of mean((s - t)^2) / mean(t^2), which does not depend on an output's scale.
 
     Args:
-        student, teacher: outputs of both networks, as `Tracker.distillation_targets` returns them: tensors of equal
-            names and shapes.
+        student, teacher: outputs of both networks from `Tracker.distillation_targets`, of equal names and shapes.
     """
     distances = []
-    for name, wanted in teacher.items():
-        error = (student[name].float() - wanted.float()).square().mean()
-        distances.append(error / wanted.float().square().mean().clamp_min(FAINT))
+    for name, target in teacher.items():
+        error = (student[name].float() - target.float()).square().mean()
+        distances.append(error / target.float().square().mean().clamp_min(MIN_POWER))
     return torch.stack(distances).mean()
 
 
 def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Attention transfer (Zagoruyko and Komodakis, ICLR 2017), of features around their mean position.
+    """Returns the squared distance, 0 to 2, between attention maps (Zagoruyko and Komodakis, ICLR 2017).
 
-    The attention map is the mean over channels of squares, with l2 norm 1 for each sample; the distance is the squared
-    one, between 0 and 2. It needs no matching of channels. Unlike the paper's features, ours may come out of a layer
-    norm, which gives every position the same square: what they have in common over all positions is taken off first.
-    Positions where either network saw nothing (all zero, as eliminated candidates are) are left out.
+    An attention map is the mean over channels of squared features, with l2 norm 1 for each sample. So both networks may
+    have different channels. Unlike in the paper, the mean over positions is subtracted from the features first: a layer
+    norm gives all positions the same square. Positions where either network's features are all zero (eliminated
+    candidates) are left out.
 
     Args:
-        student, teacher: tokens (B, N, C) or maps (B, C, H, W), of any C each.
+        student, teacher: tokens (B, N, C) or maps (B, C, H, W); C may differ.
     """
-    own, taught = _positions(student), _positions(teacher)
-    seen = own.any(2, keepdim=True) & taught.any(2, keepdim=True)
-    return (_attention(own, seen) - _attention(taught, seen)).square().sum(1).mean()
+    student, teacher = _as_tokens(student), _as_tokens(teacher)
+    used = student.any(2, keepdim=True) & teacher.any(2, keepdim=True)
+    return (_attention(student, used) - _attention(teacher, used)).square().sum(1).mean()
 
 
-def _positions(features: Tensor) -> Tensor:
-    """Tokens or maps to (B, N, C) in single precision."""
+def _as_tokens(features: Tensor) -> Tensor:
+    """Converts tokens or maps to tokens (B, N, C) in single precision."""
     return (features.flatten(2).transpose(1, 2) if features.dim() == 4 else features).float()
 
 
-def _attention(features: Tensor, seen: Tensor) -> Tensor:
-    """Features (B, N, C), of which those `seen` (B, N, 1) count, to a map (B, N)."""
-    common = (features * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp_min(1)
-    return F.normalize(((features - common) * seen).square().mean(2), dim=1)
+def _attention(features: Tensor, used: Tensor) -> Tensor:
+    """Returns the attention map (B, N) of features (B, N, C) at the positions `used` (B, N, 1); 0 elsewhere."""
+    mean = (features * used).sum(1, keepdim=True) / used.sum(1, keepdim=True).clamp_min(1)
+    return F.normalize(((features - mean) * used).square().mean(2), dim=1)
 
 
 @contextmanager
-def _watched(network: nn.Module, paths: Sequence[str]) -> Iterator[list[Tensor]]:
-    """The features of the modules at `paths`, in the order of their calls in the block."""
-    seen: list[Tensor] = []
+def _recorded(network: nn.Module, paths: Sequence[str]) -> Iterator[list[Tensor]]:
+    """Yields a list to which the outputs of the modules at `paths` are appended, in the order of their calls."""
+    outputs: list[Tensor] = []
 
-    def remember(_: nn.Module, args: tuple, output: Tensor | tuple[Tensor, ...]) -> None:
-        seen.append(output if isinstance(output, Tensor) else output[0])
+    def record(_: nn.Module, args: tuple, output: Tensor | tuple[Tensor, ...]) -> None:
+        outputs.append(output if isinstance(output, Tensor) else output[0])
 
-    hooks = [network.get_submodule(path).register_forward_hook(remember) for path in paths]
+    hooks = [network.get_submodule(path).register_forward_hook(record) for path in paths]
     try:
-        yield seen
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()

@@ -194,10 +194,10 @@ class _World:
         for i in range(count):
             shape = (int(self.shape[i, 1]), int(self.shape[i, 0]))
             for j, spec in enumerate(crops):
-                window, padded = spec.aim(shape, around[i, j])
-                if padded.all(1).any():  # it would not show the frame
-                    window, padded = spec.aim(shape, self.box[i, j])
-                windows[i, j], padding[i][j] = window, padded
+                window = spec.training_window(shape, around[i, j])
+                if window.padding.all(1).any():  # it would not show the frame
+                    window = spec.training_window(shape, self.box[i, j])
+                windows[i, j], padding[i][j] = window.pixels, window.padding
         return windows, padding
 
     def maps(self, left: np.ndarray, top: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

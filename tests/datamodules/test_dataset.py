@@ -15,13 +15,15 @@ from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.dataset import EpochSampler, TrackingDataset
 from datamodules.module import TrackingDataModule
 from datamodules.readers import read_got10k
-from datamodules.sampling import FrameSampler, stand_in
+from datamodules.sampling import FrameSampler, central_box
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture, Source
 from tests.conftest import CONF
 from tests.datamodules.videos import Videos
-from trackers.crops import CropSpec, padding
+from trackers.crops import CropSpec
+from trackers.dimp.crop_spec import DiMPCropSpec
+from trackers.dimp.crops import training_window
 
 PLAIN = Augmentation(gray=0, flip=0, flip_each=0, brightness=0)
 LIVELY = Augmentation(gray=0.5, flip=0.5, flip_each=0.5, brightness=0.2)
@@ -90,10 +92,10 @@ def test_a_sample_shows_the_frames_that_were_drawn(got10k):
     def known(video, spec, frames, fake=False):
         for i in frames:
             image = video.image(i)
-            box = stand_in(image.shape) if fake else video.boxes[i]
-            picture, _, window = spec.cut_to_learn(image, box)
-            place = torch.from_numpy(window.relative(box).astype(np.float32))
-            yield picture.tobytes(), (video.name, fake, not video.visible[i], place)
+            box = central_box(image.shape) if fake else video.boxes[i]
+            window = spec.training_window(image.shape, box)
+            place = torch.from_numpy(window.boxes.relative(box).astype(np.float32))
+            yield spec.crop(image, window).tobytes(), (video.name, fake, not video.visible[i], place)
 
     templates = dict((*known(first, TWO, range(20)), *known(second, TWO, range(20))))
     shown = sorted(set(range(20)) - set(hidden))
@@ -119,7 +121,7 @@ def test_a_sample_shows_the_frames_that_were_drawn(got10k):
 
 
 def test_a_stand_in_is_an_eighth_of_the_picture_in_its_middle():
-    assert stand_in((80, 160, 3)).tolist() == [70, 35, 20, 10]
+    assert central_box((80, 160, 3)).tolist() == [70, 35, 20, 10]
 
 
 def test_padding_is_where_the_crops_show_no_picture():
@@ -143,10 +145,27 @@ def test_padding_is_where_the_crops_show_no_picture():
 
 def test_mirroring_mirrors_the_padding():
     spec, box, mirrored = CropSpec(32, 3.0), (4.0, 50.0, 16.0, 16.0), (76.0, 50.0, 16.0, 16.0)
-    seen = LabelledCrop(np.zeros((32, 32, 3), np.uint8), np.zeros(4), padding((72, 96), box, spec))
+    original, opposite = (spec.training_window((72, 96), around).padding for around in (box, mirrored))
+    seen = LabelledCrop(np.zeros((32, 32, 3), np.uint8), np.zeros(4), original)
     (flipped,) = MIRROR([seen], np.random.default_rng(0), train=False)
-    assert (flipped.padding == padding((72, 96), mirrored, spec)).all()
+    assert (flipped.padding == opposite).all()
     assert (flipped.padding != seen.padding).any()
+
+
+@pytest.mark.parametrize("kind", [CropSpec, DiMPCropSpec])
+def test_the_window_of_a_crop_is_computed_once(got10k, monkeypatch, kind):
+    calls = []
+
+    def counted(function):
+        return lambda *args, **options: calls.append(function) or function(*args, **options)
+
+    monkeypatch.setattr(CropSpec, "_window", counted(CropSpec._window))
+    monkeypatch.setattr("trackers.dimp.crop_spec.training_window", counted(training_window))
+    sequences = read_got10k(got10k, "train")
+    dataset(sequences, CAUSAL, kind(32, 2.0), kind(48, 3.0))[0]
+    assert len(calls) == 2  # a template and a search region
+    kind(48, 3.0).tracking_crop(sequences[0].image(0), sequences[0].boxes[0])
+    assert len(calls) == 3
 
 
 def test_the_box_of_a_sample_is_where_the_object_is():
@@ -156,8 +175,9 @@ def test_the_box_of_a_sample_is_where_the_object_is():
         image = np.zeros((72, 96, 3), np.uint8)
         x, y, w, h = box.astype(int)
         image[y : y + h, x : x + w] = 255
-        picture, _, window = spec.cut_to_learn(image, jitter(box, spec, rng))
-        bx, by, bw, bh = window.relative(box) * 96
+        window = spec.training_window(image.shape, jitter(box, spec, rng))
+        picture = spec.crop(image, window)
+        bx, by, bw, bh = window.boxes.relative(box) * 96
         rows, columns = np.nonzero(picture[..., 0] > 127)
         assert abs(columns.min() - bx) < 2
         assert abs(columns.max() + 1 - bx - bw) < 2

@@ -21,7 +21,7 @@ class Says(nn.Module):
         self.box, self.template, self.search = torch.tensor(box, dtype=torch.float64), spec, spec
 
     def crop(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, Window]:
-        return None, spec.cut(image, box).window
+        return None, spec.tracking_crop(image, box).window
 
     def start(self, template: None) -> None: ...
 

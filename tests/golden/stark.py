@@ -13,7 +13,7 @@ from pruning.plan import Plan
 from trackers.base import IMAGENET_MEAN, IMAGENET_STD
 from trackers.checkpoints.checkpoint import build_tracker
 from trackers.contents import load_strictly
-from trackers.crops import CropSpec, crop, padding
+from trackers.crops import CropSpec
 from trackers.layers.backbones import ResNet
 from trackers.stark import STARK
 from trackers.stark.network import Tokens
@@ -137,8 +137,8 @@ def batch(case: Case, tracker: STARK) -> dict[str, Tensor]:
 
 def _crop(case: Case, about: Mapping[str, Any], spec: CropSpec) -> tuple[Tensor, Tensor]:
     picture, box = load("rule").image(about["image"], tuple(case.about["inputs"]["image_shape"])), about["box"]
-    pixels = torch.from_numpy(crop(picture, box, spec)[0]).permute(2, 0, 1)
-    return pixels, torch.from_numpy(padding(picture.shape, box, spec))
+    pixels, padding, _ = spec.tracking_crop(picture, box)
+    return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(padding)
 
 
 def video(about: Mapping[str, Any]) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ import torch
 
 from datamodules.augmentation import jitter
 from trackers.crops import CropSpec, Window
-from trackers.dimp.crops import cut_patch, reference_crop, training_crop, training_side
+from trackers.dimp.crops import cut_patch, reference_crop, replicated_crop, training_side, training_window
 from trackers.dimp.first_frame import FirstFrame, first_frame_samples, shifted_boxes
 from trackers.dimp.localisation import Found, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
@@ -61,9 +61,9 @@ def test_the_same_crops_are_learnt_from(case: Case) -> None:
         box, size = np.array(about["box"], float), about["output"]
         around = jittered(box, config["jitter"][about["jitter"]], given[f"randn_{k}"], given[f"rand_{k}"])
         inside = about["max_scale_change"] if about["mode"] == "inside_major" else None
-        picture, window = training_crop(
-            given["train_picture"], around, about["search_area_factor"], size, inside, "reference"
-        )
+        full, factor = given["train_picture"], about["search_area_factor"]
+        window = training_window(full.shape, around, factor, size, inside, "reference")
+        picture = replicated_crop(full, window, size, "reference")
         borders = [picture[at][::16] for at in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])]
         mine |= {
             f"train_patch_{k}": picture[::32, ::32],

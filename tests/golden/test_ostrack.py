@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import trackers.crops
 import trackers.online
 from pruning.budget import RemovalRules, fit
 from pruning.callback import PruningCallback
@@ -21,12 +20,12 @@ from pruning.cost import ParamCost, UnitCost, count_macs
 from pruning.criteria import Slim
 from pruning.gates import Gates
 from pruning.plan import Plan
-from pruning.ranking import quantiles
+from pruning.ranking import quantile_ranks
 from pruning.schedules import Cubic
 from pruning.surgery import compact
 from trackers.base import Crop
 from trackers.boxes import clip_box
-from trackers.crops import CropSpec, crop, padding
+from trackers.crops import CropSpec
 from trackers.losses import gaussian_heatmap
 from trackers.online import OnlineTracker
 from trackers.ostrack import OSTrack
@@ -76,20 +75,21 @@ def test_crops_and_their_padding_are_byte_equal(case: Case, part: str) -> None:
     about = case.about["inputs"]
     frame, asked = load("rule").image(about["frame"]["name"], tuple(about["frame"]["shape"])), about[part]
     specs = [CropSpec(asked["output"], factor, compat="reference") for factor in asked["factors"]]
-    cut = [crop(frame, box, spec) for box, spec in zip(asked["boxes"], specs, strict=True)]
-    edges = [padding(frame.shape, box, spec) for box, spec in zip(asked["boxes"], specs, strict=True)]
-    masks = [rows[:, None] | columns for rows, columns in edges]
-    mine = {"crop": np.stack([c for c, _ in cut]), "resize_factor": [r for _, r in cut], "padding": np.stack(masks)}
+    crops = [spec.tracking_crop(frame, box) for box, spec in zip(asked["boxes"], specs, strict=True)]
+    masks = [rows[:, None] | columns for _, (rows, columns), _ in crops]
+    factors = [asked["output"] / crop.window.side for crop in crops]
+    mine = {"crop": np.stack([c.picture for c in crops]), "resize_factor": factors, "padding": np.stack(masks)}
     case.agrees(mine, f"{part}/")
 
 
 @each("ostrack", "crop")
-def test_boxes_move_into_the_crop(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_move_into_the_crop(case: Case) -> None:
     about, mine = case.about["inputs"]["to_crop"], []
-    spec, frame = CropSpec(about["crop"], 4.0, compat="reference"), np.zeros((64, 64, 3), np.uint8)
     for box, around, resize in zip(about["box"], about["extract"], about["resize_factor"], strict=True):
-        monkeypatch.setattr(trackers.crops, "crop", lambda *_, resize=resize: (frame, resize))
-        mine.append(spec.cut_to_learn(frame, around).window.relative(box))
+        # A window of the side that the resize factor means, whatever the factor was that made it.
+        factor = (round(about["crop"] / resize) - 0.5) / (around[2] * around[3]) ** 0.5
+        spec = CropSpec(about["crop"], factor, compat="reference")
+        mine.append(spec.training_window((64, 64, 3), around).boxes.relative(box))
     case.agrees_on("to_crop", mine)
 
 
@@ -324,7 +324,7 @@ def test_masks_are_the_same(case: Case, part: Cut) -> None:
     scores = Slim()(gates)
     for kind, short in (("attention", "attn"), ("mlp", "mlp")):
         pool = [g for g in gates.groups if g.kind == kind]
-        places = quantiles(scores, pool, {"default": {"naive": "kind", "layerwise": "layer"}[part.method]})
+        places = quantile_ranks(scores, pool, {"default": {"naive": "kind", "layerwise": "layer"}[part.method]})
         # The reference rounds the number of kept units up where we round down: ask for the number it stores.
         asked = int(case.stored[f"{part.name}/{short}_count"].sum()) + 0.5
         share = min(1, asked / sum(g.size for g in pool))

@@ -18,13 +18,13 @@ from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, l
 from pruning.gates import Gates
 from pruning.groups import Group, Slice
 from pruning.plan import Plan
-from pruning.ranking import quantiles
+from pruning.ranking import quantile_ranks
 from pruning.surgery import compact
-from pruning.tracing import Linear
+from pruning.tracing import AffineSize
 from trackers.base import Crop, Online
 from trackers.boxes import clip_box
 from trackers.checkpoints.gate_reading import GateReading
-from trackers.crops import CropSpec, Window, crop, padding
+from trackers.crops import CropSpec, Window
 from trackers.layers.backbones import ResNet
 from trackers.online import OnlineTracker
 from trackers.stark import STARK
@@ -99,8 +99,7 @@ def test_crops_and_the_way_back_are_the_same(case: Case, monkeypatch: pytest.Mon
     resizes, inside = [], []
     for i, asked in enumerate(about["crops"]):
         spec = CropSpec(asked["size"], asked["factor"], compat="reference")
-        pixels, resize = crop(frame, asked["box"], spec)
-        rows, columns = padding(frame.shape, asked["box"], spec)
+        pixels, (rows, columns), window = spec.tracking_crop(frame, asked["box"])
         mask = rows[:, None] | columns
         mine |= {
             f"crop{i}": pixels[:: asked["stride"], :: asked["stride"]],
@@ -108,8 +107,8 @@ def test_crops_and_the_way_back_are_the_same(case: Case, monkeypatch: pytest.Mon
             f"mask{i}": np.packbits(mask, axis=1),
             f"tokens{i}": np.packbits(mask[::16, ::16], axis=1),
         }
-        resizes.append(resize)
-        inside.append(spec.cut_to_learn(frame, asked["box"]).window.relative(asked["gt"]))
+        resizes.append(asked["size"] / window.side)
+        inside.append(spec.training_window(frame.shape, asked["box"]).boxes.relative(asked["gt"]))
         says = Says(asked["pred"], spec)
         says.online = Online(case.config["clip_margin"], size_smoothing=0.0)
         online = OnlineTracker(says)
@@ -317,7 +316,7 @@ def chosen(gates: Gates, pool: str, budget: float) -> Plan:
         kind = group.kind.removesuffix("_decoder") if pool == "global" else group.kind
         by_kind.setdefault(kind, []).append(group)
     for groups in by_kind.values():
-        places = quantiles(scores, groups, {"default": SCOPES[pool]})
+        places = quantile_ranks(scores, groups, {"default": SCOPES[pool]})
         units, shares = sum(g.size for g in groups), len(groups) if pool == "layer" else 1
         # The reference rounds the number of kept units up where we round down: ask for its number.
         asked = shares * units_kept(budget, units // shares) + 0.5
@@ -417,7 +416,7 @@ def test_channels_are_chosen_the_same(case: Case) -> None:
     groups = list(inner_groups(backbone).values())
     assert [f"{BACKBONE}{g.name.replace('conv', 'bn')}.weight" for g in groups] == case.about["order"]
     scores = NetworkSlimming()(Gates(backbone, groups))
-    units, plans, places = sum(g.size for g in groups), [], quantiles(scores, groups, {"default": "global"})
+    units, plans, places = sum(g.size for g in groups), [], quantile_ranks(scores, groups, {"default": "global"})
     for budget in case.config["budgets"]:
         asked = units_kept(budget, units) + 0.5  # the reference rounds up where we round down
         plans.append(fit(groups, places, UnitCost(backbone, groups), asked / units, RemovalRules(floor=0)))
@@ -541,8 +540,8 @@ def chipnet_costs(case: Case) -> list[Polynomial]:
     layers = case.about["layers"]
     names, terms = list(layers), [[], [], [], []]
     for i, layer in enumerate(layers.values()):
-        own, area, places = Linear(0, ((i, 1),)), layer["area"], layer["kernel"] ** 2
-        inputs = Linear(3) if layer["previous"] is None else Linear(0, ((names.index(layer["previous"]), 1),))
+        own, area, places = AffineSize(0, ((i, 1),)), layer["area"], layer["kernel"] ** 2
+        inputs = AffineSize(3) if layer["previous"] is None else AffineSize(0, ((names.index(layer["previous"]), 1),))
         terms[0].append(Term(1, (own,)))
         terms[1].append(Term(area, (own,)))
         terms[2].append(Term(places, (own, inputs)))
@@ -559,7 +558,7 @@ def test_chipnet_keeps_the_same(case: Case) -> None:
         for t, cost in enumerate(chipnet_costs(case)[:2]):
             gates, method = chipnet(case, cost, Sharpness(beta, gamma, steepness=10))
             groups, sizes, z = gates.groups, gates.sizes, method.soft_gates()[1].detach()
-            places = quantiles(method(gates), groups, {"default": "global"})
+            places = quantile_ranks(method(gates), groups, {"default": "global"})
             of_units = areas.repeat_interleave(torch.tensor(sizes)) if t else None
             for b, budget in enumerate(case.config["hard_budgets"]):
                 hard = first_threshold(z, of_units, budget)

@@ -1,4 +1,4 @@
-"""What DiMP is shown of a picture: windows that keep to it, and a larger one of the first frame."""
+"""DiMP's crops: windows that stay inside the picture, and a larger crop of the first frame."""
 
 import math
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from trackers.crops import Box, CroppedImage, CropSpec, DecodedRegion, Window
-from trackers.dimp.crops import reference_crop, training_crop, training_window
+from trackers.crops import Box, CroppedImage, CropSpec, CropWindow, DecodedRegion
+from trackers.dimp.crops import reference_crop, replicated_crop, training_window
 
 
 @dataclass(frozen=True)
 class DiMPCropSpec(CropSpec):
-    """A `CropSpec` whose windows are moved into the picture; what still lies outside repeats its border.
+    """A `CropSpec` whose windows are moved into the picture. What still lies outside repeats the picture's border.
 
     Attributes:
-        inside: a window that is larger than the picture shrinks by up to this factor; None for never.
-        expansion: while tracking, the crop is larger by this factor, in the picture and in pixels: room for the moved
-            copies of the first frame.
-        compat: "reference" tracks with PyTracking's crop: rounded otherwise than in training, and a few pixels off for
-            large targets, which it reads in steps. It loses the last column and row as well. "exact" tracks with the
-            crop of the training, which shows everything.
+        inside: largest factor by which a window that is larger than the picture shrinks; None for no shrinking.
+        expansion: factor by which a tracking crop is larger, in the picture and in pixels. The first frame's crop needs
+            it as room for displaced copies.
+        compat: "reference" tracks with PyTracking's crop. It rounds otherwise than the training crop, lies a few pixels
+            off for large targets, which it subsamples, and loses the picture's last column and row. "exact" tracks
+            with the training crop, which shows everything.
     """
 
     inside: float | None = None
@@ -28,24 +28,44 @@ class DiMPCropSpec(CropSpec):
 
     repeats_border: ClassVar[bool] = True
 
-    def cut(self, image: np.ndarray, box: Box) -> CroppedImage:
-        """What a tracker is shown around an xywh box; not rounded to uint8 where the reference does not."""
+    def tracking_crop(self, image: np.ndarray, box: Box) -> CroppedImage:
+        """Returns the crop in which the tracker looks for its target; float32 where the reference does not round.
+
+        Args:
+            image: (H, W, 3) uint8.
+            box: the last known box, xywh in pixels.
+
+        Raises:
+            ValueError: the box has no area.
+        """
         first, size, factor = self.expansion > 1, self.size * self.expansion, self.factor * self.expansion
         if self.compat == "exact":
             inside = None if first else self.inside
-            return self._cropped(*training_crop(image, box, factor, size, inside, self.compat, moved=not first))
-        x, y, w, h = (float(v) for v in box)
-        centre, side = (x + w / 2, y + h / 2), factor * math.sqrt(w * h)
-        return self._cropped(*reference_crop(image, centre, side, size, self.inside, first))
+            window = training_window(image.shape, box, factor, size, inside, self.compat, moved=not first)
+            picture = replicated_crop(image, window, size, self.compat)
+        else:
+            x, y, w, h = (float(v) for v in box)
+            centre, side = (x + w / 2, y + h / 2), factor * math.sqrt(w * h)
+            picture, window = reference_crop(image, centre, side, size, self.inside, first)
+        return CroppedImage(picture, _no_padding(size), window)
 
-    def aim(self, shape: tuple[int, ...], box: Box) -> tuple[Window, np.ndarray]:
-        """The window of `cut_to_learn`, and that no part of it is padding."""
+    def training_window(self, shape: tuple[int, ...], box: Box) -> CropWindow:
+        """Returns the window of the training crop, of `size` whatever the expansion. None of it is padding.
+
+        Args:
+            shape: (H, W, ...) of the picture.
+            box: xywh in pixels.
+
+        Raises:
+            ValueError: the box has no area.
+        """
         window = training_window(shape, box, self.factor, self.size, self.inside, self.compat)
-        return window, np.zeros((2, self.size), bool)
+        return CropWindow(window, window, _no_padding(self.size))
 
-    def cut_to_learn(self, image: np.ndarray | DecodedRegion, box: Box) -> CroppedImage:
-        """A crop of `size`, whatever the expansion."""
-        return self._cropped(*training_crop(image, box, self.factor, self.size, self.inside, self.compat))
+    def crop(self, image: np.ndarray | DecodedRegion, window: CropWindow) -> np.ndarray:
+        """Returns the pixels of a training window, (size, size, 3) uint8."""
+        return replicated_crop(image, window.pixels, self.size, self.compat)
 
-    def _cropped(self, picture: np.ndarray, window: tuple[float, float, float]) -> CroppedImage:
-        return CroppedImage(picture, np.zeros((2, len(picture)), bool), window)
+
+def _no_padding(size: int) -> np.ndarray:
+    return np.zeros((2, size), bool)

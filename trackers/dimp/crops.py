@@ -1,4 +1,4 @@
-"""SuperDiMP's crops: windows that move into the picture, with replicated borders, for tracking and for training."""
+"""Pixels and windows of SuperDiMP's crops for tracking and training: windows move inside, borders are repeated."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from trackers.crops import Box, DecodedRegion, Window
 
 
 class Patch(NamedTuple):
-    """Where a patch of a picture begins and ends before it is resized, each as (row, column) in pixels."""
+    """First and last end of a patch before it is resized, each as (row, column) in pixels."""
 
     low: tuple[int, int]
     high: tuple[int, int]
@@ -24,28 +24,29 @@ def reference_crop(
     inside: float | None,
     first: bool = False,
 ) -> tuple[np.ndarray, Window]:
-    """The crop in which the original looks for its target.
+    """Returns the crop in which the original looks for its target.
 
-    Its window is told as the original does: a large one, of which not all pixels are read, lies up to half a step of
-    these off, and that of the first frame has the wanted side and not its own.
+    The window is reported as the original does it. A large window is subsampled, and its reported position is up to
+    half a step off. The first frame's window is reported with the wanted side, not with the side that was cut.
 
     Args:
         image: (H, W, 3) uint8.
         centre: (x, y) of the wanted window in pixels; pixel `i` reaches from `i` to `i + 1`.
-        side: of the wanted window in pixels.
+        side: side of the wanted window in pixels.
         size: side of the crop in pixels.
-        inside: by how much the window may shrink to the picture into which it is moved; None leaves it where it is.
-        first: the patch of the first frame, which is cut around the nearest pixel and never moved.
+        inside: largest factor by which the window may shrink to the picture into which it is moved; None leaves the
+            window where it is.
+        first: whether the crop is the first frame's, which is cut around the nearest pixel and never moved.
 
     Returns:
         The crop (size, size, 3) float32, 0..255, and the window that it shows.
 
     Raises:
-        ValueError: the window's side is not a positive number, or its centre is not a number.
+        ValueError: the side is not a finite positive number, or the centre is not finite.
     """
     if not (0 < side < math.inf and all(math.isfinite(c) for c in centre)):
         raise ValueError(f"cannot crop {side} pixels around {centre}: both must be finite and the side positive")
-    position = (centre[1] - 0.5, centre[0] - 0.5)  # the original counts from the middle of the first pixel
+    position = (centre[1] - 0.5, centre[0] - 0.5)  # the original counts from the centre of the first pixel
     if first:
         position, inside = (round(position[0]), round(position[1])), None
     pixels, patch = cut_patch(image, position, (side, side), (size, size), inside)
@@ -66,70 +67,33 @@ def cut_patch(
 
     Args:
         image: (H, W, 3) uint8.
-        position: (row, column) of the pixel at the middle.
-        sides: rows and columns of the window in pixels; single precision, which decides what is truncated.
+        position: (row, column) of the centre pixel.
+        sides: rows and columns of the window in pixels. They are rounded to single precision, as in the original.
         sizes: rows and columns of the result.
-        inside: as in `reference_crop`.
+        inside: see `reference_crop`.
 
     Returns:
-        (rows, columns, 3) float32, 0..255, and what was cut.
+        The patch (rows, columns, 3) float32, 0..255, and its ends in the picture.
     """
     wanted = np.float32(sides)
     if inside is not None:
         shrink = (wanted / np.float32(image.shape[:2])).min().clip(1, np.float32(inside))
         wanted = np.trunc(wanted / shrink)
-    # Large windows are thinned out before they are resized, from twice the size on.
+    # A window of at least twice the size of the result is subsampled before it is resized.
     step = max(int(float((wanted / np.float32(sizes)).min()) - 0.1), 1)
-    places, offsets = [], []
+    spans, offsets = [], []
     for at, side, length in zip(np.float32(position), wanted / np.float32(step), image.shape[:2], strict=True):
         at = int(at)
-        offset = min(at % step, length - 1)  # a position outside must not miss every pixel
+        offset = min(at % step, length - 1)  # else a position outside of the picture would miss every pixel
         at, count = (at - offset) // step, max(round(float(side)), 2)
         start = at - (count - 1) // 2
-        places.append((start if inside is None else _moved(start, count, -(-(length - offset) // step)), count))
+        spans.append((start if inside is None else _moved_inside(start, count, -(-(length - offset) // step)), count))
         offsets.append(offset)
     thinned = image[offsets[0] :: step, offsets[1] :: step]
-    pixels = cv2.resize(_replicated(thinned, *places).astype(np.float32), sizes[::-1])
-    low = tuple(start * step for start, _ in places)
-    high = tuple((start + count) * step for start, count in places)
+    pixels = cv2.resize(_replicated(thinned, *spans).astype(np.float32), sizes[::-1])
+    low = tuple(start * step for start, _ in spans)
+    high = tuple((start + count) * step for start, count in spans)
     return pixels, Patch(low, high)
-
-
-def training_crop(
-    image: np.ndarray | DecodedRegion,
-    box: Box,
-    factor: float,
-    size: int,
-    inside: float | None,
-    compat: str,
-    moved: bool = True,
-) -> tuple[np.ndarray, Window]:
-    """The crop around a box on which the tracker learns (`sample_target_adaptive`).
-
-    Args:
-        image: (H, W, 3) uint8.
-        box: xywh in pixels; the jittered one.
-        factor: side of the window over the box's mean side sqrt(w * h).
-        size: side of the crop in pixels.
-        inside: by how much the window may shrink to the picture; None is not at all.
-        compat: "reference" computes the side in single precision, which may add a pixel, and shows copies of their
-            neighbours in place of the picture's last row and column where the window reaches them, as the original
-            (not of a reduced picture, of which they would be several); "exact" does neither.
-        moved: False leaves the window around the box.
-
-    Returns:
-        The crop (size, size, 3) uint8, and the window that it shows.
-
-    Raises:
-        ValueError: the box has no area.
-    """
-    window = training_window(image.shape, box, factor, size, inside, compat, moved)
-    part = DecodedRegion.of(image)
-    if part.reduction > 1:
-        return part.resampled(window, size, cv2.BORDER_REPLICATE), window
-    left, top, side = (int(v) for v in window)
-    lost = compat == "reference" and min(part.shape[:2]) > 1
-    return cv2.resize(_replicated(part, (top, side), (left, side), lost), (size, size)), window
 
 
 def training_window(
@@ -141,9 +105,18 @@ def training_window(
     compat: str,
     moved: bool = True,
 ) -> Window:
-    """The window of `training_crop` in a picture (H, W, ...), in whole pixels.
+    """Returns the window, in whole pixels, of the crop from which a tracker learns (`sample_target_adaptive`).
 
-    Unlike that of the tracker it is moved into the picture even if it may not shrink.
+    Unlike the window of `reference_crop` it is moved into the picture even if it may not shrink.
+
+    Args:
+        shape: (H, W, ...) of the picture.
+        box: the jittered box, xywh in pixels.
+        factor: side of the window over the box's mean side sqrt(w * h).
+        size: side of the crop in pixels.
+        inside: largest factor by which the window may shrink to the picture; None for no shrinking.
+        compat: see `training_side`.
+        moved: False leaves the window around the box.
 
     Raises:
         ValueError: the box has no area.
@@ -156,22 +129,47 @@ def training_window(
         shrink = (np.float32(side) / np.float32(shape[:2])).min().clip(1, np.float32(inside))
         side = max(math.floor(np.float32(side) / shrink), 1)
     top, left = (
-        _moved(round(middle - side / 2), side, length) if moved else round(middle - side / 2)
+        _moved_inside(round(middle - side / 2), side, length) if moved else round(middle - side / 2)
         for middle, length in zip((y + h / 2, x + w / 2), shape[:2], strict=True)
     )
     return Window(float(left), float(top), float(side))
 
 
+def replicated_crop(image: np.ndarray | DecodedRegion, window: Window, size: int, compat: str) -> np.ndarray:
+    """Returns the pixels of a window, (size, size, 3) uint8. Beyond the picture its border is repeated.
+
+    Args:
+        image: (H, W, 3) uint8.
+        window: in whole pixels.
+        size: side of the crop in pixels.
+        compat: "reference" shows copies of their neighbours in place of the picture's last row and column where the
+            window reaches them, as the original does. A reduced picture is spared, since each of its rows stands for
+            several. "exact" shows every row and column.
+    """
+    region = DecodedRegion.of(image)
+    if region.reduction > 1:
+        return region.resampled(window, size, cv2.BORDER_REPLICATE)
+    left, top, side = (int(v) for v in window)
+    lost = compat == "reference" and min(region.shape[:2]) > 1
+    return cv2.resize(_replicated(region, (top, side), (left, side), lost), (size, size))
+
+
 def training_side(w: float, h: float, factor: float, size: int, compat: str) -> int:
-    """Side in pixels of the window around a box of w x h, before it is fitted to the picture."""
+    """Returns the side in pixels of the window around a box of w x h, before it is fitted to the picture.
+
+    With compat="reference" the side is computed in single precision, which may add a pixel.
+    """
     if compat == "exact":
         return math.ceil(factor * math.sqrt(w * h))
     share = np.float32(w) * np.float32(h) / np.float32(size * size)
     return math.ceil(factor * size * math.sqrt(share))
 
 
-def _moved(start: int, count: int, length: int) -> int:
-    """Where `count` pixels start so that they lie in a picture of `length`, or that in their middle."""
+def _moved_inside(start: int, count: int, length: int) -> int:
+    """Returns where `count` pixels start when they are moved inside a picture of `length` pixels.
+
+    Where they are more than the picture's, the picture lies in their middle.
+    """
     start += max(0, -start) - max(0, start + count - length)
     outside = (max(0, -start) + max(0, start + count - length)) // 2
     return -outside if outside > 0 else start
@@ -180,12 +178,15 @@ def _moved(start: int, count: int, length: int) -> int:
 def _replicated(
     image: np.ndarray | DecodedRegion, rows: tuple[int, int], columns: tuple[int, int], lost: int = 0
 ) -> np.ndarray:
-    """A window by start and count along both axes; beyond the picture without its `lost` ends its border goes on."""
+    """Returns the pixels of a window, whose rows and columns are given as (start, count).
+
+    Beyond the picture its border is repeated. `lost` rows and columns at the picture's end count as beyond it.
+    """
     spans, margins = [], []
     for (start, count), length in zip((rows, columns), image.shape[:2], strict=True):
         length -= lost
         first, last = min(max(start, 0), length - 1), min(max(start + count, 1), length)
-        before = min(max(0, -start), count - 1)  # at least one pixel is taken, so also from far away
+        before = min(max(0, -start), count - 1)  # at least one pixel is shown, also by a window far away
         spans.append(slice(first, last))
         margins += [before, count - before - (last - first)]
     return cv2.copyMakeBorder(np.ascontiguousarray(image[tuple(spans)]), *margins, cv2.BORDER_REPLICATE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trackers.dimp.crops import cut_patch, reference_crop, training_crop, training_side
+from trackers.dimp.crops import cut_patch, reference_crop, replicated_crop, training_side, training_window
 from trackers.dimp.first_frame import FirstFrame, dropout_copies, first_frame_samples, shifted_boxes
 from trackers.dimp.localisation import Flag, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
@@ -14,6 +14,12 @@ from trackers.dimp.memory import SampleMemory
 # Each pixel says where it is: green its column, red its row.
 RAMP = np.zeros((200, 240, 3), np.uint8)
 RAMP[..., 0], RAMP[..., 1] = np.arange(200)[:, None], np.arange(240)
+
+
+def learned(box, factor, size, inside, compat):
+    """The training crop of `RAMP` around a box, and its window."""
+    window = training_window(RAMP.shape, box, factor, size, inside, compat)
+    return replicated_crop(RAMP, window, size, compat), window
 
 
 def shown(window, size):
@@ -43,7 +49,7 @@ def test_only_exact_windows_of_large_targets_lie_where_they_say(centre):
     offsets = np.array([int(centre[1] - 0.5), int(centre[0] - 0.5)]) % 4 - 1.5
     assert off(pixels, window) == pytest.approx(offsets, abs=1e-3)
     box = (centre[0] - 35, centre[1] - 35, 70, 70)
-    pixels, window = training_crop(RAMP, box, 2.0, size, 1.5, "exact")
+    pixels, window = learned(box, 2.0, size, 1.5, "exact")
     assert off(pixels, window) == pytest.approx((0, 0), abs=0.5)  # grey levels
 
 
@@ -96,7 +102,7 @@ def test_windows_without_a_side_are_refused(side):
     with pytest.raises(ValueError, match="finite"):
         reference_crop(RAMP, (120, 100), side, 32, 1.5)
     with pytest.raises(ValueError, match="positive"):
-        training_crop(RAMP, (10, 10, side, 20), 6.0, 32, 1.5, "exact")
+        training_window(RAMP.shape, (10, 10, side, 20), 6.0, 32, 1.5, "exact")
 
 
 def test_rectangles_are_cut_too():
@@ -108,10 +114,10 @@ def test_rectangles_are_cut_too():
 def test_only_exact_training_crops_show_the_last_row_and_column():
     box = (220.0, 180.0, 20.0, 20.0)
     for compat, last in (("exact", (199, 239)), ("reference", (198, 238))):
-        picture, window = training_crop(RAMP, box, 2.99, 60, 1.5, compat)
+        picture, window = learned(box, 2.99, 60, 1.5, compat)
         assert window == (180, 140, 60)
         assert tuple(picture[-1, -1, :2]) == last
-    assert training_crop(RAMP, (100, 100, 20, 20), 3.0, 60, None, "reference")[0][0, 0, 1] == 80
+    assert learned((100, 100, 20, 20), 3.0, 60, None, "reference")[0][0, 0, 1] == 80
 
 
 def test_exact_sides_are_what_they_should_be():
@@ -122,11 +128,10 @@ def test_exact_sides_are_what_they_should_be():
 
 def test_moved_training_windows_lie_in_the_picture():
     for inside in (None, 1.5):
-        _, (left, top, side) = training_crop(RAMP, (-20, 180, 30, 30), 5.0, 64, inside, "exact")
-        assert (left, top, side) == (0, 50, 150)
-    assert training_crop(RAMP, (-20, 180, 30, 30), 5.0, 64, None, "exact", moved=False)[1] == (-80, 120, 150)
-    assert training_crop(RAMP, (100, 100, 100, 100), 3.0, 64, 1.5, "exact")[1].side == 240
-    assert training_crop(RAMP, (100, 100, 100, 100), 3.0, 64, None, "exact")[1].side == 300
+        assert training_window(RAMP.shape, (-20, 180, 30, 30), 5.0, 64, inside, "exact") == (0, 50, 150)
+    assert training_window(RAMP.shape, (-20, 180, 30, 30), 5.0, 64, None, "exact", moved=False) == (-80, 120, 150)
+    assert training_window(RAMP.shape, (100, 100, 100, 100), 3.0, 64, 1.5, "exact").side == 240
+    assert training_window(RAMP.shape, (100, 100, 100, 100), 3.0, 64, None, "exact").side == 300
 
 
 def spot(size, row, column):
