@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all."""
+"""Atomic writes: a reader sees the whole file or no file."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which takes its place when the block ends without an error."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path. It becomes `path` when the block ends, and is deleted after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -21,6 +21,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes plain data."""
-    with replacing(path) as unfinished:
+    """Writes plain data as JSON, atomically."""
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(value, indent=2) + "\n")

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from datamodules.sequences.sequence import Sequence as Video
 from evaluation.report.study_results import Result, number_at
 from evaluation.tracking.benchmark import Benchmark
-from evaluation.tracking.metrics.measures import overlaps
+from evaluation.tracking.metrics.geometry import overlaps
 from evaluation.tracking.result_files import read_whole
 
 VIDEOS, MOMENTS = 3, (1 / 3, 2 / 3, 1)  # how many sequences, and where in each

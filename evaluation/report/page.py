@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluation.files import replacing
+from evaluation.files import atomic_write
 from evaluation.report import plots, sentences
 from evaluation.report.costs import Tradeoff, front_table, tradeoffs_of
 from evaluation.report.figures import figures_of
@@ -134,5 +134,5 @@ def _environment() -> Environment:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(content)

@@ -1,1 +1,1 @@
-"""From a tracker and videos to boxes, and from boxes to numbers."""
+"""Runs a tracker on the videos of a benchmark, and computes scores from its boxes."""

@@ -1,7 +1,8 @@
-"""The open-loop pair metric: how well a tracker finds a target that it is led to. For ranking recipes.
+"""The open-loop pair metric: how well a tracker finds a target inside its search region. For ranking recipes.
 
-AO depends on chance, as one target that is lost early moves it. Here every search starts near the truth, and a few
-hundred pairs tell trainings apart that AO cannot. It also says what AO hides: whether sizes are measured, or repeated.
+AO depends on chance, because one target that is lost early changes it a lot. Here every search region lies near the
+annotated box, so a few hundred pairs of template and search region separate trainings that AO cannot. The metric also
+shows what AO hides: whether the tracker measures the size of the target or repeats the size that it was given.
 """
 
 from collections.abc import Iterable
@@ -10,70 +11,70 @@ import numpy as np
 import torch
 
 from datamodules.sequences.sequence import Sequence
-from evaluation.tracking.metrics.measures import centers, distances, overlaps
+from evaluation.tracking.metrics.geometry import centers, distances, overlaps
 from trackers.base import Tracker
 
 PAIRS = 24
-ASIDE, SCALE, CLOSE = 0.5, 0.15, 1 / 8
+SHIFT, SCALE, CLOSE = 0.5, 0.15, 1 / 8
 PROTOCOL = {
-    "template": "of the first frame; nothing is updated, no box depends on an earlier one",
-    "searches": f"up to {PAIRS} frames a sequence, evenly spaced; crops around the true box, moved by up to {ASIDE} of "
-    f"its width and height, its side multiplied by exp({SCALE} N(0, 1))",
+    "template": "from the first frame; nothing is updated, and no box depends on an earlier box",
+    "searches": f"up to {PAIRS} frames of each sequence, evenly spaced; crops around the true box, moved by up to "
+    f"{SHIFT} of its width and height, its side multiplied by exp({SCALE} N(0, 1))",
     "IoU, IoU0.5": "mean overlap, and the share of overlaps above 0.5",
-    "centre": "share of centres closer to the true one than an eighth of the crop's side",
-    "size_kept": "slope of log(size found / true size) over log(size asked with / true size): 0 if sizes are measured, "
-    "1 if they are repeated",
-    "size_bias": "mean of log(size found / true size)",
+    "centre": "share of centres whose distance to the true centre is below an eighth of the crop's side",
+    "size_kept": "slope of log(found size / true size) over log(given size / true size): 0 if the tracker measures "
+    "sizes, 1 if it repeats the given ones",
+    "size_bias": "mean of log(found size / true size)",
 }
 
 
 @torch.inference_mode()
 def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) -> dict[str, float | int]:
-    """What a tracker finds near the truth, as `PROTOCOL` says.
+    """Scores a tracker on search regions near the annotated boxes, by the rules in `PROTOCOL`.
 
     Args:
         tracker: in evaluation mode, on its device.
-        sequences: annotated ones. Frames that do not show the target are left out.
-        seed: of where the crops lie.
+        sequences: annotated sequences. Frames that do not show the target are left out.
+        seed: of the positions of the crops.
 
     Returns:
-        The numbers that `PROTOCOL` names, all of them over pairs, and "pairs", how many there are.
+        The scores that `PROTOCOL` names, over all pairs, and "pairs", the number of pairs.
 
     Raises:
-        ValueError: no sequence has a second frame that shows its target.
+        ValueError: no sequence shows its target in a frame after the first.
     """
-    found, true, asked, sides = [], [], [], []
+    found, true, given, sides = [], [], [], []
     for number, sequence in enumerate(sequences):
         rng = np.random.default_rng([seed, number])
         state = tracker.start(tracker.crop(sequence.image(0), tuple(sequence.boxes[0]), tracker.template)[0])
-        for frame in _spread(sequence.visible_frames[sequence.visible_frames > 0]):
+        for frame in _evenly_spaced(sequence.visible_frames[sequence.visible_frames > 0]):
             box = sequence.boxes[frame]
-            near = _moved(box, rng)
+            near = _jittered(box, rng)
             crop, window = tracker.crop(sequence.image(frame), near, tracker.search)
             cx, cy, w, h = window.absolute(tracker.step(state, crop)[0])
             found.append((cx - w / 2, cy - h / 2, w, h))
             true.append(box)
-            asked.append(near)
+            given.append(near)
             sides.append(window.side)
     if not found:
-        raise ValueError("no sequence shows its target in a frame after the first; try another benchmark")
-    found, true, asked = np.array(found), np.array(true), np.array(asked)
+        raise ValueError("no sequence shows its target in a frame after the first; choose another benchmark=...")
+    found, true, given = np.array(found), np.array(true), np.array(given)
     overlap = overlaps(found, true)
     close = distances(centers(found), centers(true)) < CLOSE * np.array(sides)
-    size, given = (np.log(np.maximum(b[:, 2:], 1e-3) / true[:, 2:]).mean(1) for b in (found, asked))
-    slope = np.polyfit(given, size, 1)[0] if len(size) > 1 else np.nan
+    size, given_size = (np.log(np.maximum(b[:, 2:], 1e-3) / true[:, 2:]).mean(1) for b in (found, given))
+    slope = np.polyfit(given_size, size, 1)[0] if len(size) > 1 else np.nan
     numbers = {"IoU": overlap, "IoU0.5": overlap > 0.5, "centre": close, "size_kept": slope, "size_bias": size}
     return {name: float(np.mean(value)) for name, value in numbers.items()} | {"pairs": len(found)}
 
 
-def _spread(frames: np.ndarray) -> np.ndarray:
-    """Up to `PAIRS` of them, evenly spaced."""
+def _evenly_spaced(frames: np.ndarray) -> np.ndarray:
+    """Returns up to `PAIRS` of the frame numbers, evenly spaced."""
     chosen = np.linspace(0, len(frames) - 1, min(PAIRS, len(frames)))
     return frames[chosen.round().astype(int)]
 
 
-def _moved(box: np.ndarray, rng: np.random.Generator) -> tuple[float, ...]:
-    """Another box near one (xywh)."""
+def _jittered(box: np.ndarray, rng: np.random.Generator) -> tuple[float, ...]:
+    """Returns a box (xywh) of random size and position near `box`."""
     size = box[2:] * np.exp(SCALE * rng.standard_normal())
-    centre = box[:2] + box[2:] / 2 + ASIDE * rng.uniform(-1, 1, 2) * box[2:]
+    centre = box[:2] + box[2:] / 2 + SHIFT * rng.uniform(-1, 1, 2) * box[2:]
     return (*(centre - size / 2), *size)

@@ -1,39 +1,46 @@
-"""Result files: what a tracker said about a sequence, one file of boxes and one of seconds."""
+"""Result files of a sequence: one file with the predicted boxes and one with the seconds per frame."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datamodules.sequences.annotations import DataError, read_numbers
-from datamodules.sequences.sequence import Sequence
-from evaluation.files import replacing
+from evaluation.files import atomic_write
 from evaluation.tracking.metrics import Track
 
+if TYPE_CHECKING:
+    from datamodules.sequences.sequence import Sequence
 
-def save_track(folder: Path, sequence: Sequence, boxes: np.ndarray, seconds: np.ndarray) -> None:
+
+def save_track(folder: Path, sequence: "Sequence", boxes: np.ndarray, seconds: np.ndarray) -> None:
     """Writes `<sequence>_time.txt`, (n,) seconds, and then `<sequence>.txt`, (n, 4) xywh with 3 decimals.
 
-    Each appears as a whole, so the boxes are there only with their times.
+    Both writes are atomic. So a file of boxes always has its file of times beside it.
     """
     for path, rows, form in (
         (_times(folder, sequence), seconds[:, None], "%.6f"),
         (_boxes(folder, sequence), boxes, "%.3f"),
     ):
-        with replacing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             np.savetxt(unfinished, rows, fmt=form, delimiter=",")
 
 
-def is_tracked(folder: Path, sequence: Sequence) -> bool:
-    """Whether there is a whole track."""
+def is_tracked(folder: Path, sequence: "Sequence") -> bool:
+    """Returns whether both result files of the sequence are complete."""
     try:
-        read_whole(folder, sequence)
+        read_track(folder, sequence)
     except DataError:
         return False
     return True
 
 
-def read_whole(folder: Path, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4) and seconds (n,); raises DataError unless both have a row of finite numbers a frame."""
+def read_track(folder: Path, sequence: "Sequence") -> tuple[np.ndarray, np.ndarray]:
+    """Reads the boxes (n, 4) and the seconds (n,) of a complete track.
+
+    Raises:
+        DataError: a file is missing or damaged, holds NaN, or does not have one row for each frame.
+    """
     boxes, seconds = read_boxes(folder, sequence), read_seconds(folder, sequence)
     for path, rows in ((_boxes(folder, sequence), boxes), (_times(folder, sequence), seconds)):
         if len(rows) != len(sequence):
@@ -43,42 +50,41 @@ def read_whole(folder: Path, sequence: Sequence) -> tuple[np.ndarray, np.ndarray
     return boxes, seconds
 
 
-def read_boxes(folder: Path, sequence: Sequence) -> np.ndarray:
-    """(n, 4) xywh; errors as those of `read_result`."""
+def read_boxes(folder: Path, sequence: "Sequence") -> np.ndarray:
+    """Reads the boxes (n, 4), xywh in pixels; raises the errors of `read_result`."""
     return read_result(_boxes(folder, sequence))
 
 
-def read_seconds(folder: Path, sequence: Sequence) -> np.ndarray:
-    """(n,) seconds; errors as those of `read_result`."""
+def read_seconds(folder: Path, sequence: "Sequence") -> np.ndarray:
+    """Reads the seconds per frame (n,); raises the errors of `read_result`."""
     return read_result(_times(folder, sequence), columns=1)[:, 0]
 
 
 def read_result(path: str | Path, columns: int = 4) -> np.ndarray:
-    """Reads boxes, or times with as many columns as there are runs: (frames, columns) float64.
+    """Reads boxes, or times with one column for each run: (frames, columns) float64.
 
-    Commas, blanks or tabs may separate the numbers, and any of them may be NaN: protocols differ in what they make of
-    that.
+    Commas, blanks or tabs separate the numbers. Numbers may be NaN, since protocols treat NaN differently.
 
     Raises:
-        DataError: a ValueError. There is no such file, it is empty, or one of its lines is anything else.
+        DataError: a ValueError. The file is missing or empty, or one of its lines does not hold `columns` numbers.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"there is no result {path}: the tracker has not seen this sequence")
+        raise DataError(f"there is no result {path}: run the tracker on this sequence first")
     numbers = read_numbers(path, columns, nan=True)
     if not len(numbers):
         raise DataError(f"the result {path} is empty: track this sequence again")
     return numbers
 
 
-def as_track(sequence: Sequence, boxes: np.ndarray) -> Track:
-    """Boxes (n, 4) beside what is true."""
+def as_track(sequence: "Sequence", boxes: np.ndarray) -> Track:
+    """Returns predicted boxes (n, 4) beside the annotation of the sequence."""
     return Track(boxes, sequence.boxes, sequence.size, sequence.cover, sequence.absent)
 
 
-def _boxes(folder: Path, sequence: Sequence) -> Path:
+def _boxes(folder: Path, sequence: "Sequence") -> Path:
     return folder / f"{sequence.name}.txt"
 
 
-def _times(folder: Path, sequence: Sequence) -> Path:
+def _times(folder: Path, sequence: "Sequence") -> Path:
     return folder / f"{sequence.name}_time.txt"

@@ -1,4 +1,4 @@
-"""Runs a tracker over a benchmark: in one process or several, and from where an earlier run was interrupted."""
+"""Runs a tracker on a benchmark, in one process or several. An interrupted run continues where it stopped."""
 
 import logging
 import os
@@ -27,19 +27,20 @@ log = logging.getLogger(__name__)
 
 
 class SequencesFailedError(RuntimeError):
-    """Some sequences could not be tracked; the others were."""
+    """Tracking failed on some sequences. The results of all others are saved."""
 
 
 @dataclass(frozen=True)
 class Runner:
-    """How a benchmark is run. Nothing here changes boxes by more than rounding.
+    """Runs a tracker on all sequences of a benchmark. Its settings change boxes by rounding only.
 
     Attributes:
-        devices: of torch; workers take them in turn.
-        workers: processes. With one, everything happens in this process. On CPUs they share its threads.
-        lockstep: sequences that a process advances together. Trackers that can (`Tracker.lockstep`) look for all of
-            them in one forward, which pays for small networks and on GPUs.
-        ahead: frames of each sequence that are decoded while the tracker works.
+        devices: torch devices; workers use them in turn.
+        workers: number of processes. 1 runs everything in this process. On CPUs, workers share the threads of this
+            process.
+        lockstep: number of sequences that a process tracks together, frame by frame. Trackers with `Tracker.lockstep`
+            process them in one forward pass, which is faster for small networks and on GPUs.
+        ahead: number of frames of each sequence that are decoded while the tracker works.
 
     Raises:
         ValueError: a number is too small, or there is no device.
@@ -58,55 +59,60 @@ class Runner:
             raise ValueError("runner.devices is empty; set e.g. runner.devices=[cuda:0,cuda:1]")
 
     def run(self, load: Callable[[], Checkpoint], sequences: SequenceTable, folder: Path) -> None:
-        """Leaves the result files of all sequences in `folder`; those that are there are not tracked again.
+        """Writes the result files of all sequences to `folder`. Sequences with complete result files are skipped.
 
         Args:
-            load: gives the tracker; each process calls it once, and with several workers it must be picklable.
+            load: loads the tracker. Each process calls it once; with several workers it must be picklable.
             sequences: of the benchmark.
             folder: of the result files, see `evaluation.tracking.result_files`.
 
         Raises:
-            SequencesFailedError: some failed, after all others are done.
+            SequencesFailedError: tracking failed on some sequences. It is raised after all others are tracked.
         """
         missing = [s for s in sequences if not is_tracked(folder, s)]
         if len(missing) < len(sequences):
             log.info("%d of %d sequences are tracked already", len(sequences) - len(missing), len(sequences))
-        # Long ones first, so that no worker begins one when the others are done; and together with their like.
+        # Long sequences come first, so that no worker starts one while the others have nothing left to do. Sorting also
+        # puts sequences of similar length into one lockstep.
         missing.sort(key=len, reverse=True)
         jobs = [missing[i : i + self.lockstep] for i in range(0, len(missing), self.lockstep)]
         failures: Failures = {}
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("tracking", total=sum(map(len, missing)))
-            for job, failed in (self._here if self.workers == 1 else self._spread)(load, jobs, folder):
+            for job, failed in (self._run_in_this_process if self.workers == 1 else self._run_in_workers)(
+                load, jobs, folder
+            ):
                 failures |= failed
                 progress.advance(task, sum(map(len, job)))
         if failures:
             reasons = "".join(f"\n  {name}: {reason}" for name, reason in sorted(failures.items()))
             raise SequencesFailedError(
-                f"{len(failures)} of {len(sequences)} sequences failed. The others are done and kept in {folder}; run "
-                f"the same command again to try only these once more:{reasons}"
+                f"{len(failures)} of {len(sequences)} sequences failed. The results of the others are in {folder}; run "
+                f"the same command again to track only the failed ones:{reasons}"
             )
 
-    def _here(
+    def _run_in_this_process(
         self, load: Callable[[], Checkpoint], jobs: list[list[Sequence]], folder: Path
     ) -> Iterator[tuple[list[Sequence], Failures]]:
         loop = Lockstep(load().tracker, self.devices[0]) if jobs else None
         for job in jobs:
             yield job, track(loop, job, folder, self.ahead)
 
-    def _spread(
+    def _run_in_workers(
         self, load: Callable[[], Checkpoint], jobs: list[list[Sequence]], folder: Path
     ) -> Iterator[tuple[list[Sequence], Failures]]:
         workers = min(self.workers, len(jobs))
         if not workers:
             return
-        context = get_context("spawn")  # a fork of a process that has used CUDA or threads may hang
+        context = get_context("spawn")  # a forked process may hang if its parent has used CUDA or threads
         devices = context.SimpleQueue()
         for i in range(workers):
             devices.put(self.devices[i % len(self.devices)])
         threads = max(1, torch.get_num_threads() // workers)
-        with ProcessPoolExecutor(workers, context, _prepare, (load, devices, threads)) as pool:
-            running: dict[Future, list[Sequence]] = {pool.submit(_work, job, folder, self.ahead): job for job in jobs}
+        with ProcessPoolExecutor(workers, context, _start_worker, (load, devices, threads)) as pool:
+            running: dict[Future, list[Sequence]] = {
+                pool.submit(_track_in_worker, job, folder, self.ahead): job for job in jobs
+            }
             try:
                 for done in as_completed(running):
                     yield running[done], _failures_of(done, running[done])
@@ -116,29 +122,29 @@ class Runner:
 
 
 def _failures_of(done: Future, job: list[Sequence]) -> Failures:
-    """What a worker says of its sequences; a worker that died (of too little memory, say) says nothing."""
+    """Returns the failures of a worker's sequences. If the worker died, e.g. out of memory, all of them failed."""
     error = done.exception()
     return done.result() if error is None else {s.name: f"{type(error).__name__}: {error}" for s in job}
 
 
-# A worker process
+# In a worker process
 
 _loop: Lockstep
 
 
-def _prepare(load: Callable[[], Checkpoint], devices: Any, threads: int) -> None:
+def _start_worker(load: Callable[[], Checkpoint], devices: Any, threads: int) -> None:
     global _loop
-    Thread(target=_leave_with_parent, daemon=True).start()
+    Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     _loop = Lockstep(load().tracker, devices.get())
 
 
-def _leave_with_parent() -> None:
-    """A worker whose parent was killed would else wait for work for ever, and hold on to its GPU."""
+def _exit_with_parent() -> None:
+    """Ends this worker when its parent is killed. Otherwise it would wait for work forever and keep its GPU."""
     parent_process().join()
     os._exit(1)
 
 
-def _work(job: list[Sequence], folder: Path, ahead: int) -> Failures:
+def _track_in_worker(job: list[Sequence], folder: Path, ahead: int) -> Failures:
     return track(_loop, job, folder, ahead)

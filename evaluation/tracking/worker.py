@@ -1,4 +1,4 @@
-"""What one process of a runner does: follows a few sequences at once, and leaves their result files."""
+"""Tracks a few sequences together in one process of a runner, and saves their result files."""
 
 import time
 from collections import deque
@@ -6,38 +6,41 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodules.sequences.sequence import Sequence
 from evaluation.tracking.result_files import save_track
-from trackers.online import Lockstep
 
-Failures = dict[str, str]  # reasons, by sequence
+if TYPE_CHECKING:
+    from datamodules.sequences.sequence import Sequence
+    from trackers.online import Lockstep
+
+Failures = dict[str, str]  # reasons by sequence
 
 
-def track(loop: Lockstep, sequences: list[Sequence], folder: Path, ahead: int) -> Failures:
-    """Tracks sequences in lockstep (one pass, started on the first box) and saves each as it ends.
+def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: int) -> Failures:
+    """Tracks sequences in lockstep (one pass, started on the first box) and saves each one at its end.
 
     Args:
-        loop: with the tracker.
-        sequences: when one fails, the others go on.
-        folder: gets the result files. Their seconds are the tracker's alone, without decoding; of a step of several
-            sequences each has its share.
-        ahead: frames of each that are decoded while the tracker works.
+        loop: the online loop with the tracker.
+        sequences: to track. A failure of one does not stop the others.
+        folder: of the result files. Times are those of the tracker, without decoding. The time of a step is divided
+            equally between its sequences.
+        ahead: number of frames of each sequence that are decoded while the tracker works.
 
     Returns:
-        Why sequences failed.
+        The reasons of failures by sequence.
     """
     failures: Failures = {}
-    running: list[_Run] = []
+    running: list[_RunningSequence] = []
     for sequence in sequences:
-        with _noting(failures, sequence):
-            running.append(_Run(loop, sequence, ahead))
+        with _recording_failure(failures, sequence):
+            running.append(_RunningSequence(loop, sequence, ahead))
     while running := _save_ended(running, folder):
         pictures = {}
         for run in running:
-            with _noting(failures, run.sequence):
+            with _recording_failure(failures, run.sequence):
                 pictures[run] = next(run.frames)
         running = list(pictures)
         try:
@@ -45,17 +48,17 @@ def track(loop: Lockstep, sequences: list[Sequence], folder: Path, ahead: int) -
         except Exception as error:
             if len(running) == 1:
                 return failures | {running[0].sequence.name: _reason(error)}
-            for run in running:  # whose fault it was, shows when each goes alone
+            for run in running:  # tracked one by one, only the sequence that caused the error fails again
                 failures |= track(loop, [run.sequence], folder, ahead)
             return failures
     return failures
 
 
-def frames_ahead(sequence: Sequence, count: int) -> Iterator[np.ndarray]:
-    """The frames in order, up to `count` of them decoded ahead by a thread.
+def frames_ahead(sequence: "Sequence", count: int) -> Iterator[np.ndarray]:
+    """Yields the frames in order. A thread decodes up to `count` of them ahead.
 
     Raises:
-        UnreadableFrameError: when the frame that cannot be read is asked for.
+        UnreadableFrameError: the next frame cannot be read.
     """
     thread, waiting = ThreadPoolExecutor(1), deque()
     try:
@@ -68,33 +71,34 @@ def frames_ahead(sequence: Sequence, count: int) -> Iterator[np.ndarray]:
         thread.shutdown(wait=False, cancel_futures=True)
 
 
-class _Run:
-    """A sequence on its way."""
+class _RunningSequence:
+    """A sequence that is being tracked, with its results so far."""
 
-    def __init__(self, loop: Lockstep, sequence: Sequence, ahead: int):
+    def __init__(self, loop: "Lockstep", sequence: "Sequence", ahead: int):
         self.sequence, self.frames = sequence, frames_ahead(sequence, ahead)
         self.boxes, self.seconds, self.done = np.empty((len(sequence), 4)), np.empty(len(sequence)), 0
         first, start = next(self.frames), time.perf_counter()
         self.target = loop.begin(first, tuple(sequence.boxes[0]))
-        self.note(sequence.boxes[0], time.perf_counter() - start)
+        self.record(sequence.boxes[0], time.perf_counter() - start)
 
-    def note(self, box: tuple[float, ...] | np.ndarray, seconds: float) -> None:
+    def record(self, box: tuple[float, ...] | np.ndarray, seconds: float) -> None:
+        """Stores the box and the time of the next frame."""
         self.boxes[self.done], self.seconds[self.done] = box, seconds
         self.done += 1
 
 
-def _advance(loop: Lockstep, pictures: dict[_Run, np.ndarray]) -> None:
+def _advance(loop: "Lockstep", pictures: dict[_RunningSequence, np.ndarray]) -> None:
     start = time.perf_counter()
     found = loop.advance([run.target for run in pictures], list(pictures.values()))
     seconds = (time.perf_counter() - start) / max(len(pictures), 1)
     for run, (box, _) in zip(pictures, found, strict=True):
         if not np.isfinite(box).all():
-            raise ValueError(f"the tracker says {box} in frame {run.done + 1}")
-        run.note(box, seconds)
+            raise ValueError(f"the tracker returned the box {box} in frame {run.done + 1}")
+        run.record(box, seconds)
 
 
-def _save_ended(runs: list[_Run], folder: Path) -> list[_Run]:
-    """Those that go on."""
+def _save_ended(runs: list[_RunningSequence], folder: Path) -> list[_RunningSequence]:
+    """Saves finished sequences and returns the unfinished ones."""
     ended = [run for run in runs if run.done == len(run.sequence)]
     for run in ended:
         save_track(folder, run.sequence, run.boxes, run.seconds)
@@ -102,8 +106,8 @@ def _save_ended(runs: list[_Run], folder: Path) -> list[_Run]:
 
 
 @contextmanager
-def _noting(failures: Failures, sequence: Sequence) -> Iterator[None]:
-    """An error fails the sequence, and nothing else."""
+def _recording_failure(failures: Failures, sequence: "Sequence") -> Iterator[None]:
+    """Turns an error in the block into a failure of the sequence."""
     try:
         yield
     except Exception as error:

@@ -1,6 +1,7 @@
-"""How many frames of each sequence pass each threshold, exactly, for all sequences at once.
+"""Exact numbers of frames that pass each threshold, by sequence.
 
-Every frame is sorted between the thresholds once; how many pass is a running sum over these bins.
+Each frame is sorted into a bin between two thresholds once. A cumulative sum over the bins then gives the counts of
+all thresholds.
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Counts:
-    """Frames that pass each threshold, by sequence; int64.
+    """Frames that pass each threshold, by sequence, int64.
 
     Attributes:
-        success: by overlap, (s, 21).
-        precision: by centre error in pixels, (s, t).
-        normalized_precision: by centre error in units of the object's size, (s, t).
-        frames: of how many, (s,).
+        success: frames by overlap threshold, (s, 21).
+        precision: frames by centre error threshold in pixels, (s, t).
+        normalized_precision: frames by centre error threshold in units of the object's size, (s, t).
+        frames: the frames that count, (s,).
     """
 
     success: np.ndarray
@@ -25,41 +26,41 @@ class Counts:
     frames: np.ndarray
 
     def curves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Success, precision and normalised precision: shares of frames, (t,), averaged over sequences."""
+        """Returns success, precision and normalised precision: shares of frames, (t,), averaged over sequences."""
         counts = (self.success, self.precision, self.normalized_precision)
         with np.errstate(invalid="ignore", divide="ignore"):
             return tuple((passed / self.frames[:, None]).mean(0) for passed in counts)
 
 
-def above(values: np.ndarray, thresholds: np.ndarray, lengths: np.ndarray, or_equal: bool = False) -> np.ndarray:
-    """Frames with value > threshold, or >= it; never those that are NaN.
+def count_above(values: np.ndarray, thresholds: np.ndarray, lengths: np.ndarray, or_equal: bool = False) -> np.ndarray:
+    """Counts the frames whose value is above each threshold. NaN is above none.
 
     Args:
-        values: of all sequences one after the other, (n,).
+        values: of all sequences, one after the other, (n,).
         thresholds: ascending, (t,).
         lengths: of the sequences, (s,).
-        or_equal: whether >= counts.
+        or_equal: whether a value equal to the threshold counts.
 
     Returns:
         (s, t) int64.
     """
     passed = np.searchsorted(thresholds, values, side="right" if or_equal else "left")
     passed[np.isnan(values)] = 0
-    return _binned(passed, thresholds, lengths)[:, ::-1].cumsum(1)[:, -2::-1]
+    return _count_bins(passed, thresholds, lengths)[:, ::-1].cumsum(1)[:, -2::-1]
 
 
-def within(values: np.ndarray, thresholds: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Frames with value <= threshold, never those that are NaN; see `above`."""
-    return _binned(np.searchsorted(thresholds, values), thresholds, lengths).cumsum(1)[:, :-1]
+def count_at_most(values: np.ndarray, thresholds: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Counts the frames whose value is at most each threshold, never NaN; arguments as in `count_above`."""
+    return _count_bins(np.searchsorted(thresholds, values), thresholds, lengths).cumsum(1)[:, :-1]
 
 
-def per_sequence(flags: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """How many of the flags (n,) are set in each sequence, (s,) int64."""
+def count_flags(flags: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Counts the flags (n,) that are set in each sequence, (s,) int64."""
     return np.bincount(np.repeat(np.arange(len(lengths)), lengths)[flags], minlength=len(lengths))
 
 
-def _binned(bins: np.ndarray, thresholds: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Frames by sequence and by how many thresholds lie below them, (s, t + 1)."""
+def _count_bins(bins: np.ndarray, thresholds: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Counts frames by sequence and by the number of thresholds below them, (s, t + 1)."""
     width = len(thresholds) + 1
     rows = np.repeat(np.arange(len(lengths)) * width, lengths)
     return np.bincount(rows + bins, minlength=len(lengths) * width).reshape(-1, width)

@@ -1,4 +1,4 @@
-"""The protocol of GOT-10k (Huang et al., TPAMI 2021), as the got10k toolkit computes it."""
+"""The protocol of GOT-10k (Huang et al., TPAMI 2021), computed like in the got10k toolkit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,31 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.tracking.metrics.measures import overlaps
-from evaluation.tracking.metrics.protocol import Track, frames, labels
+from evaluation.tracking.metrics.frames import join_labels, join_tracks
+from evaluation.tracking.metrics.geometry import overlaps
+from evaluation.tracking.metrics.track import Track
 
 
 @dataclass(frozen=True)
 class GOT10k:
-    """Average overlap and success rates, pooled over all frames of all sequences."""
+    """Average overlap and success rates over all frames of all sequences together."""
 
     key = "got10k"
     label = "GOT-10k"
 
     def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
-        """AO, SR0.5 and SR0.75; see `Protocol.report`. A NaN box makes AO NaN, and is a failure to SR."""
+        """Computes AO, SR0.5 and SR0.75; see `Protocol.report`. A NaN box makes AO NaN and is a failure for SR."""
         values = self.overlaps(tracks)
         counted = {"AO": values, "SR0.5": values > 0.5, "SR0.75": values > 0.75}
         with np.errstate(invalid="ignore"):
-            scores = {name: float(np.divide(of.sum(), len(values))) for name, of in counted.items()}
+            scores = {name: float(np.divide(per_frame.sum(), len(values))) for name, per_frame in counted.items()}
         return {"protocol": self.label, **scores, "sequences": len(tracks), "frames": len(values)}
 
     def overlaps(self, tracks: Mapping[str, Track]) -> np.ndarray:
-        """Of the frames that count, (n,): all but the first of each sequence in which the object is not fully covered.
+        """Returns the overlaps (n,) of the frames that GOT-10k scores.
+
+        These are all frames whose object is at least partly visible, without the first frame of each sequence.
 
         Raises:
-            ValueError: not one predicted box a frame (like the toolkit, the protocol neither cuts nor pads), or no size
-                of the picture.
+            ValueError: a track does not have one predicted box for each frame, or lacks the size of the picture. Like
+                the toolkit, the protocol neither cuts nor pads predictions.
         """
         for name, t in tracks.items():
             if len(t.predicted) != len(t.truth):
@@ -40,10 +43,10 @@ class GOT10k:
                 )
             if t.size is None:
                 raise ValueError(
-                    f"{name} needs the size of its pictures, which GOT-10k clips boxes to: Track(size=...)"
+                    f"{name} needs the size of its pictures, which GOT-10k clips boxes to: Track(size=(width, height))"
                 )
-        of = frames(tracks, fill=None)
-        counts = labels([t.cover for t in tracks.values()], of.lengths, default=1) > 0
-        counts[of.first] = False
-        sizes = np.repeat([t.size for t in tracks.values()], of.lengths, axis=0)
-        return overlaps(of.predicted[counts], of.truth[counts], sizes[counts])
+        frames = join_tracks(tracks, fill=None)
+        counts = join_labels([t.cover for t in tracks.values()], frames.lengths, default=1) > 0
+        counts[frames.first] = False
+        sizes = np.repeat([t.size for t in tracks.values()], frames.lengths, axis=0)
+        return overlaps(frames.predicted[counts], frames.truth[counts], sizes[counts])

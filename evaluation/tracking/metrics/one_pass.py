@@ -1,4 +1,4 @@
-"""One-pass evaluation (OTB, LaSOT, UAV123, NfS, ...) as three toolkits compute it: they do not agree."""
+"""One-pass evaluation (OTB, LaSOT, UAV123, NfS, ...) by the rules of three toolkits, whose numbers differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,29 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.tracking.metrics.counts import Counts, above, per_sequence, within
-from evaluation.tracking.metrics.measures import centers, distances, intersection_and_union, overlaps
-from evaluation.tracking.metrics.protocol import Frames, Track, frames, labels
+from evaluation.tracking.metrics.counts import Counts, count_above, count_at_most, count_flags
+from evaluation.tracking.metrics.frames import Frames, join_labels, join_tracks
+from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union, overlaps
+from evaluation.tracking.metrics.track import Track
 
 PROFILES = ("got10k", "pytracking", "ostrack")
 DATASETS = ("lasot", "lasot_extension_subset", "nfs", "otb", "trackingnet", "uav", "other")
 GRID = np.arange(21)
-# torch.arange counts on from every fourth, so pytracking's 0.65 and 0.75 are one bit more than 13 and 15 times 0.05.
-BY_FOURS = GRID // 4 * 4 * 0.05 + GRID % 4 * 0.05
+# torch.arange restarts its sum at every fourth value. So pytracking's 0.65 and 0.75 are one bit above 13 * 0.05 and
+# 15 * 0.05.
+GRID_OF_TORCH = GRID // 4 * 4 * 0.05 + GRID % 4 * 0.05
 HUNDREDTHS = np.arange(51) / 100
-OVERLAPS = {"got10k": GRID * 0.05, "pytracking": BY_FOURS, "ostrack": BY_FOURS}
-PIXELS = np.arange(51.0)
-RELATIVE = {"got10k": np.arange(51) * 0.01, "pytracking": HUNDREDTHS, "ostrack": HUNDREDTHS}
+OVERLAP_THRESHOLDS = {"got10k": GRID * 0.05, "pytracking": GRID_OF_TORCH, "ostrack": GRID_OF_TORCH}
+PIXEL_THRESHOLDS = np.arange(51.0)
+RELATIVE_THRESHOLDS = {"got10k": np.arange(51) * 0.01, "pytracking": HUNDREDTHS, "ostrack": HUNDREDTHS}
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Of all frames that a profile looks at, (n,) each, all sequences one after the other.
+    """Overlaps and errors of all frames that a profile uses, (n,) each, one sequence after the other.
 
     Attributes:
-        overlap: -1 where that of pytracking is invalid.
-        center_error: in pixels; infinite (a miss) or -1 (a hit) there.
-        normalized_error: the same in units of the object's size.
+        overlap: IoU; -1 in frames that pytracking calls invalid.
+        center_error: in pixels; in invalid frames infinite (a miss) or -1 (a hit).
+        normalized_error: centre error in units of the object's size; in invalid frames infinite or -1.
         valid: whether the annotation says where the object is.
         lengths: of the sequences, (s,).
     """
@@ -42,20 +44,21 @@ class Measures:
 
 @dataclass(frozen=True)
 class OnePass:
-    """Success and precision: the curve of each sequence, averaged over sequences.
+    """Success and precision: one curve for each sequence, averaged over sequences.
 
-    A tracker is started on the first frame and never again; that frame counts, with the annotated box.
+    A tracker is started on the first frame and never restarted. The first frame counts, with the annotated box.
 
     Attributes:
-        profile: whose code to agree with. "got10k": the got10k toolkit, of 2020 and later, which knows LaSOT.
-            "pytracking": its `analysis`. "ostrack": OSTrack's and STARK's copy of that, in which an annotated box may
-            touch the picture's left and top edge.
-        dataset: one of `DATASETS`; "other" is any without rules of its own. "lasot" and "uav" have some.
-        exclude_invalid_frames: pytracking's option: shares are of the valid frames only. Invalid ones that count as
-            hits still do, so P_norm may pass 1.
+        profile: the toolkit whose numbers are reproduced. "got10k" is the got10k toolkit since 2020, which knows LaSOT.
+            "pytracking" is the `analysis` package of pytracking. "ostrack" is the copy of it in OSTrack and STARK, in
+            which an annotated box may touch the left and the top edge of the picture.
+        dataset: one of `DATASETS`. "lasot" and "uav" have rules of their own; "other" is any data set without such
+            rules.
+        exclude_invalid_frames: option of pytracking: scores are shares of the valid frames only. Invalid frames that
+            count as hits still do, so P_norm may be above 1.
 
     Raises:
-        ValueError: an unknown profile or dataset, or one without the option.
+        ValueError: the profile or the data set is unknown, or the profile does not have the option.
     """
 
     profile: str
@@ -68,23 +71,26 @@ class OnePass:
         if self.dataset not in DATASETS:
             raise ValueError(f"dataset={self.dataset} is not known; take one of {', '.join(DATASETS)}")
         if self.exclude_invalid_frames and self.profile == "got10k":
-            raise ValueError("the got10k toolkit cannot exclude_invalid_frames; take profile=pytracking or leave it")
+            raise ValueError(
+                "exclude_invalid_frames=true does not exist in the got10k toolkit (profile=got10k); take "
+                "profile=pytracking, or set exclude_invalid_frames=false"
+            )
 
     @property
     def key(self) -> str:
-        """See `Protocol`."""
+        """Short name of the protocol; see `Protocol.key`."""
         return self.profile + "_excluding_invalid" * self.exclude_invalid_frames
 
     @property
     def label(self) -> str:
-        """See `Protocol`."""
+        """Name that is written beside every score; see `Protocol.label`."""
         return f"one pass, {self.profile}" + ", without invalid frames" * self.exclude_invalid_frames
 
     def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
-        """AUC, OP50, OP75, P (at 20 pixels) and P_norm; see `Protocol.report`.
+        """Computes AUC, OP50, OP75, P (at 20 pixels) and P_norm; see `Protocol.report`.
 
-        P_norm is the share at 0.2 of the object's size, but of the got10k profile it is the mean from 0 to 0.5, and
-        there only LaSOT has it.
+        P_norm is the share of frames within 0.2 of the object's size. The got10k profile instead takes the mean over
+        thresholds from 0 to 0.5, and has P_norm for LaSOT only.
         """
         counts = self.count(self.measure(tracks))
         success, precision, normalized = counts.curves()
@@ -101,32 +107,32 @@ class OnePass:
         }
 
     def measure(self, tracks: Mapping[str, Track]) -> Measures:
-        """Overlaps and errors of all frames.
+        """Measures the overlap and the errors of every frame.
 
         Raises:
-            ValueError: there are no tracks, or one that the profile does not accept.
+            ValueError: there are no tracks, or the profile refuses one of them.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             return self._measure_got10k(tracks) if self.profile == "got10k" else self._measure_pytracking(tracks)
 
     def count(self, measures: Measures) -> Counts:
-        """Frames that pass each threshold."""
+        """Counts the frames that pass each threshold."""
         lengths = measures.lengths
         return Counts(
-            above(measures.overlap, OVERLAPS[self.profile], lengths),
-            within(measures.center_error, PIXELS, lengths),
-            within(measures.normalized_error, RELATIVE[self.profile], lengths),
-            per_sequence(measures.valid, lengths) if self.exclude_invalid_frames else lengths,
+            count_above(measures.overlap, OVERLAP_THRESHOLDS[self.profile], lengths),
+            count_at_most(measures.center_error, PIXEL_THRESHOLDS, lengths),
+            count_at_most(measures.normalized_error, RELATIVE_THRESHOLDS[self.profile], lengths),
+            count_flags(measures.valid, lengths) if self.exclude_invalid_frames else lengths,
         )
 
     def _measure_got10k(self, tracks: Mapping[str, Track]) -> Measures:
-        """A missing box shortens the sequence."""
-        of = frames(tracks, fill=None)
-        of.start_on_truth()
-        predicted, truth, lengths = of.predicted, of.truth, of.lengths
+        """Measures like the got10k toolkit: frames without a prediction are left out."""
+        frames = join_tracks(tracks, fill=None)
+        frames.set_first_to_truth()
+        predicted, truth, lengths = frames.predicted, frames.truth, frames.lengths
         unknown = np.isnan(truth.T).any(0)
         if self.dataset in ("lasot", "uav") and unknown.any():
-            predicted, truth, lengths = predicted[~unknown], truth[~unknown], per_sequence(~unknown, lengths)
+            predicted, truth, lengths = predicted[~unknown], truth[~unknown], count_flags(~unknown, lengths)
         difference = centers(predicted) - centers(truth)
         return Measures(
             overlaps(predicted, truth),
@@ -137,18 +143,21 @@ class OnePass:
         )
 
     def _measure_pytracking(self, tracks: Mapping[str, Track]) -> Measures:
-        """A missing box is a failure, and one without size stands for the one before it."""
-        of = frames(tracks, fill=0)
-        self._check(of)
-        _hold(of)
-        of.start_on_truth()
-        predicted, truth = of.predicted, of.truth
+        """Measures like pytracking.
+
+        A frame without a prediction is a failure. A predicted box without a size is replaced by the one before it.
+        """
+        frames = join_tracks(tracks, fill=0)
+        self._check_boxes(frames)
+        _replace_empty_boxes(frames)
+        frames.set_first_to_truth()
+        predicted, truth = frames.predicted, frames.truth
         intersection, union = intersection_and_union(predicted, truth, pixel=1)
         overlap = intersection / union
-        here, there, unit = centers(predicted), centers(truth), truth[:, 2:]
-        center_error = distances(here, there)
-        normalized_error = distances(here / unit, there / unit)
-        absent = labels([t.absent for t in tracks.values()], of.lengths, default=0) > 0
+        found, true, unit = centers(predicted), centers(truth), truth[:, 2:]
+        center_error = distances(found, true)
+        normalized_error = distances(found / unit, true / unit)
+        absent = join_labels([t.absent for t in tracks.values()], frames.lengths, default=0) > 0
         positive = truth if self.profile == "pytracking" else truth[:, 2:]
         valid = (positive.T > 0).all(0) & ~absent
         overlap[~valid] = -1
@@ -156,34 +165,39 @@ class OnePass:
         normalized_error[~valid] = -1
         if self.dataset == "lasot":
             normalized_error[absent] = np.inf
-        return Measures(overlap, center_error, normalized_error, valid, of.lengths)
+        return Measures(overlap, center_error, normalized_error, valid, frames.lengths)
 
-    def _check(self, of: Frames) -> None:
-        if self.dataset == "lasot" and of.missing.any():
+    def _check_boxes(self, frames: Frames) -> None:
+        """Raises ValueError for boxes that pytracking refuses."""
+        if self.dataset == "lasot" and frames.missing.any():
             raise ValueError(
-                f"{of.place(of.missing.argmax())}: no box is predicted; on LaSOT, {self.profile} wants one for every "
-                "frame, the first one included"
+                f"{frames.location(frames.missing.argmax())}: no box is predicted; on LaSOT, "
+                f"{self.profile} needs one for every frame, the first one included"
             )
-        wrong = np.isnan(of.predicted.T).any(0) | (of.predicted.T[2:] < 0).any(0)
+        wrong = np.isnan(frames.predicted.T).any(0) | (frames.predicted.T[2:] < 0).any(0)
         if wrong.any():
             i = wrong.argmax()
             raise ValueError(
-                f"{of.place(i)}: the predicted box is {of.predicted[i].tolist()}; {self.profile} refuses NaN and "
-                "negative sizes"
+                f"{frames.location(i)}: the predicted box is {frames.predicted[i].tolist()}; "
+                f"{self.profile} refuses NaN and negative sizes"
             )
-        unknown = np.isnan(of.truth.T).any(0)
+        unknown = np.isnan(frames.truth.T).any(0)
         if self.dataset != "uav" and unknown.any():
             raise ValueError(
-                f"{of.place(unknown.argmax())}: the annotated box is NaN, which {self.profile} accepts of UAV123 only "
-                "(dataset=uav)"
+                f"{frames.location(unknown.argmax())}: the annotated box is NaN, which "
+                f"{self.profile} accepts in UAV123 only (dataset=uav)"
             )
 
 
-def _hold(of: Frames) -> None:
-    """Replaces predictions without size by the one before; not first or missing ones, nor where the truth is NaN."""
-    empty = (of.predicted.T[2:] == 0).any(0) & ~of.missing & ~np.isnan(of.truth.T).any(0)
-    empty[of.first] = False
+def _replace_empty_boxes(frames: Frames) -> None:
+    """Replaces each predicted box without a size by the box before it, in place.
+
+    Several such boxes in a row are all replaced by the box before the row. First boxes, missing boxes and boxes of
+    frames whose annotation is NaN stay as they are.
+    """
+    empty = (frames.predicted.T[2:] == 0).any(0) & ~frames.missing & ~np.isnan(frames.truth.T).any(0)
+    empty[frames.first] = False
     rows = np.flatnonzero(empty)
     if rows.size:
         before = np.maximum.accumulate(np.where(empty, 0, np.arange(len(empty))))
-        of.predicted[rows] = of.predicted[before[rows]]
+        frames.predicted[rows] = frames.predicted[before[rows]]

@@ -1,4 +1,4 @@
-"""The protocol of TrackingNet (Mueller et al., ECCV 2018), as its development kit computes it."""
+"""The protocol of TrackingNet (Mueller et al., ECCV 2018), computed like in its development kit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,56 +6,57 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.tracking.metrics.counts import Counts, above, within
-from evaluation.tracking.metrics.measures import centers, distances, intersection_and_union
-from evaluation.tracking.metrics.protocol import Frames, Track, frames
+from evaluation.tracking.metrics.counts import Counts, count_above, count_at_most
+from evaluation.tracking.metrics.frames import Frames, join_tracks
+from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union
+from evaluation.tracking.metrics.track import Track
 
-# All three curves are drawn over 0 .. 1, which the overlaps are.
-OVERLAPS, PIXELS, RELATIVE = (np.linspace(0, last, 21) for last in (1, 50, 0.5))
+# The areas under all three curves are taken over 0 to 1, which is the range of the overlap thresholds.
+OVERLAP_THRESHOLDS, PIXEL_THRESHOLDS, RELATIVE_THRESHOLDS = (np.linspace(0, last, 21) for last in (1, 50, 0.5))
 
 
 @dataclass(frozen=True)
 class TrackingNet:
-    """Areas under three curves, averaged over sequences, of boxes rounded to whole pixels.
+    """Areas under three curves, averaged over sequences. Boxes are rounded to whole pixels before.
 
-    So P is the area from 0 to 50 pixels and P_norm that from 0 to 0.5 of the object's size, where other protocols take
-    the values at 20 pixels and at 0.2; and a perfect tracker has 1. Frames without a prediction are failures.
+    P is the area from 0 to 50 pixels, and P_norm the area from 0 to 0.5 of the object's size. Other protocols take the
+    values at 20 pixels and at 0.2. A perfect tracker scores 1. Frames without a prediction are failures.
     """
 
     key = "trackingnet"
     label = "TrackingNet development kit"
 
     def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
-        """AUC, P, P_norm and coverage, the share of frames with a box; see `Protocol.report`.
+        """Computes AUC, P, P_norm and coverage, the share of frames with a box; see `Protocol.report`.
 
-        The kit takes a whole result that is missing for boxes (0, 0, 0, 0).
+        The kit scores a missing result file like boxes (0, 0, 0, 0).
         """
-        of = self.frames(tracks)
-        curves = zip(("AUC", "P", "P_norm"), self.count(of).curves(), strict=True)
+        frames = self.rounded_frames(tracks)
+        curves = zip(("AUC", "P", "P_norm"), self.count(frames).curves(), strict=True)
         return {
             "protocol": self.label,
-            **{name: float(np.trapezoid(curve, OVERLAPS)) for name, curve in curves},
-            "coverage": float((of.predicted.sum(1) > 0).mean()),
+            **{name: float(np.trapezoid(curve, OVERLAP_THRESHOLDS)) for name, curve in curves},
+            "coverage": float((frames.predicted.sum(1) > 0).mean()),
             "sequences": len(tracks),
-            "frames": len(of.truth),
+            "frames": len(frames.truth),
         }
 
-    def frames(self, tracks: Mapping[str, Track]) -> Frames:
-        """All boxes, rounded; NaN where nothing is predicted."""
-        of = frames(tracks, fill=np.nan)
-        np.rint(of.predicted, out=of.predicted)
-        np.rint(of.truth, out=of.truth)
-        of.start_on_truth()
-        return of
+    def rounded_frames(self, tracks: Mapping[str, Track]) -> Frames:
+        """Returns all boxes, rounded to whole pixels; missing predictions are NaN."""
+        frames = join_tracks(tracks, fill=np.nan)
+        np.rint(frames.predicted, out=frames.predicted)
+        np.rint(frames.truth, out=frames.truth)
+        frames.set_first_to_truth()
+        return frames
 
-    def count(self, of: Frames) -> Counts:
-        """Frames that pass each threshold."""
+    def count(self, frames: Frames) -> Counts:
+        """Counts the frames that pass each threshold."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            intersection, union = intersection_and_union(of.predicted, of.truth)
-            difference = centers(of.predicted) - centers(of.truth)
+            intersection, union = intersection_and_union(frames.predicted, frames.truth)
+            difference = centers(frames.predicted) - centers(frames.truth)
             return Counts(
-                above(intersection / union, OVERLAPS, of.lengths, or_equal=True),
-                within(distances(difference), PIXELS, of.lengths),
-                within(distances(difference / of.truth[:, 2:]), RELATIVE, of.lengths),
-                of.lengths,
+                count_above(intersection / union, OVERLAP_THRESHOLDS, frames.lengths, or_equal=True),
+                count_at_most(distances(difference), PIXEL_THRESHOLDS, frames.lengths),
+                count_at_most(distances(difference / frames.truth[:, 2:]), RELATIVE_THRESHOLDS, frames.lengths),
+                frames.lengths,
             )

@@ -1,15 +1,18 @@
 """From result files to numbers with their protocols' names."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datamodules.readers import read_got10k
+from datamodules.readers import read_got10k, read_trackingnet
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.benchmark import Benchmark
-from evaluation.tracking.metrics import GOT10k, OnePass
-from evaluation.tracking.result_files import save_track
+from evaluation.tracking.metrics import GOT10k, OnePass, TrackingNet
+from evaluation.tracking.result_files import read_boxes, save_track
+from tests.conftest import results as results_of
 
 
 @pytest.fixture
@@ -42,13 +45,47 @@ def test_several_protocols_are_told_apart(sequences, results):
 
 
 def test_what_trackers_are_shown_names_their_results(sequences, got10k, tmp_path):
-    named = Benchmark("mine", sequences, [GOT10k()]).tracked()
-    assert named == Benchmark("mine", read_got10k(got10k, "val", cache=tmp_path), [OnePass("ostrack")]).tracked()
-    assert named != Benchmark("other", sequences, [GOT10k()]).tracked()
-    assert named != Benchmark("mine", read_got10k(got10k, "train"), [GOT10k()]).tracked()
+    named = Benchmark("mine", sequences, [GOT10k()]).tracking_inputs()
+    assert (
+        named == Benchmark("mine", read_got10k(got10k, "val", cache=tmp_path), [OnePass("ostrack")]).tracking_inputs()
+    )
+    assert named != Benchmark("other", sequences, [GOT10k()]).tracking_inputs()
+    assert named != Benchmark("mine", read_got10k(got10k, "train"), [GOT10k()]).tracking_inputs()
 
 
 def test_an_annotation_that_a_protocol_refuses_is_found_before_anything_is_tracked(sequences):
     damaged = [replace(s, boxes=np.where(np.arange(len(s))[:, None] == 2, np.nan, s.boxes)) for s in sequences]
     with pytest.raises(ValueError, match=r"GOT-10k_Val_000001, frame 3: the annotated box is NaN"):
-        Benchmark("mine", SequenceTable.of(damaged), [OnePass("pytracking", "lasot")]).check_scorable()
+        Benchmark("mine", SequenceTable.from_sequences(damaged), [OnePass("pytracking", "lasot")]).check_scorable()
+
+
+@pytest.fixture
+def trackingnet(sequences, tmp_path) -> Path:
+    """A data folder with the small world as chunk 11 of TrackingNet's training split."""
+    chunk = tmp_path / "data" / "trackingnet" / "TRAIN_11"
+    (chunk / "anno").mkdir(parents=True)
+    for s in sequences:
+        (chunk / "frames" / s.name).mkdir(parents=True)
+        for i, name in enumerate(s.frames):
+            shutil.copyfile(s.folder / name, chunk / "frames" / s.name / f"{i}.jpg")
+        np.savetxt(chunk / "anno" / f"{s.name}.txt", s.boxes, fmt="%.2f", delimiter=",")
+    return tmp_path / "data"
+
+
+def test_trackingnet_is_scored_by_its_development_kit(run, small_checkpoint, trackingnet):
+    outputs = run("eval", f"checkpoint={small_checkpoint}", "benchmark=trackingnet_train", f"paths.data={trackingnet}")
+    (result,) = results_of(outputs)
+    report = result["metrics"]["trackingnet_train"]
+    assert report["protocol"] == "TrackingNet development kit"
+    assert report.keys() >= {"AUC", "P", "P_norm", "coverage"}
+    sequences = read_trackingnet(trackingnet / "trackingnet", "train", [11])
+    assert (report["sequences"], report["frames"]) == (len(sequences), sum(map(len, sequences)))
+    boxes = next(outputs.rglob("boxes")) / "trackingnet_train"
+    again = Benchmark("again", sequences, [TrackingNet()]).scores(boxes)
+    assert again["metrics"]["again"] == report
+    assert 0 < report["AUC"] < 1
+    for s in sequences:
+        assert len(read_boxes(boxes, s)) == len(s)
+        save_track(trackingnet / "perfect", s, s.boxes, np.full(len(s), 0.1))
+    perfect = Benchmark("perfect", sequences, [TrackingNet()]).scores(trackingnet / "perfect")["metrics"]["perfect"]
+    assert [perfect[name] for name in ("AUC", "P", "P_norm", "coverage")] == pytest.approx([1, 1, 1, 1])

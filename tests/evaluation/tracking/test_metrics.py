@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.tracking.metrics import GOT10k, OnePass, Protocol, Track, TrackingNet, average_runs, speed
-from evaluation.tracking.metrics.counts import above, per_sequence, within
-from evaluation.tracking.metrics.one_pass import OVERLAPS
+from evaluation.tracking.metrics import GOT10k, OnePass, Protocol, Track, TrackingNet, speed
+from evaluation.tracking.metrics.counts import count_above, count_at_most, count_flags
+from evaluation.tracking.metrics.one_pass import OVERLAP_THRESHOLDS
 from evaluation.tracking.result_files import read_result
 
 SIZE = (64, 48)
@@ -52,10 +52,10 @@ def test_counts_are_those_of_a_loop(sequences: list[list[float]]) -> None:
     def count(passes) -> list[list[int]]:
         return [[sum(passes(v, t) for v in s) for t in thresholds] for s in sequences]
 
-    assert above(values, thresholds, lengths).tolist() == count(lambda v, t: v > t)
-    assert above(values, thresholds, lengths, or_equal=True).tolist() == count(lambda v, t: v >= t)
-    assert within(values, thresholds, lengths).tolist() == count(lambda v, t: v <= t)
-    assert per_sequence(values > 0, lengths).tolist() == [sum(v > 0 for v in s) for s in sequences]
+    assert count_above(values, thresholds, lengths).tolist() == count(lambda v, t: v > t)
+    assert count_above(values, thresholds, lengths, or_equal=True).tolist() == count(lambda v, t: v >= t)
+    assert count_at_most(values, thresholds, lengths).tolist() == count(lambda v, t: v <= t)
+    assert count_flags(values > 0, lengths).tolist() == [sum(v > 0 for v in s) for s in sequences]
 
 
 def overlap(a: list[float], b: list[float], pixel: int) -> tuple[float, float]:
@@ -89,7 +89,7 @@ def pytracking_scores(tracks: dict[str, Track]) -> dict[str, float]:
             errors.append(distance(*centres))
             relative.append(distance(*([c[k] / truth[k + 2] for k in range(2)] for c in centres)))
         n = len(overlaps)
-        auc.append(np.mean([sum(o > t for o in overlaps) / n for t in OVERLAPS["pytracking"]]))
+        auc.append(np.mean([sum(o > t for o in overlaps) / n for t in OVERLAP_THRESHOLDS["pytracking"]]))
         at_20.append(sum(e <= 20 for e in errors) / n)
         at_a_fifth.append(sum(e <= 0.2 for e in relative) / n)
     return {"AUC": np.mean(auc), "P": np.mean(at_20), "P_norm": np.mean(at_a_fifth)}
@@ -222,8 +222,8 @@ def test_nothing_to_score(protocol: Protocol) -> None:
         ({"predicted": np.ones((0, 4))}, "at least one"),
         ({"predicted": np.ones((3, 5))}, "xywh"),
         ({"truth": np.ones(4)}, "xywh"),
-        ({"absent": np.zeros(2, bool)}, "absent must be a label a true box"),
-        ({"cover": np.zeros(4, int)}, "cover must be a label a true box"),
+        ({"absent": np.zeros(2, bool)}, "absent must have one label for each annotated box"),
+        ({"cover": np.zeros(4, int)}, "cover must have one label for each annotated box"),
     ],
 )
 def test_what_is_not_a_track(changes: dict[str, object], message: str) -> None:
@@ -236,20 +236,12 @@ def test_what_is_not_a_track(changes: dict[str, object], message: str) -> None:
     [
         ({"profile": "pysot"}, "profile=pysot is not known"),
         ({"profile": "got10k", "dataset": "LaSOT"}, "dataset=LaSOT is not known; take one of lasot"),
-        ({"profile": "got10k", "exclude_invalid_frames": True}, "cannot exclude_invalid_frames"),
+        ({"profile": "got10k", "exclude_invalid_frames": True}, "exclude_invalid_frames=true does not exist"),
     ],
 )
 def test_what_is_not_a_protocol(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OnePass(**arguments)
-
-
-def test_runs_of_different_things_are_not_averaged() -> None:
-    one, other = ({"video": some(n)} for n in (3, 4))
-    assert average_runs([GOT10k().report(one)] * 2) == GOT10k().report(one)
-    for reports in ([GOT10k().report(one), GOT10k().report(other)], []):
-        with pytest.raises(ValueError, match="the same sequences and frames"):
-            average_runs(reports)
 
 
 def test_speed_leaves_out_frames_without_a_time() -> None:

@@ -19,7 +19,7 @@ BOXES = np.array([[1.0, 2, 3, 4]] * 3)
 
 @pytest.fixture
 def sequences():
-    return SequenceTable.of(
+    return SequenceTable.from_sequences(
         Sequence(name, Path("/"), ["1", "2", "3"], BOXES[:1], np.zeros(1, bool)) for name in ("one", "two")
     )
 
@@ -35,7 +35,7 @@ def results(sequences, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "has not seen"),
+        (None, "run the tracker on this sequence first"),
         ("1,2,3,4\n" * 2, "2 rows for 3 frames"),
         ("1,2,3\n" * 3, "line 1"),
         ("nan,2,3,4\n" * 3, "NaN"),
@@ -55,13 +55,13 @@ def test_equal_results_give_equal_archives_and_partial_ones_a_warning(sequences,
         pack_trackingnet(results, sequences, archive)
     assert archives[0].read_bytes() == archives[1].read_bytes()
     assert zipfile.ZipFile(archives[0]).namelist() == ["one.txt", "two.txt"]
-    assert "2 sequences; the server wants all 511" in caplog.text
+    assert "2 sequences; the server needs all 511" in caplog.text
 
 
 def test_what_only_a_server_scores_is_not_scored_and_the_other_way_round(sequences):
     with pytest.raises(ValueError, match=r"benchmark=secret cannot be scored.*action=submit"):
         Benchmark("secret", sequences, [], pack_got10k).check_scorable()
-    with pytest.raises(ValueError, match=r"of one only the first frame.*annotate every frame"):
+    with pytest.raises(ValueError, match=r"only the first frame of one is annotated.*annotate every frame"):
         Benchmark("half", sequences, [GOT10k()]).check_scorable()
     with pytest.raises(ValueError, match="benchmark=plain has no server"):
         Benchmark("plain", sequences, [GOT10k()]).check_packable()
