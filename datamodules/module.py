@@ -1,4 +1,4 @@
-"""The Lightning datamodule that all data sets share: readers differ, sampling and cropping do not."""
+"""The Lightning datamodule of annotated videos and pictures, for any reader."""
 
 import sys
 from collections.abc import Mapping
@@ -8,29 +8,35 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
-from datamodules.dataset import EpochSampler, TrackingDataset, batches_so_far, one_thread, share_of
+from datamodules.dataset import (
+    EpochSampler,
+    TrackingDataset,
+    count_trained_batches,
+    disable_opencv_threads,
+    rank_and_world_size,
+)
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.table import SequenceTable
-from datamodules.sources import Mixture, Source, check_apart, check_weights
+from datamodules.sources import Mixture, Source, check_disjoint, check_weights
 from trackers.crops import CropSpec
 
 
 class TrackingDataModule(L.LightningDataModule):
-    """Samples of crops from annotated videos.
+    """Loads training and validation samples: crops of annotated videos.
 
     Args:
-        train, val: where samples come from, by name.
-        template, search: the tracker's crops.
-        sampler: which frames make a sample.
-        augmentation: what happens to the crops.
-        batch_size: samples a batch and device.
-        samples_per_epoch, val_samples: an epoch's; val_samples=0 trains without validation.
+        train, val: sources of samples, by name.
+        template, search: crops of the tracker.
+        sampler: chooses the frames of a sample.
+        augmentation: changes the crops.
+        batch_size: samples in the batch of one device.
+        samples_per_epoch, val_samples: samples of a training epoch and of a validation; val_samples=0 skips validation.
         workers: loader processes. Samples do not depend on their number.
-        seed: of all that is drawn.
-        reduced_decoding: whether frames are decoded smaller where their crops shrink them by 2 or more anyway.
+        seed: seed of all random numbers.
+        reduced_decoding: whether frames are decoded at 1/2, 1/4 or 1/8 if their crops shrink them as much anyway.
 
     Raises:
-        ValueError: weights of sources make no sense.
+        ValueError: a weight of a source is negative, or none is positive.
     """
 
     def __init__(
@@ -53,49 +59,50 @@ class TrackingDataModule(L.LightningDataModule):
         self.augmentation, self.batch_size, self.workers, self.seed = augmentation, batch_size, workers, seed
         self.reduced_decoding = reduced_decoding
         self.samples = {"train": samples_per_epoch, "val": val_samples}
-        self.sources, self._read = {"train": train, "val": val}, {}
+        self.sources, self._tables_read = {"train": train, "val": val}, {}
         for split, samples in self.samples.items():
             if samples:
                 check_weights(self.sources[split])
 
     def check(self) -> None:
-        """Finds out before any training starts what would fail in it.
+        """Reads all data sets before training starts.
 
         Raises:
-            ValueError: a split that is used is missing, broken or too short, or one is validated on that is trained on.
+            ValueError: a data set in use is missing, broken or too short, or a sequence is used for both training and
+                validation.
         """
         for split, samples in self.samples.items():
             if samples:
                 self.mixture(split)
         if self.samples["val"]:
-            check_apart(self._tables("train"), self._tables("val"))
+            check_disjoint(self._tables("train"), self._tables("val"))
 
     def mixture(self, split: str) -> Mixture:
-        """The usable sequences of "train" or "val".
+        """Returns the usable sequences of a split, "train" or "val".
 
         Raises:
-            ValueError: some are missing or broken, or all of a source are too short.
+            ValueError: sequences are missing or broken, or all sequences of a source are too short.
         """
         weights = {name: source.weight for name, source in self.sources[split].items()}
         return Mixture(self._tables(split), weights, self.sampler, self.template.count, self.search.count)
 
     def _tables(self, split: str) -> dict[str, SequenceTable]:
-        """Read once: even a remembered first look is a second or so, as it checks that nothing has changed."""
-        if split not in self._read:
-            self._read[split] = {name: s.read() for name, s in self.sources[split].items() if s.weight}
-        return self._read[split]
+        # Even a cached table takes a second, since all its files are checked for changes.
+        if split not in self._tables_read:
+            self._tables_read[split] = {name: s.read() for name, s in self.sources[split].items() if s.weight}
+        return self._tables_read[split]
 
     def train_dataloader(self) -> DataLoader:
-        """New samples every epoch."""
+        """Returns a loader with new samples in every epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader | list:
-        """The same samples every time."""
+        """Returns a loader with the same samples every time, or no loader without validation."""
         return self._loader("val") if self.samples["val"] else []
 
-    def _position(self) -> int:
-        """The number of the next training sample."""
-        return batches_so_far(self.trainer) * self.batch_size
+    def _next_sample(self) -> int:
+        """Returns the number of the next training sample."""
+        return count_trained_batches(self.trainer) * self.batch_size
 
     def _loader(self, split: str) -> DataLoader:
         train = split == "train"
@@ -112,14 +119,16 @@ class TrackingDataModule(L.LightningDataModule):
         return DataLoader(
             samples,
             self.batch_size,
-            sampler=EpochSampler(self.samples[split], self._position if train else lambda: 0, *share_of(self.trainer)),
+            sampler=EpochSampler(
+                self.samples[split], self._next_sample if train else lambda: 0, *rank_and_world_size(self.trainer)
+            ),
             num_workers=self.workers if train else min(self.workers, 1),
-            worker_init_fn=one_thread,
-            # Inside of a joblib worker the default is to start afresh, which costs seconds a stage.
+            worker_init_fn=disable_opencv_threads,
+            # In a joblib worker the default would be spawn, which costs seconds in each stage.
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             drop_last=train,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=train and self.workers > 0,
-            # Of its own: from the global one each epoch would draw a number that nobody uses, but not a resumed epoch.
+            # Otherwise each epoch draws a number from the global generator, except a resumed epoch, which would differ.
             generator=torch.Generator(),
         )

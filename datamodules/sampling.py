@@ -1,4 +1,4 @@
-"""Which frames make a training sample."""
+"""Chooses the frames of a training sample."""
 
 from collections.abc import Sequence as Indexable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ ORDERS = ("causal", "trident")
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The frames of one sample, each as its video and its number.
+class SampleFrames:
+    """The frames of one sample, each as a video and a frame number.
 
     Attributes:
-        templates: where the template crops come from.
-        search: where the search regions come from. Only if they do not show the target may a frame be invisible, and
-            then the annotated box says nothing.
+        templates: frames of the template crops.
+        search: frames of the search regions. The box of a frame without a visible target is meaningless; such frames
+            occur only if `present` is false.
         present: whether the search regions show the target of the templates.
     """
 
@@ -29,25 +29,24 @@ class Draw:
 
 @dataclass(frozen=True)
 class FrameSampler:
-    """Draws the frames of a sample from one video, and for negatives the search frames from where the target is not.
+    """Draws the frames of a sample from one video; the search frames of a negative sample do not show the target.
 
-    All frames of a sample from a still picture are that picture (COCO); the limits below are those of videos.
+    All frames of a sample from a still picture (COCO) are that picture. The limits below hold for videos.
 
     Attributes:
-        order: "causal", PyTracking's and OSTrack's: a template, search frames after it, and further templates before
-            it, all visible. "trident", STARK's (`trident_pro`): the first template and the search frame are any visible
-            ones; further templates lie near the search frame, on the side towards the first, where the target may be
-            invisible.
-        negatives: share of samples whose search region does not show the target, in [0, 1). It shows an invisible
-            frame of the same video or, where there is none, a visible frame of another video (STARK, stage 2).
-        max_gap: in frames. "causal": largest distance from the first template; it grows by 5 until visible frames are
-            found.
-            "trident": largest distance of further templates from the search frame.
-        min_frames: sequences that are shorter are not used.
-        min_visible: neither are those with fewer visible frames; in any case it takes more than two for each crop.
+        order: "causal", as in PyTracking and OSTrack: a template, search frames after it and further templates before
+            it; the target is visible in all of them. "trident", as in STARK (`trident_pro`): the first template and the
+            search frame are any frames with a visible target. Further templates lie near the search frame, in the
+            direction of the first template; the target may be invisible in them.
+        negatives: fraction of samples whose search region does not show the target, in [0, 1). It comes from a frame of
+            the same video without a visible target, or else from another video (STARK, stage 2).
+        max_gap: in frames. "causal": largest distance from the first template; it grows by 5 until there are visible
+            frames. "trident": largest distance of further templates from the search frame.
+        min_frames: shorter sequences are not used.
+        min_visible: sequences with fewer visible frames are not used. More than two for each crop are always needed.
 
     Raises:
-        ValueError: an unknown order, or negatives out of range.
+        ValueError: the order is unknown, or negatives is out of range.
     """
 
     order: str
@@ -58,25 +57,26 @@ class FrameSampler:
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
-            raise ValueError(f"order={self.order} is not known; set tracker.recipe.sampling to causal or trident")
+            raise ValueError(f"order={self.order} is not known; set tracker.recipe.sampling=causal or trident")
         if not 0 <= self.negatives < 1:
-            raise ValueError(f"negatives={self.negatives} must be in [0, 1); set tracker.recipe.negatives, e.g. to 0.5")
+            raise ValueError(f"negatives={self.negatives} must be in [0, 1), e.g. tracker.recipe.negatives=0.5")
 
-    def usable(self, sequences: SequenceTable, templates: int, searches: int = 1) -> Selection:
-        """The sequences that are long enough for samples with this many templates and search regions.
+    def select_usable(self, sequences: SequenceTable, templates: int, searches: int = 1) -> Selection:
+        """Returns the sequences that are long enough for samples with this many templates and search regions.
 
         Raises:
-            ValueError: none is, negatives lack another video, or the order cannot draw so many search regions.
+            ValueError: no sequence is usable, negatives need another video, or the order cannot draw so many search
+                regions.
         """
-        self._check(searches)
+        self._check_search_count(searches)
         crops = 2 * (templates + searches)
-        least, needed = (1, 1) if sequences.still else (self.min_frames, max(self.min_visible, crops + 1))
-        rows = np.flatnonzero((sequences.lengths >= least) & (sequences.visible_counts() >= needed))
+        frames, visible = (1, 1) if sequences.still else (self.min_frames, max(self.min_visible, crops + 1))
+        rows = np.flatnonzero((sequences.lengths >= frames) & (sequences.visible_counts() >= visible))
         if not rows.size:
-            why = f" (these crops need more than {crops})" if needed > self.min_visible else ""
+            reason = f" (these crops need more than {crops})" if visible > self.min_visible else ""
             raise ValueError(
-                f"none of {len(sequences)} sequences has {least} frames of which {needed} "
-                f"are visible{why}; lower datamodule.sampler.min_frames or min_visible, or use longer sequences"
+                f"none of {len(sequences)} sequences has {frames} frames of which {visible} "
+                f"are visible{reason}; lower datamodule.sampler.min_frames or min_visible, or use longer sequences"
             )
         usable = Selection(sequences, rows)
         if self.negatives and len(usable) == 1:
@@ -86,40 +86,42 @@ class FrameSampler:
             )
         return usable
 
-    def draw(self, sequences: Indexable[Sequence], rng: np.random.Generator, templates: int, searches: int = 1) -> Draw:
-        """The frames of one sample.
+    def draw(
+        self, sequences: Indexable[Sequence], rng: np.random.Generator, templates: int, searches: int = 1
+    ) -> SampleFrames:
+        """Draws the frames of one sample.
 
         Args:
-            sequences: usable ones, drawn from uniformly.
-            rng: of all that is drawn.
-            templates, searches: how many.
+            sequences: usable sequences; one is drawn uniformly.
+            rng: random generator.
+            templates, searches: number of template crops and of search regions.
 
         Raises:
             ValueError: the order cannot draw so many search regions.
         """
-        self._check(searches)
+        self._check_search_count(searches)
         chosen = int(rng.integers(len(sequences)))
         sequence = sequences[chosen]
         if sequence.still:
-            frames = [0] * (templates + searches)
+            numbers = [0] * (templates + searches)
         elif self.order == "causal":
-            frames = self._causal(sequence, rng, templates, searches)
+            numbers = self._causal(sequence, rng, templates, searches)
         else:
-            frames = self._trident(sequence, rng, templates)
-        places = [(sequence, frame) for frame in frames]
+            numbers = self._trident(sequence, rng, templates)
+        frames = [(sequence, number) for number in numbers]
         if not self.negatives or rng.random() >= self.negatives:
-            return Draw(places[:templates], places[templates:], present=True)
-        without = np.flatnonzero(~sequence.visible)
-        if not without.size:
+            return SampleFrames(frames[:templates], frames[templates:], present=True)
+        candidates = np.flatnonzero(~sequence.visible)
+        if not candidates.size:
             sequence = sequences[(chosen + int(rng.integers(1, len(sequences)))) % len(sequences)]
-            without = sequence.visible_frames
-        absent = [(sequence, int(frame)) for frame in rng.choice(without, searches)]
-        return Draw(places[:templates], absent, present=False)
+            candidates = sequence.visible_frames
+        search = [(sequence, int(number)) for number in rng.choice(candidates, searches)]
+        return SampleFrames(frames[:templates], search, present=False)
 
-    def _check(self, searches: int) -> None:
+    def _check_search_count(self, searches: int) -> None:
         if self.order == "trident" and searches != 1:
             raise ValueError(
-                f"order=trident draws one search region, the tracker looks at {searches}; "
+                f"order=trident draws one search region, the tracker needs {searches}; "
                 "set tracker.recipe.sampling=causal or tracker.search.count=1"
             )
 
@@ -137,12 +139,12 @@ class FrameSampler:
         first, search = rng.choice(sequence.visible_frames, 2).tolist()
         ends = (search, search + self.max_gap) if first >= search else (search - self.max_gap, search)
         near = np.arange(max(0, ends[0]), min(len(sequence), ends[1] + 1))
-        # Invisible is allowed, but something must be cut: data sets write boxes of no size where the target is gone.
+        # The target may be invisible, but a crop needs a box: data sets write empty boxes if the target is gone.
         near = near[(sequence.boxes[near, 2:] > 0).all(1)]
         return [first, *rng.choice(near, templates - 1).tolist(), search]
 
 
-def stand_in(shape: tuple[int, ...]) -> np.ndarray:
-    """The xywh box in pixels around which a picture (H, W, ...) without target is searched: its middle (STARK)."""
+def central_box(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a box, xywh in pixels, at the centre of a picture (H, W, ...), to search where no target is (STARK)."""
     height, width = shape[:2]
     return np.array([7 * width, 7 * height, 2 * width, 2 * height]) / 16

@@ -67,8 +67,8 @@ def test_causal_the_gap_grows_to_both_sides():
 
 def test_trident_has_one_search_region():
     by = sampler("trident")
-    for refused in (by.usable, lambda videos, *n: by.draw(videos, np.random.default_rng(0), *n)):
-        with pytest.raises(ValueError, match=r"one search region, the tracker looks at 2.*sampling=causal"):
+    for refused in (by.select_usable, lambda videos, *n: by.draw(videos, np.random.default_rng(0), *n)):
+        with pytest.raises(ValueError, match=r"one search region, the tracker needs 2.*sampling=causal"):
             refused([sequence([True] * 30)], 1, 2)
 
 
@@ -100,18 +100,18 @@ def test_trident_passes_over_frames_without_a_box():
 
 def test_trident_needs_more_than_two_visible_frames_a_crop():
     few, enough, more = (sequence([True] * n + [False] * 20) for n in (6, 7, 8))
-    assert list(sampler("trident").usable(Videos([few, enough]), 2)) == [enough]
-    assert list(sampler("trident").usable(Videos([few, enough]), 1)) == [few, enough]
-    assert list(sampler("trident", min_visible=8).usable(Videos([few, enough, more]), 2)) == [more]
+    assert list(sampler("trident").select_usable(Videos([few, enough]), 2)) == [enough]
+    assert list(sampler("trident").select_usable(Videos([few, enough]), 1)) == [few, enough]
+    assert list(sampler("trident", min_visible=8).select_usable(Videos([few, enough, more]), 2)) == [more]
     with pytest.raises(ValueError, match=r"of which 7 are visible \(these crops need more than 6\)"):
-        sampler("trident").usable(Videos([few]), 2)
+        sampler("trident").select_usable(Videos([few]), 2)
 
 
 def test_short_sequences_are_left_out_and_none_left_is_an_error():
     long, short, hidden = sequence([True] * 30), sequence([True] * 10), sequence([True] * 4 + [False] * 30)
-    assert list(sampler().usable(Videos([long, short, hidden]), 1)) == [long]
+    assert list(sampler().select_usable(Videos([long, short, hidden]), 1)) == [long]
     with pytest.raises(ValueError, match=r"20 frames of which 5 are visible; lower .*min_frames or min_visible"):
-        sampler().usable(Videos([short, hidden]), 1)
+        sampler().select_usable(Videos([short, hidden]), 1)
 
 
 @pytest.mark.parametrize("order", ["causal", "trident"])
@@ -140,8 +140,8 @@ def test_negatives_of_videos_without_invisible_frames_come_from_another():
 def test_negatives_need_another_video():
     video = sequence([True] * 30)
     with pytest.raises(ValueError, match=r"only s of 2 is usable.*negatives=0"):
-        sampler(negatives=0.5).usable(Videos([video, sequence([True] * 3)]), 1)
-    assert len(sampler(negatives=0.5).usable(Videos([video, video]), 1)) == 2
+        sampler(negatives=0.5).select_usable(Videos([video, sequence([True] * 3)]), 1)
+    assert len(sampler(negatives=0.5).select_usable(Videos([video, video]), 1)) == 2
 
 
 @pytest.mark.parametrize("negatives", [-0.1, 1.0, float("nan")])

@@ -1,4 +1,4 @@
-"""Sequences that were never on a disk, with what `FrameSampler.usable` asks a table for."""
+"""Sequences without files, for `FrameSampler.select_usable`."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from datamodules.sequences.sequence import Sequence
 
 
 class Videos(list[Sequence]):
-    """Stands in for a `SequenceTable`."""
+    """A list with the properties of a `SequenceTable` that the sampler uses."""
 
     still = False
 
