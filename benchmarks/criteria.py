@@ -31,7 +31,7 @@ from datamodules.sequences.sequence import Sequence
 from evaluation.study.job import Job
 from evaluation.study.stage import ensure
 from evaluation.study.stage_maker import CHECKPOINT
-from evaluation.tracking.metrics.measures import overlaps
+from evaluation.tracking.metrics.geometry import overlaps
 from pruning.pruner import Pruner
 from trackers.base import Batch, Tracker
 from trackers.checkpoints.checkpoint import load_checkpoint
