@@ -1,7 +1,7 @@
-"""Logs a study on Weights & Biases whose sweep was interrupted, or saves a view of its runs.
+"""Logs a study to Weights & Biases after its sweep was interrupted, or saves a view of the runs of its jobs.
 
 python -m evaluation.dashboard outputs/studies/2026-01-31_12-00-00
-python -m evaluation.dashboard outputs/studies/2026-01-31_12-00-00 --workspace  # a saved view of the group's runs
+python -m evaluation.dashboard outputs/studies/2026-01-31_12-00-00 --workspace  # saves a view of the group's runs
 """
 
 import argparse
@@ -16,25 +16,25 @@ from evaluation.report.workspace import save_workspace
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Logs the study whose folder is named on the command line, or saves a view of its runs."""
+    """Logs the study that the command line names, or saves a view of its runs."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m evaluation.dashboard", description=__doc__, formatter_class=form)
-    parser.add_argument("study", type=Path, help="the study's folder")
-    parser.add_argument("--workspace", action="store_true", help="save a view of its runs; this needs an account")
+    parser.add_argument("study", type=Path, help="folder of the study")
+    parser.add_argument("--workspace", action="store_true", help="save a view of its runs (needs a W&B account)")
     options = parser.parse_args(arguments)
     folder = options.study.absolute()
-    logger = _logger(folder)
+    logger = _logger_settings(folder)
     if options.workspace:
         save_workspace(read_results(folder), logger.project, logger.entity, group=folder.name)
     else:
         log_study(folder, logger.project, logger.entity)
 
 
-def _logger(folder: Path) -> DictConfig:
-    """The logger that the jobs of a study had."""
+def _logger_settings(folder: Path) -> DictConfig:
+    """Returns the `logger` section of the configuration of the study's jobs."""
     config = next(folder.glob("*/config.yaml"), None)
     if config is None:
-        raise SystemExit(f"error: no finished job in {folder}; name a folder of outputs/studies/")
+        raise SystemExit(f"error: no finished job in {folder}; name the folder of a study, e.g. outputs/studies/<time>")
     logger = OmegaConf.load(config).logger
     if logger._target_ != LOGGER:
         raise SystemExit(f"error: the jobs in {folder} did not log to W&B; run the sweep with logger=wandb")

@@ -1,1 +1,1 @@
-"""Ways out of this repository: timing of networks, and adapters to other toolkits."""
+"""Timing of networks, and adapters to other toolkits."""

@@ -1,4 +1,4 @@
-"""Our trackers in the got10k toolkit: `ExperimentGOT10k(...).run(Got10kTracker(load_tracker(path), "child"))`."""
+"""Runs our trackers in the got10k toolkit: `ExperimentGOT10k(...).run(Got10kTracker(load_tracker(path), "child"))`."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from trackers.online import OnlineTracker
 
 
 class Got10kTracker(ToolkitTracker):
-    """An `OnlineTracker` with the toolkit's interface.
+    """An `OnlineTracker` with the interface of the got10k toolkit.
 
     Args:
-        tracker: what `load_tracker` returns.
-        name: the folder of its results.
+        tracker: from `load_tracker`.
+        name: of the tracker; the toolkit names its result folder after it.
     """
 
     def __init__(self, tracker: OnlineTracker, name: str):
@@ -21,9 +21,9 @@ class Got10kTracker(ToolkitTracker):
         self.tracker = tracker
 
     def init(self, image: Any, box: np.ndarray) -> None:
-        """First frame (PIL, RGB) and box (xywh, pixels)."""
+        """Starts tracking on the first frame (PIL, RGB) with the target's box (xywh, pixels)."""
         self.tracker.init(image, tuple(box))
 
     def update(self, image: Any) -> np.ndarray:
-        """Box in the next frame, xywh in pixels."""
+        """Returns the box in the next frame, xywh in pixels."""
         return np.array(self.tracker.update(image)[0])

@@ -1,4 +1,4 @@
-"""One protocol for latency, and the comparison of two networks in one run, because machines are noisy."""
+"""Latency of networks by one protocol. Networks are timed in turns in one run, since machines are noisy."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -16,7 +16,11 @@ WARMUP, RUNS = 10, 50
 
 
 def latencies(trackers: dict[str, Tracker], device: str = "cpu") -> dict[str, dict[str, Any]]:
-    """Median time of one network forward of each tracker, interleaved.
+    """Measures the median time of one forward pass of each tracker's network. The trackers take turns.
+
+    Args:
+        trackers: by name. They are moved to `device` and stay there.
+        device: torch device.
 
     Returns:
         By name: "ms", "threads", "runs", and the "protocol" in words.
@@ -34,7 +38,7 @@ def latencies(trackers: dict[str, Tracker], device: str = "cpu") -> dict[str, di
 
 
 def medians(calls: Mapping[Any, Callable[[], Any]], device: str = "cpu") -> dict[Any, float]:
-    """Median milliseconds of each call, all taking turns, after warm-ups."""
+    """Returns the median milliseconds of each call after `WARMUP` rounds. The calls take turns."""
     times: dict[Any, list[float]] = {name: [] for name in calls}
     with torch.inference_mode():
         for run in range(WARMUP + RUNS):

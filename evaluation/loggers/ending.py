@@ -1,26 +1,29 @@
-"""Ends the log of a job: with its result, or with the error that stopped it."""
+"""Ends the log of a job, with its result or with the error that stopped it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evaluation.loggers.wandb_runs import StageLogger, log_trackers, summary_of
+from evaluation.loggers.wandb_runs import log_trackers, summary_of
 from evaluation.tracking.metrics import scores_of
+
+if TYPE_CHECKING:
+    from evaluation.loggers.stage_logger import StageLogger
 
 
 def finish_logger(logger: Any, result: dict[str, Any], parent: Path, child: Path | None, trained: bool) -> None:
-    """Puts the job's result where the logger's readers look for it.
+    """Logs the job's result and ends the log.
 
     Args:
         logger: of the job; False for none.
         result: see `evaluation.study.job_result`.
         parent, child, trained: see `log_trackers`.
     """
-    if isinstance(logger, StageLogger):
+    if _is_wandb(logger):
         run = logger.experiment
         run.summary.update(summary_of(result))
-        run.log({"kept units": _kept(result["units"])})
+        run.log({"kept units": _kept_units_chart(result["units"])})
         if logger.checkpoints:
             log_trackers(run, result, parent, child, trained)
         run.finish()
@@ -32,11 +35,11 @@ def finish_logger(logger: Any, result: dict[str, Any], parent: Path, child: Path
 
 @contextmanager
 def marked_if_failed(logger: Any) -> Iterator[None]:
-    """Whatever fails inside ends the job's log, which says so."""
+    """Ends the job's log as failed, with the error, if the block raises one."""
     try:
         yield
     except BaseException as error:
-        if isinstance(logger, StageLogger):
+        if _is_wandb(logger):
             logger.experiment.summary["error"] = f"{type(error).__name__}: {error}"
             logger.experiment.finish(exit_code=1)
         elif logger:
@@ -44,7 +47,15 @@ def marked_if_failed(logger: Any) -> Iterator[None]:
         raise
 
 
-def _kept(units: dict[str, dict[str, Any]]) -> Any:
+def _is_wandb(logger: "StageLogger | Any") -> bool:
+    """Returns whether the job logs to Weights & Biases."""
+    from evaluation.loggers.stage_logger import StageLogger
+
+    return isinstance(logger, StageLogger)
+
+
+def _kept_units_chart(units: dict[str, dict[str, Any]]) -> Any:
+    """Returns a W&B bar chart of the kept share of units in each group."""
     import wandb as wb
 
     rows = [[name, unit["kind"], unit["kept"], unit["kept"] / unit["size"]] for name, unit in units.items()]

@@ -1,29 +1,41 @@
-"""Builds the logger of a job. All stages of a job log into one."""
+"""Builds the logger of a job. All stages of a job log into one.
+
+Lightning and wandb are imported where they are used, since loading both takes seconds.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
+from evaluation.loggers.wandb_runs import start_run
 
-from evaluation.loggers.wandb_runs import StageLogger, begin
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+    from evaluation.loggers.stage_logger import StageLogger
 
 
 def wandb(
     folder: str, project: str, entity: str | None, group: str, checkpoints: bool, settings: dict[str, Any]
-) -> StageLogger | bool:
-    """A Weights & Biases run, for one of the processes that train together; False for the others.
+) -> "StageLogger | bool":
+    """Returns a logger with a Weights & Biases run. Of several processes of one job, only rank zero gets it.
 
     Args:
-        folder: of the job; see `begin` for this, `project` and `entity`.
-        group: the sweep's folder, whose name the group gets if the job is in it.
-        checkpoints: whether parent and child become artifacts.
-        settings: the job's configuration, and under "job" what identifies it.
+        folder: of the job; see `start_run` for this, `project` and `entity`.
+        group: folder of the sweep. If the job is in it, its name becomes the group of the run.
+        checkpoints: whether parent and child are uploaded as artifacts.
+        settings: the job's configuration, with the job's identity under "job".
+
+    Returns:
+        The logger; False in processes other than rank zero.
     """
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from evaluation.loggers.stage_logger import StageLogger
+
     if rank_zero_only.rank:
         return False
     job = settings["job"] | {"ratio": f"{settings['job']['ratio']:g}"}
-    run = begin(
+    run = start_run(
         folder,
         project,
         entity,
@@ -36,21 +48,26 @@ def wandb(
     return StageLogger(run, checkpoints)
 
 
-def csv(folder: str, settings: dict[str, Any]) -> CSVLogger:
-    """`metrics.csv` in the job's folder."""
-    return _with_config(CSVLogger(folder, name="logs", version=""), settings)
+def csv(folder: str, settings: dict[str, Any]) -> "CSVLogger":
+    """Returns a logger that writes `logs/metrics.csv` in the job's folder."""
+    from pytorch_lightning.loggers import CSVLogger
+
+    return _with_settings(CSVLogger(folder, name="logs", version=""), settings)
 
 
-def tensorboard(folder: str, settings: dict[str, Any]) -> TensorBoardLogger:
-    """Event files in the job's folder: `tensorboard --logdir outputs`."""
-    return _with_config(TensorBoardLogger(folder, name="logs", version=""), settings)
+def tensorboard(folder: str, settings: dict[str, Any]) -> "TensorBoardLogger":
+    """Returns a logger that writes event files in the job's folder: `tensorboard --logdir outputs`."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    return _with_settings(TensorBoardLogger(folder, name="logs", version=""), settings)
 
 
 def none(settings: dict[str, Any]) -> bool:
-    """No logger."""
+    """Returns False: the job has no logger."""
     return False
 
 
-def _with_config(logger: Any, settings: dict[str, Any]) -> Any:
+def _with_settings(logger: "Logger", settings: dict[str, Any]) -> Any:
+    """Returns the logger after it has logged the settings of the job."""
     logger.log_hyperparams(settings)
     return logger

@@ -1,7 +1,7 @@
 """Weights & Biases: runs of jobs and studies, and trackers as artifacts.
 
-Nothing here needs an account. Whoever is not logged in gets offline runs, which `wandb sync` sends later. wandb itself
-is imported where it is used: the other loggers do without it.
+No account is needed. Without a login, runs are offline, and `wandb sync` uploads them later. wandb is imported where it
+is used, since the other loggers do not need it.
 """
 
 import os
@@ -10,87 +10,60 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
-
 from evaluation.tracking.metrics import scores_of
 
 if TYPE_CHECKING:
     from wandb import Artifact, Run
 
-STAGES = ("parent", "sparsity", "child", "pruning")  # what stands before the slash in the names of losses and the like
+STAGES = ("parent", "sparsity", "child", "pruning")  # the parts of metrics' names before the slash
 IDENTITY = ("tracker", "scale", "method", "ratio", "ratio_of", "seed", "config_hash")
 
 
-def begin(folder: str | Path, project: str, entity: str | None, **about: Any) -> "Run":
-    """A run: online for whoever is logged in, else offline, without a question and without failing.
+def start_run(folder: str | Path, project: str, entity: str | None, **options: Any) -> "Run":
+    """Starts a run: online for users who are logged in, else offline. It never asks for a login.
 
-    WANDB_MODE (online, offline, disabled) decides if it is set.
+    The environment variable WANDB_MODE (online, offline, disabled) overrides this.
 
     Args:
-        folder: where the run's files go, below `wandb/`.
-        project: of W&B.
-        entity: a team, or None for oneself.
-        about: name, group, job_type, tags and config, as `wandb.init` takes them.
+        folder: of the run's files, which are written to `wandb/` in it.
+        project: name of the W&B project.
+        entity: name of a team; None for the user's own account.
+        options: name, group, job_type, tags and config; see `wandb.init`.
     """
     import wandb
 
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    # A run that somebody left open would otherwise be returned in place of a new one.
-    return wandb.init(dir=folder, project=project, entity=entity, mode=mode, reinit="finish_previous", **about)
-
-
-class StageLogger(WandbLogger):
-    """A job's run for Lightning. Every stage counts its own steps: `child/total` is drawn over `child/step`.
-
-    Args:
-        run: the job's.
-        checkpoints: whether parent and child become artifacts.
-    """
-
-    def __init__(self, run: "Run", checkpoints: bool):
-        super().__init__(experiment=run)
-        self.checkpoints = checkpoints
-        for stage in STAGES:
-            run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """One row; its stage is what stands before the first slash."""
-        stage = next((name.partition("/")[0] for name in metrics if "/" in name), None)
-        if stage is None:
-            super().log_metrics(metrics, step)
-            return
-        row = {name if "/" in name else f"{stage}/{name}": value for name, value in metrics.items()}
-        self.experiment.log(row | {f"{stage}/step": step})
+    # Otherwise wandb returns a run that is still open instead of a new one.
+    return wandb.init(dir=folder, project=project, entity=entity, mode=mode, reinit="finish_previous", **options)
 
 
 def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of a finished job under the names that tables and charts of W&B sort by.
+    """Returns the numbers of a finished job as a flat mapping for the summary of its run.
 
-    `metrics/<benchmark>/<metric>`, likewise `retention/` and `still_box/`; `latency/<device>` in ms; `macs`, `params`
-    and `ratio_achieved`; and the protocol of each benchmark.
+    Keys are `metrics/<benchmark>/<metric>`, `retention/<benchmark>/<metric>`, `still_box/<benchmark>/<metric>`,
+    `latency/<device>` in ms, `params`, `macs`, `ratio_achieved`, `masked_vs_compacted` and `protocol/<benchmark>`.
     """
-    found = {key: result[key] for key in ("params", "ratio_achieved", "masked_vs_compacted")}
-    found["macs"] = result["macs"]["total"]
+    summary = {key: result[key] for key in ("params", "ratio_achieved", "masked_vs_compacted")}
+    summary["macs"] = result["macs"]["total"]
     for kind in ("metrics", "retention", "still_box"):
         for benchmark, report in result[kind].items():
-            found |= {f"{kind}/{benchmark}/{name}": value for name, value in scores_of(report).items()}
-    found |= {f"protocol/{benchmark}": report["protocol"] for benchmark, report in result["metrics"].items()}
-    return found | {f"latency/{device}": measured["ms"] for device, measured in result["latency"].items()}
+            summary |= {f"{kind}/{benchmark}/{name}": value for name, value in scores_of(report).items()}
+    summary |= {f"protocol/{benchmark}": report["protocol"] for benchmark, report in result["metrics"].items()}
+    return summary | {f"latency/{device}": measured["ms"] for device, measured in result["latency"].items()}
 
 
 def log_trackers(run: "Run", result: Mapping[str, Any], parent: Path, child: Path | None, trained: bool) -> None:
-    """Logs the trackers of a job as artifacts: the child is made by the run, the parent is used or made by it.
+    """Logs the trackers of a job as artifacts.
 
-    Each has the alias `latest` and the key of the stage that made it, by which the child's metadata names its parent.
+    The child is an output of the run. The parent is an output if the run trained it, else an input. Each artifact has
+    the aliases `latest` and the key of its stage. The child's metadata names its parent by that key.
 
     Args:
         run: of the job.
         result: see `evaluation.study.job_result`.
-        parent: its checkpoint, in the folder of its stage.
-        child: likewise; None for a job of the parent alone.
+        parent: checkpoint of the parent, in the folder of its stage.
+        child: checkpoint of the child, in the folder of its stage; None for a job of the parent alone.
         trained: whether this run trained the parent.
     """
     identity = {key: result[key] for key in IDENTITY}
@@ -100,8 +73,8 @@ def log_trackers(run: "Run", result: Mapping[str, Any], parent: Path, child: Pat
     if trained:
         run.log_artifact(dense, aliases=aliases)
     elif run.offline:
-        # `use_artifact` refuses to work without a server, although the record that it would send holds all that
-        # `wandb sync` needs to make the edge. This is how it sends it.
+        # `use_artifact` needs a server, although its record alone is enough for `wandb sync`. This private call writes
+        # the same record offline.
         run._log_artifact(dense, aliases=aliases, is_user_created=True, use_after_commit=True)
     else:
         run.use_artifact(dense, aliases=aliases)
@@ -112,10 +85,11 @@ def log_trackers(run: "Run", result: Mapping[str, Any], parent: Path, child: Pat
 
 
 def _artifact(name: str, file: Path, about: Mapping[str, Any], measured: Mapping[str, Any]) -> "Artifact":
+    """Returns the artifact of a checkpoint; `about` and the sizes and metrics in `measured` are its metadata."""
     import wandb
 
     size = {"params": measured["params"], "macs": measured["macs"]["total"], "metrics": measured["metrics"]}
     artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), "model", metadata={**about, **size})
-    # Not copied, for parents are large and used by many: the file must be there still when an offline run is sent.
+    # The file is not copied, since parents are large and shared by many runs. So it must still exist at `wandb sync`.
     artifact.add_file(str(file), name=file.name, policy="immutable", skip_cache=True)
     return artifact

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from evaluation import loggers
 from evaluation.loggers.ending import finish_logger
-from evaluation.loggers.wandb_runs import StageLogger
+from evaluation.loggers.stage_logger import StageLogger
 from tests.evaluation.report.studies import job
 from tests.offline_runs import OfflineRun, log_out
 

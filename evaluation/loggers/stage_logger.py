@@ -1,0 +1,37 @@
+"""Lightning's logger of a job that logs to Weights & Biases."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from evaluation.loggers.wandb_runs import STAGES
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+
+class StageLogger(WandbLogger):
+    """Logs a job's stages into one run. Each stage has its own step count: `child/total` is drawn over `child/step`.
+
+    Args:
+        run: of the job.
+        checkpoints: whether parent and child are uploaded as artifacts.
+    """
+
+    def __init__(self, run: "Run", checkpoints: bool):
+        super().__init__(experiment=run)
+        self.checkpoints = checkpoints
+        for stage in STAGES:
+            run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs one row. The stage is the part of a name before its first slash."""
+        stage = next((name.partition("/")[0] for name in metrics if "/" in name), None)
+        if stage is None:
+            super().log_metrics(metrics, step)
+            return
+        row = {name if "/" in name else f"{stage}/{name}": value for name, value in metrics.items()}
+        self.experiment.log(row | {f"{stage}/step": step})
