@@ -1,4 +1,4 @@
-"""Training samples that are rendered where the network trains: endless, and fast on a GPU."""
+"""Endless training samples without files: loader processes draw random scenes, the training device renders them."""
 
 from datamodules.scenes.bank import BankSpec
 from datamodules.scenes.module import SceneDataModule

@@ -1,4 +1,4 @@
-"""What scenes are made of: objects in all their poses and backdrops, painted once by the synthetic world's painters."""
+"""The bank of pictures that scenes are composed of: objects in all their poses, and backdrops. It is painted once."""
 
 import hashlib
 import json
@@ -14,16 +14,16 @@ from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from datamodules.scenes.lens import LUMA
-from datamodules.synthetic.backdrops import backdrop
+from datamodules.scenes.camera import LUMA
+from datamodules.synthetic.backdrops import make_backdrop
 from datamodules.synthetic.sprites import POSES, make_occluder, make_sprite
 
 # Part of the file's name: raise it whenever the same spec gives other pictures.
 VERSION = 1
-OCCLUDERS = 0.15  # share of the objects that are made to stand in the way
-DIRECTIONS = 32  # in which an object's extent is remembered
-FEW = 100  # pictures that are painted sooner than processes start
-PAINTED = 96.0  # pixels a side that objects are painted for
+OCCLUDERS = 0.15  # fraction of the objects that are occluders
+DIRECTIONS = 32  # directions in which the extent of an object is stored
+FEW = 100  # pictures up to which painting is faster than starting processes
+PAINTED_SIZE = 96.0  # size in pixels for which objects are painted
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,13 @@ class BankSpec:
     """Size and seed of a bank.
 
     Attributes:
-        objects, backdrops: how many.
-        object_size: pixels a side of an object's picture.
-        height, width: of a backdrop in pixels.
-        seed: another seed is another world.
+        objects, backdrops: number of each.
+        object_size: side of an object's picture, pixels.
+        height, width: of a backdrop, pixels.
+        seed: another seed gives other objects and backdrops.
+
+    Raises:
+        ValueError: a number is below 8.
     """
 
     objects: int
@@ -48,56 +51,57 @@ class BankSpec:
         for name in ("objects", "backdrops", "object_size", "height", "width"):
             if getattr(self, name) < 8:
                 raise ValueError(
-                    f"bank.{name}={getattr(self, name)} must be at least 8; try conf/datamodule/scenes.yaml"
+                    f"datamodule.bank.{name}={getattr(self, name)} must be at least 8; see conf/datamodule/scenes.yaml"
                 )
 
     @property
-    def file(self) -> str:
-        """Equal for equal specs, and for nothing else."""
+    def file_name(self) -> str:
+        """Name of the bank's file: the same for equal specs only."""
         text = json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
         return f"scenes-{hashlib.sha256(text.encode()).hexdigest()[:10]}.safetensors"
 
 
 class Bank(NamedTuple):
-    """Painted things.
+    """Pictures of N objects and M backdrops.
 
     Attributes:
         objects: (N, poses, 4, s, s) uint8, RGB premultiplied by alpha, and alpha.
-        extents: (N, poses, directions, 2), points of the outline in object sizes around the object's origin.
-        frames: (N, 3), where in its picture an object lies: one object size, and the origin's x and y, in units of
-            the picture's side.
+        extents: (N, poses, directions, 2), points of the outline in object sizes, relative to the object's origin.
+        frames: (N, 3), geometry of an object in its picture: one object size, and the origin's x and y, in units of the
+            picture's side.
         backdrops: (M, 3, H, W) uint8, RGB.
-        colours: (N, 3) in 0..1, mean colours of the objects.
-        tones: (M, 3) in 0..1, mean colours of the backdrops.
-        spreads: (M,), standard deviations of their brightness, of 1.
+        object_colours: (N, 3) in 0..1, mean colours of the objects.
+        backdrop_colours: (M, 3) in 0..1, mean colours of the backdrops.
+        backdrop_contrasts: (M,) in 0..1, standard deviations of the brightness of the backdrops.
     """
 
     objects: Tensor
     extents: Tensor
     frames: Tensor
     backdrops: Tensor
-    colours: Tensor
-    tones: Tensor
-    spreads: Tensor
+    object_colours: Tensor
+    backdrop_colours: Tensor
+    backdrop_contrasts: Tensor
 
     @classmethod
-    def of(cls, objects: Tensor, extents: Tensor, frames: Tensor, backdrops: Tensor) -> "Bank":
-        """With what is measured of the pictures."""
-        worn = objects[:, 0].sum((2, 3), dtype=torch.float32)
-        tones = backdrops.sum((2, 3), dtype=torch.float32) / backdrops[0, 0].numel() / 255
+    def from_pictures(cls, objects: Tensor, extents: Tensor, frames: Tensor, backdrops: Tensor) -> "Bank":
+        """Returns a bank with the colours and contrasts of its pictures."""
+        sums = objects[:, 0].sum((2, 3), dtype=torch.float32)
+        object_colours = sums[:, :3] / sums[:, 3:].clamp_min(1)
+        backdrop_colours = backdrops.sum((2, 3), dtype=torch.float32) / backdrops[0, 0].numel() / 255
         brightness = torch.einsum("mchw,c->mhw", backdrops[..., ::4, ::4].float(), torch.tensor(LUMA)) / 255
-        colours = worn[:, :3] / worn[:, 3:].clamp_min(1)
-        return cls(objects, extents, frames, backdrops, colours, tones, brightness.std((1, 2)))
+        contrasts = brightness.std((1, 2))
+        return cls(objects, extents, frames, backdrops, object_colours, backdrop_colours, contrasts)
 
     @property
-    def occluders(self) -> int:
-        """So many of the objects, the last ones, are made to stand in the way."""
+    def occluder_count(self) -> int:
+        """Number of occluders; they are the last of the objects."""
         return round(OCCLUDERS * len(self.objects))
 
 
 def ensure_bank(spec: BankSpec, cache: Path) -> Path:
-    """The file of a bank, painted on the first call; of several processes that ask for it one paints."""
-    file = Path(cache) / spec.file
+    """Returns the file of a bank, which the first call paints. Of several processes that ask for it, one paints."""
+    file = Path(cache) / spec.file_name
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
         if not file.is_file():
@@ -108,26 +112,26 @@ def ensure_bank(spec: BankSpec, cache: Path) -> Path:
 
 
 def load_bank(file: Path) -> Bank:
-    """A painted bank."""
-    return Bank.of(**load_file(file))
+    """Loads a painted bank."""
+    return Bank.from_pictures(**load_file(file))
 
 
 def _paint(spec: BankSpec) -> dict[str, Tensor]:
-    rigid = round(OCCLUDERS * spec.objects)
+    occluders = round(OCCLUDERS * spec.objects)
     workers = -1 if spec.objects + spec.backdrops > FEW else 1
     pool = Parallel(workers, backend="loky", batch_size=8)
-    things = pool(delayed(_object)(spec, i, i >= spec.objects - rigid) for i in range(spec.objects))
-    views = pool(delayed(_backdrop)(spec, i) for i in range(spec.backdrops))
-    objects, extents, frames = (torch.from_numpy(np.stack(parts)) for parts in zip(*things, strict=True))
-    views = torch.from_numpy(np.stack(views))
-    return {"objects": objects, "extents": extents, "frames": frames, "backdrops": views}
+    painted = pool(delayed(_paint_object)(spec, i, i >= spec.objects - occluders) for i in range(spec.objects))
+    backdrops = pool(delayed(_paint_backdrop)(spec, i) for i in range(spec.backdrops))
+    objects, extents, frames = (torch.from_numpy(np.stack(parts)) for parts in zip(*painted, strict=True))
+    backdrops = torch.from_numpy(np.stack(backdrops))
+    return {"objects": objects, "extents": extents, "frames": frames, "backdrops": backdrops}
 
 
-def _object(spec: BankSpec, index: int, rigid: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _paint_object(spec: BankSpec, index: int, occluder: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([spec.seed, 1, index])
-    make = make_occluder if rigid else make_sprite
-    sprite = make(rng, PAINTED, 1.0, rng.uniform(60, 170) * np.ones(3))
+    make = make_occluder if occluder else make_sprite
+    sprite = make(rng, PAINTED_SIZE, 1.0, rng.uniform(60, 170) * np.ones(3))
     shape = (spec.object_size, spec.object_size)
     side = sprite.poses[0].shape[0]
     pictures = [cv2.resize(pose, shape, interpolation=cv2.INTER_AREA) for pose in sprite.poses]
@@ -140,7 +144,7 @@ def _object(spec: BankSpec, index: int, rigid: bool) -> tuple[np.ndarray, np.nda
     return pictures[poses], extents[poses], frame
 
 
-def _backdrop(spec: BankSpec, index: int) -> np.ndarray:
+def _paint_backdrop(spec: BankSpec, index: int) -> np.ndarray:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([spec.seed, 2, index])
-    return backdrop(rng, spec.height, spec.width, 1.0)[..., ::-1].transpose(2, 0, 1).copy()
+    return make_backdrop(rng, spec.height, spec.width, 1.0)[..., ::-1].transpose(2, 0, 1).copy()

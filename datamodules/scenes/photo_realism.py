@@ -1,18 +1,24 @@
-"""By how much scenes are made to look like photographs."""
+"""Settings that make painted scenes resemble photographs."""
 
 from dataclasses import dataclass
+
+LIMITS = {"hide": 1, "pattern": 10, "exposure": 1, "contrast": 0.5, "sharpen": 10}
 
 
 @dataclass(frozen=True)
 class PhotoRealism:
-    """What painted pictures lack; nothing of it: scenes as they are painted.
+    """Properties of photographs that painted scenes lack. The default adds none of them.
 
     Attributes:
-        hide: 0 to 1; colours of things come as near to their backdrop's, at most.
-        pattern: things wear parts of backdrops, at most so strong: outlines are no more than edges among others.
-        exposure: 0 to 1; brightness comes as near to a middle grey, as cameras expose.
-        contrast: spread of brightness (standard deviation, of 1) that backdrops are stretched to; 0 for none.
-        sharpen: cameras do; at most so much of what a blur would lose is added.
+        hide: largest shift of an object's colour towards the colour of its backdrop, from 0 (none) to 1 (all of it).
+        pattern: largest strength of the patterns on objects, from 0 to 10. Patterns are parts of backdrops; with them,
+            an object's outline is one edge among many.
+        exposure: shift of the mean brightness towards middle grey, as automatic exposure does, from 0 to 1.
+        contrast: standard deviation of brightness (in 0..1) to which backdrops are stretched, up to 0.5; 0 for none.
+        sharpen: largest strength of unsharp masking, as cameras apply it, from 0 to 10.
+
+    Raises:
+        ValueError: a value is out of its range.
     """
 
     hide: float = 0.0
@@ -22,8 +28,9 @@ class PhotoRealism:
     sharpen: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, most in (("hide", 1), ("pattern", 10), ("exposure", 1), ("contrast", 0.5), ("sharpen", 10)):
-            if not 0 <= getattr(self, name) <= most:
+        for name, highest in LIMITS.items():
+            if not 0 <= getattr(self, name) <= highest:
                 raise ValueError(
-                    f"look.{name}={getattr(self, name)} must be between 0 and {most}; try conf/datamodule/scenes.yaml"
+                    f"datamodule.look.{name}={getattr(self, name)} must be between 0 and {highest}; "
+                    "see conf/datamodule/scenes.yaml"
                 )

@@ -10,9 +10,9 @@ from torch.utils.data import default_convert
 from datamodules.augmentation import Augmentation
 from datamodules.scenes import BankSpec, PhotoRealism, SceneDataModule
 from datamodules.scenes.bank import Bank, ensure_bank, load_bank
-from datamodules.scenes.draw import BEHIND, draw
-from datamodules.scenes.lens import LIGHT, SCALES, expose
-from datamodules.scenes.render import Renderer
+from datamodules.scenes.camera import SCALES, SETTINGS, apply_camera
+from datamodules.scenes.draw import BEHIND, draw_scenes
+from datamodules.scenes.renderer import Renderer
 from trackers.crops import CropSpec
 from trackers.dimp.crop_spec import DiMPCropSpec
 
@@ -20,7 +20,7 @@ SMALL = BankSpec(objects=8, backdrops=8, object_size=16, height=24, width=32, se
 PLAIN = Augmentation(gray=0, flip=0.5, flip_each=0.5, brightness=0)
 NEUTRAL = torch.tensor([1.0, 1, 1, 1, 1, 1, 0.5, 0, 0, 0, 0, 100])
 PAINTED, PHOTOGRAPHED = PhotoRealism(), PhotoRealism(hide=1, pattern=2.5, exposure=0.8, contrast=0.17, sharpen=2.5)
-BLUR, SHARPEN, NOISE, QUALITY = (LIGHT.index(name) for name in ("blur", "sharpen", "noise", "quality"))
+BLUR, SHARPEN, NOISE, QUALITY = (SETTINGS.index(name) for name in ("blur", "sharpen", "noise", "quality"))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def white_squares() -> Bank:
     objects = torch.zeros(8, 2, 4, 64, 64, dtype=torch.uint8)
     objects[..., 16:48, 16:48] = 255
     corners = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    return Bank.of(
+    return Bank.from_pictures(
         objects,
         corners.repeat(8, 2, 8, 1),
         torch.tensor([0.5, 0.5, 0.5]).repeat(8, 1),
@@ -47,9 +47,9 @@ def specs(kind: type[CropSpec] = CropSpec) -> tuple:
 
 
 def drawn(
-    bank: Bank, kind: type[CropSpec] = CropSpec, seed: int = 0, samples: int = 24, look: PhotoRealism = PAINTED
+    bank: Bank, kind: type[CropSpec] = CropSpec, seed: int = 0, samples: int = 24, realism: PhotoRealism = PAINTED
 ) -> dict:
-    return default_convert(draw(np.random.default_rng(seed), samples, specs(kind), bank, PLAIN, look))
+    return default_convert(draw_scenes(np.random.default_rng(seed), samples, specs(kind), bank, PLAIN, realism))
 
 
 def render(bank: Bank, scene: dict, size: int, repeats_border: bool = False) -> torch.Tensor:
@@ -62,11 +62,13 @@ def test_boxes_lie_on_their_targets(kind):
     compared = 0
     for role, spec in specs(kind):
         scene = drawn(bank, kind)[role]
-        scene["light"] = NEUTRAL.expand_as(scene["light"])
-        scene["changed"] = [part[:0] for part in scene["changed"]]
+        scene["camera"] = NEUTRAL.expand_as(scene["camera"])
+        scene["affected"] = [part[:0] for part in scene["affected"]]
         scene["gain"] = torch.ones_like(scene["gain"])
-        nothing = [part[:0] for part in scene["reads"][0]]
-        scene["reads"] = [reads if layer in (0, BEHIND + 1) else nothing for layer, reads in enumerate(scene["reads"])]
+        nothing = [part[:0] for part in scene["levels"][0]]
+        scene["levels"] = [
+            reads if layer in (0, BEHIND + 1) else nothing for layer, reads in enumerate(scene["levels"])
+        ]
         shown = render(bank, scene, spec.size, kind.repeats_border).flatten(0, 1)
         for picture, box, frame in zip(shown, scene["box"].flatten(0, 1), scene["frame"].flatten(0, 1), strict=True):
             x, y, w, h = (spec.size * box).tolist()
@@ -96,7 +98,7 @@ def test_what_is_no_part_of_the_frame_is_black_or_repeats_the_border(painted):
     assert not scene["padding"].any()
     beyond = (scene["frame"][:, 0, 1] > 0.15).nonzero()[:, 0]
     assert len(beyond)
-    scene["light"][..., NOISE] = 0
+    scene["camera"][..., NOISE] = 0
     shown = render(bank, scene, spec.size, repeats_border=True)[beyond, 0].int()
     first = (scene["frame"][beyond, 0, 1] * spec.size).int() - 1
     for picture, row in zip(shown, first.tolist(), strict=True):
@@ -107,7 +109,7 @@ def test_a_batch_is_a_function_of_its_number(painted):
     module = build(painted)
     module.setup("fit")
     first, again, other = (list(module._loader("train"))[i] for i in (0, 0, 1))
-    flat = [default_convert(batch)["search"]["view"] for batch in (first, again, other)]
+    flat = [default_convert(batch)["search"]["backdrop_map"] for batch in (first, again, other)]
     assert torch.equal(flat[0], flat[1])
     assert not torch.equal(flat[0], flat[2])
     assert first["seed"] == again["seed"] != other["seed"]
@@ -175,8 +177,8 @@ def test_a_bank_is_painted_once_and_the_same_everywhere(painted, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"batch_size": 9}, "8 samples of train make no batch of 9"),
-        ({"val_samples": 3}, "3 samples of val"),
+        ({"batch_size": 9}, "8 train samples are fewer than a batch of 9"),
+        ({"val_samples": 3}, "3 val samples"),
     ],
 )
 def test_too_few_samples_are_refused(painted, changes, match):
@@ -200,27 +202,27 @@ def test_a_bank_of_nothing_is_refused():
         BankSpec(0, 8, 16, 24, 32, 0)
 
 
-def test_without_a_look_scenes_are_as_they_are_painted(painted):
+def test_without_photo_realism_scenes_are_as_they_are_painted(painted):
     module = build(painted, look=None)
     module.setup("fit")
     scene = next(iter(module._loader("train")))["search"]
-    assert not scene["depth"].any()
-    assert (scene["light"][..., LIGHT.index("contrast")] == 1).all()
+    assert not scene["pattern_strength"].any()
+    assert (scene["camera"][..., SETTINGS.index("contrast")] == 1).all()
 
 
 @pytest.mark.parametrize("name", ["hide", "pattern", "exposure", "contrast", "sharpen"])
-def test_a_look_beyond_its_range_is_refused(name):
+def test_photo_realism_out_of_range_is_refused(name):
     with pytest.raises(ValueError, match=rf"look\.{name}=-1 must be between 0 and"):
         PhotoRealism(**{name: -1})
 
 
-def targets(bank: Bank, look: PhotoRealism) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def targets(bank: Bank, realism: PhotoRealism) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Pixels (3, n) in 0..255 of targets' inner halves, and of what is around targets, in neutral light."""
     role, spec = specs()[0]
-    scene = drawn(bank, samples=64, look=look)[role]
-    scene |= {"light": NEUTRAL.expand_as(scene["light"]), "changed": [part[:0] for part in scene["changed"]]}
-    nothing = [part[:0] for part in scene["reads"][0]]
-    scene["reads"] = [reads if layer in (0, BEHIND + 1) else nothing for layer, reads in enumerate(scene["reads"])]
+    scene = drawn(bank, samples=64, realism=realism)[role]
+    scene |= {"camera": NEUTRAL.expand_as(scene["camera"]), "affected": [part[:0] for part in scene["affected"]]}
+    nothing = [part[:0] for part in scene["levels"][0]]
+    scene["levels"] = [level if layer in (0, BEHIND + 1) else nothing for layer, level in enumerate(scene["levels"])]
     ticks = (torch.arange(spec.size) + 0.5) / spec.size
     found = []
     for picture, box in zip(render(bank, scene, spec.size).flatten(0, 1), scene["box"].flatten(0, 1), strict=True):
@@ -235,8 +237,8 @@ def test_patterns_are_seen_on_things_and_nowhere_else():
     squares = white_squares()
     ground = squares.backdrops.clone()
     ground[:] = torch.tensor([60, 120]).repeat_interleave(4).repeat(4)
-    bank = Bank.of(squares.objects // 2, squares.extents, squares.frames, ground)
-    plain, worn = (targets(bank, look) for look in (PAINTED, PhotoRealism(pattern=5)))
+    bank = Bank.from_pictures(squares.objects // 2, squares.extents, squares.frames, ground)
+    plain, worn = (targets(bank, realism) for realism in (PAINTED, PhotoRealism(pattern=5)))
     (inside, around), (inside_worn, around_worn) = (
         [np.median([float(pixels.std(1).mean()) for pixels in part]) for part in zip(*found, strict=True)]
         for found in (plain, worn)
@@ -248,8 +250,8 @@ def test_patterns_are_seen_on_things_and_nowhere_else():
 def test_hidden_things_come_near_their_backdrops_colour(painted):
     bank = load_bank(painted)
     open_, hidden = (
-        np.median([float((own.mean(1) - other.mean(1)).abs().mean()) for own, other in targets(bank, look)])
-        for look in (PAINTED, PhotoRealism(hide=1))
+        np.median([float((own.mean(1) - other.mean(1)).abs().mean()) for own, other in targets(bank, realism)])
+        for realism in (PAINTED, PhotoRealism(hide=1))
     )
     assert hidden < 0.8 * open_
 
@@ -257,14 +259,14 @@ def test_hidden_things_come_near_their_backdrops_colour(painted):
 def test_backdrops_get_the_brightness_and_contrast_of_photographs(painted):
     """Those of a bank that is darkened, and too grey."""
     bank = load_bank(painted)
-    dull = Bank.of(bank.objects, bank.extents, bank.frames, bank.backdrops // 4 + 20)
+    dull = Bank.from_pictures(bank.objects, bank.extents, bank.frames, bank.backdrops // 4 + 20)
     told = []
-    for look in (PAINTED, PhotoRealism(exposure=1, contrast=0.2)):
-        scene = drawn(dull, look=look, samples=200)["search"]
-        light, pictures = scene["light"].flatten(0, 1), dull.backdrops[scene["ground"].flatten()] / 255
-        light[:, [BLUR, SHARPEN, NOISE, LIGHT.index("haze")]] = 0
-        light[:, LIGHT.index("saturation")] = 1
-        shown = expose(pictures, light, unchanged(), torch.Generator())
+    for realism in (PAINTED, PhotoRealism(exposure=1, contrast=0.2)):
+        scene = drawn(dull, realism=realism, samples=200)["search"]
+        light, pictures = scene["camera"].flatten(0, 1), dull.backdrops[scene["backdrop"].flatten()] / 255
+        light[:, [BLUR, SHARPEN, NOISE, SETTINGS.index("haze")]] = 0
+        light[:, SETTINGS.index("saturation")] = 1
+        shown = apply_camera(pictures, light, unchanged(), torch.Generator())
         told.append((shown.mean(), shown.mean(1).flatten(1).std(1).median()))
     (dark, flat), (middle, wide) = told
     assert dark < 0.25 < 0.35 < middle < 0.6
@@ -283,7 +285,9 @@ def smooth(size: int = 40) -> torch.Tensor:
 
 def test_neutral_light_changes_nothing():
     picture = smooth().clamp(1e-3, 1)
-    assert torch.allclose(expose(picture.clone(), NEUTRAL[None], unchanged(), torch.Generator()), picture, atol=1e-6)
+    assert torch.allclose(
+        apply_camera(picture.clone(), NEUTRAL[None], unchanged(), torch.Generator()), picture, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("quality", [10, 50, 90])
@@ -292,7 +296,7 @@ def test_compression_is_that_of_jpeg(quality):
     picture = smooth().mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
     light = NEUTRAL.clone()
     light[QUALITY] = quality
-    ours = expose(
+    ours = apply_camera(
         picture.clone(), light[None], [unchanged()[0], torch.tensor([0]), *unchanged()[2:]], torch.Generator()
     )
     grey = (255 * picture[0, 0]).round().to(torch.uint8).numpy()
@@ -307,7 +311,7 @@ def test_compression_is_that_of_jpeg(quality):
 def test_blur_keeps_the_mean_and_lowers_the_contrast():
     picture, light = torch.rand(1, 3, 32, 32), NEUTRAL.clone()
     light[BLUR] = 1.5
-    blurred = expose(picture.clone(), light[None], [torch.tensor([0]), *unchanged()[1:]], torch.Generator())
+    blurred = apply_camera(picture.clone(), light[None], [torch.tensor([0]), *unchanged()[1:]], torch.Generator())
     assert abs(blurred.mean() - picture.mean()) < 0.02
     assert blurred.std() < 0.6 * picture.std()
 
@@ -315,15 +319,15 @@ def test_blur_keeps_the_mean_and_lowers_the_contrast():
 def test_sharpening_keeps_the_mean_and_raises_the_contrast():
     picture, light = torch.rand(1, 3, 32, 32) * 0.2 + 0.4, NEUTRAL.clone()
     light[SHARPEN] = 2
-    sharp = expose(picture.clone(), light[None], unchanged(), torch.Generator())
+    sharp = apply_camera(picture.clone(), light[None], unchanged(), torch.Generator())
     assert abs(sharp.mean() - picture.mean()) < 0.01
     assert sharp.diff().abs().mean() > 1.2 * picture.diff().abs().mean()
 
 
 def test_contrast_keeps_what_is_as_bright_as_the_middle():
     picture, light = torch.full((1, 3, 8, 8), 0.3), NEUTRAL.clone()
-    light[LIGHT.index("contrast")], light[LIGHT.index("middle")] = 3, 0.3
+    light[SETTINGS.index("contrast")], light[SETTINGS.index("middle")] = 3, 0.3
     picture[..., 4:] = 0.4
-    seen = expose(picture.clone(), light[None], unchanged(), torch.Generator())
+    seen = apply_camera(picture.clone(), light[None], unchanged(), torch.Generator())
     assert torch.allclose(seen[..., :4], picture[..., :4])
     assert torch.allclose(seen[..., 4:], torch.tensor(0.6))
