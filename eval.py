@@ -13,12 +13,12 @@ Interrupted, the same command goes on where it was; what was tracked once is not
 import hydra
 from omegaconf import DictConfig
 
-from evaluation.commands import evaluate
-
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")
 def main(cfg: DictConfig) -> None:
-    """One checkpoint."""
+    """Evaluates one checkpoint."""
+    from evaluation.commands import evaluate  # imports torch, which --help and --cfg can do without
+
     evaluate(cfg)
 
 

@@ -9,13 +9,13 @@ python prune.py checkpoint=OSTrack_ep0300.pth.tar ratio=0.25 scale=full datamodu
 import hydra
 from omegaconf import DictConfig
 
-from evaluation.commands import run_job
-
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prune")
 def main(cfg: DictConfig) -> float | None:
-    """One child."""
-    return run_job(cfg, train_parent=False)
+    """Makes one child."""
+    from evaluation.commands import run_job  # imports torch, which --help and --cfg can do without
+
+    return run_job(cfg, trains_parent=False)
 
 
 if __name__ == "__main__":

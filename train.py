@@ -12,12 +12,12 @@ python train.py --cfg job                                      # print the confi
 import hydra
 from omegaconf import DictConfig
 
-from evaluation.commands import run_job
-
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """One job."""
+    """Runs one job."""
+    from evaluation.commands import run_job  # imports torch, which --help and --cfg can do without
+
     return run_job(cfg)
 
 

@@ -1,3 +1,1 @@
-"""Everything about results: benchmarks, metrics, cached stages, the study and its report."""
-
-from evaluation import resolvers as resolvers  # configurations are read with it
+"""Everything about results: the commands, studies of cached stages, tracking and metrics, export, loggers, reports."""

@@ -1,4 +1,4 @@
-"""What the three scripts call."""
+"""The commands behind train.py, prune.py and eval.py."""
 
 import logging
 import shutil
@@ -22,17 +22,21 @@ from torch.multiprocessing import ProcessExitedException
 
 from evaluation.files import write_json
 from evaluation.processes.devices import assign_gpu
+from evaluation.processes.invocation import Invocation
 from evaluation.processes.launching import check_launchable, launch
+from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.study.job import Job
 from evaluation.study.job_result import size_of
-from evaluation.study.stage import Made, Stage, ensure, identity
-from evaluation.study.sweep_callbacks import BEGAN
+from evaluation.study.parent_source import ParentSource
+from evaluation.study.stage import Stage, ensure
+from evaluation.study.sweep_callbacks import STARTED
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
 from evaluation.tracking.runner import SequencesFailedError
-from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint, recipe_of
+from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from trackers.checkpoints.reading import recipe_in
 
 log = logging.getLogger(__name__)
 
@@ -40,81 +44,51 @@ BAD_INPUT = (ValueError, OSError, InstantiationException)
 ACTIONS = ("score", "submit", "open_loop")
 
 
-def run_job(cfg: DictConfig, train_parent: bool = True) -> float | None:
+def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
     """Runs a job in the folder that the configuration names, or says in one message why it cannot.
 
     Args:
         cfg: conf/train.yaml or conf/prune.yaml, composed.
-        train_parent: whether the job trains its parent. If not, `cfg.checkpoint` is the parent, and its recipe becomes
-            `cfg.tracker`, with the changes that this asks for.
+        trains_parent: whether the job trains its parent. If not, `cfg.checkpoint` is the parent, and its recipe becomes
+            `cfg.tracker`, with the changes that `cfg.tracker` holds.
 
     Returns:
-        What the job is worth to a sweeper: its `cfg.objective`, if it has one.
+        The metric `cfg.objective` for a sweeper, if the configuration names one.
     """
-    with _one_message(*BAD_INPUT):
-        _use_threads(cfg)
-        assign_gpu(cfg)
-        check_launchable(cfg)
-        if not train_parent:
-            _complete_recipe(cfg)
-        job = Job(cfg, Path(cfg.paths.job), train_parent, _since(cfg))
-        if not cfg.dry_run and (result := job.finished()) is not None:
+    invocation = _invocation()
+    with _one_message(invocation, *BAD_INPUT):
+        cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
+        trainer = build_trainer(cfg.trainer)
+        check_launchable(trainer, invocation)
+        job = Job(cfg, source, trains_parent, trainer.num_devices, _since(cfg, invocation))
+        if not cfg.dry_run and (result := job.finished_result()) is not None:
             log.info("this job has finished before")
             return _conclude(job, result)
         job.check()
         _check_objective(job)
     if cfg.dry_run:
-        Console(width=max(Console().width, 100)).print(job.plan())
+        _console(100).print(job.plan_table())
         return None
-    with _one_message(ProcessExitedException):
-        return launch(cfg, partial(_make, job))
-
-
-def _make(job: Job) -> float | None:
-    """Runs a job that can be run, in each of its processes; the first tells of it."""
-    _use_threads(job.cfg)
-    with _one_message(SequencesFailedError):
-        result = job.run()
-    if not is_rank_zero():
-        return None
-    if not job.train_parent:
-        Console(width=max(Console().width, 120)).print(job.group_table())
-    return _conclude(job, result)
-
-
-def _conclude(job: Job, result: dict[str, Any]) -> float | None:
-    _print_table(result)
-    log.info("results in %s", job.folder)
-    report = next(iter(result["metrics"].values()))
-    return None if job.cfg.objective is None else report[job.cfg.objective]
-
-
-def _check_objective(job: Job) -> None:
-    objective = job.cfg.objective
-    if objective is not None and objective not in (known := job.maker.benchmark.metrics()):
-        raise ValueError(
-            f"objective={objective} is no metric of benchmark={job.maker.benchmark.name}: {', '.join(known)}"
-        )
+    with _one_message(invocation, ProcessExitedException):
+        return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job, invocation))
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Scores one checkpoint on one benchmark, or packs its results for a server, as conf/eval.yaml says."""
-    with _one_message(*BAD_INPUT, SequencesFailedError):
-        _use_threads(cfg)
-        assign_gpu(cfg)
+    invocation = _invocation()
+    with _one_message(invocation, *BAD_INPUT, SequencesFailedError):
+        cfg, source = _resolve(cfg, invocation, completes_recipe=True)
         if cfg.action not in ACTIONS:
             raise ValueError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
-        _complete_recipe(cfg)
         benchmark: Benchmark = instantiate(cfg.benchmark, _convert_="all")
         if cfg.action == "submit":
             benchmark.check_packable()
         else:
             benchmark.check_scorable()
         if cfg.action == "open_loop":
-            _find_near_truth(cfg, benchmark)
+            _score_open_loop(cfg, benchmark)
             return
-        made = _tracked(cfg, benchmark)
-        boxes = made.folder / "boxes" / benchmark.name
+        boxes = _track(cfg, source, benchmark, _since(cfg, invocation))
         if cfg.action == "submit":
             benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
             log.info("archive %s", Path(cfg.archive).absolute())
@@ -127,65 +101,135 @@ def evaluate(cfg: DictConfig) -> None:
     log.info("results in %s", folder)
 
 
-def _find_near_truth(cfg: DictConfig, benchmark: Benchmark) -> None:
-    """Scores the checkpoint by the open-loop pair metric."""
-    tracker = _load(cfg)().tracker.to(cfg.device)
-    found = open_loop(tracker, benchmark.sequences)
-    about = {"checkpoint": str(cfg.checkpoint), "benchmark": benchmark.name, "protocol": PROTOCOL}
-    write_json(Path(cfg.paths.job) / "open_loop.json", about | found)
-    table = Table("benchmark", *found)
-    table.add_row(benchmark.name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in found.values()))
-    Console().print(table)
+# What both commands begin with
 
 
-def _tracked(cfg: DictConfig, benchmark: Benchmark) -> Made:
-    """The result files of the checkpoint's tracker on the benchmark: found, completed or made."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    depends = {key: plain[key] for key in ("tracker", "gates")} | {"checkpoint": identity(cfg.checkpoint)}
-    runner = instantiate(cfg.runner)
-    stage = Stage(
-        "evaluation",
-        depends | benchmark.tracked(),
-        lambda folder: runner.run(_load(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
+def _invocation() -> Invocation:
+    """Reads how Hydra started this job: the one place that asks Hydra's global state."""
+    hydra = HydraConfig.get()
+    is_sweep = hydra.mode == RunMode.MULTIRUN
+    return Invocation(
+        script=hydra.job.name,
+        overrides=tuple(hydra.overrides.task),
+        is_sweep=is_sweep,
+        job_number=hydra.job.num if is_sweep else 0,
+        sweep_folder=Path(hydra.sweep.dir),
+        logging=hydra.job_logging,
+        verbose=hydra.verbose,
     )
-    return ensure(stage, Path(cfg.paths.cache) / "stages", _since(cfg))
 
 
-def _load(cfg: DictConfig) -> Callable[[], Checkpoint]:
-    recipe = OmegaConf.to_container(cfg.tracker, resolve=True)
-    return partial(load_checkpoint, cfg.checkpoint, recipe, instantiate(cfg.gates))
+def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> tuple[DictConfig, ParentSource]:
+    """Returns the configuration of the job without any interpolation, and where its parent comes from.
 
+    Every later reader, also in a process that Hydra knows nothing of, sees the same values.
 
-def _complete_recipe(cfg: DictConfig) -> None:
-    """Puts the changes that `cfg.tracker` holds into the checkpoint's recipe, which takes its place."""
-    recipe = OmegaConf.merge(recipe_of(cfg.checkpoint), cfg.tracker)
-    OmegaConf.update(cfg, "tracker", recipe, merge=False)
-
-
-def _since(cfg: DictConfig) -> float:
-    """With `force`, the moment before which nothing counts as done: of a sweep its begin, so that its jobs share."""
-    if not cfg.force:
-        return 0.0
-    began = Path(HydraConfig.get().sweep.dir) / BEGAN
-    return began.stat().st_mtime if HydraConfig.get().mode == RunMode.MULTIRUN and began.is_file() else time.time()
-
-
-@contextmanager
-def _one_message(*errors: type[Exception]) -> Iterator[None]:
-    """Such an error ends a run with one message; in a sweep it fails that job, and the others go on."""
-    try:
-        yield
-    except errors as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise ValueError(str(cause)) from error
-        raise SystemExit(f"error: {cause}") from None
+    Args:
+        cfg: the composed configuration.
+        invocation: how the command was started.
+        completes_recipe: whether the checkpoint's recipe becomes `cfg.tracker`, changed by what `cfg.tracker` holds.
+    """
+    _use_threads(cfg)
+    if invocation.is_sweep:
+        assign_gpu(cfg, invocation.job_number)
+    source = ParentSource.of(cfg.checkpoint)
+    if completes_recipe:
+        recipe = OmegaConf.merge(recipe_in(source.header, cfg.checkpoint), cfg.tracker)
+        OmegaConf.update(cfg, "tracker", recipe, merge=False)
+        if "job" in cfg:
+            OmegaConf.update(cfg, "job.tracker", recipe._target_.rsplit(".", 1)[1].lower())
+    if source.is_file and source.header.note:
+        log.info(source.header.note)
+    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), source
 
 
 def _use_threads(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
         cv2.setNumThreads(cfg.threads)
+
+
+def _since(cfg: DictConfig, invocation: Invocation) -> float:
+    """Returns the moment before which nothing counts as done; with `force` in a sweep its start, so that jobs share."""
+    if not cfg.force:
+        return 0.0
+    started = invocation.sweep_folder / STARTED
+    return started.stat().st_mtime if invocation.is_sweep and started.is_file() else time.time()
+
+
+@contextmanager
+def _one_message(invocation: Invocation, *errors: type[Exception]) -> Iterator[None]:
+    """Ends the run with one message on such an error; in a sweep fails this job, and the others go on."""
+    try:
+        yield
+    except errors as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if invocation.is_sweep:
+            raise ValueError(str(cause)) from error
+        raise SystemExit(f"error: {cause}") from None
+
+
+# Jobs
+
+
+def _check_objective(job: Job) -> None:
+    objective, benchmark = job.cfg.objective, job.maker.benchmark
+    if objective is not None and objective not in (known := benchmark.metrics()):
+        raise ValueError(f"objective={objective} is no metric of benchmark={benchmark.name}: {', '.join(known)}")
+
+
+def _run_in_process(job: Job, invocation: Invocation) -> float | None:
+    """Runs a checked job, in each of its processes; rank 0 prints the results."""
+    _use_threads(job.cfg)
+    with _one_message(invocation, SequencesFailedError):
+        result = job.run()
+    if not is_rank_zero():
+        return None
+    if not job.trains_parent:
+        _console(120).print(job.group_table())
+    return _conclude(job, result)
+
+
+def _conclude(job: Job, result: dict[str, Any]) -> float | None:
+    _print_table(result)
+    log.info("results in %s", job.folder)
+    report = next(iter(result["metrics"].values()))
+    return None if job.cfg.objective is None else report[job.cfg.objective]
+
+
+# Evaluations
+
+
+def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
+    """Scores the checkpoint by the open-loop pair metric."""
+    tracker = _load(cfg)().tracker.to(cfg.device)
+    scores = open_loop(tracker, benchmark.sequences)
+    record = {"checkpoint": str(cfg.checkpoint), "benchmark": benchmark.name, "protocol": PROTOCOL}
+    write_json(Path(cfg.paths.job) / "open_loop.json", record | scores)
+    table = Table("benchmark", *scores)
+    table.add_row(benchmark.name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
+    Console().print(table)
+
+
+def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, since: float) -> Path:
+    """Finds, completes or makes the result files of the checkpoint's tracker on a benchmark; returns their folder."""
+    settings = OmegaConf.to_container(cfg)
+    keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": source.identity}
+    runner = instantiate(cfg.runner)
+    stage = Stage(
+        "evaluation",
+        keys | benchmark.tracked(),
+        lambda folder: runner.run(_load(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
+    )
+    return ensure(stage, Path(cfg.paths.cache) / "stages", since).folder / "boxes" / benchmark.name
+
+
+def _load(cfg: DictConfig) -> Callable[[], Checkpoint]:
+    """Returns a function that loads the checkpoint, which other processes can be handed."""
+    return partial(load_checkpoint, cfg.checkpoint, OmegaConf.to_container(cfg.tracker), instantiate(cfg.gates))
+
+
+# Tables
 
 
 def _print_table(result: dict[str, Any]) -> None:
@@ -198,4 +242,9 @@ def _print_table(result: dict[str, Any]) -> None:
         values = [report.get(name) for name in names] + [still[benchmark].get(names[0])]
         cells = ["" if value is None else f"{value:.3f}" for value in values]
         table.add_row(benchmark, report["protocol"], *cells)
-    Console(width=max(Console().width, 100)).print(table)
+    _console(100).print(table)
+
+
+def _console(width: int) -> Console:
+    """Returns a console of at least `width` characters, so that tables in log files are not cut."""
+    return Console(width=max(Console().width, width))

@@ -13,8 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from evaluation.study.resuming import Resuming, WholeFiles, saved_step
-from evaluation.study.training import fit, progress
+from evaluation.study.resuming import AtomicCheckpointIO, ResumeCheckpoint, saved_step
+from evaluation.study.training import fit, training_progress
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import build_tracker
@@ -94,17 +94,17 @@ def test_it_ends_as_an_unbroken_one(settings, tmp_path, name, overrides, cuts):
 
 
 def test_how_far_it_came_is_known_without_reading_the_weights(settings, tmp_path):
-    assert progress(tmp_path) == ""
+    assert training_progress(tmp_path) == ""
     cfg = settings()
     tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True))
     with pytest.raises(PowerCutError):
         fit(cfg, tracker, "parent", tmp_path, False, Witness([3]))
-    assert progress(tmp_path) == "at step 2"
+    assert training_progress(tmp_path) == "at step 2"
 
 
 def test_a_process_that_dies_while_it_writes_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     path = tmp_path / "training.ckpt"
-    WholeFiles().save_checkpoint({"global_step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"global_step": 1}, path)
 
     def half(value, file):
         Path(file).write_bytes(b"half")
@@ -112,10 +112,10 @@ def test_a_process_that_dies_while_it_writes_leaves_the_checkpoint_before(tmp_pa
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(KeyboardInterrupt):
-        WholeFiles().save_checkpoint({"global_step": 2}, path)
+        AtomicCheckpointIO().save_checkpoint({"global_step": 2}, path)
     assert saved_step(path) == 1
 
 
 def test_checkpoints_that_never_come_are_refused(tmp_path):
     with pytest.raises(ValueError, match="resume_every=0 must be at least 1"):
-        Resuming(tmp_path, 0)
+        ResumeCheckpoint(tmp_path, 0)

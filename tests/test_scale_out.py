@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.dataset import EpochSampler
 from evaluation.processes.devices import gpu_overrides, without_gpu_numbers
+from evaluation.processes.lightning import build_trainer
 from evaluation.study.cache_keys import NOT_IN_RESULT
 from tests.conftest import CONF, results
 
@@ -19,11 +20,12 @@ ONE_SHOT = [
     "trainer.accelerator=cpu",
 ]
 NO_REPORT = "~hydra.callbacks.report"
+NAMES = {"train": ("job.tracker=ostrack", "job.method=slim"), "eval": ()}
 
 
 def composed(*overrides: str, script: str = "train") -> DictConfig:
     with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        return compose(script, ["paths.job=.", *overrides])
+        return compose(script, ["paths.job=.", *NAMES[script], *overrides])
 
 
 GPU = ("trainer.accelerator=gpu", "device=cuda")
@@ -55,7 +57,8 @@ def test_results_do_not_depend_on_which_gpu_a_job_got(monkeypatch):
 
     def settings(*places: str) -> dict:
         cfg = composed("trainer.accelerator=gpu", "logger=none", *places)
-        found = without_gpu_numbers(OmegaConf.to_container(cfg, resolve=True))
+        settings = OmegaConf.to_container(cfg, resolve=True)
+        found = without_gpu_numbers(settings, build_trainer(cfg.trainer).num_devices)
         return {key: value for key, value in found.items() if key not in NOT_IN_RESULT}
 
     assert settings("trainer.devices=[1]", "device=cuda:1") == settings("trainer.devices=1", "device=cuda")

@@ -1,60 +1,57 @@
-"""Which GPUs a job gets, and what of this its results depend on."""
+"""Which GPU a job gets, and what of this its results depend on."""
 
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from evaluation.processes.lightning import build_trainer
 
+def assign_gpu(cfg: DictConfig, job: int) -> None:
+    """Gives a job of a sweep one of the GPUs that it sees; see `gpu_overrides`.
 
-def assign_gpu(cfg: DictConfig) -> None:
-    """Gives a job of a sweep one of the GPUs that it sees, see `gpu_overrides`; other jobs keep what they asked for."""
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        for key, value in gpu_overrides(cfg, hydra.job.num, torch.cuda.device_count()).items():
-            OmegaConf.update(cfg, key, value)
+    Args:
+        cfg: the job's configuration, changed in place.
+        job: number of the job in the sweep.
+    """
+    for key, value in gpu_overrides(cfg, job, torch.cuda.device_count()).items():
+        OmegaConf.update(cfg, key, value)
 
 
 def gpu_overrides(cfg: DictConfig, job: int, gpus: int) -> dict[str, Any]:
-    """The keys that send job i of a sweep to GPU i mod k, so that jobs that run at once (hydra/launcher=joblib) spread.
+    """Returns the overrides that send job i of a sweep to GPU i mod k, so that jobs that run at once use all GPUs.
 
-    Only what is left open is filled in: `trainer.devices=1` of accelerator gpu or auto becomes [i mod k], `device=cuda`
-    becomes cuda:(i mod k). So `trainer.devices=[0]` and `device=cuda:0` stay, as does everything on CPU. A launcher
-    that shows each job a GPU of its own (Slurm, Ray) leaves nothing to choose.
+    Only an open choice is filled in: `trainer.devices=1` with accelerator gpu or auto becomes [i mod k], and
+    `device=cuda` becomes cuda:(i mod k). `trainer.devices=[0]`, `device=cuda:0` and everything on the CPU stay. A
+    launcher that shows each job one GPU (Slurm, Ray) leaves no choice open.
 
     Args:
         cfg: a job's configuration, with or without a trainer.
         job: number of the job in the sweep.
-        gpus: how many it sees.
+        gpus: number of GPUs that the job sees.
     """
     if not gpus:
         return {}
-    keys: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     if cfg.device == "cuda":
-        keys["device"] = f"cuda:{job % gpus}"
+        overrides["device"] = f"cuda:{job % gpus}"
     trainer = cfg.get("trainer")
     if trainer and trainer.accelerator in ("gpu", "cuda", "auto") and trainer.devices == trainer.num_nodes == 1:
-        keys["trainer.devices"] = [job % gpus]
-    return keys
+        overrides["trainer.devices"] = [job % gpus]
+    return overrides
 
 
-def without_gpu_numbers(settings: dict[str, Any]) -> dict[str, Any]:
-    """A job's settings without the names of its GPUs: results depend on what they are and how many, not on which.
+def without_gpu_numbers(settings: dict[str, Any], devices: int) -> dict[str, Any]:
+    """Returns a job's settings without the numbers of its GPUs, as results do not depend on which GPU computes them.
 
     Args:
         settings: the resolved configuration, as plain data.
-
-    Raises:
-        InstantiationException: there is no such trainer, e.g. on a machine without a GPU.
+        devices: number of devices of a node that the trainer uses.
     """
-    trainer = settings["trainer"] | {"devices": build_trainer(settings["trainer"]).num_devices}
+    trainer = settings["trainer"] | {"devices": devices}
     pruning = settings["pruning"] | {"device": device_type(settings["pruning"]["device"])}
     return settings | {"trainer": trainer, "pruning": pruning, "device": device_type(settings["device"])}
 
 
 def device_type(device: str) -> str:
-    """The kind of a device: cuda of cuda:1."""
+    """Returns the type of a device: cuda for cuda:1."""
     return device.split(":")[0]

@@ -4,83 +4,90 @@ import os
 import shlex
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import configure_log, setup_globals
-from hydra.types import RunMode
+from hydra.core.utils import configure_log
 from omegaconf import DictConfig
+from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
+from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import join_process_group
 
 T = TypeVar("T")
 
 
-def check_launchable(cfg: DictConfig) -> None:
-    """Finds out before anything is trained whether the processes can be started.
+def check_launchable(trainer: Trainer, invocation: Invocation) -> None:
+    """Checks, before anything is trained, that the processes of a job can be started.
 
     Raises:
-        ValueError: they would run the command of a sweep once more each.
+        ValueError: every process would run the whole sweep once more.
     """
-    trainer, hydra = build_trainer(cfg.trainer), HydraConfig.get()
-    processes = trainer.num_devices * trainer.num_nodes
-    if hydra.mode != RunMode.MULTIRUN or processes == 1:
+    if not invocation.is_sweep or _process_count(trainer) == 1:
         return
     strategy = trainer.strategy
-    if isinstance(strategy.launcher, _SubprocessScriptLauncher):
-        if strategy.cluster_environment.creates_processes_externally:
-            return
-        asked = [o for o in hydra.overrides.task if o.split("=")[0] not in ("trainer", "trainer.strategy")]
-        command = shlex.join(["python", f"{hydra.job.name}.py", "-m", *asked])
-        raise ValueError(
-            f"trainer=ddp runs this command once more for each of its {processes} processes, and in a sweep (-m) each "
-            f"would sweep again. Let the job start them itself:\n  {command} trainer=ddp_spawn\n"
-            f"or Slurm, also on several nodes:\n  {command} trainer=ddp hydra/launcher=submitit_slurm "
-            f"hydra.launcher.nodes={trainer.num_nodes} hydra.launcher.tasks_per_node={trainer.num_devices} "
-            f"hydra.launcher.gpus_per_node={trainer.num_devices}\n"
-            f"or give each job one GPU (hydra/launcher=joblib without trainer=ddp), or leave out -m"
-        )
+    if not isinstance(strategy.launcher, _SubprocessScriptLauncher):
+        return
+    if strategy.cluster_environment.creates_processes_externally:
+        return
+    overrides = [o for o in invocation.overrides if o.split("=")[0] not in ("trainer", "trainer.strategy")]
+    command = shlex.join(["python", f"{invocation.script}.py", "-m", *overrides])
+    raise ValueError(
+        f"trainer=ddp runs this command once more for each of its {_process_count(trainer)} processes, and in a sweep "
+        f"(-m) each would sweep again. Let the job start them itself:\n  {command} trainer=ddp_spawn\n"
+        f"or Slurm, also on several nodes:\n  {command} trainer=ddp hydra/launcher=submitit_slurm "
+        f"hydra.launcher.nodes={trainer.num_nodes} hydra.launcher.tasks_per_node={trainer.num_devices} "
+        f"hydra.launcher.gpus_per_node={trainer.num_devices}\n"
+        f"or give each job one GPU (hydra/launcher=joblib without trainer=ddp), or leave out -m"
+    )
 
 
-def launch(cfg: DictConfig, work: Callable[[], T]) -> T:
-    """Calls `work` in every process that the job's trainer asks for, and returns what it returned in the first.
+def launch(trainer: Trainer, settings: DictConfig, invocation: Invocation, work: Callable[[], T]) -> T:
+    """Calls `work` in every process that the job's trainer asks for, and returns the result of the first process.
 
-    With `trainer=ddp_spawn` they are started here, and `work` is pickled; with `trainer=ddp` Lightning runs the command
-    once more for each, or Slurm or torchrun has done so.
+    With `trainer=ddp_spawn` the processes are started here, and `work` is pickled. With `trainer=ddp` Lightning runs
+    the command once more for each process, unless Slurm or torchrun has started them.
 
     Args:
-        cfg: the job's configuration, the same object as `work` has, if it has one.
+        trainer: built from `settings`.
+        settings: the `trainer` section of the configuration.
+        invocation: how the command was started.
         work: the job.
     """
-    trainer = build_trainer(cfg.trainer)
-    if trainer.num_devices * trainer.num_nodes == 1:
+    if _process_count(trainer) == 1:
         return work()
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        return launcher.launch(partial(_work_in_process, trainer, work))
     port = os.environ.get("MASTER_PORT")
     try:
-        return trainer.strategy.launcher.launch(partial(_take_part, cfg, HydraConfig.instance().cfg, work))
+        return launcher.launch(partial(_work_in_spawned_process, settings, invocation, work))
     finally:
-        if port is None and not isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
-            os.environ.pop("MASTER_PORT", None)  # the next job looks for a free one itself
+        if port is None:
+            os.environ.pop("MASTER_PORT", None)  # the next job looks for a free port itself
 
 
-def _take_part(cfg: DictConfig, hydra: DictConfig, work: Callable[[], T]) -> T:
-    """What each process does."""
-    if not HydraConfig.initialized():
-        restore_hydra(hydra)
-    if isinstance(cfg.trainer.strategy, str):  # the processes are there; the stages start no others
-        cfg.trainer.strategy = cfg.trainer.strategy.replace("_spawn", "")
-    build_trainer(cfg.trainer).strategy.setup_environment()
+def started_strategy(strategy: Any) -> Any:
+    """Returns the strategy for a training whose processes are running: one that starts no others."""
+    return strategy.replace("_spawn", "") if isinstance(strategy, str) else strategy
+
+
+def _process_count(trainer: Trainer) -> int:
+    return trainer.num_devices * trainer.num_nodes
+
+
+def _work_in_process(trainer: Trainer, work: Callable[[], T]) -> T:
+    trainer.strategy.setup_environment()
     join_process_group()
     return work()
 
 
-def restore_hydra(hydra: DictConfig) -> None:
-    """Tells a spawned process what Hydra has told the one that started it."""
-    setup_globals()
-    HydraConfig.instance().set_config(hydra)
+def _work_in_spawned_process(settings: DictConfig, invocation: Invocation, work: Callable[[], T]) -> T:
     if os.environ["LOCAL_RANK"] == "0":
-        configure_log(hydra.hydra.job_logging, hydra.hydra.verbose)
-    # Slurm, if it runs here, has started one task and knows nothing of these; so Lightning is told not to ask it.
+        configure_log(invocation.logging, invocation.verbose)
+    # Slurm, if it runs here, has started one task and does not know these processes, so Lightning must not ask Slurm.
     os.environ["SLURM_JOB_NAME"] = "interactive"
+    settings = settings.copy()
+    settings.strategy = started_strategy(settings.strategy)
+    return _work_in_process(build_trainer(settings), work)

@@ -1,4 +1,4 @@
-"""Lightning's Trainer: how it reads a configuration, and what it says."""
+"""Lightning's Trainer: building one to ask it how many processes there will be, and keeping it quiet."""
 
 import logging
 import warnings
@@ -10,19 +10,26 @@ from pytorch_lightning import Trainer
 
 
 def build_trainer(settings: DictConfig | dict[str, Any]) -> Trainer:
-    """Lightning's reading of a `trainer` section, to ask it how many processes there will be; it trains nothing."""
+    """Builds a trainer that is asked for its processes and trains nothing.
+
+    Args:
+        settings: the `trainer` section of a configuration.
+
+    Raises:
+        InstantiationException: the machine has no such trainer, for example no GPU.
+    """
     silence_lightning()
     return instantiate(settings, logger=False)
 
 
 def silence_lightning() -> None:
-    """Lightning's advertisements and remarks that do not concern us, such as that nothing is validated."""
+    """Hides Lightning's advertisements and its warnings that do not concern us, such as the missing validation."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for remark in (
+    for message in (
         "Total length of `list`",
         ".*treespec",
         ".*does not have many workers",
         ".*smaller than the logging interval",
         "You're resuming from a checkpoint that ended before the epoch ended",  # our samples are numbered
     ):
-        warnings.filterwarnings("ignore", remark)
+        warnings.filterwarnings("ignore", message)

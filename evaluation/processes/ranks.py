@@ -1,7 +1,7 @@
-"""The processes that make one job together, as `trainer=ddp` and `trainer=ddp_spawn` ask for: the first one leads.
+"""The processes of one job, as `trainer=ddp` and `trainer=ddp_spawn` start them.
 
-All of them walk through the same stages. They share the trainings; what the first finds or decides holds for all, and
-it alone writes results. A process that makes its job alone is the first.
+All processes walk through the same stages and share the trainings. Rank 0 decides for all and alone writes results. A
+process that works alone is rank 0.
 """
 
 from datetime import timedelta
@@ -11,29 +11,29 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
-# Others wait while the first one scores a tracker, which may take days; a process that died is noticed at once.
-PATIENCE = timedelta(days=30)
+# The other processes wait while rank 0 scores a tracker, which may take days. A process that dies is noticed at once.
+TIMEOUT = timedelta(days=30)
 
 _group: dist.ProcessGroup | None = None
 
 
 def join_process_group() -> None:
-    """Makes this process one of several. All of them have to call it, once `torch.distributed` is initialised."""
+    """Makes this process one of several; all of them must call this once `torch.distributed` is initialised."""
     global _group
-    # Of its own, as GPUs talk by a backend that neither waits for long nor carries objects without a device.
-    _group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    # A gloo group of its own: NCCL neither waits for long nor sends objects without a device.
+    _group = dist.new_group(backend="gloo", timeout=TIMEOUT)
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the first of the job's processes, or the only one."""
+    """Returns whether this is the first process of the job, or the only one."""
     return _group is None or dist.get_rank() == 0
 
 
 def broadcast(value: T) -> T:
-    """The first process's value, in all of them; none goes on before the first has come here.
+    """Returns the value of rank 0 in all processes; each process waits here until rank 0 has come.
 
     Args:
-        value: plain data; that of the others is ignored.
+        value: plain data; the values of the other ranks are ignored.
     """
     if _group is None:
         return value

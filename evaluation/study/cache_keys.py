@@ -1,60 +1,77 @@
-"""What results depend on: which keys of a configuration count, and for what."""
+"""Which keys of a configuration a result depends on: what the stages of a job are cached by."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-# Keys that decide where and how fast a result comes, not what it is; with wildcards.
+# Keys that decide where and how fast a result is computed, not what it is; with wildcards.
 NO_EFFECT = (
     *("datamodule.workers", "datamodule.cache", "datamodule.*.cache", "benchmark.*.cache", "callbacks.progress.*"),
     *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.strategy"),
 )
-# Of `pruning`: what a training sees of which no unit leaves before its end, and what only such a training sees.
-OF_RANKING = ("criterion", "kinds", "protect")
-OF_ANNEALING = ("schedule", "every", "decay")
-# Keys of the whole configuration that no number in a job's result depends on.
-NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_every", "runner", "objective")
+# Keys of `pruning` that a training sees in which no unit is removed before its end.
+RANKING_KEYS = ("criterion", "kinds", "protect")
+# Keys of `pruning` that only a training sees in which the mask is annealed.
+ANNEALING_KEYS = ("schedule", "every", "decay")
+# Top-level keys that no number in the result of a job depends on.
+NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_every", "runner", "objective", "job")
 
 
-def effective(plain: Any, at: str = "") -> Any:
-    """`plain` without the keys that have no effect on results; `at` is where it stands in the configuration."""
-    if isinstance(plain, list):
-        return [effective(value, at) for value in plain]
-    if not isinstance(plain, dict):
-        return plain
-    paths = {key: f"{at}.{key}" if at else str(key) for key in plain}
-    kept = [key for key, path in paths.items() if not any(fnmatchcase(path, pattern) for pattern in NO_EFFECT)]
-    return {key: effective(plain[key], paths[key]) for key in kept}
+def effective_keys(settings: Any, path: str = "") -> Any:
+    """Returns the settings without the keys that have no effect on results.
+
+    Args:
+        settings: a configuration, or the part of it at `path`, as plain data.
+        path: dotted path of the part.
+    """
+    if isinstance(settings, list):
+        return [effective_keys(value, path) for value in settings]
+    if not isinstance(settings, dict):
+        return settings
+    paths = {key: f"{path}.{key}" if path else str(key) for key in settings}
+    kept = [key for key, at in paths.items() if not any(fnmatchcase(at, pattern) for pattern in NO_EFFECT)]
+    return {key: effective_keys(settings[key], paths[key]) for key in kept}
 
 
-def of_result(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Equal for jobs whose results can only differ in times."""
-    return effective({key: value for key, value in plain.items() if key not in NOT_IN_RESULT})
+def result_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys that the result of a job depends on: equal for jobs whose results differ in times alone."""
+    return effective_keys({key: value for key, value in settings.items() if key not in NOT_IN_RESULT})
 
 
-def of_training(plain: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What every training of the stage `name` depends on; nothing if the stage does not train."""
-    stage = plain["stages"][name]
-    if not stage["steps"]:
+def training_keys(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Returns the keys that the training of a stage depends on; none if the stage does not train.
+
+    Args:
+        settings: the whole configuration, as plain data.
+        stage: "parent", "sparsity" or "child".
+    """
+    stage_settings = settings["stages"][stage]
+    if not stage_settings["steps"]:
         return {}
-    shared = {key: plain[key] for key in ("datamodule", "trainer", "callbacks", "seed")}
-    return shared | {"stage": {key: stage[key] for key in ("steps", "lr_scale")}}
+    shared = {key: settings[key] for key in ("datamodule", "trainer", "callbacks", "seed")}
+    return shared | {"stage": {key: stage_settings[key] for key in ("steps", "lr_scale")}}
 
 
-def of_distillation(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """What the trainings that may learn from the parent depend on besides; nothing if they do not."""
-    return {"distillation": plain["distillation"]} if plain["distillation"] else {}
+def distillation_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of distillation, for the trainings that may learn from the parent; none without distillation."""
+    return {"distillation": settings["distillation"]} if settings["distillation"] else {}
 
 
-def of_ranking(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the pruning a training depends on that ranks units once, for all ratios."""
-    return {key: plain["pruning"][key] for key in OF_RANKING}
+def ranking_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of `pruning` that a training depends on which ranks units once for all ratios."""
+    return {key: settings["pruning"][key] for key in RANKING_KEYS}
 
 
-def of_cutting(plain: Mapping[str, Any], anneals: bool) -> dict[str, Any]:
-    """What a cut depends on, by which units leave while the network trains (`anneals`), or at once."""
-    pruning = {k: v for k, v in plain["pruning"].items() if (anneals or k not in OF_ANNEALING) and k != "device"}
-    depends = {"pruning": pruning, "ratio": plain["ratio"]}
+def cutting_keys(settings: Mapping[str, Any], anneals: bool) -> dict[str, Any]:
+    """Returns the keys that a cut depends on.
+
+    Args:
+        settings: the whole configuration, as plain data.
+        anneals: whether units are removed while the network trains, instead of all at once.
+    """
+    dropped = ("device",) if anneals else ("device", *ANNEALING_KEYS)
+    pruning = {key: value for key, value in settings["pruning"].items() if key not in dropped}
+    keys = {"pruning": pruning, "ratio": settings["ratio"]}
     if pruning["ratio_of"] == "latency":
-        depends["measured"] = {"device": plain["pruning"]["device"], "threads": plain["threads"]}
-    return depends
+        keys["measured"] = {"device": settings["pruning"]["device"], "threads": settings["threads"]}
+    return keys

@@ -1,4 +1,4 @@
-"""What a job found, as plain data: the content of `result.json`."""
+"""The result of a job as plain data: the content of `result.json`."""
 
 from typing import Any
 
@@ -12,28 +12,29 @@ from pruning.cost import count_macs, count_params
 from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
 
 
-def describe(
+def describe_result(
     final: Checkpoint, parent: Checkpoint, scores: dict[str, Any], parent_scores: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """Sizes, scores and times of a job's tracker beside those of its parent.
+    """Returns sizes, scores and latencies of a job's tracker beside those of its parent.
 
     Args:
         final: the job's tracker: a child, or the parent itself.
-        parent: what it was pruned from.
+        parent: the tracker that the child was pruned from.
         scores, parent_scores: see `Benchmark.scores`.
-        device: where latency is measured.
+        device: torch device on which latency is measured.
     """
-    clocks = latencies({"child": final.tracker, "parent": parent.tracker}, device)
-    dense = size_of(parent) | {"metrics": parent_scores["metrics"], "latency": {device_type(device): clocks["parent"]}}
+    device_name = device_type(device)
+    latency = latencies({"child": final.tracker, "parent": parent.tracker}, device)
+    departures = final.tracker.departures_from_original()
     return {
         "family": final.tracker.family,
         **size_of(final),
         "ratio_achieved": final.metrics.get("ratio_achieved", 1.0),
         "units": _units(final),
-        "departures_from_original": [words for words, has in final.tracker.departures_from_original().items() if has],
+        "departures_from_original": [departure for departure, present in departures.items() if present],
         **scores,
-        "latency": {device_type(device): clocks["child"]},
-        "parent": dense,
+        "latency": {device_name: latency["child"]},
+        "parent": size_of(parent) | {"metrics": parent_scores["metrics"], "latency": {device_name: latency["parent"]}},
         "retention": _retention(scores["metrics"], parent_scores["metrics"]),
         "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
         **provenance(),
@@ -41,22 +42,21 @@ def describe(
 
 
 def size_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Parameters and multiply-accumulates of the network as it is."""
+    """Returns the parameters and the multiply-accumulates of a checkpoint's network as it is."""
     network = checkpoint.tracker.network
     macs = count_macs(network, checkpoint.tracker.frame_inputs())
-    params = count_params(network)
-    return {"params": params, "live_params": params, "macs": {"total": macs.total, "parts": macs.parts}}
+    return {"params": count_params(network), "macs": {"total": macs.total, "parts": macs.parts}}
 
 
 def _units(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """Kept and full size of every group of the network that the recipe builds."""
+    """Returns the kept and the full size of every group of the network that the recipe builds."""
     with torch.device("meta"):
         groups = build_tracker(checkpoint.recipe).groups()
     return {g.name: {"kind": g.kind, "kept": len(checkpoint.plan.units(g)), "size": g.size} for g in groups}
 
 
 def _retention(scores: dict[str, Any], parent: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Metric over the parent's by benchmark; None where the parent has nothing to retain."""
+    """Returns each metric divided by the parent's, by benchmark; None where the parent's metric is 0."""
     return {
         benchmark: {
             name: value / parent[benchmark][name] if parent[benchmark][name] > 0 else None

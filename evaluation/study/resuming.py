@@ -1,4 +1,4 @@
-"""What an interrupted training needs to end exactly as an unbroken one."""
+"""Checkpoints that let an interrupted training end exactly as an uninterrupted one."""
 
 import random
 from pathlib import Path
@@ -10,20 +10,20 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from evaluation.files import replacing
+from evaluation.files import atomic_write
 
 
-class Resuming(Checkpoint):
-    """Keeps a checkpoint of the running training: every so many steps, and after each epoch.
+class ResumeCheckpoint(Checkpoint):
+    """Saves a checkpoint of the running training every few steps and after each epoch.
 
-    Lightning puts weights, optimiser, schedule, progress and the state of all callbacks into it, among them masks and
-    what the criterion has learned; here the states of all random generators are added, process by process. Samples need
-    nothing: they are numbered, see `datamodules.dataset.EpochSampler`. The last step has no checkpoint, as Lightning
-    would not end a training that it finds at its end.
+    Lightning saves weights, optimiser, schedule, progress and the states of all callbacks, such as masks and what the
+    criterion has learned. This class adds the states of all random generators of all processes. Samples need no state:
+    they are numbered, see `datamodules.dataset.EpochSampler`. The last step has no checkpoint, because Lightning would
+    not end a training that it finds at its end.
 
     Args:
-        path: of the checkpoint; it is replaced as a whole.
-        every: steps between two.
+        path: path of the checkpoint file, which is replaced as a whole.
+        every: steps between two checkpoints.
 
     Raises:
         ValueError: `every` is not positive.
@@ -37,34 +37,34 @@ class Resuming(Checkpoint):
         self._generators: list[dict[str, Any]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Makes the trainer write whole files."""
-        trainer.strategy.checkpoint_io = WholeFiles()
+        """Makes the trainer write files atomically."""
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keeps the generators' states until all else is built, which draws from them."""
+        """Keeps the states of the generators until everything that draws from them is built."""
         self._generators = checkpoint["generators"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Puts the generators where they were."""
+        """Restores the generators."""
         self._saved = trainer.global_step
         if trainer.global_rank < len(self._generators):
             _restore(self._generators[trainer.global_rank])
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Saves between steps, never between accumulated batches; after an epoch's last batch there is more to do."""
+        """Saves between steps, never between accumulated batches; after the last batch of an epoch see below."""
         step = trainer.global_step
         if step > self._saved and step % self.every == 0 and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves between epochs."""
-        # Processes that train together take an epoch's means together, when somebody asks for them: the progress bar
-        # has just asked in the first one, and the others have to before they talk of anything else.
+        # Reading the metrics reduces the means of an epoch over all processes. The progress bar has just read them in
+        # rank 0, so the other processes must read them before they take part in any other communication.
         _ = trainer.callback_metrics
         self._save(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the generators' states of all processes."""
+        """Adds the states of the generators of all processes."""
         generators: list[Any] = [_states()]
         if trainer.world_size > 1:
             generators *= trainer.world_size
@@ -77,24 +77,24 @@ class Resuming(Checkpoint):
             trainer.save_checkpoint(self.path, weights_only=False)
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are there as a whole or not at all, also when a process is killed while it writes one."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints that are complete or missing, also when a process is killed while it writes one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes beside the file and then takes its place."""
-        with replacing(Path(path)) as unfinished:
+        """Writes a temporary file and then replaces the checkpoint with it."""
+        with atomic_write(Path(path)) as unfinished:
             torch.save(checkpoint, unfinished)
 
 
 def saved_step(path: Path) -> int | None:
-    """The step that a checkpoint was written at; None without one. Its weights are not read."""
+    """Returns the step at which a checkpoint was written, None if there is no file. Its weights are not read."""
     if not path.is_file():
         return None
     return torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]
 
 
 def _states() -> dict[str, Any]:
-    """Of all generators of this process, as plain data and tensors: such a file is read without executing anything."""
+    """Returns the states of all generators of this process as plain data, so that reading them executes nothing."""
     name, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),

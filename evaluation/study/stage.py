@@ -19,32 +19,30 @@ from evaluation.processes.ranks import broadcast, is_rank_zero
 log = logging.getLogger(__name__)
 
 DONE = "stage.json"
-SCRATCH = "scratch"  # what a stage leaves here is for its own continuation, and goes when it is done
+SCRATCH = "scratch"  # folder that an interrupted stage continues from; it is deleted when the stage is done
 
 
 def digest(value: Any) -> str:
-    """A short hash of plain data, the same for equal data."""
+    """Returns a short hash of plain data, equal for equal data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def identity(source: str | Path) -> str:
-    """A hash of a file's content, or what is no file itself."""
-    if not Path(source).is_file():
-        return str(source)
-    with Path(source).open("rb") as file:
+def hash_file(path: str | Path) -> str:
+    """Returns the SHA-256 hash of a file's content."""
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A piece of a study. Its key is known before anything is made.
+    """One piece of a study, whose key is known before anything is made.
 
     Attributes:
-        name: "parent", "ranking", "sparsity", "child", "evaluation".
-        depends: plain data; equal data means equal results. Of the stages in `after` it holds the keys.
-        make: fills a folder. After an interruption it gets the same folder again and may go on from what it left there.
-        after: the stages whose folders it reads; they are made before.
-        progress: says in words how far an interrupted one got, from what it left in its folder; "" for not at all. None
+        name: "parent", "ranking", "sparsity", "child" or "evaluation".
+        depends: plain data; equal data means equal results. The keys of the stages in `after` count as well.
+        make: fills a folder. After an interruption it gets the same folder again and may continue from what is there.
+        after: the stages whose folders this one reads; they are made before it.
+        progress: returns in words how far an interrupted stage got, from its folder; "" if it has not started. None
             where that is not known.
     """
 
@@ -61,13 +59,13 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A stage that is there.
+class FinishedStage:
+    """A stage whose folder is complete.
 
     Attributes:
-        folder: what it made; shared, so not to be changed.
+        folder: the folder; other jobs read it too, so nobody changes it.
         seconds: wall time of the run that finished it.
-        cached: whether that was before now.
+        cached: whether it was finished before this job needed it.
     """
 
     folder: Path
@@ -75,17 +73,17 @@ class Made:
     cached: bool
 
 
-def ensure(stage: Stage, cache: Path, since: float = 0.0) -> Made:
-    """Makes the stage, or finds it. Of two jobs that need the same stage at once, one makes it and the other waits.
+def ensure(stage: Stage, cache: Path, since: float = 0.0) -> FinishedStage:
+    """Makes a stage, or finds it in the cache.
 
-    Of several processes of one job (see `evaluation.processes.ranks`) the first does so, and the others help.
-
-    A process may be killed at any moment: what it had not finished is gone on with, and what it had is not made again.
+    If two jobs need the same stage at once, one makes it and the other waits. If several processes work on one job (see
+    `evaluation.processes.ranks`), rank 0 makes the stage and the others take part. A process may be killed at any
+    moment: the next call continues an unfinished stage and does not repeat a finished one.
 
     Args:
-        stage: what is needed; the stages that it comes after are there.
+        stage: the stage; those that it comes after are finished.
         cache: folder of all stages.
-        since: one that was finished before this moment (seconds since the epoch) is made again, from the beginning.
+        since: a stage that was finished before this moment (seconds since the epoch) is made again from the beginning.
     """
     if not is_rank_zero():
         return _join_stage(stage, cache)
@@ -94,7 +92,7 @@ def ensure(stage: Stage, cache: Path, since: float = 0.0) -> Made:
     with FileLock(cache / f"{stage.key}.lock"):
         if _is_done(folder, since):
             log.info("stage %s: found in %s", stage.name, folder)
-            return broadcast(Made(folder, _seconds(folder), cached=True))
+            return broadcast(FinishedStage(folder, _seconds(folder), cached=True))
         log.info("stage %s: making %s", stage.name, folder)
         if since and not _is_done(unfinished, since):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -103,30 +101,30 @@ def ensure(stage: Stage, cache: Path, since: float = 0.0) -> Made:
             broadcast(None)
             start = time.monotonic()
             stage.make(unfinished)
-            about = {"stage": stage.name, "seconds": round(time.monotonic() - start, 2), "depends": stage.depends}
-            write_json(unfinished / DONE, about | {"after": [before.key for before in stage.after]})
+            record = {"stage": stage.name, "seconds": round(time.monotonic() - start, 2), "depends": stage.depends}
+            write_json(unfinished / DONE, record | {"after": [before.key for before in stage.after]})
         shutil.rmtree(unfinished / SCRATCH, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
-        return broadcast(Made(folder, _seconds(folder), cached=False))
+        return broadcast(FinishedStage(folder, _seconds(folder), cached=False))
 
 
-def _join_stage(stage: Stage, cache: Path) -> Made:
-    """Takes part in what the first process makes, if it makes anything, and keeps nothing of it.
+def _join_stage(stage: Stage, cache: Path) -> FinishedStage:
+    """Takes part in a stage that rank 0 makes, in a temporary folder of which nothing is kept.
 
-    What the stage goes on from lies in the first one's folder; what it ends with is the same in all processes.
+    An interrupted stage continues from the scratch folder of rank 0. Its result is the same in all processes.
     """
-    made = broadcast(None)
-    if made is None:
+    finished = broadcast(None)
+    if finished is None:
         with TemporaryDirectory() as folder:
             (Path(folder) / SCRATCH).symlink_to((_unfinished(stage, cache) / SCRATCH).absolute())
             stage.make(Path(folder))
-        made = broadcast(None)
-    return made
+        finished = broadcast(None)
+    return finished
 
 
 def state(stage: Stage, cache: Path, since: float = 0.0) -> str:
-    """What `ensure` would find, in words: "cached", "partly done, <how far>" or "would run"."""
+    """Returns what `ensure` would find, in words: "cached", "partly done, <how far>" or "would run"."""
     unfinished = _unfinished(stage, cache)
     if _is_done(cache / stage.key, since) or _is_done(unfinished, since):
         return "cached"

@@ -1,4 +1,4 @@
-"""How the stages of a job are made: each fills a folder of its own, from those of the stages that it comes after."""
+"""Makes the stages of a job: each fills a folder of its own from the folders of the stages that it comes after."""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -8,9 +8,10 @@ from typing import Any
 import pytorch_lightning as L
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from evaluation.processes.ranks import is_rank_zero
+from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import Stage
 from evaluation.study.training import fit
 from evaluation.tracking.benchmark import Benchmark
@@ -18,119 +19,145 @@ from evaluation.tracking.result_files import is_tracked
 from evaluation.tracking.runner import Runner
 from pruning.callback import PruningCallback
 from trackers.base import Tracker
-from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint, start
+from trackers.checkpoints.checkpoint import Checkpoint, initial_checkpoint, load_checkpoint
 
 CHECKPOINT = "checkpoint.safetensors"
 RANKING = "ranking.pt"
 
 
 class StageMaker:
-    """What makes stages, as a configuration says.
+    """Makes the stages of a job as its configuration says.
 
     Args:
-        cfg: the composed configuration.
-        plain: the same as plain data.
-        stages: the folder with the folders of all stages.
-        about: says what tells the job from others, for its logger.
+        cfg: the resolved configuration.
+        source: where the parent comes from.
+        stages: the folder that holds the folders of all stages.
+        identity: what tells the job from others, for its logger.
     """
 
-    def __init__(self, cfg: DictConfig, plain: dict[str, Any], stages: Path, about: Callable[[], dict[str, Any]]):
-        self.cfg, self.plain, self.stages, self.about = cfg, plain, stages, about
+    def __init__(self, cfg: DictConfig, source: ParentSource, stages: Path, identity: dict[str, Any]):
+        self.cfg, self.source, self.stages, self.identity = cfg, source, stages, identity
+        self._loaded: Checkpoint | None = None
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """What parent and child are scored on."""
+        """The benchmark that parent and child are scored on."""
         return instantiate(self.cfg.benchmark, _convert_="all")
 
     @cached_property
     def runner(self) -> Runner:
-        """How they run over it."""
+        """The runner that tracks the benchmark's sequences."""
         return instantiate(self.cfg.runner)
 
     @cached_property
     def pruning(self) -> PruningCallback:
-        """What makes the child."""
+        """The callback that makes the child."""
         return instantiate(self.cfg.pruning, ratio=self.cfg.ratio)
 
     @cached_property
     def logger(self) -> Any:
-        """One logger for all stages of the job; False for none."""
-        settings = self.plain | {"job": self.about()}
+        """The logger of all stages of the job; False for none."""
+        settings = self._settings | {"job": self.identity}
         return instantiate(self.cfg.logger, settings=settings, _recursive_=False, _convert_="all")
 
-    def start(self) -> Checkpoint:
-        """What the parent is, or starts from."""
-        return start(self.plain["tracker"], self.cfg.checkpoint, instantiate(self.cfg.gates))
+    def initial_tracker(self) -> Tracker:
+        """Returns a tracker like the one that the parent is or starts from, to check the configuration with.
+
+        Only what the checks need is loaded: without a checkpoint the tracker lies on the `meta` device, unless
+        latencies are measured. A tracker from a file is kept for `take_parent` and `train_parent`.
+        """
+        measures = self.cfg.pruning.ratio_of == "latency" and self.cfg.ratio < 1
+        if self.source.checkpoint is None and not measures:
+            with torch.device("meta"):
+                return self._initial().tracker
+        loaded = self._initial()
+        if self.source.is_whole:
+            self._loaded = loaded
+        return loaded.tracker
 
     def take_parent(self, folder: Path) -> None:
-        """The parent, as it was given."""
-        self.start().save(folder / CHECKPOINT)
+        """Saves the parent as it was given."""
+        self._take_initial().save(folder / CHECKPOINT)
 
     def train_parent(self, folder: Path) -> None:
-        """The parent, trained from what it starts from."""
+        """Trains the parent from what it starts from."""
         L.seed_everything(self.cfg.seed, verbose=False)
-        begun = self.start()
-        fit(self.cfg, begun.tracker, "parent", folder, self.logger)
-        Checkpoint(begun.tracker, begun.recipe, begun.plan, config=self.plain).save(folder / CHECKPOINT)
+        initial = self._take_initial()
+        fit(self.cfg, initial.tracker, "parent", folder, self.logger)
+        Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings).save(folder / CHECKPOINT)
 
     def train_ranking(self, folder: Path, parent: Stage) -> None:
-        """The parent after the sparsity training, uncut, and what was learned of its units."""
-        begun = self._begin(parent, parent)
-        fit(self.cfg, begun.tracker, "sparsity", folder, self.logger, self.pruning)
-        torch.save(self.pruning.learned(), folder / RANKING)
-        Checkpoint(begun.tracker, begun.recipe, begun.plan, config=self.plain).save(folder / CHECKPOINT)
+        """Trains the parent in a sparsity stage that cuts nothing, and saves what it learns about the units."""
+        initial = self._load_for_training(parent, parent)
+        fit(self.cfg, initial.tracker, "sparsity", folder, self.logger, self.pruning)
+        torch.save(self.pruning.ranking_state(), folder / RANKING)
+        Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings).save(folder / CHECKPOINT)
 
     def train_sparsity(self, folder: Path, parent: Stage) -> None:
-        """The parent, cut at the end of a training that anneals its masks."""
-        begun = self._begin(parent, parent)
-        fit(self.cfg, begun.tracker, "sparsity", folder, self.logger, self.pruning)
-        self._compact(folder, begun)
+        """Trains the parent while its mask is annealed, then cuts it."""
+        initial = self._load_for_training(parent, parent)
+        fit(self.cfg, initial.tracker, "sparsity", folder, self.logger, self.pruning)
+        self._compact(folder, initial)
 
     def cut(self, folder: Path, ranked: Stage) -> None:
-        """The parent, cut at once by what is known of its units."""
-        begun, learned = self._load(ranked), self._folder(ranked) / RANKING
-        self.pruning.attach(begun.tracker.network, begun.tracker.groups(), begun.tracker.frame_inputs)
+        """Cuts the parent at once, by what is known of its units."""
+        initial, learned = self._load(ranked), self._folder(ranked) / RANKING
+        self.pruning.attach(initial.tracker.network, initial.tracker.groups(), initial.tracker.frame_inputs)
         if learned.is_file():
-            self.pruning.recall(torch.load(learned, map_location="cpu", weights_only=True))
+            self.pruning.load_ranking(torch.load(learned, map_location="cpu", weights_only=True))
         self.pruning.update()
-        self._compact(folder, begun)
+        self._compact(folder, initial)
 
     def train_child(self, folder: Path, sparse: Stage, parent: Stage) -> None:
-        """The cut tracker, fine-tuned."""
-        begun = self._begin(sparse, parent)
-        fit(self.cfg, begun.tracker, "child", folder, self.logger)
-        Checkpoint(begun.tracker, begun.recipe, begun.plan, begun.metrics, self.plain).save(folder / CHECKPOINT)
+        """Fine-tunes the cut tracker."""
+        initial = self._load_for_training(sparse, parent)
+        fit(self.cfg, initial.tracker, "child", folder, self.logger)
+        child = Checkpoint(initial.tracker, initial.recipe, initial.plan, initial.metrics, self._settings)
+        child.save(folder / CHECKPOINT)
 
     def evaluate(self, folder: Path, tracker: Stage) -> None:
-        """What a stage's tracker says about the benchmark's sequences."""
+        """Runs a stage's tracker over the benchmark's sequences."""
         if is_rank_zero():
             load = partial(load_checkpoint, self._folder(tracker) / CHECKPOINT)
             self.runner.run(load, self.benchmark.sequences, self.boxes(folder))
 
-    def tracked(self, folder: Path) -> str:
-        """How far an evaluation got."""
+    def evaluation_progress(self, folder: Path) -> str:
+        """Returns the progress of an interrupted evaluation in words, "" if it has not started."""
         sequences = self.benchmark.sequences
         done = sum(is_tracked(self.boxes(folder), s) for s in sequences)
         return f"{done} of {len(sequences)} sequences" if done else ""
 
     def boxes(self, folder: Path) -> Path:
-        """Where in an evaluation's folder its boxes are."""
+        """Returns where in the folder of an evaluation its result files are."""
         return folder / "boxes" / self.benchmark.name
 
-    def _begin(self, stage: Stage, parent: Stage) -> Checkpoint:
-        """A stage's tracker, about to be trained, with its teacher if it has one."""
-        L.seed_everything(self.cfg.seed, verbose=False)
-        begun = self._load(stage)
-        if self.plain["distillation"]:
-            teach: Callable[[Tracker], Any] = instantiate(self.cfg.distillation)
-            begun.tracker.teacher = teach(self._load(parent).tracker)
-        return begun
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return OmegaConf.to_container(self.cfg)
 
-    def _compact(self, folder: Path, begun: Checkpoint) -> None:
-        torch.manual_seed(0)  # of the inputs that masked and compacted network are compared on, the same for all
-        metrics = self.pruning.finish([begun.tracker.example_inputs() for _ in range(3)])
-        plan = begun.plan.then(self.pruning.plan)
-        Checkpoint(begun.tracker, begun.recipe, plan, metrics, self.plain).save(folder / CHECKPOINT)
+    def _initial(self) -> Checkpoint:
+        recipe = OmegaConf.to_container(self.cfg.tracker)
+        return initial_checkpoint(recipe, self.source.checkpoint, instantiate(self.cfg.gates))
+
+    def _take_initial(self) -> Checkpoint:
+        """Returns the tracker that the checks have loaded, or loads it; a training may change it."""
+        loaded, self._loaded = self._loaded, None
+        return loaded or self._initial()
+
+    def _load_for_training(self, stage: Stage, parent: Stage) -> Checkpoint:
+        """Loads the tracker of a stage, and the parent as its teacher if there is distillation."""
+        L.seed_everything(self.cfg.seed, verbose=False)
+        loaded = self._load(stage)
+        if self.cfg.distillation:
+            build_teacher: Callable[[Tracker], Any] = instantiate(self.cfg.distillation)
+            loaded.tracker.teacher = build_teacher(self._load(parent).tracker)
+        return loaded
+
+    def _compact(self, folder: Path, trained: Checkpoint) -> None:
+        torch.manual_seed(0)  # masked and compacted network are compared on the same random inputs in every job
+        metrics = self.pruning.finish([trained.tracker.example_inputs() for _ in range(3)])
+        plan = trained.plan.then(self.pruning.plan)
+        Checkpoint(trained.tracker, trained.recipe, plan, metrics, self._settings).save(folder / CHECKPOINT)
 
     def _folder(self, stage: Stage) -> Path:
         return self.stages / stage.key

@@ -1,4 +1,4 @@
-"""The Hydra callbacks that keep a sweep's table and report up to date, and end it with one message if jobs failed."""
+"""Hydra callbacks of a sweep: they keep its table and report up to date, and end it with one message if jobs failed."""
 
 import logging
 import sys
@@ -12,41 +12,44 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from evaluation.files import write_json
-from evaluation.report import write_report
 from evaluation.report.study_results import read_results
 
 log = logging.getLogger(__name__)
 
-BEGAN = ".began"  # in the sweep's folder: its time is that of the sweep's begin
+STARTED = ".began"  # empty file in the sweep's folder, whose time is the start of the sweep
+REPORT_INTERVAL = 60  # seconds between two reports of a running sweep
 
 
 class ReportCallback(Callback):
     """Writes `study.csv` and `report.html` into the sweep's folder. A job that failed is a row, too.
 
-    Hydra would end a sweep at its first failed job and name only that; and some launchers cannot bring every exception
-    home. So what failed is noted in the job's own process, and `FailureCallback` says it when all others are through.
+    Hydra would end a sweep at its first failed job and name only that job, and some launchers cannot return every
+    exception. So each job's own process records a failure, and `FailureCallback` names all failures at the end.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Marks the begin of the sweep."""
+        """Marks the start of the sweep."""
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / BEGAN).touch()
+        (folder / STARTED).touch()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Notes what became of the job."""
-        sweeps = config.hydra.mode == RunMode.MULTIRUN
+        """Records a failure, and renews the report of a sweep if the last one is old."""
+        is_sweep = config.hydra.mode == RunMode.MULTIRUN
         if job_return.status == JobStatus.FAILED:
-            _note_failure(config, job_return._return_value)
-            if sweeps:
+            _record_failure(config, job_return._return_value)
+            if is_sweep:
                 job_return.status, job_return.return_value = JobStatus.COMPLETED, None
         report = Path(config.hydra.sweep.dir) / "report.html"
-        # Whoever interrupts a sweep has a report of what is done. It takes seconds; one a minute is enough.
-        if sweeps and not (report.is_file() and time.time() - report.stat().st_mtime < 60):
+        # A report takes seconds. An interrupted sweep should have one of the finished jobs.
+        is_recent = report.is_file() and time.time() - report.stat().st_mtime < REPORT_INTERVAL
+        if is_sweep and not is_recent:
             self.on_multirun_end(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Collects all results of the sweep so far."""
+        """Writes table and report of all jobs so far."""
+        from evaluation.report import write_report  # matplotlib and jinja2, which the start of a command can do without
+
         folder = Path(config.hydra.sweep.dir)
         results = read_results(folder)
         if not results:
@@ -59,13 +62,13 @@ class ReportCallback(Callback):
 
 
 class FailureCallback(Callback):
-    """Ends a sweep of which jobs failed with an exit code and one message. It has to be the last to be called."""
+    """Ends a sweep whose jobs failed with an exit code and one message. It has to be the last callback."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Names the jobs that failed.
 
         Raises:
-            SystemExit: there are some.
+            SystemExit: at least one job failed.
         """
         folder = Path(config.hydra.sweep.dir)
         results = read_results(folder)
@@ -78,12 +81,12 @@ class FailureCallback(Callback):
             )
 
 
-def _note_failure(config: DictConfig, error: BaseException) -> None:
-    """Leaves the error as the job's result, and where it happened in the job's log."""
+def _record_failure(config: DictConfig, error: BaseException) -> None:
+    """Writes the error as the job's result, and its traceback into the job's log."""
     folder = Path(config.hydra.runtime.output_dir)
     log.error("the job failed", exc_info=error)
     choices = config.hydra.runtime.choices
-    about = {"job": folder.name, "status": "failed", "tracker": choices.get("tracker"), "method": choices.pruning}
-    about |= {"ratio": config.get("ratio"), "seed": config.get("seed")}
+    result = {"job": folder.name, "status": "failed", "tracker": choices.get("tracker"), "method": choices.pruning}
+    result |= {"ratio": config.get("ratio"), "seed": config.get("seed")}
     file = folder / f"{config.hydra.job.name}.log"
-    write_json(folder / "result.json", about | {"error": f"{type(error).__name__}: {error}", "log": str(file)})
+    write_json(folder / "result.json", result | {"error": f"{type(error).__name__}: {error}", "log": str(file)})

@@ -7,46 +7,55 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
+from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import silence_lightning
-from evaluation.study.resuming import Resuming, saved_step
+from evaluation.study.resuming import ResumeCheckpoint, saved_step
 from evaluation.study.stage import SCRATCH
 from trackers.base import Tracker
 
 
-def fit(cfg: DictConfig, tracker: Tracker, name: str, folder: Path, logger: Any, *extra: Callback) -> None:
-    """Trains for the stage's steps, if any; an interrupted stage goes on from its last checkpoint.
+def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any, *extra: Callback) -> None:
+    """Trains a tracker in place for the steps of a stage, if there are any.
+
+    An interrupted stage continues from its last checkpoint.
 
     Args:
-        cfg: the composed configuration; `cfg.stages[name]` is the stage's.
-        tracker: trained in place.
-        name: "parent", "sparsity" or "child".
-        folder: of the stage, where the checkpoint lies until the stage is done.
-        logger: Lightning's, or False.
+        cfg: the resolved configuration; `cfg.stages[stage]` describes the stage.
+        tracker: the tracker.
+        stage: "parent", "sparsity" or "child".
+        folder: folder of the stage, where the checkpoint lies until the stage is done.
+        logger: a Lightning logger, or False.
         extra: callbacks besides those of `cfg.callbacks`.
 
     Raises:
-        KeyboardInterrupt: the user stopped it. What was trained is not the stage's result.
+        KeyboardInterrupt: the user stopped the training, so the tracker is not the result of the stage.
     """
-    stage = cfg.stages[name]
-    if not stage.steps:
+    settings = cfg.stages[stage]
+    if not settings.steps:
         return
     silence_lightning()
     tracker.train()
-    tracker.stage, tracker.lr_scale = name, stage.lr_scale
+    tracker.stage, tracker.lr_scale = stage, settings.lr_scale
     checkpoint = _checkpoint(folder)
-    resuming = Resuming(checkpoint, cfg.resume_every)
-    callbacks = [*(instantiate(c) for c in cfg.callbacks.values()), *extra, resuming]
-    given = {"callbacks": callbacks, "logger": logger, "default_root_dir": folder}
-    # Data modules share samples out between processes. Lightning would also shuffle them, each part of an epoch anew.
-    trainer = instantiate(cfg.trainer, max_steps=stage.steps, use_distributed_sampler=False, **given)
-    begun = {"ckpt_path": checkpoint, "weights_only": True} if checkpoint.is_file() else {}
-    trainer.fit(tracker, instantiate(cfg.datamodule), **begun)
+    callbacks = [*(instantiate(c) for c in cfg.callbacks.values()), *extra]
+    trainer = instantiate(
+        cfg.trainer,
+        max_steps=settings.steps,
+        strategy=started_strategy(cfg.trainer.strategy),
+        callbacks=[*callbacks, ResumeCheckpoint(checkpoint, cfg.resume_every)],
+        logger=logger,
+        default_root_dir=folder,
+        # Data modules share samples out between processes. Lightning's sampler would shuffle them as well.
+        use_distributed_sampler=False,
+    )
+    resume = {"ckpt_path": checkpoint, "weights_only": True} if checkpoint.is_file() else {}
+    trainer.fit(tracker, instantiate(cfg.datamodule), **resume)
     if trainer.interrupted:
         raise KeyboardInterrupt
 
 
-def progress(folder: Path) -> str:
-    """How far a training got that was interrupted in a stage's folder; "" for not at all."""
+def training_progress(folder: Path) -> str:
+    """Returns the progress of an interrupted training in words, "" if it has not started; `folder` is its stage's."""
     step = saved_step(_checkpoint(folder))
     return "" if step is None else f"at step {step}"
 

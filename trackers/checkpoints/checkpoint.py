@@ -2,7 +2,7 @@
 
 The file's header holds JSON: `recipe` (how to build the tracker), `plan` (what was cut from it), `metrics`, and
 `config` (the whole run, for the record). Loading builds the architecture without memory, replays the cuts, and takes
-the weights strictly. Official checkpoints are read as well (see `official.py`). Nothing that a file holds is ever
+the weights strictly. Official checkpoints are read as well (see `official_files.py`). Nothing that a file holds is
 executed, and only classes of `trackers` are built.
 """
 
@@ -16,27 +16,24 @@ from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.base import Tracker
 from trackers.checkpoints.gate_reading import AS_THEY_ARE, GateReading
-from trackers.checkpoints.official_files import read_official
-from trackers.contents import CheckpointContents, CheckpointError, load_strictly
+from trackers.checkpoints.reading import FORMAT, read_checkpoint, recipe_in
+from trackers.contents import CheckpointError, load_strictly
 from trackers.online import OnlineTracker
 
 log = logging.getLogger(__name__)
 
-FORMAT = "light-weight-trackers/1"
-LIBRARY = "pretrained"  # in place of a file: the backbone's pretrained weights, from the library that it comes from
+PRETRAINED = "pretrained"  # stands for the pretrained weights of the backbone, from the library that it comes from
 
 
 @dataclass
 class Checkpoint:
-    """A tracker with all that is known about it.
+    """A tracker and everything that its file says about it.
 
     Attributes:
         tracker: network and recipe in one, on the CPU, in evaluation mode.
@@ -84,133 +81,89 @@ def _halved(weight: torch.Tensor) -> torch.Tensor:
 
 
 def build_tracker(recipe: Mapping[str, Any]) -> Tracker:
-    """The tracker that a recipe describes, with fresh weights.
+    """Builds the tracker that a recipe describes, with fresh weights.
 
     Raises:
-        CheckpointError: the recipe names something outside of `trackers`, which a file must never make us run.
+        CheckpointError: the recipe names a class outside of `trackers`, which a file must never make us build.
     """
-    _only_ours(recipe)
+    _check_classes(recipe)
     return instantiate(dict(recipe), _convert_="all")
-
-
-def read_checkpoint(path: str | Path) -> CheckpointContents:
-    """What a file holds, ours or an official one; its content says which.
-
-    Raises:
-        CheckpointError: not a checkpoint.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path.absolute()}; pass checkpoint=/path/to/a/file")
-    with path.open("rb") as file:
-        head = file.read(9)
-    is_safetensors = head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
-    return _read_ours(path) if is_safetensors else read_official(path)
 
 
 def load_checkpoint(
     path: str | Path, recipe: Mapping[str, Any] | None = None, gates: GateReading = AS_THEY_ARE
 ) -> Checkpoint:
-    """Reads any parent or child, ours or official.
+    """Loads any parent or child, from our files or official ones.
 
     Args:
         path: the file.
-        recipe: how to build the tracker, if not as the file says. A pretrained backbone alone (MAE's) needs one.
-        gates: how gates in the ICASSP 2023 paper's files are read.
+        recipe: how to build the tracker; None for the recipe in the file. A pretrained backbone (MAE's) needs one.
+        gates: how gates in the files of the ICASSP 2023 paper are read.
 
     Raises:
-        CheckpointError: not a checkpoint, or its weights are not those of the recipe and plan; names every difference.
+        CheckpointError: the file is not a checkpoint, or its weights do not fit the recipe and the plan. The message
+            names every difference.
     """
-    stored = read_checkpoint(path)
-    recipe = _recipe_of(stored, path) if recipe is None else dict(recipe)
-    if stored.recipe is None:
+    contents = read_checkpoint(path)
+    if recipe is None:
+        recipe = recipe_in(contents, path)
+        if contents.note:
+            log.info(contents.note)
+    recipe = dict(recipe)
+    if contents.recipe is None:
         tracker = build_tracker(recipe)
-        tracker.load_backbone(stored.weights, path)
+        tracker.load_backbone(contents.weights, path)
         return Checkpoint(tracker.eval(), recipe)
     with torch.device("meta"):
         tracker = build_tracker(recipe)
-    compact(tracker.network, tracker.groups(), stored.plan)
-    load_strictly(tracker.network, stored.weights, path, assign=True)
-    tracker.to("cpu")  # where the weights are already, but Lightning remembers the meta device
-    plan = stored.plan.then(gates.apply(tracker.network, tracker.groups(), stored.gates))
+    compact(tracker.network, tracker.groups(), contents.plan)
+    load_strictly(tracker.network, contents.weights, path, assign=True)
+    tracker.to("cpu")  # the weights are there already, but Lightning remembers the meta device
+    plan = contents.plan.then(gates.apply(tracker.network, tracker.groups(), contents.gates))
     for p in tracker.network.parameters():
         p.requires_grad_(True)
-    return Checkpoint(tracker.eval(), recipe, plan, stored.metrics, stored.config)
+    return Checkpoint(tracker.eval(), recipe, plan, contents.metrics, contents.config)
 
 
-def recipe_of(path: str | Path) -> dict[str, Any]:
-    """How a file's tracker is built; errors as those of `load_checkpoint`."""
-    return _recipe_of(read_checkpoint(path), path)
-
-
-def start(recipe: Mapping[str, Any], source: str | Path | None, gates: GateReading = AS_THEY_ARE) -> Checkpoint:
-    """What a training starts from.
+def initial_checkpoint(
+    recipe: Mapping[str, Any], source: str | Path | None, gates: GateReading = AS_THEY_ARE
+) -> Checkpoint:
+    """Builds or loads the tracker that a training starts from.
 
     Args:
         recipe: how to build the tracker.
-        source: a file for `load_checkpoint`; "pretrained" for the library's backbone; None for fresh weights.
+        source: a file for `load_checkpoint`; "pretrained" for the pretrained backbone of its library; None for fresh
+            weights.
         gates: see `load_checkpoint`.
     """
-    if source is not None and str(source) != LIBRARY:
+    if source is not None and str(source) != PRETRAINED:
         return load_checkpoint(source, recipe, gates)
     tracker = build_tracker(recipe)
     if source is not None:
-        tracker.load_backbone(tracker.pretrained_backbone(), LIBRARY)
+        tracker.load_backbone(tracker.pretrained_backbone(), PRETRAINED)
     return Checkpoint(tracker, dict(recipe))
 
 
 def load_tracker(
     path: str | Path, device: str | torch.device = "cpu", gates: GateReading = AS_THEY_ARE
 ) -> OnlineTracker:
-    """A tracker ready for `init(image, box)` and `update(image)`, from the file alone."""
+    """Loads a tracker that is ready for `init(image, box)` and `update(image)`, from the file alone."""
     return OnlineTracker(load_checkpoint(path, gates=gates).tracker, device)
 
 
-def _recipe_of(stored: CheckpointContents, path: str | Path) -> dict[str, Any]:
-    if stored.recipe is None:
-        raise CheckpointError(
-            f"{path} holds a pretrained backbone and no tracker; start a training from it: "
-            f"python train.py scale=full checkpoint={path}"
-        )
-    if stored.note:
-        log.info(stored.note)
-    return stored.recipe
-
-
-def _read_ours(path: Path) -> CheckpointContents:
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            weights = {name: _single(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is a damaged safetensors file ({error}); copy it again") from None
-    if header.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} holds weights but no recipe of {FORMAT} (found {header.get('format')!r}); "
-            "pass a file that train.py or prune.py wrote"
-        )
-    recipe, plan, metrics, config = (json.loads(header[k]) for k in ("recipe", "plan", "metrics", "config"))
-    return CheckpointContents(weights, recipe, Plan.from_dict(plan), metrics=metrics, config=config)
-
-
-def _single(weight: Tensor) -> Tensor:
-    """Files may hold half precision, which is half the size; trackers compute in single."""
-    return weight.float() if weight.dtype == torch.float16 else weight
-
-
-def _only_ours(recipe: Any) -> None:
+def _check_classes(recipe: Any) -> None:
     if isinstance(recipe, Mapping):
         if "_target_" in recipe:
             _check_target(recipe["_target_"])
         for value in recipe.values():
-            _only_ours(value)
+            _check_classes(value)
     elif isinstance(recipe, list | tuple):
         for value in recipe:
-            _only_ours(value)
+            _check_classes(value)
 
 
 def _check_target(target: Any) -> None:
-    """The object itself is asked where it comes from: `trackers.base.np.load` begins like one of ours."""
+    # A path says little: `trackers.base.np.load` begins like one of ours. So the class itself is asked for its module.
     found = get_object(target) if str(target).startswith("trackers.") else None
     if not isinstance(found, type) or not found.__module__.startswith("trackers."):
         raise CheckpointError(f"a recipe may only build classes of 'trackers', not '{target}'")

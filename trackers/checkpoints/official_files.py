@@ -19,18 +19,19 @@ from trackers.stark import official as stark
 TRACKERS = (ostrack, stark, dimp)  # modules with `recognises(weights)` and `convert(weights, config_name)`
 
 
-def read_official(path: str | Path) -> CheckpointContents:
+def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
     """What an official tracker's file holds, or that of a pretrained ViT or ResNet.
 
     Args:
         path: a file of `torch.save`.
+        device: "cpu", or "meta" to read shapes without the numbers.
 
     Raises:
         UnsafePickleError: the file asks for code.
         CheckpointError: it holds neither.
         ValueError: not a file of `torch.save`.
     """
-    content = read_pickle(path)
+    content = read_pickle(path, device)
     weights = _weights(content)
     for tracker in TRACKERS:
         if tracker.recognises(weights):

@@ -116,11 +116,15 @@ _PICKLE = SimpleNamespace(
 )
 
 
-def read_pickle(path: str | Path) -> Any:
+def read_pickle(path: str | Path, device: str = "cpu") -> Any:
     """What a file written by `torch.save` holds, on the CPU; reading it runs none of the code that it names.
 
     Both formats are read, zip (torch >= 1.6) and the one before. Objects of classes that are not plain data come back
     as `StandIn`. Memory is not bounded: a file may still ask for more than there is.
+
+    Args:
+        path: the file.
+        device: "cpu", or "meta" to read shapes without the numbers.
 
     Raises:
         UnsafePickleError: the file asks for something of the standard library, torch or numpy that is not plain data.
@@ -131,7 +135,7 @@ def read_pickle(path: str | Path) -> Any:
         try:
             _check_format(file)
             # A file object, not its path: by a path's suffix, torch would choose another reader.
-            return torch.load(file, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
+            return torch.load(file, map_location=device, weights_only=False, pickle_module=_PICKLE)
         except UnsafePickleError as error:
             raise UnsafePickleError(
                 f"{path} asks for {error}, which is not plain data and could run code; nothing of it ran. Pass the "

@@ -11,12 +11,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from evaluation.processes.lightning import build_trainer
 from evaluation.study.job import Job
+from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import Stage
 from evaluation.study.stage_maker import StageMaker
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 
 NOTHING: set[str] = set()
+NAMES = ("job.tracker=ostrack", "job.method=slim")  # which Hydra knows of a command, and not of a composition
 TRAINED = {"parent", "sparsity", "child"}
 # The first pattern that fits a key says which stages read it; those that come after are made again with them.
 READ = {
@@ -49,6 +52,7 @@ READ = {
     "runner.*": NOTHING,
     "logger.*": NOTHING,
     "paths.*": NOTHING,
+    "job.*": NOTHING,
     "gates.*": NOTHING,  # without a checkpoint
     "checkpoint": {"parent"},
     "distillation": {"sparsity", "child"},
@@ -60,6 +64,7 @@ OTHER = {
     "pruning.kept_gates": "one",
     "pruning.normalise": "max",
     "pruning.floor": 0.2,
+    "pruning.layer_below": 0.1,
     "pruning.schedule.start": 0.2,
     "pruning.schedule.end": 0.9,
     "pruning.scope.default": "layer",
@@ -85,7 +90,7 @@ def unread_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     """Benchmarks that say what they would read: what sequences hold is `tests/evaluation/test_benchmark.py`'s."""
 
     def would_track(maker: StageMaker) -> SimpleNamespace:
-        benchmark = maker.plain["benchmark"]
+        benchmark = OmegaConf.to_container(maker.cfg.benchmark)
         said = {key: value for key, value in benchmark["sequences"].items() if key != "cache"}
         return SimpleNamespace(tracked=lambda: {"benchmark": benchmark["name"], "sequences": said})
 
@@ -94,15 +99,21 @@ def unread_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @lru_cache
 def composed(cache: Path, *overrides: str) -> DictConfig:
-    given = [f"paths.cache={cache}", "paths.job=job", *SMALL_WORLD, *SMALL_NETWORK, *SHORT_STAGES, "ratio=0.5"]
+    given = [f"paths.cache={cache}", "paths.job=job", *NAMES, *SMALL_WORLD, *SMALL_NETWORK, *SHORT_STAGES, "ratio=0.5"]
     with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
         cfg = compose("train", [*given, "logger=csv", *overrides])
     OmegaConf.set_struct(cfg, False)
     return cfg
 
 
+def job(cfg: DictConfig) -> Job:
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    devices = build_trainer(resolved.trainer).num_devices
+    return Job(resolved, ParentSource.of(resolved.checkpoint), devices=devices)
+
+
 def stages(cfg: DictConfig) -> dict[str, Stage]:
-    return Job(cfg, Path("job")).graph
+    return job(cfg).graph
 
 
 def own(graph: Mapping[str, Stage]) -> dict[str, Any]:
@@ -204,11 +215,11 @@ def test_times_depend_on_where_they_are_measured(cache):
 
 def test_a_job_is_another_if_its_result_can_be(cache):
     cfg = composed(cache)
-    known = Job(cfg, Path("job")).config_hash
+    known = job(cfg).identity["config_hash"]
     for leaf in ("paths.outputs", "paths.cache", "logger.folder", "force", "dry_run", "resume_every", "runner.workers"):
-        assert Job(changed(cfg, leaf), Path("job")).config_hash == known
+        assert job(changed(cfg, leaf)).identity["config_hash"] == known
     for leaf in ("ratio", "seed", "device", "benchmark.name", "stages.child.steps", "tracker.recipe.lr"):
-        assert Job(changed(cfg, leaf), Path("job")).config_hash != known
+        assert job(changed(cfg, leaf)).identity["config_hash"] != known
 
 
 def test_a_files_content_counts_and_not_its_name(cache, small_checkpoint, tmp_path):

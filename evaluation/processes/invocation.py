@@ -1,0 +1,28 @@
+"""How a command was started, as plain data: the rest of the code never asks Hydra's global state."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How Hydra started the running job.
+
+    Attributes:
+        script: name of the script, without its suffix.
+        overrides: what the command line changes in the configuration.
+        is_sweep: whether the command has -m.
+        job_number: number of the job in its sweep, from 0.
+        sweep_folder: folder of the sweep.
+        logging: Hydra's settings of Python's logging.
+        verbose: Hydra's `hydra.verbose`.
+    """
+
+    script: str
+    overrides: tuple[str, ...]
+    is_sweep: bool
+    job_number: int
+    sweep_folder: Path
+    logging: Any
+    verbose: Any

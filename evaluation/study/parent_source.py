@@ -1,0 +1,52 @@
+"""Where the parent of a job comes from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.study.stage import hash_file
+from trackers.checkpoints.checkpoint import PRETRAINED
+from trackers.checkpoints.reading import read_header
+from trackers.contents import CheckpointContents
+
+
+@dataclass(frozen=True)
+class ParentSource:
+    """What the parent is, or starts from. A file is identified and its header is read once for the whole job.
+
+    Attributes:
+        checkpoint: a file; "pretrained" for the pretrained backbone of its library; None for fresh weights.
+        identity: what the cache knows the source by: the hash of a file's content, "pretrained" or None.
+        header: what the file says of its tracker, without weights; None for other sources.
+    """
+
+    checkpoint: str | None
+    identity: str | None
+    header: CheckpointContents | None = None
+
+    @classmethod
+    def of(cls, checkpoint: str | Path | None) -> "ParentSource":
+        """Identifies the value of the key `checkpoint`.
+
+        Raises:
+            CheckpointError: the file does not exist or is not a checkpoint.
+        """
+        if checkpoint is None or str(checkpoint) == PRETRAINED:
+            return cls(checkpoint, checkpoint)
+        header = read_header(checkpoint)
+        return cls(str(checkpoint), hash_file(checkpoint), header)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is a file."""
+        return self.header is not None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file holds a whole tracker, so that no weight of the parent is drawn at random."""
+        return self.recipe is not None
+
+    @property
+    def recipe(self) -> dict[str, Any] | None:
+        """The recipe in the file, if there is one."""
+        return self.header.recipe if self.header else None

@@ -1,0 +1,77 @@
+"""Reads checkpoint files, ours and official ones; the content of a file says which it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, float16
+
+from pruning.plan import Plan
+from trackers.checkpoints.official_files import read_official
+from trackers.contents import CheckpointContents, CheckpointError
+
+FORMAT = "light-weight-trackers/1"
+
+
+def read_header(path: str | Path) -> CheckpointContents:
+    """Returns what a file says of its tracker, with weights on the `meta` device: no number of them is read.
+
+    Args:
+        path: a .safetensors file of `Checkpoint.save`, or an official checkpoint.
+
+    Raises:
+        CheckpointError: the file does not exist or is not a checkpoint.
+    """
+    return _read(path, "meta")
+
+
+def read_checkpoint(path: str | Path) -> CheckpointContents:
+    """Returns what a file holds, weights included; arguments and errors as those of `read_header`."""
+    return _read(path, "cpu")
+
+
+def recipe_in(contents: CheckpointContents, path: str | Path) -> dict[str, Any]:
+    """Returns the recipe that builds the tracker of a file.
+
+    Raises:
+        CheckpointError: the file holds a pretrained backbone and no tracker.
+    """
+    if contents.recipe is None:
+        raise CheckpointError(
+            f"{path} holds a pretrained backbone and no tracker; start a training from it: "
+            f"python train.py scale=full checkpoint={path}"
+        )
+    return contents.recipe
+
+
+def _read(path: str | Path, device: str) -> CheckpointContents:
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path.absolute()}; pass checkpoint=/path/to/a/file")
+    with path.open("rb") as file:
+        start = file.read(9)
+    is_safetensors = start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    return _read_safetensors(path, device) if is_safetensors else read_official(path, device)
+
+
+def _read_safetensors(path: Path, device: str) -> CheckpointContents:
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            names = file.keys() if device == "cpu" else ()
+            weights = {name: _to_single(file.get_tensor(name)) for name in names}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is a damaged safetensors file ({error}); copy it again") from None
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} holds weights but no recipe of {FORMAT} (found {header.get('format')!r}); "
+            "pass a file that train.py or prune.py wrote"
+        )
+    recipe, plan, metrics, config = (json.loads(header[k]) for k in ("recipe", "plan", "metrics", "config"))
+    return CheckpointContents(weights, recipe, Plan.from_dict(plan), metrics=metrics, config=config)
+
+
+def _to_single(weight: Tensor) -> Tensor:
+    """Returns half precision as single: files may hold either, trackers compute in single."""
+    return weight.float() if weight.dtype == float16 else weight
