@@ -1,4 +1,4 @@
-"""Trackers, and the one call that gives any saved one back: `load_tracker(path)`."""
+"""Trackers. `load_tracker(path)` loads any saved tracker."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["load_checkpoint", "load_tracker"]
 
 
 def __getattr__(name: str) -> Any:
-    # Only when asked for: processes that write or read videos need `trackers.crops`, and neither torch nor Lightning.
+    # Imported on first use: processes that read or write videos need `trackers.crops`, but not torch or Lightning.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from trackers.checkpoints import checkpoint

@@ -1,6 +1,6 @@
-"""Boxes: formats, overlaps and the move between a frame and a crop of it.
+"""Conversions between box formats, overlaps of boxes, and clipping.
 
-`xywh` is (left, top, width, height), `xyxy` two corners, `cxcywh` centre and size; always in the last dim of a tensor.
+`xywh` is (left, top, width, height), `xyxy` two corners, `cxcywh` centre and size: the last dim of a tensor.
 """
 
 import torch
@@ -8,29 +8,29 @@ from torch import Tensor
 
 
 def xywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """(..., 4) -> (..., 4)."""
+    """Converts boxes (..., 4)."""
     return torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """(..., 4) -> (..., 4)."""
+    """Converts boxes (..., 4)."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """(..., 4) -> (..., 4)."""
+    """Converts boxes (..., 4)."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
 
 
 def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Generalised IoU (Rezatofighi et al., 2019) and IoU of paired boxes.
+    """Returns generalised IoU (Rezatofighi et al., 2019) and IoU of paired boxes.
 
     Args:
         a, b: xyxy, (..., 4). A box without area has IoU 0.
 
     Returns:
-        (GIoU in [-1, 1], IoU in [0, 1]), each (...).
+        GIoU in [-1, 1] and IoU in [0, 1], each (...).
     """
     area_a = (a[..., 2:] - a[..., :2]).clamp_min(0).prod(-1)
     area_b = (b[..., 2:] - b[..., :2]).clamp_min(0).prod(-1)
@@ -43,7 +43,7 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def clip_box(box: tuple[float, float, float, float], width: int, height: int, margin: float) -> tuple[float, ...]:
-    """Clips an xywh box in pixels to the picture, leaving at least `margin` pixels of it inside, and of its size."""
+    """Clips an xywh box in pixels to the picture. At least `margin` pixels of it stay inside, and of its sides."""
     x, y, w, h = box
     x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
     y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)

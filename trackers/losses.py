@@ -1,4 +1,4 @@
-"""Losses that trackers share."""
+"""Loss functions that several trackers use."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from trackers.boxes import cxcywh_to_xyxy, giou
 
 
 def gaussian_heatmap(boxes: Tensor, size: int) -> Tensor:
-    """CornerNet-style target maps with a 1 at each centre (OSTrack's `generate_heatmap`).
+    """Returns CornerNet-style target maps with a 1 at each centre (OSTrack's `generate_heatmap`).
 
-    The centre is rounded half to even and may fall outside of the map, which then has no 1. The radius uses the
-    reference's form of the quadratic formula, (b + sqrt(b^2 - 4ac)) / 2 in all three cases.
+    The centre is rounded half to even. It may fall outside of the map, which then has no 1. The radius uses the
+    reference's form of the quadratic formula, (b + sqrt(b^2 - 4ac)) / 2, in all three cases.
 
     Args:
         boxes: xywh in units of the crop's side, (B, 4).
@@ -39,14 +39,14 @@ def gaussian_heatmap(boxes: Tensor, size: int) -> Tensor:
 
 
 def near_target(boxes: Tensor, size: int) -> Tensor:
-    """Weights of the cells around each target whose boxes are worth training: a Gaussian, cut off below 0.3.
+    """Returns weights of the cells around each target: a Gaussian around its centre, 0 where it is below 0.3.
 
     Args:
         boxes: xywh in units of the crop's side, (B, 4).
         size: cells per side, F.
 
     Returns:
-        (B, F, F); sigma is 0.12 times the mean of the crop's and the target's side.
+        (B, F, F). Sigma is 0.12 times the mean of the crop's and the target's side.
     """
     ticks = (torch.arange(size, device=boxes.device, dtype=boxes.dtype) + 0.5) / size
     centre = boxes[:, :2] + boxes[:, 2:] / 2
@@ -57,11 +57,11 @@ def near_target(boxes: Tensor, size: int) -> Tensor:
 
 
 def focal_loss(score: Tensor, target: Tensor) -> Tensor:
-    """CornerNet's penalty-reduced focal loss, divided by the number of cells whose target is exactly 1.
+    """Returns CornerNet's penalty-reduced focal loss, divided by the number of cells whose target is exactly 1.
 
     Args:
-        score: probabilities inside (0, 1), any shape.
-        target: same shape, in [0, 1].
+        score: probabilities in (0, 1), any shape.
+        target: in [0, 1], same shape.
     """
     positive = (target == 1).to(score.dtype)
     gain = torch.log(score) * (1 - score) ** 2 * positive
@@ -70,12 +70,12 @@ def focal_loss(score: Tensor, target: Tensor) -> Tensor:
 
 
 def corner_loss(maps: Tensor, corners: Tensor, offset: float) -> Tensor:
-    """Cross entropy of corner maps against Gaussians (sigma 0.7 cells) around the true corners.
+    """Returns the cross entropy of corner maps against Gaussians (sigma 0.7 cells) around the true corners.
 
     Args:
-        maps: logarithms of probabilities, (B, 2, F * F).
-        corners: xyxy in units of the crop's side, inside of it, (B, 4).
-        offset: where in its cell a map's point lies, in cells.
+        maps: log-probabilities of the top left and bottom right corner, (B, 2, F * F).
+        corners: xyxy in units of the crop's side, inside the crop, (B, 4).
+        offset: position of a cell's point in the cell, in cells.
     """
     cells = round(maps.shape[2] ** 0.5)
     ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + offset) / cells
@@ -87,7 +87,7 @@ def corner_loss(maps: Tensor, corners: Tensor, offset: float) -> Tensor:
 
 
 def similarity_loss(logits: Tensor, boxes: Tensor) -> Tensor:
-    """Cross entropy of a map over cells against a Gaussian around each target's centre.
+    """Returns the cross entropy of maps over cells against a Gaussian around each target's centre.
 
     Args:
         logits: (B, F * F).
@@ -99,15 +99,15 @@ def similarity_loss(logits: Tensor, boxes: Tensor) -> Tensor:
 
 
 def box_losses(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
-    """GIoU and l1 losses of paired boxes.
+    """Returns GIoU and l1 losses of paired boxes.
 
     Args:
         predicted: cxcywh in units of the crop's side, (n, 4).
         target: xyxy in the same units, (n, 4).
-        weight: (n,) weights of a mean, equal if not given.
+        weight: weights of the mean over boxes, (n,); equal weights by default.
 
     Returns:
-        Scalars "giou" (1 - GIoU), "l1" (mean over the four xyxy coordinates), and "iou" for logs.
+        Scalars: "giou" (1 - GIoU), "l1" (mean over the four xyxy coordinates), and "iou", which is only logged.
     """
     corners = cxcywh_to_xyxy(predicted)
     generalised, iou = giou(corners, target)

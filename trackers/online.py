@@ -1,4 +1,4 @@
-"""The online loop: one for all trackers. Crop around the last box, ask the tracker, map back, clip."""
+"""Online loop of all trackers: crops around the last box, runs the tracker, maps the box back and clips it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(eq=False)
 class Target:
-    """One object that is followed.
+    """One tracked object.
 
     Attributes:
-        box: where it was last, xywh in pixels.
-        state: what the tracker remembers of it.
+        box: last box, xywh in pixels.
+        state: tracking state from `Tracker.start`.
     """
 
     box: Box
@@ -28,17 +28,17 @@ class Target:
 
 
 class Lockstep:
-    """Follows several objects, each through a video of its own, a frame of each at a time.
+    """Tracks several objects at once, each in a video of its own, one frame of each video per call.
 
-    A tracker with `lockstep` looks for all of them in one forward; any other finds them one by one. Boxes are the same
-    as one by one, up to rounding.
+    A tracker with `lockstep` finds all targets in one batched forward; other trackers find one after the other. Boxes
+    equal those of separate tracking up to rounding.
 
     loop = Lockstep(tracker)
     targets = [loop.begin(video[0], box) for video, box in zip(videos, boxes)]
-    found = loop.advance(targets, [video[1] for video in videos])
+    results = loop.advance(targets, [video[1] for video in videos])
 
-    Targets may begin between any two calls, and those that are done are left out of the next. Images are RGB,
-    (H, W, 3) uint8 arrays or PIL, of any sizes; boxes are xywh in pixels.
+    New targets may begin between two calls of `advance`, and finished targets are left out of the next call. Images are
+    RGB, (H, W, 3) uint8 arrays or PIL images, of any sizes; boxes are xywh in pixels.
     """
 
     def __init__(self, tracker: Tracker, device: str | torch.device = "cpu"):
@@ -46,10 +46,10 @@ class Lockstep:
 
     @torch.inference_mode()
     def begin(self, image: Any, box: Box) -> Target:
-        """An object to follow, from its first image.
+        """Returns a target to track, from the first image and the box in it.
 
         Raises:
-            ValueError: not an RGB uint8 image; a box that is not finite, has no area, or lies outside of the picture.
+            ValueError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
         """
         pixels = _as_array(image)
         box = _check_box(box, pixels.shape)
@@ -58,51 +58,54 @@ class Lockstep:
 
     @torch.inference_mode()
     def advance(self, targets: Sequence[Target], images: Sequence[Any]) -> list[tuple[Box, float]]:
-        """Each object in its next image: its box, which is also the target's from now on, and a score in [0, 1].
+        """Finds each target in its next image, and updates the targets' boxes and states.
+
+        Returns:
+            For each target its box, xywh in pixels, and a score in [0, 1].
 
         Raises:
-            ValueError: not an RGB uint8 image; not one image a target. No target has moved then.
+            ValueError: the numbers of targets and images differ, or an image is not RGB uint8. No target is changed.
         """
         if len(targets) != len(images):
-            raise ValueError(f"{len(targets)} targets need as many images, one of each one's video, not {len(images)}")
+            raise ValueError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
         if not targets:
             return []
         tracker, pictures = self.tracker, [_as_array(image) for image in images]
         states = [target.state for target in targets]
-        taken = [tracker.crop(pixels, t.box, tracker.search) for pixels, t in zip(pictures, targets, strict=True)]
-        searches, windows = zip(*taken, strict=True)
+        crops = [tracker.crop(pixels, t.box, tracker.search) for pixels, t in zip(pictures, targets, strict=True)]
+        searches, windows = zip(*crops, strict=True)
         found = tracker.steps(states, searches)
         results = []
         for target, pixels, window, (relative, score) in zip(targets, pictures, windows, found, strict=True):
-            target.box = self._placed(relative, window, target.box, pixels.shape)
+            target.box = self._box_in_image(relative, window, target.box, pixels.shape)
             tracker.observe(target.state, pixels, target.box, score)
             results.append((target.box, score))
         return results
 
-    def _placed(self, relative: torch.Tensor, window: Window, old: Box, shape: tuple[int, ...]) -> Box:
-        """A box cxcywh in units of the crop's side as it is reported: smoothed, and clipped to the picture."""
+    def _box_in_image(self, relative: torch.Tensor, window: Window, old: Box, shape: tuple[int, ...]) -> Box:
+        """Converts a box, cxcywh in units of the crop's side, to the reported box: smoothed and clipped."""
         settings = self.tracker.online
         cx, cy, w, h = window.absolute(relative)
-        keep = settings.size_smoothing
-        w, h = keep * old[2] + (1 - keep) * w, keep * old[3] + (1 - keep) * h
+        share = settings.size_smoothing
+        w, h = share * old[2] + (1 - share) * w, share * old[3] + (1 - share) * h
         box = cx - w / 2, cy - h / 2, w, h
         return box if settings.min_size is None else clip_box(box, shape[1], shape[0], settings.min_size)
 
 
 class OnlineTracker:
-    """Follows one object through a video.
+    """Tracks one object through a video.
 
     tracker = load_tracker("child.safetensors")
     tracker.init(first_image, (x, y, w, h))
     for image in video:
         box, score = tracker.update(image)
 
-    Images are RGB, (H, W, 3) uint8 arrays or PIL; boxes are xywh in pixels.
+    Images are RGB, (H, W, 3) uint8 arrays or PIL images; boxes are xywh in pixels.
 
     Attributes:
-        tracker: what finds it.
-        loop: follows several objects at once with the same tracker.
-        box: where it was last; None before `init`.
+        tracker: the tracker, in evaluation mode on the device.
+        loop: online loop, which can also track several objects at once.
+        box: last box; None before `init`.
     """
 
     def __init__(self, tracker: Tracker, device: str | torch.device = "cpu"):
@@ -112,20 +115,20 @@ class OnlineTracker:
         self._state: Any = None
 
     def init(self, image: Any, box: Box) -> None:
-        """Takes the object to follow.
+        """Starts tracking the object in a box of the first image.
 
         Raises:
-            ValueError: not an RGB uint8 image; a box that is not finite, has no area, or lies outside of the picture.
+            ValueError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
         """
         target = self.loop.begin(image, box)
         self.box, self._state = target.box, target.state
 
     def update(self, image: Any) -> tuple[Box, float]:
-        """The object in the next frame: its box and a score in [0, 1].
+        """Returns the object's box in the next image, and a score in [0, 1].
 
         Raises:
             RuntimeError: `init` was not called.
-            ValueError: not an RGB uint8 image.
+            ValueError: the image is not RGB uint8.
         """
         if self.box is None:
             raise RuntimeError("call init(image, box) with the first frame before update(image)")
@@ -137,7 +140,7 @@ def _as_array(image: Any) -> np.ndarray:
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ValueError(
-            f"an image must be RGB, (height, width, 3), uint8; not of shape {pixels.shape} and type {pixels.dtype}. "
+            f"an image must be RGB uint8 of shape (height, width, 3), not {pixels.dtype} of shape {pixels.shape}. "
             "Convert with cv2.cvtColor(image, cv2.COLOR_BGR2RGB) or PIL's image.convert('RGB')"
         )
     return pixels
@@ -151,6 +154,7 @@ def _check_box(box: Any, shape: tuple[int, ...]) -> Box:
     height, width = shape[:2]
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise ValueError(
-            f"the box {values} lies outside of the picture, which is {width} x {height} pixels (width x height)"
+            f"the box {values} lies outside of the image, which has {width} x {height} pixels (width x height); "
+            "pass (x, y, width, height) of a box that overlaps the image"
         )
     return values

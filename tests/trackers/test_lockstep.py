@@ -186,7 +186,7 @@ def test_a_wrong_image_moves_nobody():
     targets = [loop.begin(v.frames[0], v.box) for v in VIDEOS[:2]]
     with pytest.raises(ValueError, match="must be RGB"):
         loop.advance(targets, [VIDEOS[0].frames[1], VIDEOS[1].frames[1][..., 0]])
-    with pytest.raises(ValueError, match=r"2 targets need as many images, .* not 1"):
+    with pytest.raises(ValueError, match="2 targets need one image each, but there are 1 images"):
         loop.advance(targets, [VIDEOS[0].frames[1]])
     assert [target.box for target in targets] == [v.box for v in VIDEOS[:2]]
     assert [target.state["frame"] for target in targets] == [0, 0]

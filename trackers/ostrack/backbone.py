@@ -1,4 +1,4 @@
-"""OSTrack's backbone: a ViT of timm that reads template and search region together."""
+"""OSTrack's backbone: a timm ViT over the tokens of template and search region together."""
 
 import difflib
 import math
@@ -14,28 +14,29 @@ from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
 from trackers.layers.attention import Attention, start_by_matching
-from trackers.ostrack.elimination import Elimination, best_candidates, put_back, scoring_token, take
+from trackers.ostrack.elimination import Elimination, best_candidates, restore, scoring_token, select
 from trackers.ostrack.stem import ConvStem
 
 
 class OneStreamViT(nn.Module):
-    """A timm ViT that reads template and search tokens together (OSTrack's backbone, official parameter names).
+    """A timm ViT over template and search tokens, under OSTrack's official parameter names.
 
     Args:
-        name: any plain ViT of timm, e.g. "vit_base_patch16_224", or "vit_base_patch16_224.mae" to name its weights.
-        template_size, search_size: crop sides in pixels.
-        elimination: which search tokens leave on the way; None for none.
-        stem_hidden: channels of a `ConvStem` (stride 8) in place of the ViT's own patch embedding; None keeps that.
-        matching_init: start with attention that looks for similar content, which a small ViT trained from scratch
-            otherwise spends most of its time to learn.
-        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
-        embed_dim, depth, num_heads, mlp_ratio: sizes other than the named model's; None keeps those.
+        name: plain ViT of timm, e.g. "vit_base_patch16_224", or "vit_base_patch16_224.mae" with pretrained weights.
+        template_size, search_size: sides of the crops in pixels.
+        elimination: candidate elimination; None for none.
+        stem_hidden: hidden channels of a `ConvStem` (stride 8) in place of the ViT's patch embedding; None for the
+            ViT's own.
+        matching_init: whether attention starts by comparing content, see `start_by_matching`. A small ViT that is
+            trained from scratch needs most of its training to learn that.
+        drop_path_rate: stochastic depth rate of the last block; the rate rises linearly from 0.
+        embed_dim, depth, num_heads, mlp_ratio: sizes that replace the named model's; None keeps the model's.
 
     Attributes:
-        name: the ViT's.
+        name: name of the ViT.
         matching_init: as given.
-        keep: share of the search tokens that every eliminating block keeps, while `elimination` is scheduled by a
-            training; None for each block's own.
+        keep: share of the search tokens that every eliminating block keeps at this point of a training; None for the
+            shares of `elimination`.
     """
 
     def __init__(
@@ -53,11 +54,11 @@ class OneStreamViT(nn.Module):
         mlp_ratio: float | None = None,
     ):
         super().__init__()
-        architecture, _, _ = name.partition(".")  # what follows names pretrained weights
+        architecture, _, _ = name.partition(".")  # the rest names pretrained weights
         known = [n for m in ("vision_transformer", "deit") for n in timm.list_models(module=m) if "distilled" not in n]
         if architecture not in known:
             near = difflib.get_close_matches(architecture, known, cutoff=0)
-            raise ValueError(f"timm has no plain ViT named '{name}'; near it: {near}. Try vit_base_patch16_224")
+            raise ValueError(f"timm has no plain ViT named '{name}'; similar names: {near}. Try vit_base_patch16_224")
         sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}
         changes: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
         if stem_hidden is not None:
@@ -93,13 +94,13 @@ class OneStreamViT(nn.Module):
                 start_by_matching(block.attn)
 
     def embed_template(self, template: Tensor) -> Tensor:
-        """Template crops (B, 3, S, S) to tokens (B, Nz, C); they do not depend on the search crop."""
+        """Embeds template crops (B, 3, S, S) as tokens (B, Nz, C), which do not depend on the search crop."""
         return self.patch_embed(template) + self.pos_embed_z
 
     def forward(self, template_tokens: Tensor, search: Tensor) -> Tensor:
-        """Joint features of the search crop: tokens (B, Nz, C) and crops (B, 3, S, S) to (B, Nx, C).
+        """Returns features (B, Nx, C) of search crops (B, 3, S, S) given template tokens (B, Nz, C).
 
-        They are zero where candidates were eliminated.
+        Features of eliminated candidates are zero.
         """
         count = template_tokens.shape[1]
         tokens = torch.cat([template_tokens, self.patch_embed(search) + self.pos_embed_x], 1)
@@ -111,10 +112,10 @@ class OneStreamViT(nn.Module):
                 tokens, stay = _run_eliminating(block, tokens, count, share)
                 alive = stay if alive is None else alive.gather(1, stay)
         features = self.norm(tokens)[:, count:]
-        return features if alive is None else put_back(features, alive, cells)
+        return features if alive is None else restore(features, alive, cells)
 
     def shares(self) -> list[float]:
-        """The share of the search tokens that each block keeps."""
+        """Returns the share of the search tokens that each block keeps."""
         shares = [1.0] * len(self.blocks)
         if self.elimination is not None:
             for i, share in zip(self.elimination.blocks, self.elimination.keep, strict=True):
@@ -122,11 +123,11 @@ class OneStreamViT(nn.Module):
         return shares
 
     def groups(self) -> list[Group]:
-        """Attention and MLP of every block, the stem if there is one, and the width of the residual stream.
+        """Returns the groups of attention and MLP of every block, of the stem, and of the residual stream's width.
 
-        The width's readers outside (a head's first layer) are for the caller to add.
+        The caller adds the width's readers outside of the backbone, i.e. the head's first layer.
         """
-        groups = [g.under("patch_embed.") for g in self.patch_embed.groups()] if self.has_stem else []
+        groups = [g.with_prefix("patch_embed.") for g in self.patch_embed.groups()] if self.has_stem else []
         produced = "patch_embed.conv2" if self.has_stem else "patch_embed.proj"
         width = [
             Slice(f"{produced}.weight", 0, gated=True),
@@ -140,11 +141,11 @@ class OneStreamViT(nn.Module):
         for i, block in enumerate(self.blocks):
             at = f"blocks.{i}."
             for norm, reader, writer, inner in (
-                ("norm1", "attn.qkv", "attn.proj", [g.under("attn.") for g in block.attn.groups()]),
-                ("norm2", "mlp.fc1", "mlp.fc2", [g.under("mlp.") for g in _mlp_groups(block.mlp)]),
+                ("norm1", "attn.qkv", "attn.proj", [g.with_prefix("attn.") for g in block.attn.groups()]),
+                ("norm2", "mlp.fc1", "mlp.fc2", [g.with_prefix("mlp.") for g in _mlp_groups(block.mlp)]),
             ):
-                # A branch without units is its output bias, and the norm in front of it vanishes.
-                groups += [replace(g.under(at), vanish=(at + norm,)) for g in inner]
+                # A branch without units reduces to its output bias, and the norm in front of it vanishes.
+                groups += [replace(g.with_prefix(at), vanish=(at + norm,)) for g in inner]
                 if inner:
                     norms.append(at + norm)
                     width += [Slice(f"{at}{norm}.{p}", 0) for p in ("weight", "bias")]
@@ -159,25 +160,26 @@ class OneStreamViT(nn.Module):
 
 
 def _run_eliminating(block: Block, tokens: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
-    """A timm block that keeps only a share of its search tokens between attention and MLP.
+    """Runs a timm block that keeps only a share of its search tokens between attention and MLP.
 
     Args:
         block: the block.
         tokens: `count` template tokens, then the search tokens.
-        share: of the search tokens that stay.
+        count: number of template tokens.
+        share: share of the search tokens that stay.
 
     Returns:
-        The tokens that are left, and which search tokens they are, (B, n).
+        The remaining tokens, and the indices of the remaining search tokens, (B, n).
     """
     attended, scores = block.attn.with_scores(block.norm1(tokens), scoring_token(math.isqrt(count)))
     tokens = tokens + block.drop_path1(attended)
     stay = best_candidates(scores[:, count:], share)
-    tokens = torch.cat([tokens[:, :count], take(tokens[:, count:], stay)], 1)
+    tokens = torch.cat([tokens[:, :count], select(tokens[:, count:], stay)], 1)
     return tokens + block.drop_path2(block.mlp(block.norm2(tokens))), stay
 
 
 def _check_plain(vit: nn.Module, name: str) -> None:
-    """Raises ValueError where a ViT has parts that this backbone would neither run nor declare."""
+    """Raises ValueError if a ViT has parts that this backbone would not run or declare as groups."""
     block, embed = vit.blocks[0], vit.patch_embed
     odd = {
         f"blocks that are {type(block).__name__}": type(block) is not Block,
@@ -193,7 +195,7 @@ def _check_plain(vit: nn.Module, name: str) -> None:
 
 
 def _mlp_groups(mlp: nn.Module) -> list[Group]:
-    """The hidden units of a timm Mlp, gated where they are read, so that any activation stays exact."""
+    """Returns the group of a timm Mlp's hidden units, gated behind the activation, which keeps any activation exact."""
     slices = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
     return [Group("", "mlp", mlp.fc1.out_features, slices)] if mlp.fc1.out_features else []
 

@@ -1,4 +1,4 @@
-"""Candidate elimination (OSTrack, section 3.2): search tokens that look like background leave early."""
+"""Candidate elimination (OSTrack, section 3.2): blocks drop search tokens that look like background."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Elimination:
-    """Where search tokens leave, and how many.
+    """Blocks that eliminate search tokens, and how many.
 
     Attributes:
-        blocks: indices of the blocks whose attention decides; tokens leave between their attention and their MLP.
+        blocks: indices of the blocks that eliminate tokens, by their attention, between attention and MLP.
         keep: share of the remaining search tokens that each of these blocks keeps.
-        start_epoch, warmup_epochs: while training, nothing leaves before epoch `start_epoch` (the first is 1); from
-            there the share falls along half a cosine, for `warmup_epochs`, to that of the first block.
+        start_epoch, warmup_epochs: schedule during training. No token is eliminated before epoch `start_epoch` (the
+            first epoch is 1). Then the share falls along half a cosine to that of the first block in `warmup_epochs`.
     """
 
     blocks: Sequence[int]
@@ -32,7 +32,7 @@ class Elimination:
             )
 
     def while_training(self, epoch: int) -> float:
-        """The share that every block keeps in an epoch, of which the first is 1 (`adjust_keep_rate`)."""
+        """Returns the share that every block keeps in an epoch; the first epoch is 1 (`adjust_keep_rate`)."""
         final = self.keep[0]
         passed = (epoch - self.start_epoch) / max(self.warmup_epochs, 1)
         if passed < 0:
@@ -41,33 +41,30 @@ class Elimination:
 
 
 def scoring_token(grid: int) -> int:
-    """The template token whose attention ranks the candidates: the one at the centre of a `grid` x `grid` template."""
+    """Returns the index of the template token whose attention ranks candidates: the centre of grid x grid tokens."""
     middle = (grid - 1) // 2
     return middle * grid + middle
 
 
 def best_candidates(scores: Tensor, share: float) -> Tensor:
-    """The candidates that stay, in their old order.
+    """Returns the indices (B, ceil(share * n)) of the candidates that stay, in their order.
 
     Args:
-        scores: attention that each candidate gets, (B, n).
-        share: of candidates that stay; rounded up.
-
-    Returns:
-        Indices, (B, ceil(share * n)).
+        scores: attention that each candidate receives, (B, n).
+        share: share of candidates that stay.
     """
     count = math.ceil(share * scores.shape[1])
-    # Not `topk`: where attention was pruned away all scores are equal, and a sort leaves the first ones in front, in
-    # the masked network as in the compacted one, here as in exported graphs.
+    # Not `topk`: where attention was pruned away all scores are equal. A sort then keeps the first candidates, in
+    # masked and compacted networks and in exported graphs alike.
     return scores.sort(dim=1, descending=True).indices[:, :count].sort(dim=1).values
 
 
-def take(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Tokens (B, N, C) at `indices` (B, n): (B, n, C)."""
+def select(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Returns the tokens (B, n, C) at `indices` (B, n) of tokens (B, N, C)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-def put_back(tokens: Tensor, indices: Tensor, count: int) -> Tensor:
-    """The inverse of `take`, to `count` tokens: (B, count, C), zero where nothing was taken."""
+def restore(tokens: Tensor, indices: Tensor, count: int) -> Tensor:
+    """Inverts `select`: returns `count` tokens (B, count, C), zero where no token was selected."""
     filled = torch.zeros(len(tokens), count, tokens.shape[2], dtype=tokens.dtype, device=tokens.device)
     return filled.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[2]), tokens)

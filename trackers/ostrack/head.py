@@ -1,4 +1,4 @@
-"""OSTrack's CENTER head: a score, an offset and a size for every cell of the search grid."""
+"""OSTrack's CENTER head: a score, an offset and a size for every cell of the search region."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from trackers.layers.towers import Towers
 
-OUTPUTS = {"ctr": 1, "offset": 2, "size": 2}  # name in official checkpoints: output channels
+OUTPUTS = {"ctr": 1, "offset": 2, "size": 2}  # output channels by tower, named as in official checkpoints
 
 
 class CenterHead(Towers):
-    """Three towers.
+    """Three convolution towers: score, offset and size.
 
     Args:
         width: channels of the features.
@@ -25,14 +25,14 @@ class CenterHead(Towers):
                 nn.init.xavier_uniform_(p)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Features (B, C, F, F) to maps.
+        """Returns the maps of features (B, C, F, F).
 
         Returns:
-            score_map (B, 1, F, F) and size_map (B, 2, F, F; w, h in units of the crop's side), both clamped to
-            [1e-4, 1 - 1e-4]; offset_map (B, 2, F, F; x, y in cells), unbounded.
+            "score_map" (B, 1, F, F) and "size_map" (B, 2, F, F; w, h in units of the crop's side), both clamped to
+            [1e-4, 1 - 1e-4]; "offset_map" (B, 2, F, F; x, y in cells), unbounded.
         """
         ctr, offset, size = self.maps(features)
-        eps = 1e-4  # in half precision 1 - 1e-4 is 1, and its logarithm in the loss infinite: maps are single precision
+        eps = 1e-4  # needs maps in single precision: in half precision 1 - 1e-4 is 1, and the focal loss infinite
         return {
             "score_map": ctr.sigmoid().clamp(eps, 1 - eps),
             "size_map": size.sigmoid().clamp(eps, 1 - eps),
@@ -41,7 +41,7 @@ class CenterHead(Towers):
 
 
 def cell_boxes(maps: dict[str, Tensor]) -> Tensor:
-    """The box that every cell proposes: maps of (B, ., F, F) to cxcywh in units of the crop's side, (B, F * F, 4)."""
+    """Returns the box that each cell proposes, (B, F * F, 4), cxcywh in units of the crop's side."""
     cells = maps["offset_map"].shape[-1]
     ticks = torch.arange(cells, device=maps["offset_map"].device, dtype=maps["offset_map"].dtype)
     corner = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"))
@@ -50,6 +50,6 @@ def cell_boxes(maps: dict[str, Tensor]) -> Tensor:
 
 
 def best_box(maps: dict[str, Tensor], response: Tensor) -> tuple[Tensor, Tensor]:
-    """The box at the highest response: ((B, 4) cxcywh, (B,) response). `response` is (B, 1, F, F)."""
+    """Returns the boxes (B, 4), cxcywh, at the highest response (B, 1, F, F), and that response (B,)."""
     value, cell = response.flatten(1).max(1)
     return cell_boxes(maps).gather(1, cell[:, None, None].expand(-1, 1, 4))[:, 0], value

@@ -1,4 +1,4 @@
-"""OSTrack's network: a ViT that reads template and search together, and the CENTER head."""
+"""OSTrack's network: a ViT over template and search region together, and the CENTER head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +17,9 @@ class OSTrackNetwork(nn.Module):
 
     Args:
         backbone: name of a timm ViT.
-        template_size, search_size: crop sides in pixels.
+        template_size, search_size: sides of the crops in pixels.
         vit: further arguments of `OneStreamViT`.
-        elimination: which candidates leave on the way, if any.
+        elimination: candidate elimination; None for none.
         head_channels: channels of the head's layers.
     """
 
@@ -38,17 +38,17 @@ class OSTrackNetwork(nn.Module):
         self.cells = search_size // self.backbone.stride
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Normalised crops (B, 3, h, w) and (B, 3, H, W) to the head's maps, see `CenterHead`."""
+        """Returns the head's maps, see `CenterHead`, of normalised crops (B, 3, h, w) and (B, 3, H, W)."""
         return self.search(self.backbone.embed_template(template), search)
 
     def search(self, template_tokens: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """The same for a template that was embedded before."""
+        """Returns the head's maps for template tokens (B, Nz, C) from `embed_template` and crops (B, 3, H, W)."""
         features = self.backbone(template_tokens, search)
         return self.box_head(features.transpose(1, 2).unflatten(2, (self.cells, self.cells)))
 
     def groups(self) -> list[Group]:
-        """Those of the backbone and of the head; the head reads the backbone's width."""
-        *inner, width = (g.under("backbone.") for g in self.backbone.groups())
+        """Returns the groups of backbone and head. The backbone's width includes the head's first layers."""
+        *inner, width = (g.with_prefix("backbone.") for g in self.backbone.groups())
         read = tuple(replace(s, path=f"box_head.{s.path}") for s in self.box_head.input_slices())
         width = replace(width, slices=width.slices + read)
-        return [*inner, width, *(g.under("box_head.") for g in self.box_head.groups())]
+        return [*inner, width, *(g.with_prefix("box_head.") for g in self.box_head.groups())]

@@ -1,4 +1,4 @@
-"""Official OSTrack checkpoints, and those of the ICASSP 2023 paper's sparse and child networks."""
+"""Conversion of official OSTrack checkpoints, and of the ICASSP 2023 paper's sparse and child networks."""
 
 import math
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ from torch import Tensor
 from trackers.contents import CheckpointContents
 from trackers.published import published_recipe
 
-NEVER_READ = ("backbone.cls_token", "backbone.pos_embed")  # and the paper's `patch_zeta`
+NEVER_READ = ("backbone.cls_token", "backbone.pos_embed")  # official networks do not use these entries
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0}
 
 
 def recognises(weights: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is OSTrack's."""
+    """Returns whether a state dict is OSTrack's."""
     return {"box_head.conv1_ctr.0.weight", "backbone.pos_embed_z", "backbone.pos_embed_x"} <= weights.keys()
 
 
 def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
-    """The tracker in a state dict.
+    """Returns the tracker in a state dict under our names.
 
     Args:
-        weights: of a dense, sparse or child network.
-        config_name: the configuration that it was trained with, if the file says so; it tells whether candidates are
-            eliminated, which weights do not.
+        weights: state dict of a dense, sparse or child network.
+        config_name: name of the training's configuration, if the file contains it. It shows whether candidates are
+            eliminated; weights do not.
     """
     gates = {name.removesuffix(".zeta"): w.flatten() for name, w in weights.items() if name.endswith(".zeta")}
     dead = [name for name in weights if name in NEVER_READ or name.endswith(".patch_zeta")]
@@ -32,15 +32,15 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Checkpoin
     recipe = _recipe(weights, config_name)
     note = (
         f"OSTrack ({config_name or 'the file does not name its configuration'}): {len(live)} weights, {len(gates)} "
-        f"gates, {len(dead)} entries that it never reads. Taken for granted: "
+        f"gates, {len(dead)} entries that it never reads. Assumed: "
         f"search.factor={recipe['search']['factor']}, elimination {'on' if recipe['elimination'] else 'off'}; "
-        "+tracker.KEY=VALUE changes it"
+        "+tracker.KEY=VALUE changes them"
     )
     return CheckpointContents(live, recipe, gates=gates, note=note)
 
 
 def _recipe(weights: Mapping[str, Tensor], config_name: str | None) -> dict[str, Any]:
-    """The published recipe with the sizes of these weights."""
+    """Returns the published recipe with the sizes of these weights."""
     width, _, patch, _ = weights["backbone.patch_embed.proj.weight"].shape
     depth = sum(name.endswith(".attn.qkv.weight") for name in weights)
     gates = weights.get("backbone.blocks.0.attn.zeta")

@@ -1,4 +1,4 @@
-"""How likely the target is in each cell, given where and how large it was: for networks that are not sure of it."""
+"""Response of each cell from its score and the last box, for small networks whose scores are uncertain."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Response:
-    """Scores that changes of size and shape lower, blended with a window (SiamRPN, Li et al., CVPR 2018).
+    """Scores with a penalty of changes of size and shape, blended with a window (SiamRPN, Li et al., CVPR 2018).
 
-    The original multiplies scores by the window instead, and knows no penalty.
+    OSTrack instead multiplies scores by the window and has no penalty.
 
     Attributes:
         window: share of the window in the response.
-        penalty: how fast scores fall with a change of size or of aspect ratio.
+        penalty: rate at which scores fall with changes of size and aspect ratio.
     """
 
     window: float
@@ -24,20 +24,17 @@ class Response:
         if not 0 <= self.window <= 1 or self.penalty < 0:
             raise ValueError(
                 f"response.window={self.window} must be in [0, 1] and response.penalty={self.penalty} not negative; "
-                "try window=0.35 and penalty=0.2, or response=null for the original's"
+                "try window=0.35 and penalty=0.2, or response=null for OSTrack's own response"
             )
 
     def __call__(self, scores: Tensor, sizes: Tensor, last: Tensor, window: Tensor) -> Tensor:
-        """The response of every cell.
+        """Returns the response of every cell, (B, 1, F, F).
 
         Args:
             scores: (B, 1, F, F).
             sizes: width and height that each cell proposes, (B, 2, F, F).
-            last: width and height in the frame before, in the same units, (B, 2).
-            window: (F, F), 1 in the middle.
-
-        Returns:
-            (B, 1, F, F).
+            last: width and height in the previous frame, in the same units, (B, 2).
+            window: (F, F), 1 at the centre.
         """
         ratio = sizes / last[:, :, None, None]
         size, aspect = ratio.prod(1, keepdim=True).sqrt(), ratio[:, :1] / ratio[:, 1:]

@@ -1,4 +1,4 @@
-"""A light way into a ViT, for trackers that are trained from nothing."""
+"""Convolutional stem of a ViT, for trackers that are trained from scratch."""
 
 from torch import Tensor, nn
 
@@ -6,10 +6,15 @@ from pruning.groups import Group, Slice
 
 
 class ConvStem(nn.Module):
-    """Two strided convolutions in place of a ViT's patch embedding (stride 8): far cheaper to train from scratch.
+    """Two strided convolutions (stride 8) in place of a ViT's patch embedding. They need less training from scratch.
 
-    LayerNorm, not BatchNorm, because template and search crops share it and have different statistics.
-    Arguments are those that timm gives to an `embed_layer`.
+    The norm is LayerNorm, not BatchNorm, because template and search crops share it and have different statistics.
+
+    Args:
+        embed_dim: channels of the tokens.
+        hidden: channels between the convolutions.
+        in_chans: channels of the pictures.
+        unused: further arguments that timm passes to an `embed_layer`.
     """
 
     def __init__(self, embed_dim: int, hidden: int, in_chans: int = 3, **unused: object):
@@ -17,15 +22,15 @@ class ConvStem(nn.Module):
         self.conv1 = nn.Conv2d(in_chans, hidden, 4, stride=4)
         self.norm = nn.LayerNorm(hidden)
         self.conv2 = nn.Conv2d(hidden, embed_dim, 3, stride=2, padding=1)
-        self.num_patches = 0  # asked for by timm to size position embeddings, which trackers have of their own
+        self.num_patches = 0  # timm sizes its position embedding by it; trackers have their own
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) to tokens (B, H / 8 * W / 8, C), row by row."""
+        """Embeds pictures (B, 3, H, W) as tokens (B, H / 8 * W / 8, C), row by row."""
         x = self.norm(self.conv1(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.conv2(nn.functional.gelu(x)).flatten(2).transpose(1, 2)
 
     def groups(self) -> list[Group]:
-        """The channels between the two convolutions."""
+        """Returns the group of the channels between the convolutions."""
         slices = (
             Slice("conv1.weight", 0, gated=True),
             Slice("conv1.bias", 0, gated=True),

@@ -26,16 +26,17 @@ class OSTrack(Tracker):
     """One-stream transformer tracker.
 
     Args:
-        template, search: the crops.
+        template, search: geometry of the crops.
         backbone: name of a timm ViT.
-        vit: what differs from that; further arguments of `backbone.OneStreamViT`.
-        elimination: which candidates leave on the way; None for none.
-        head_channels: channels of the CENTER head.
-        loss: weights "focal", "giou" and "l1", and "cells": where box losses are taken. "best": the cell of the highest
-            predicted score, as the original; "near": all cells near the target, weighted, which teaches a network that
-            starts from nothing much sooner.
-        recipe: how it is trained.
-        online: the online loop's settings.
+        vit: further arguments of `backbone.OneStreamViT`, which change the named ViT.
+        elimination: candidate elimination; None for none.
+        head_channels: channels of the CENTER head's layers.
+        loss: weights "focal", "giou" and "l1", and "cells", the cells of box losses: "best" is the cell of the highest
+            predicted score, as in the original; "near" is all cells near the target, weighted. With "near" a network
+            that starts from scratch learns much sooner.
+        recipe: hyperparameters of the training.
+        online: settings of the online loop.
+        response: response of the cells while tracking; None for OSTrack's own, the score times a window.
     """
 
     family = "transformer"
@@ -62,7 +63,7 @@ class OSTrack(Tracker):
         self.loss, self.response = dict(loss), response
 
     def departures_from_original(self) -> dict[str, bool]:
-        """The stem, the start of attention and the box loss of networks that are trained from nothing."""
+        """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""
         return super().departures_from_original() | {
             "a convolutional stem of stride 8": self.network.backbone.has_stem,
             "attention that starts by comparing content": self.network.backbone.matching_init,
@@ -71,42 +72,50 @@ class OSTrack(Tracker):
         }
 
     def groups(self) -> list[Group]:
-        """See `OSTrackNetwork.groups`."""
+        """Returns the pruning groups of the network; see `OSTrackNetwork.groups`."""
         return self.network.groups()
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """The ViT's weights from timm, which downloads them when they are asked for first."""
+        """Returns the ViT's weights from timm, which downloads them on first use."""
         return timm.create_model(self.network.backbone.name, pretrained=True).state_dict()
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """A pretrained plain ViT, with timm's or MAE's names; position embeddings are resized to the crops."""
+        """Loads a pretrained plain ViT with timm's or MAE's names, and resizes its position embedding to the crops.
+
+        Args:
+            weights: state dict of the ViT.
+            source: file or library, for error messages.
+
+        Raises:
+            CheckpointError: the weights belong to another network.
+        """
         backbone = self.network.backbone
         grids = {name: math.isqrt(getattr(backbone, name).shape[1]) for name in ("pos_embed_z", "pos_embed_x")}
         load_strictly(backbone, tracking_weights(weights, grids), source)
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The maps; those of boxes by the score, as far from the target nobody says what they should be."""
+        """Returns the maps. Size and offset are multiplied by the score: far from the target no loss defines them."""
         score = outputs["score_map"]
         return {"score_map": score} | {name: score * outputs[name] for name in ("size_map", "offset_map")}
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Candidates leave as the epoch's schedule has it; in validation, too, as in the original."""
+        """Sets the share of kept candidates for the epoch. As in the original, it also holds in validation."""
         backbone = self.network.backbone
         if backbone.elimination is not None:
             backbone.keep = backbone.elimination.while_training(self.current_epoch + 1)
 
     def on_train_end(self) -> None:
-        """Outside of a training, every block keeps its own share."""
+        """Restores each block's own share of kept candidates."""
         self.network.backbone.keep = None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Focal loss of the score map, GIoU and l1 losses of boxes; `total` is their weighted sum."""
+        """Returns the focal loss of the score map, the GIoU and l1 losses of boxes, and "total", their weighted sum."""
         template, search = self.normalise(batch["template"][:, 0]), self.normalise(batch["search"][:, 0])
         maps = self.network(template, search)
         return self.map_losses(maps, batch["search_box"][:, 0])
 
     def map_losses(self, maps: dict[str, Tensor], boxes: Tensor) -> dict[str, Tensor]:
-        """The losses of the head's maps against `boxes` (B, 4), xywh in units of the crop's side."""
+        """Returns the losses of the head's maps for true boxes (B, 4), xywh in units of the crop's side."""
         heat = gaussian_heatmap(boxes, maps["score_map"].shape[-1])
         corners = xywh_to_xyxy(boxes).clamp(0, 1)
         if self.loss["cells"] == "best":
@@ -120,23 +129,21 @@ class OSTrack(Tracker):
         return parts
 
     def start(self, template: Crop) -> dict[str, Tensor]:
-        """The template's tokens, embedded once, and the window that favours small motion."""
+        """Returns the template's tokens, which are embedded once, and a Hann window that favours small motion."""
         k = torch.arange(1, self.network.cells + 1, device=self.device)
         hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (self.network.cells + 1)))
         tokens = self.network.backbone.embed_template(self.to_batch([template])[0])
         return {"template": tokens, "window": torch.outer(hann, hann)}
 
     def step(self, state: dict[str, Tensor], search: Crop) -> tuple[Tensor, float]:
-        """The box at the highest windowed score, and that score."""
+        """Returns the box at the highest response, and that response."""
         return self.steps([state], [search])[0]
 
     def steps(self, states: Sequence[dict[str, Tensor]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
-        """The same for several targets, in one forward."""
+        """Returns what `step` does for each of several targets, in one batched forward."""
         template = torch.cat([state["template"] for state in states])
-        maps, window = (
-            self.network.search(template, self.to_batch(searches)[0]),
-            states[0]["window"],
-        )  # the same for all
+        maps = self.network.search(template, self.to_batch(searches)[0])
+        window = states[0]["window"]  # the same for all targets
         if self.response is None:
             response = maps["score_map"] * window
         else:
@@ -146,7 +153,7 @@ class OSTrack(Tracker):
         return list(zip(boxes.cpu(), responses.tolist(), strict=True))
 
     def example_inputs(self) -> Batch:
-        """One template and one search crop. The template is counted with every frame, as the published numbers are."""
+        """Returns one template and one search crop. Published numbers count the template in every frame, as we do."""
         return {
             "template": torch.randn(1, 3, self.template.size, self.template.size, device=self.device),
             "search": torch.randn(1, 3, self.search.size, self.search.size, device=self.device),

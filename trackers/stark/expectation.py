@@ -1,4 +1,4 @@
-"""Where corners are, given where they were: for networks that are not sure of them."""
+"""Corner maps weighted by the last box, for small networks whose corner maps are uncertain."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from trackers.boxes import cxcywh_to_xyxy
 
 @dataclass(frozen=True)
 class Expectation:
-    """Corner maps times Gaussians around the corners of the last box. The original takes the maps as they are.
+    """Corner maps multiplied by Gaussians around the corners of the last box. The original uses the maps alone.
 
-    Of a map that is not sure the expected corner lies somewhere between all that look like it, and two of them make a
-    box that grows from frame to frame.
+    The expected corner of an uncertain map lies between several candidates, and the box of two such corners grows from
+    frame to frame. The Gaussians prevent that.
 
     Attributes:
         spread: sigma of the Gaussians, in mean sides of the last box.
@@ -24,20 +24,17 @@ class Expectation:
     def __post_init__(self) -> None:
         if self.spread <= 0:
             raise ValueError(
-                f"expectation.spread={self.spread} must be positive; try spread=0.5, or expectation=null for the "
-                "original's"
+                f"expectation.spread={self.spread} must be positive; try spread=0.5, or expectation=null to use the "
+                "maps alone, as the original"
             )
 
     def __call__(self, maps: Tensor, last: Tensor, offset: float) -> Tensor:
-        """Weighed maps.
+        """Returns the weighted maps, log-probabilities (B, 2, F * F).
 
         Args:
-            maps: logarithms of probabilities of the top left and the bottom right corner, (B, 2, F * F).
+            maps: log-probabilities of the top left and the bottom right corner, (B, 2, F * F).
             last: the last box, cxcywh in units of the crop's side, (B, 4).
-            offset: where in its cell a corner lies, in cells.
-
-        Returns:
-            Logarithms of probabilities, (B, 2, F * F).
+            offset: position of a corner in its cell, in cells.
         """
         cells = round(maps.shape[2] ** 0.5)
         ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + offset) / cells

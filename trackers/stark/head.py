@@ -10,12 +10,12 @@ from trackers.layers.towers import Towers
 
 
 class CornerHead(Towers):
-    """One tower for the top left corner, one for the bottom right.
+    """Two convolution towers: one for the top left corner, one for the bottom right corner.
 
     Args:
         width: channels of the features.
         channels: channels of the towers' layers.
-        offset: where in its cell a corner lies, in cells: 0 as in the original, 0.5 for the centre.
+        offset: position of a corner in its cell, in cells: 0 as in the original, 0.5 for the centre.
     """
 
     def __init__(self, width: int, channels: Sequence[int], offset: float = 0.0):
@@ -23,17 +23,17 @@ class CornerHead(Towers):
         self.offset = offset
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, C, F, F) to boxes and corner maps.
+        """Returns boxes and corner maps of features (B, C, F, F).
 
         Returns:
-            Boxes (B, 4), xyxy in units of the crop's side, and logarithms of the probability of each cell to hold the
-            top left and the bottom right corner (B, 2, F * F).
+            Boxes (B, 4), xyxy in units of the crop's side, and the log-probability of each cell to contain the top left
+            and the bottom right corner, (B, 2, F * F).
         """
         logits = torch.cat(self.maps(features), 1).flatten(2).log_softmax(-1)
         return self.expected(logits), logits
 
     def expected(self, maps: Tensor) -> Tensor:
-        """The expected corners of such maps (B, 2, F * F), as boxes (B, 4), xyxy in units of the crop's side."""
+        """Returns the expected corners of corner maps (B, 2, F * F): (B, 4), xyxy in units of the crop's side."""
         cells = round(maps.shape[2] ** 0.5)
         ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + self.offset) / cells
         probability = maps.exp().unflatten(-1, (cells, cells))
@@ -42,10 +42,10 @@ class CornerHead(Towers):
 
 
 class ClassHead(nn.Module):
-    """Whether the search region shows the target: three linear layers on the query's token.
+    """Three linear layers on the query's token, whose logit says whether the search region shows the target.
 
     Args:
-        width: of the token.
+        width: channels of the token.
     """
 
     def __init__(self, width: int):
@@ -53,12 +53,12 @@ class ClassHead(nn.Module):
         self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 1)])
 
     def forward(self, token: Tensor) -> Tensor:
-        """(B, C) to logits (B,)."""
+        """Returns the logits (B,) of tokens (B, C)."""
         first, second, last = self.layers
         return last(second(first(token).relu()).relu())[:, 0]
 
     def groups(self) -> list[Group]:
-        """The hidden units, gated where they are read."""
+        """Returns the groups of the hidden units, gated in the layers that read them."""
         groups = []
         for i, layer in enumerate(self.layers[:-1]):
             slices = (

@@ -16,7 +16,13 @@ from trackers.stark.transformer import Transformer
 
 
 class Tokens(NamedTuple):
-    """Those of one or several crops: features and positions (B or 1, N, C), padding (B, N) bool or None."""
+    """Tokens of one or several crops.
+
+    Attributes:
+        features: (B, N, C), or (1, N, C) for all samples.
+        position: position embeddings, (B, N, C), or (1, N, C) for all samples.
+        padding: padded tokens, (B, N) bool; None if there are none.
+    """
 
     features: Tensor
     position: Tensor
@@ -24,7 +30,7 @@ class Tokens(NamedTuple):
 
     @classmethod
     def cat(cls, parts: Sequence["Tokens"]) -> "Tokens":
-        """The tokens of a sample one after the other."""
+        """Concatenates the tokens of several crops of the same samples."""
         batch = max(len(p.features) for p in parts)
         features = torch.cat([p.features.expand(batch, -1, -1) for p in parts], 1)
         longest = max(len(p.position) for p in parts)
@@ -35,7 +41,7 @@ class Tokens(NamedTuple):
 
     @classmethod
     def stack(cls, parts: Sequence["Tokens"]) -> "Tokens":
-        """One sample after the other, each of as many tokens."""
+        """Stacks samples of equal numbers of tokens to one batch."""
         features = torch.cat([p.features for p in parts])
         position = torch.cat([p.position.expand_as(p.features) for p in parts])
         if all(p.padding is None for p in parts):
@@ -43,21 +49,21 @@ class Tokens(NamedTuple):
         return cls(features, position, torch.cat([p._mask() for p in parts]))
 
     def _mask(self) -> Tensor:
-        """The padding, also where there is none."""
+        """Returns the padding (B, N), all False if there is none."""
         if self.padding is None:
             return self.features.new_zeros(self.features.shape[:2], dtype=torch.bool)
         return self.padding
 
 
 class STARKNetwork(nn.Module):
-    """Everything between crops and boxes.
+    """Network from crops to boxes.
 
     Args:
-        backbone: arguments of `ResNet`, or of `SmallResNet` if there is a "stem" among them.
+        backbone: arguments of `ResNet`, or of `SmallResNet` if "stem" is among them.
         transformer: arguments of `Transformer`.
         head_channels: channels of the corner head's layers.
-        class_head: whether it also says if the target is there (STARK-ST).
-        corner_offset: see `CornerHead`.
+        class_head: whether there is a `ClassHead` (STARK-ST).
+        corner_offset: `offset` of `CornerHead`.
         template_size: side of the template crops in pixels.
     """
 
@@ -82,7 +88,7 @@ class STARKNetwork(nn.Module):
         self.cls_head = ClassHead(width) if class_head else None
 
     def embed(self, crops: Tensor, padding: Tensor | None) -> Tokens:
-        """The tokens of crops (B, 3, S, S) with padded rows and columns (B, 2, S), or without any."""
+        """Returns the tokens of crops (B, 3, S, S) with padded rows and columns (B, 2, S), None for none."""
         features = self.bottleneck(self.backbone(crops))
         cells = features.shape[-1]
         features = features.flatten(2).transpose(1, 2)
@@ -101,18 +107,15 @@ class STARKNetwork(nn.Module):
         template_padding: Tensor | None = None,
         boxes: bool = True,
     ) -> dict[str, Tensor]:
-        """Boxes in search crops.
+        """Finds the target in search crops; returns the outputs of `locate`.
 
         Args:
             search: normalised crops (B, 3, S, S).
             template: normalised crops (B, T, 3, s, s).
-            template_features: in place of templates, what `embed` made of them, one after the other: (B, N, C), of
-                crops without padding.
+            template_features: features (B, N, C) from `embed` in place of `template`, concatenated over templates
+                without padding.
             search_padding, template_padding: padded rows and columns, (B, 2, S) and (B, T, 2, s) bool; None for none.
             boxes: whether the corner head runs.
-
-        Returns:
-            See `locate`.
         """
         if template_features is None:
             paddings = [None] * template.shape[1] if template_padding is None else template_padding.unbind(1)
@@ -124,11 +127,17 @@ class STARKNetwork(nn.Module):
         return self.locate(Tokens.cat(templates), self.embed(search, search_padding), boxes)
 
     def locate(self, template: Tokens, search: Tokens, boxes: bool = True) -> dict[str, Tensor]:
-        """What the query finds in a search crop.
+        """Finds the target in search crops by their tokens.
+
+        Args:
+            template: tokens of the templates.
+            search: tokens of the search crops.
+            boxes: whether the corner head runs.
 
         Returns:
-            "similarity" (B, F * F), of each cell to the query; if asked for, "boxes" (B, 4), cxcywh in units of the
-            crop's side, and "corners" (B, 2, F * F), logarithms of both corner maps; with a class head "class_logit".
+            "similarity" (B, F * F) of each cell to the query. With `boxes` also "boxes" (B, 4), cxcywh in units of the
+            crop's side, and "corners" (B, 2, F * F), log-probabilities of both corner maps. With a class head also
+            "class_logit" (B,).
         """
         tokens, count = Tokens.cat([template, search]), template.features.shape[1]
         query = self.query[None]
@@ -145,10 +154,10 @@ class STARKNetwork(nn.Module):
         return result
 
     def groups(self) -> list[Group]:
-        """Those of backbone, transformer and heads; the width of the tokens is the transformer's."""
-        *inner, stream = (g.under("backbone.") for g in self.backbone.groups())
+        """Returns the groups of backbone, transformer and heads, and of the tokens' width."""
+        *inner, stream = (g.with_prefix("backbone.") for g in self.backbone.groups())
         stream = replace(stream, slices=(*stream.slices, Slice("bottleneck.weight", 1, gated=True)))
-        groups = [*inner, stream, *(g.under("transformer.") for g in self.transformer.groups())]
+        groups = [*inner, stream, *(g.with_prefix("transformer.") for g in self.transformer.groups())]
         slices, norms = self.transformer.width_slices()
         width = [Slice(f"bottleneck.{p}", 0, gated=True) for p in ("weight", "bias")]
         width += [Slice("query", 1, gated=True)]
@@ -157,7 +166,7 @@ class STARKNetwork(nn.Module):
         width += [replace(s, path=f"box_head.{s.path}") for s in self.box_head.input_slices()]
         if self.cls_head is not None:
             width.append(Slice("cls_head.layers.0.weight", 1))
-            groups += [g.under("cls_head.") for g in self.cls_head.groups()]
+            groups += [g.with_prefix("cls_head.") for g in self.cls_head.groups()]
         size = self.query.shape[1]
         groups.append(Group("width", "width", size, tuple(width), tuple(f"transformer.{n}" for n in norms)))
-        return [*groups, *(g.under("box_head.") for g in self.box_head.groups())]
+        return [*groups, *(g.with_prefix("box_head.") for g in self.box_head.groups())]

@@ -1,4 +1,4 @@
-"""Official STARK checkpoints (S and ST), and those of the ICASSP 2023 paper's Mini-STARK, sparse and child networks."""
+"""Conversion of official STARK checkpoints, and of the ICASSP 2023 paper's Mini-STARK, sparse and child networks."""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from torch import Tensor
 from trackers.contents import CheckpointContents
 from trackers.published import published_recipe
 
-RESNETS = {6: "resnet50", 23: "resnet101"}  # by the number of blocks of the third stage
-# Official names and ours. What no rule changes has the same name in both.
+RESNETS = {6: "resnet50", 23: "resnet101"}  # by number of blocks in the third stage
+# Rules from official names to ours. A name that no rule changes is the same in both.
 RENAMED = (
     (r"^backbone\.0\.body\.", "backbone."),
     (r"^query_embed\.weight$", "query"),
@@ -23,27 +23,27 @@ RENAMED = (
 
 
 def recognises(weights: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is STARK's."""
+    """Returns whether a state dict is STARK's."""
     return {"query_embed.weight", "box_head.conv1_tl.0.weight", "backbone.0.body.conv1.weight"} <= weights.keys()
 
 
 def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
-    """The tracker in a state dict.
+    """Returns the tracker in a state dict under our names.
 
     Args:
-        weights: of a dense, sparse or child network.
-        config_name: the configuration that it was trained with, if the file says so.
+        weights: state dict of a dense, sparse or child network.
+        config_name: name of the training's configuration, if the file contains it.
     """
     gates = {_ours(name.removesuffix(".zeta")): w.flatten() for name, w in weights.items() if name.endswith(".zeta")}
     live = {_ours(name): w for name, w in weights.items() if not name.endswith("zeta")}
     _join_projections(live)
-    dead = _drop_queries_of_one(live)
+    dead = _drop_decoder_queries(live)
     recipe = _recipe(weights)
     note = (
         f"STARK ({config_name or 'the file does not name its configuration'}): {len(live)} weights, {len(gates)} "
-        f"gates. Left out: queries and keys of {dead} self-attentions of one token. Taken for granted: "
+        f"gates. Left out: queries and keys of {dead} self-attentions of one token. Assumed: "
         f"{recipe['transformer']['heads']} heads, search.factor={recipe['search']['factor']}; "
-        "+tracker.KEY=VALUE changes it"
+        "+tracker.KEY=VALUE changes them"
     )
     return CheckpointContents(live, recipe, gates=gates, note=note)
 
@@ -55,14 +55,17 @@ def _ours(name: str) -> str:
 
 
 def _join_projections(weights: dict[str, Tensor]) -> None:
-    """The paper's fork has q, k and v in layers of their own."""
+    """Joins q, k and v, which are separate layers in the paper's fork, to one qkv layer, in place."""
     for path in [name.removesuffix(".q.weight") for name in weights if name.endswith(".q.weight")]:
         for kind in ("weight", "bias"):
             weights[f"{path}.qkv.{kind}"] = torch.cat([weights.pop(f"{path}.{part}.{kind}") for part in "qkv"])
 
 
-def _drop_queries_of_one(weights: dict[str, Tensor]) -> int:
-    """The decoder has one token: its softmax is over one key, and only values count. Returns how many layers it has."""
+def _drop_decoder_queries(weights: dict[str, Tensor]) -> int:
+    """Removes queries and keys of the decoder's self-attention, in place, and returns the number of layers.
+
+    The decoder has one token. A softmax over one key is 1, so only values count.
+    """
     paths = [n.removesuffix(".qkv.weight") for n in weights if re.search(r"decoder\..*\.self_attn\.qkv\.weight$", n)]
     for path in paths:
         for kind in ("weight", "bias"):
@@ -71,7 +74,7 @@ def _drop_queries_of_one(weights: dict[str, Tensor]) -> int:
 
 
 def _recipe(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The published recipe with the sizes of these weights."""
+    """Returns the published recipe with the sizes of these weights."""
     has_class_head = "cls_head.layers.0.weight" in weights
     recipe = published_recipe("stark", "stark_full", *(["stark_st50_full"] if has_class_head else []))
     gates = weights.get("transformer.encoder.layers.0.self_attn.zeta")

@@ -1,4 +1,4 @@
-"""Sine position embeddings that follow the padding of a crop (DETR's)."""
+"""DETR's sine position embeddings, which depend on the padding of a crop."""
 
 import math
 
@@ -9,10 +9,10 @@ from pruning.groups import Slice
 
 
 class SinePosition(nn.Module):
-    """Half of the channels say the row, the others the column of a cell, counted over cells that are not padded.
+    """Sine embeddings: half of the channels encode the row, half the column, counted over cells without padding.
 
-    Its channels are those of the transformer and are pruned with them: what tells them apart lies in buffers, which
-    are made anew when a tracker is built. `amplitude` is 1, and is there for the mask of a channel that leaves.
+    The channels are the transformer's and are pruned with them. What differs between channels lies in buffers, which
+    are not saved. `amplitude` is 1; a mask sets the entries of pruned channels to 0.
 
     Args:
         width: number of channels.
@@ -33,7 +33,7 @@ class SinePosition(nn.Module):
         self._cache: tuple | None = None
 
     def forward(self, padding: Tensor) -> Tensor:
-        """Padded cells (B, F, F) to embeddings (B, F * F, C)."""
+        """Returns the embeddings (B, F * F, C) for padded cells (B, F, F) bool."""
         free = (~padding).to(self.amplitude.dtype)
         down, across = (
             2 * math.pi * counted / (counted.select(dim, -1).unsqueeze(dim) + 1e-6)
@@ -43,22 +43,22 @@ class SinePosition(nn.Module):
         return (self.amplitude * torch.where(self.cosine, angle.cos(), angle.sin())).flatten(1, 2)
 
     def unpadded(self, cells: int) -> Tensor:
-        """The embeddings (1, F * F, C) of a crop without padding: a constant, computed once."""
+        """Returns the embeddings (1, F * F, C) of a crop without padding, which are computed once and cached."""
         if torch.compiler.is_compiling() or self.amplitude.is_meta:
-            return self._of_nowhere(cells)
+            return self._computed_unpadded(cells)
         state = (self.amplitude.device, self.amplitude.data_ptr(), self.amplitude._version)
         if self._cache is None or self._cache[0] != state:
-            # The amplitude is held, too: memory that is freed could be given to another one at the same address.
+            # The amplitude is kept alive: otherwise another tensor could be allocated at its address.
             self._cache = (state, self.amplitude.detach(), {})
         constants = self._cache[2]
         if cells not in constants:
-            with torch.inference_mode(False):  # it may be asked for first while tracking, and then while training
-                constants[cells] = self._of_nowhere(cells)
+            with torch.inference_mode(False):  # the first call may be while tracking, a later one while training
+                constants[cells] = self._computed_unpadded(cells)
         return constants[cells]
 
-    def _of_nowhere(self, cells: int) -> Tensor:
+    def _computed_unpadded(self, cells: int) -> Tensor:
         return self(torch.zeros(1, cells, cells, dtype=torch.bool, device=self.amplitude.device))
 
     def slices(self) -> list[Slice]:
-        """Its share in the group of the transformer's width."""
+        """Returns the slices for the group of the transformer's width."""
         return [Slice("amplitude", 0, masked=True), *(Slice(name, 0) for name in ("across", "cosine", "period"))]

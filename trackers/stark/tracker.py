@@ -23,11 +23,11 @@ FROZEN = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
 
 @dataclass(frozen=True)
 class Updating(Online):
-    """The online settings of STARK-ST.
+    """Settings of STARK-ST's online loop.
 
     Attributes:
-        update_interval: frames between two chances of a new second template.
-        update_threshold: score above which it is taken.
+        update_interval: frames between two possible updates of the second template.
+        update_threshold: score above which the second template is updated.
     """
 
     update_interval: int
@@ -38,18 +38,17 @@ class STARK(Tracker):
     """Spatial (and, with two templates, temporal) transformer tracker.
 
     Args:
-        template, search: the crops; `template.count` is 1 for STARK-S and 2 for STARK-ST.
-        backbone, transformer, head_channels, class_head, corner_offset: of `STARKNetwork`.
-        loss: weights "giou", "l1" and "class"; "corners" and "similarity" (0 as in the original) weigh losses of the
-            maps in front of the boxes, without which a network that starts from nothing learns much later.
-        objective: what is trained: "box", everything on boxes; "class", the class head alone (the original's second
-            stage).
+        template, search: geometry of the crops; `template.count` is 1 for STARK-S and 2 for STARK-ST.
+        backbone, transformer, head_channels, class_head, corner_offset: arguments of `STARKNetwork`.
+        loss: weights of the losses "giou", "l1" and "class", and of "corners" and "similarity": losses of corner and
+            similarity maps (0 as in the original), with which a network learns much sooner from scratch.
+        objective: "box" trains everything on boxes; "class" trains the class head alone (the original's second stage).
         freeze_stem: whether the backbone's first layers keep their pretrained weights.
-        compat: "reference": one predicted box without area takes the GIoU loss of the whole batch away, as in the
-            original; "exact": it does not.
-        recipe: how it is trained.
-        online: the online loop's settings.
-        expectation: what is expected of the corners from frame to frame; None for nothing, as in the original.
+        compat: "reference" drops the GIoU loss of a batch if one predicted box has no area, as the original does;
+            "exact" keeps it.
+        recipe: hyperparameters of the training.
+        online: settings of the online loop.
+        expectation: weighting of the corner maps by the last box; None for none, as in the original.
     """
 
     family = "hybrid"  # convolutions, then a transformer
@@ -81,7 +80,7 @@ class STARK(Tracker):
         self.expectation = expectation
 
     def departures_from_original(self) -> dict[str, bool]:
-        """What lets a small network learn from nothing, and is off at full scale."""
+        """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""
         transformer = self.network.transformer
         return super().departures_from_original() | {
             "a small backbone of stride 8": self.network.backbone.stride == 8,
@@ -94,35 +93,35 @@ class STARK(Tracker):
         }
 
     def groups(self) -> list[Group]:
-        """See `STARKNetwork.groups`."""
+        """Returns the pruning groups of the network; see `STARKNetwork.groups`."""
         return self.network.groups()
 
     def trained(self, name: str) -> bool:
-        """All but the backbone's first layers; with the objective "class" the class head alone."""
+        """Returns whether a parameter is trained; with objective "class" only those of the class head are."""
         if self.objective == "class":
             return name.startswith("cls_head.")
         return not (self.freeze_stem and name.startswith(FROZEN))
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """The ResNet's, see `ResNet.pretrained`."""
+        """Returns the ResNet's pretrained weights; see `ResNet.pretrained`."""
         return self.network.backbone.pretrained()
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """See `ResNet.load_pretrained`."""
+        """Loads the ResNet's pretrained weights; see `ResNet.load_pretrained`."""
         self.network.backbone.load_pretrained(weights, source)
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of corners the probabilities: how improbable improbable ones are is of no account."""
+        """Returns the outputs with corner probabilities in place of log-probabilities, which ignores unlikely cells."""
         return {name: value.exp() if name == "corners" else value for name, value in outputs.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """GIoU and l1 losses of boxes, or the cross entropy of the class head; `total` is what is minimised."""
+        """Returns the losses of the boxes, or the cross entropy of the class head, and "total", which is minimised."""
         found = self.network(
             self.normalise(batch["search"][:, 0]),
             self.normalise(batch["template"]),
             search_padding=batch["search_padding"][:, 0],
             template_padding=batch["template_padding"],
-            boxes=self.objective == "box",  # else its batch norms would go on to learn
+            boxes=self.objective == "box",  # a forward would change the statistics of the corner head's batch norms
         )
         if self.objective == "class":
             entropy = F.binary_cross_entropy_with_logits(found["class_logit"], batch["present"][:, 0])
@@ -130,7 +129,7 @@ class STARK(Tracker):
         return self.box_losses(found, batch["search_box"][:, 0])
 
     def box_losses(self, found: dict[str, Tensor], boxes: Tensor) -> dict[str, Tensor]:
-        """The losses of the network's outputs against `boxes` (B, 4), xywh in units of the crop's side."""
+        """Returns the losses of the network's outputs for true boxes (B, 4), xywh in units of the crop's side."""
         corners = xywh_to_xyxy(boxes).clamp(0, 1)
         parts = box_losses(found["boxes"], corners)
         if self.compat == "reference" and (found["boxes"][:, 2:] < 0).any():
@@ -144,15 +143,15 @@ class STARK(Tracker):
         return parts
 
     def start(self, template: Crop) -> dict[str, Any]:
-        """The tokens of the templates: of the first frame's, as often as there are templates."""
+        """Returns a state whose templates are all the first frame's."""
         return {"templates": [self._embed(template)] * self.template.count, "frame": 0}
 
     def step(self, state: dict[str, Any], search: Crop) -> tuple[Tensor, float]:
-        """The box, and the class head's score; without one, how sharp the two corners are."""
+        """Returns the box and its score: the class head's, or without a class head the peaks of the corner maps."""
         return self.steps([state], [search])[0]
 
     def steps(self, states: Sequence[dict[str, Any]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
-        """The same for several targets, in one forward."""
+        """Returns what `step` does for each of several targets, in one batched forward."""
         for state in states:
             state["frame"] += 1
         template = Tokens.stack([Tokens.cat(state["templates"]) for state in states])
@@ -165,7 +164,7 @@ class STARK(Tracker):
         return list(zip(boxes.cpu(), scores.tolist(), strict=True))
 
     def observe(self, state: dict[str, Any], image: np.ndarray, box: tuple[float, ...], score: float) -> None:
-        """From time to time a new second template, if the target is surely there."""
+        """Replaces the last template every `update_interval` frames if the score is above `update_threshold`."""
         due = state["frame"] % self.online.update_interval == 0
         if self.template.count > 1 and due and score > self.online.update_threshold:
             state["templates"] = [*state["templates"][:-1], self._embed(self.crop(image, box, self.template)[0])]
@@ -174,7 +173,7 @@ class STARK(Tracker):
         return self.network.embed(*self.to_batch(crops))
 
     def example_inputs(self) -> Batch:
-        """Templates and a search crop, without padding."""
+        """Returns templates and a search crop without padding."""
         template, search, count = self.template.size, self.search.size, self.template.count
         return {
             "search": torch.randn(1, 3, search, search, device=self.device),
@@ -182,7 +181,7 @@ class STARK(Tracker):
         }
 
     def frame_inputs(self, network: STARKNetwork | None = None) -> Batch:
-        """A search crop; the templates' tokens were made before."""
+        """Returns a search crop and the features of the templates, which are computed once per template."""
         network = network or self.network
         shape = (1, self.template.count * network.template_cells**2, network.query.shape[1])
         search = torch.randn(1, 3, self.search.size, self.search.size, device=self.device)

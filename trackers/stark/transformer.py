@@ -1,4 +1,4 @@
-"""STARK's transformer: DETR's, post-norm, with one query."""
+"""STARK's transformer: DETR's post-norm transformer with one query."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ class FeedForward(nn.Module):
 
     Args:
         width, hidden: sizes.
-        dropout: of the hidden units.
+        dropout: dropout of the hidden units.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float):
@@ -24,22 +24,22 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) to (..., C)."""
+        """Maps tokens (..., C) to tokens (..., C)."""
         return self.linear2(self.dropout(self.linear1(x).relu()))
 
     def groups(self) -> list[Group]:
-        """The hidden units, gated where they are read."""
+        """Returns the group of the hidden units, gated in the layer that reads them."""
         slices = (Slice("linear1.weight", 0), Slice("linear1.bias", 0), Slice("linear2.weight", 1, gated=True))
         size = self.linear1.out_features
         return [Group("", "mlp", size, slices, vanish=())] if size else []
 
 
 class EncoderLayer(nn.Module):
-    """Attention of all tokens to all, and a feed-forward part, each followed by a norm.
+    """Self-attention of all tokens and a feed-forward part, each followed by a norm.
 
     Args:
         width, heads, hidden: sizes.
-        dropout: of attention maps, of both parts' outputs and of hidden units.
+        dropout: dropout of attention maps, of both parts' outputs and of hidden units.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float):
@@ -49,7 +49,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, position: Tensor, bias: Tensor | None, position_in_values: bool) -> Tensor:
-        """Tokens (B, N, C) to (B, N, C); `bias` is that of `Attention.attend`."""
+        """Maps tokens (B, N, C) to tokens (B, N, C); see `Attention.attend` for `bias`."""
         query = x + position
         value = query if position_in_values else x
         attended = self.self_attn.attend(query, query, value, bias, self.dropout.p * self.training)
@@ -58,7 +58,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """The query's token looks at itself, then at the memory.
+    """Self-attention of the query's token, its attention to the memory, and a feed-forward part.
 
     Args:
         width, heads, hidden, dropout: as in `EncoderLayer`.
@@ -72,7 +72,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, query: Tensor, keys: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
-        """Token (B, 1, C) to (B, 1, C), given keys and memory (B, N, C)."""
+        """Maps the token (B, 1, C) to a token (B, 1, C), given keys and memory (B, N, C)."""
         x = self.norm1(x + self.dropout(self.self_attn(x)))
         attended = self.multihead_attn.attend(x + query, keys, memory, bias, self.dropout.p * self.training)
         x = self.norm2(x + self.dropout(attended))
@@ -84,11 +84,12 @@ class Transformer(nn.Module):
 
     Args:
         width, heads, hidden: sizes.
-        encoder_layers, decoder_layers: depths.
+        encoder_layers, decoder_layers: number of layers.
         dropout: see `EncoderLayer`.
-        matching_init: encoder layers start by looking for similar content, see `start_by_matching`.
-        position_in_values: positions enter the encoder's values and not only queries and keys.
-        template_heads: that many heads of each encoder layer start by looking at the templates, by a learned bias.
+        matching_init: whether the encoder's attention starts by comparing content, see `start_by_matching`.
+        position_in_values: whether positions are added to the encoder's values, not only to queries and keys.
+        template_heads: number of heads in each encoder layer that start with attention to the templates, by a learned
+            bias.
     """
 
     def __init__(
@@ -126,16 +127,16 @@ class Transformer(nn.Module):
     def forward(
         self, tokens: Tensor, position: Tensor, padding: Tensor | None, query: Tensor, templates: int
     ) -> tuple[Tensor, Tensor]:
-        """What the query finds.
+        """Runs encoder and decoder.
 
         Args:
             tokens, position: (B, N, C), template tokens first.
-            padding: tokens that may not be attended, (B, N) bool; None for none.
-            query: (1, 1, C).
+            padding: tokens without attention to them, (B, N) bool; None for none.
+            query: the learned query, (1, 1, C).
             templates: number of template tokens.
 
         Returns:
-            The memory (B, N, C), and the query's token (B, 1, C).
+            The memory (B, N, C) and the query's token (B, 1, C).
         """
         free = None if padding is None else ~padding[:, None, None]
         memory = tokens
@@ -148,7 +149,7 @@ class Transformer(nn.Module):
         return memory, self.decoder.norm(found)
 
     def _biases(self, tokens: Tensor, templates: int, free: Tensor | None) -> Iterator[Tensor | None]:
-        """For each encoder layer logits (B or 1, heads, 1, N): more for template keys, -inf for padded ones."""
+        """Yields each encoder layer's bias of logits, (B or 1, heads, 1, N): more for templates, -inf for padding."""
         if self.template_bias is None:
             yield from [free] * len(self.encoder.layers)
             return
@@ -158,18 +159,18 @@ class Transformer(nn.Module):
             yield bias if free is None else bias.masked_fill(~free, -torch.inf)
 
     def groups(self) -> list[Group]:
-        """Attention dims and hidden units of every layer; those of the decoder are kinds of their own."""
+        """Returns the groups of attention dims and hidden units of every layer; the decoder's kinds differ."""
         inner = []
         for path, layer in self._named_layers():
             suffix = "" if path.startswith("encoder.") else "_decoder"
             for name in ("self_attn", "multihead_attn", "mlp"):
                 if hasattr(layer, name):
-                    found = [g.under(f"{path}.{name}.") for g in layer.get_submodule(name).groups()]
+                    found = [g.with_prefix(f"{path}.{name}.") for g in layer.get_submodule(name).groups()]
                     inner += [replace(g, kind=f"{g.kind}{suffix}") for g in found]
         return inner
 
     def width_slices(self) -> tuple[list[Slice], list[str]]:
-        """Where the width of the tokens is read and written, and its norms."""
+        """Returns the slices that read or write the tokens' width, and the paths of its norms."""
         slices, norms = [], ["decoder.norm"]
         for path, layer in self._named_layers():
             norms += [f"{path}.{name}" for name, _ in layer.named_children() if name.startswith("norm")]
