@@ -1,11 +1,31 @@
-"""The study's table, plots and report: `write_report(results, folder, title, command)`.
+"""The report of a study: `write_report(results, folder, title, command)`.
 
-`results` reads result files, `lines` and `units` average them over seeds, `stability` makes a number of a curve,
-`costs` finds Pareto fronts, `plots` and `heatmap` draw, `frames` shows what trackers say, `sentences`, `tables` and
-`summaries` put results into words and cells, `text` makes these Markdown and LaTeX, and `page` writes it all. Nothing
-is claimed that the results do not say.
+`study_results` reads result files. `series` and `kept_units` average them over seeds, `stability` summarises a curve in
+numbers, and `tradeoffs` finds Pareto fronts. `sentences`, `tables` and `summaries` turn results into words and cells;
+`markdown`, `latex` and `page` write them. `plots` and `heatmap` draw, and `examples` shows the boxes of trackers on
+frames. Every statement in the report is computed from the results.
 """
 
-from evaluation.report.page import write_report
+from pathlib import Path
+from typing import Any
 
-__all__ = ["write_report"]
+
+def write_report(results: list[dict[str, Any]], folder: Path, title: str, command: str) -> Path:
+    """Writes the study's tables, plots and report below `folder`.
+
+    The files are `report.html` (one file, which loads nothing), `study.csv` (one row per job), `study.md` and
+    `study.tex` (means over seeds), and `plots/`. Each file is replaced atomically.
+
+    Args:
+        results: the content of each job's `result.json`, in any order. A failed job may lack any key but `status`.
+        folder: of the study; it is made if it is missing.
+        title: the heading of the report.
+        command: the command line that repeats the study.
+
+    Returns:
+        The path of `report.html`.
+    """
+    # Imported here, since matplotlib and jinja2 take half a second and most users of this package only read results.
+    from evaluation.report.study_files import write_files
+
+    return write_files(results, folder, title, command)

@@ -1,11 +1,10 @@
-"""The study's curves: drawn once with matplotlib, written as PNG and SVG files, and set inline into the report.
+"""Draws the study's lines with matplotlib, for the PNG and SVG files and for the page.
 
-Nothing here knows what a tracker or a result file is; `evaluation.report.lines` turns results into `Series`.
-The object-oriented API only: no pyplot, so no global figure list, and style is restored after each call.
+`evaluation.report.series` turns results into the lines. pyplot is not used, since it keeps a global list of figures.
+The style of matplotlib is restored after each call.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -13,37 +12,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from evaluation.report.render import Plot, render
+from evaluation.report.formatting import format_range
+from evaluation.report.rendered_figure import RenderedFigure, render
+from evaluation.report.series import Point, Series
 from evaluation.report.style import DASHES, FILLS, FLOOR, HUES, INK, MARKERS, SOFT, style
 from evaluation.report.svg import inline_svg, svg_file
-from evaluation.report.words import between
 
 
-@dataclass(frozen=True)
-class Point:
-    """One ratio of a series: the mean over seeds, and the smallest and largest value among them."""
-
-    x: float
-    mean: float
-    low: float
-    high: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line: `hue` picks colour and marker, `dash` line style and marker fill: nothing is told by colour alone."""
-
-    label: str
-    hue: int
-    dash: int
-    points: tuple[Point, ...]
-
-
-def retention(
+def draw_retention(
     name: str, series: Sequence[Series], floor: tuple[float, float] | None, metric: str, of: str, large: bool
-) -> Plot:
-    """Retention of `metric` against the kept ratio, from dense (left) to small (right); `floor` is the still box's."""
+) -> RenderedFigure:
+    """Draws the retention of `metric` against the kept ratio, from dense (left) to small (right).
+
+    Args:
+        name: of the files.
+        series: the lines.
+        floor: smallest and largest retention of the still box; None if not known.
+        metric: name of the metric.
+        of: what the ratio is a fraction of, in words.
+        large: whether the figure is the first and largest one.
+    """
     with style():
         figure, axes = _axes((4.2, 3.15) if large else (3.3, 2.2))
         _ratio_axis(axes, sorted({point.x for line in series for point in line.points}), 1 if large else 1.6)
@@ -58,7 +46,7 @@ def retention(
         return render(figure, name, title, description, [_handle(line) for line in series])
 
 
-def tradeoff(
+def draw_tradeoff(
     name: str,
     series: Sequence[Series],
     front: Sequence[Point],
@@ -67,10 +55,18 @@ def tradeoff(
     cost: str,
     quantity: Callable[[float], str],
     log: bool,
-) -> Plot:
-    """`metric` against a cost (latency, parameters, MACs) with its Pareto front, from cheap to dear.
+) -> RenderedFigure:
+    """Draws `metric` against a cost (latency, parameters, MACs) with its Pareto front.
 
-    `quantity` writes one value of the cost.
+    Args:
+        name: of the files.
+        series: the lines.
+        front: the points of the Pareto front, by rising cost.
+        floor: smallest and largest score of the still box; None if not known.
+        metric: name of the metric.
+        cost: name of the cost with its unit.
+        quantity: formats one value of the cost.
+        log: whether the axis of the cost is logarithmic.
     """
     with style():
         figure, axes = _axes((3.3, 2.5))
@@ -91,8 +87,8 @@ def tradeoff(
         return render(figure, name, f"{metric} against {cost}", description, legend)
 
 
-def key(name: str, series: Sequence[Series], floor: bool, front: bool) -> list[tuple[str, str]]:
-    """The legend alone, for the page: (swatch as SVG element, label) for each series, and floor and front if drawn."""
+def draw_legend(name: str, series: Sequence[Series], floor: bool, front: bool) -> list[tuple[str, str]]:
+    """Returns the legend for the page: (swatch as SVG element, label) for each line, the floor and the front."""
     x, y = (0.04, 0.5, 0.96), (0.5, 0.5, 0.5)
     with style():
         lines = [_handle(line, x, y) for line in series]
@@ -123,11 +119,11 @@ def _draw_line(axes: Axes, line: Series, band: bool) -> None:
 
 
 def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
-    """The edge of what is beaten, and a ring around each point on it."""
+    """Draws the Pareto front as steps, and a ring around each of its points."""
     if not front:
         return
     x, y = [point.x for point in front], [point.mean for point in front]
-    edge = _front_handle([*x, 1e3 * max(x)], [*y, y[-1]])  # the dearest beats all that is dearer still
+    edge = _front_handle([*x, 1e3 * max(x)], [*y, y[-1]])  # the last step continues to the right edge
     edge.set(drawstyle="steps-post", markevery=range(len(x)))
     axes.add_line(edge)
 
@@ -189,7 +185,7 @@ def _floor(axes: Axes, floor: tuple[float, float] | None, side: Literal["left", 
 def _ratio_axis(axes: Axes, ratios: Sequence[float], crowding: float) -> None:
     axes.set_xscale("log")
     first, last = max(ratios), min(ratios)
-    # Without room on both sides a single ratio would collapse the axis; growing with the span keeps the margins even.
+    # Without a margin, an axis with a single ratio would have no width. The margin grows with the span of the axis.
     room = max(1.15, (first / last) ** 0.06)
     axes.set_xlim(first * room, last / room)
     span = first / last * room**2
@@ -232,7 +228,7 @@ def _describe(
         f"{line.label}: " + ", ".join(f"{y(point.mean)} at {x(point.x)}" for point in line.points) + "."
         for line in series
     ]
-    return " ".join([*sentences, f"A box that never moves: {between(floor, y)}."] if floor else sentences)
+    return " ".join([*sentences, f"A box that never moves: {format_range(floor, y)}."] if floor else sentences)
 
 
 def _swatch(name: str, line: Line2D) -> str:

@@ -1,9 +1,8 @@
 """Stability under pruning: retention over ratio, its area on a log axis, and the ratio at which a tracker breaks.
 
-A curve starts at ratio 1, where retention is 1 by definition. Seeds are grouped by the ratio that was asked for, and
-each point lies at the ratio that was achieved (their mean): budgets are met from below, and what is counted should be
-what was built. Bands span the smallest to the largest seed: with a handful of seeds that hides nothing, and a band of
-standard deviations would claim a distribution.
+A curve starts at ratio 1, where retention is 1 by definition. Seeds are grouped by the requested ratio. A point lies at
+the mean achieved ratio, since only whole units are removed and the network may be smaller than requested. Bands span
+the smallest to the largest seed: a few seeds do not show a distribution, so standard deviations would claim too much.
 """
 
 import math
@@ -26,23 +25,23 @@ from evaluation.report.study_results import (
     retention_of,
 )
 
-LEVELS = (0.9, 0.5)  # a tracker breaks where it retains less: a loss that is felt, and half of what it could
+LEVELS = (0.9, 0.5)  # a tracker breaks where its retention falls below a level
 
 Points = Sequence[tuple[float, float]]  # (ratio, retention), in any order
 
 
-class Kept(NamedTuple):
-    """What one seed retains at one ratio."""
+class SeedPoint(NamedTuple):
+    """Retention of one seed at one ratio; `ratio` is the achieved one."""
 
-    asked: float
+    requested: float
     ratio: float
     retention: float
 
 
 class CurvePoint(NamedTuple):
-    """Retention over the seeds that have a ratio; `std` is the sample's, None for one seed."""
+    """Retention over the seeds that have a ratio; `std` is that of the sample, None for one seed."""
 
-    asked: float
+    requested: float
     ratio: float
     mean: float
     low: float
@@ -57,44 +56,47 @@ class Curve:
 
     Attributes:
         identity: tracker, scale, method, ratio_of.
-        family: of the tracker: CNN, hybrid or transformer; None where results do not say.
-        benchmark, metric: what is retained.
-        seeds: what each seed retains, by falling ratio from 1.
-        floors: what a box that never moves has of each seed's parent's score. From 1 on, the parent is no better, and
-            its retention says nothing.
-        missing: (seed, asked ratio) of the study's that this curve lacks: failed, not run, or without a number.
+        family: of the tracker: CNN, hybrid or transformer; None if results do not say.
+        benchmark, metric: whose retention this is.
+        seeds: the points of each seed, by falling ratio from 1.
+        floors: by seed, the score of a box that never moves divided by the parent's score. At 1 or above, the parent is
+            no better than such a box, and retention has no meaning.
+        missing: (seed, requested ratio) of the study that this curve lacks: failed, not run, or without a number.
     """
 
     identity: Identity
     family: str | None
     benchmark: str
     metric: str
-    seeds: Mapping[Any, tuple[Kept, ...]]
+    seeds: Mapping[Any, tuple[SeedPoint, ...]]
     floors: Mapping[Any, float]
     missing: tuple[tuple[Any, float], ...]
 
     @cached_property
     def points(self) -> tuple[CurvePoint, ...]:
-        """The mean over seeds and its band, by falling ratio from 1; each over the seeds that have it."""
+        """The mean over seeds and its band, by falling ratio from 1. A point is over the seeds that have its ratio."""
         return tuple(_means(self.seeds.values()))
 
     @cached_property
-    def telling(self) -> tuple[Any, ...]:
-        """The seeds whose parent is better than a box that never moves."""
+    def informative(self) -> tuple[Any, ...]:
+        """The seeds whose parent scores above a box that never moves."""
         return tuple(seed for seed in self.seeds if self.floors.get(seed, 0) < 1)
 
     @cached_property
     def complete(self) -> tuple[Any, ...]:
-        """The telling seeds that lack none of the ratios that others have: means over them are of equals."""
-        asked = {kept.asked for seed in self.telling for kept in self.seeds[seed]}
-        return tuple(seed for seed in self.telling if len(self.seeds[seed]) == len(asked))
+        """The informative seeds that have all ratios. Means over other seeds would mix different sets of ratios."""
+        requested = {point.requested for seed in self.informative for point in self.seeds[seed]}
+        return tuple(seed for seed in self.informative if len(self.seeds[seed]) == len(requested))
 
 
 @dataclass(frozen=True)
 class Break:
-    """Where retention falls below a level: of the mean curve, and of the first and the last seed to do so.
+    """The ratio at which retention falls below a level.
 
-    None: not within the ratios of the curve.
+    Attributes:
+        ratio: of the mean curve; None if it never falls below the level.
+        high: the largest ratio of a seed; None if no seed falls below the level.
+        low: the smallest ratio of a seed; None if a seed never falls below the level.
     """
 
     ratio: float | None
@@ -104,15 +106,15 @@ class Break:
 
 @dataclass(frozen=True)
 class Stability:
-    """A curve in numbers, over its complete seeds; with none of them, over all telling seeds as they are.
+    """A curve in numbers, over its complete seeds, or over all informative seeds if none is complete.
 
     Attributes:
         curve: the curve.
-        seeds: the seeds that the numbers are of; none where no parent is better than a box that never moves.
-        down_to: the smallest ratio that all comparable curves reach (same benchmark, metric and kind of ratio); areas
-            are over ratios from 1 to it. None where none is pruned.
+        seeds: the seeds that the numbers are computed from; empty if no parent is better than a box that never moves.
+        down_to: the smallest ratio that all comparable curves reach (same benchmark, metric and kind of ratio). Areas
+            cover the ratios from 1 to it. None if no curve is pruned.
         area: of the mean curve.
-        area_std: over seeds; None for less than two.
+        area_std: over seeds; None for fewer than two.
         breaks: by level.
     """
 
@@ -129,14 +131,14 @@ class FamilyStability:
     """The mean over the trackers of a family, for one scale, method and kind of ratio.
 
     Attributes:
-        family, scale, method, ratio_of: what it is of.
-        benchmark, metric: what is retained.
-        trackers: their names. With one, family and tracker cannot be told apart.
+        family, scale, method, ratio_of: identity of the group.
+        benchmark, metric: whose retention this is.
+        trackers: their names. With one tracker, effects of the family and of the tracker cannot be separated.
         down_to: as in `Stability`.
         area: mean over trackers.
-        area_std: over trackers; None for less than two.
-        breaks: by level the geometric mean of breaking ratios; None unless all trackers break.
-        broken: by level how many of them do.
+        area_std: over trackers; None for fewer than two.
+        breaks: by level, the geometric mean of breaking ratios; None unless all trackers break.
+        broken: by level, the number of trackers that break.
     """
 
     family: str | None
@@ -154,16 +156,16 @@ class FamilyStability:
 
 
 def area(points: Points, down_to: float | None = None) -> float | None:
-    """A curve as one number: mean retention over the logarithm of the ratio, from the largest to `down_to`.
+    """Returns the mean retention over the logarithm of the ratio, from the largest ratio to `down_to`.
 
-    By the trapezoid rule; 1 means that nothing is lost. Only areas over one range compare.
+    It uses the trapezoid rule. 1 means that nothing is lost. Only areas over the same range can be compared.
 
     Args:
-        points: a curve, of distinct ratios or not.
-        down_to: the smallest ratio; None for the curve's own.
+        points: a curve. Ratios may repeat.
+        down_to: the smallest ratio; None for the smallest ratio of the curve.
 
     Returns:
-        The mean; None where the points do not reach that far, or span no range.
+        The mean; None if the points do not reach `down_to` or have a single ratio.
     """
     logs, retention = _ascending(points)
     end = math.log(down_to) if down_to is not None else logs[0] if len(logs) else 0.0
@@ -176,12 +178,10 @@ def area(points: Points, down_to: float | None = None) -> float | None:
 
 
 def breaking_ratio(points: Points, level: float) -> float | None:
-    """The largest ratio at which a curve falls below `level`, on a line over the logarithm of the ratio between points.
+    """Returns the largest ratio at which a curve falls below `level`; None if it never does.
 
-    Whether it recovers below that does not matter: what broke and came back has broken.
-
-    Returns:
-        The ratio; None where the curve never falls below.
+    Between points, the curve is linear in the logarithm of the ratio. A curve that rises above the level again at
+    smaller ratios has broken nevertheless.
     """
     logs, retention = _ascending(points)
     below = np.flatnonzero(retention < level)
@@ -194,31 +194,31 @@ def breaking_ratio(points: Points, level: float) -> float | None:
     return math.exp(logs[at] + share * (logs[at + 1] - logs[at]))
 
 
-def curves(results: Sequence[Result]) -> list[Curve]:
-    """All curves of a study, in the order of its benchmarks, metrics and identities."""
+def curves_of(results: Sequence[Result]) -> list[Curve]:
+    """Returns all curves of a study, in the order of its benchmarks, metrics and identities."""
     finished = [result for result in results if result.get("status") == "finished"]
     found = []
     for benchmark in benchmarks_of(finished):
         for metric in metrics_of(finished, benchmark):
             for identity in sorted({identity_of(result) for result in finished}, key=str):
                 members = [result for result in finished if identity_of(result) == identity]
-                found.append(_curve(members, benchmark, metric, _asked(results, identity)))
+                found.append(_curve(members, benchmark, metric, _requested(results, identity)))
     return [curve for curve in found if curve.seeds]
 
 
-def stability(results: Sequence[Result]) -> list[Stability]:
-    """Every curve that has a pruned point, in numbers that compare."""
-    found = [curve for curve in curves(results) if any(len(seed) > 1 for seed in curve.seeds.values())]
-    used = [curve.complete or curve.telling for curve in found]
+def stability_of(results: Sequence[Result]) -> list[Stability]:
+    """Returns the stability of every curve with a pruned point. Areas of comparable curves cover the same range."""
+    found = [curve for curve in curves_of(results) if any(len(seed) > 1 for seed in curve.seeds.values())]
+    used = [curve.complete or curve.informative for curve in found]
     reach: dict[tuple, float] = {}
     for curve, seeds in zip(found, used, strict=True):
-        ends = [min(kept.ratio for kept in curve.seeds[seed]) for seed in seeds]
+        ends = [min(point.ratio for point in curve.seeds[seed]) for seed in seeds]
         reach[_kind(curve)] = max([reach.get(_kind(curve), 0.0), *(end for end in ends if end < 1)])
     return [_stability(curve, seeds, reach[_kind(curve)]) for curve, seeds in zip(found, used, strict=True)]
 
 
-def families(rows: Sequence[Stability]) -> list[FamilyStability]:
-    """The family as a factor: means over the trackers of each, at equal scale, method and kind of ratio."""
+def families_of(rows: Sequence[Stability]) -> list[FamilyStability]:
+    """Returns the means over the trackers of each family with the same scale, method and kind of ratio."""
     groups: dict[tuple, list[Stability]] = {}
     for row in rows:
         if row.area is not None:
@@ -242,7 +242,7 @@ def _family(key: tuple, members: Sequence[Stability]) -> FamilyStability:
 
 
 def _stability(curve: Curve, seeds: Sequence[Any], down_to: float) -> Stability:
-    lines = [[(kept.ratio, kept.retention) for kept in curve.seeds[seed]] for seed in seeds]
+    lines = [[(point.ratio, point.retention) for point in curve.seeds[seed]] for seed in seeds]
     mean = [(point.ratio, point.mean) for point in _means([curve.seeds[seed] for seed in seeds])]
     areas = [found for line in lines if (found := area(line, down_to)) is not None]
     breaks = {}
@@ -256,12 +256,12 @@ def _stability(curve: Curve, seeds: Sequence[Any], down_to: float) -> Stability:
 
 
 def _kind(curve: Curve) -> tuple:
-    """Equal for curves that compare."""
+    """Returns a key that is equal for comparable curves."""
     return curve.benchmark, curve.metric, curve.identity[-1]
 
 
 def _ascending(points: Points) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of ratios, rising, and what is retained there; of equal ratios the mean."""
+    """Returns the logarithms of the ratios, rising, and the retention there, averaged over equal ratios."""
     by_ratio: dict[float, list[float]] = {}
     for ratio, retention in points:
         by_ratio.setdefault(ratio, []).append(retention)
@@ -269,8 +269,8 @@ def _ascending(points: Points) -> tuple[np.ndarray, np.ndarray]:
     return np.log(np.array(ratios)), np.array([fmean(by_ratio[ratio]) for ratio in ratios])
 
 
-def _asked(results: Sequence[Result], identity: Identity) -> list[tuple[Any, float]]:
-    """Every seed at every ratio that the study asked for, of the identity's kind; failed jobs may not say of which."""
+def _requested(results: Sequence[Result], identity: Identity) -> list[tuple[Any, float]]:
+    """Returns every (seed, ratio) of the study for the identity's kind of ratio, which failed jobs may not name."""
     ratios = {
         ratio
         for result in results
@@ -280,17 +280,17 @@ def _asked(results: Sequence[Result], identity: Identity) -> list[tuple[Any, flo
     return [(seed, ratio) for seed in seeds for ratio in sorted(ratios, reverse=True) if ratio < 1]
 
 
-def _curve(members: Sequence[Result], benchmark: str, metric: str, asked: Sequence[tuple[Any, float]]) -> Curve:
-    seeds: dict[Any, tuple[Kept, ...]] = {}
+def _curve(members: Sequence[Result], benchmark: str, metric: str, requested: Sequence[tuple[Any, float]]) -> Curve:
+    seeds: dict[Any, tuple[SeedPoint, ...]] = {}
     floors: dict[Any, float] = {}
     for seed in sorted({result.get("seed") for result in members}, key=str):
         own = [result for result in members if result.get("seed") == seed]
         pairs = floor_of(own, benchmark, metric, relative=True)
         if pairs:
             floors[seed] = pairs[1]
-        if kept := list(_kept(own, benchmark, metric)):
-            seeds[seed] = tuple(kept)
-    have = {(seed, kept.asked) for seed, all_kept in seeds.items() for kept in all_kept}
+        if points := tuple(_seed_points(own, benchmark, metric)):
+            seeds[seed] = points
+    have = {(seed, point.requested) for seed, points in seeds.items() for point in points}
     return Curve(
         identity=identity_of(members[0]),
         family=next((result["family"] for result in members if result.get("family")), None),
@@ -298,27 +298,27 @@ def _curve(members: Sequence[Result], benchmark: str, metric: str, asked: Sequen
         metric=metric,
         seeds=seeds,
         floors=floors,
-        missing=tuple(pair for pair in asked if pair not in have),
+        missing=tuple(pair for pair in requested if pair not in have),
     )
 
 
-def _kept(results: Sequence[Result], benchmark: str, metric: str) -> Iterator[Kept]:
-    """One seed's points by falling ratio; the first is the parent's own, trained here as a job of its own or not."""
+def _seed_points(results: Sequence[Result], benchmark: str, metric: str) -> Iterator[SeedPoint]:
+    """Yields the points of one seed by falling ratio. The first is the parent, with or without a job of its own."""
     at: dict[float, list[tuple[float, float]]] = {}
     for result in results:
-        asked, retention = number_at(result, "ratio"), retention_of(result, benchmark, metric)
-        if asked and retention is not None:
-            at.setdefault(asked, []).append((number_at(result, "ratio_achieved") or asked, retention))
+        requested, retention = number_at(result, "ratio"), retention_of(result, benchmark, metric)
+        if requested and retention is not None:
+            at.setdefault(requested, []).append((number_at(result, "ratio_achieved") or requested, retention))
     if at:
         at[1.0] = [(1.0, 1.0)]
-    for asked in sorted(at, reverse=True):
-        yield Kept(asked, *(fmean(column) for column in zip(*at[asked], strict=True)))
+    for requested in sorted(at, reverse=True):
+        yield SeedPoint(requested, *(fmean(column) for column in zip(*at[requested], strict=True)))
 
 
-def _means(seeds: Sequence[Sequence[Kept]]) -> Iterator[CurvePoint]:
-    for asked in sorted({kept.asked for seed in seeds for kept in seed}, reverse=True):
-        found = [kept for seed in seeds for kept in seed if kept.asked == asked]
-        values = [kept.retention for kept in found]
+def _means(seeds: Sequence[Sequence[SeedPoint]]) -> Iterator[CurvePoint]:
+    for requested in sorted({point.requested for seed in seeds for point in seed}, reverse=True):
+        found = [point for seed in seeds for point in seed if point.requested == requested]
+        values = [point.retention for point in found]
         std = stdev(values) if len(values) > 1 else None
-        ratio = fmean(kept.ratio for kept in found)
-        yield CurvePoint(asked, ratio, fmean(values), min(values), max(values), std, len(values))
+        ratio = fmean(point.ratio for point in found)
+        yield CurvePoint(requested, ratio, fmean(values), min(values), max(values), std, len(values))

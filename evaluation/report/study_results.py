@@ -1,4 +1,4 @@
-"""What the result files of a study hold; any key may be missing from any of them."""
+"""Reads the result files of a study. Any key may be missing in any result."""
 
 import json
 import math
@@ -9,17 +9,17 @@ from typing import Any
 RATIO_OF = {"params": "parameters", "macs": "MACs", "units": "gated units"}
 
 Result = dict[str, Any]
-IDENTITY = ("tracker", "scale", "method", "ratio_of")  # what one line of a figure stands for
-Identity = tuple[Any, ...]  # its values
+IDENTITY = ("tracker", "scale", "method", "ratio_of")  # results with equal values share one line of a figure
+Identity = tuple[Any, ...]  # the values of these keys
 
 
 def read_results(folder: Path) -> list[Result]:
-    """The results of all jobs below a study's folder, each with the name of its own."""
+    """Returns the results of all jobs below a study's folder, each with the name of its folder under "folder"."""
     return [json.loads(p.read_text()) | {"folder": p.parent.name} for p in sorted(folder.glob("*/result.json"))]
 
 
 def value_at(result: Result, *path: str) -> Any:
-    """What lies at `path`, None where anything on the way is missing."""
+    """Returns the value at `path`, None if any of the keys is missing."""
     value: Any = result
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -27,51 +27,51 @@ def value_at(result: Result, *path: str) -> Any:
 
 
 def number_at(result: Result, *path: str) -> float | None:
-    """The finite number at `path`, None where there is none."""
+    """Returns the finite number at `path`, None if there is none."""
     value = value_at(result, *path)
     return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
-def reader(*path: str) -> Callable[[Result], float | None]:
-    """The function that reads the number at `path` from a result."""
+def number_reader(*path: str) -> Callable[[Result], float | None]:
+    """Returns a function that reads the number at `path` from a result."""
     return lambda result: number_at(result, *path)
 
 
 def keys_at(results: Iterable[Result], *path: str) -> list[str]:
-    """The keys at `path` over all results, in order of appearance."""
+    """Returns the keys at `path` of all results, in order of appearance."""
     return list(dict.fromkeys(key for result in results for key in value_at(result, *path) or ()))
 
 
-def order(result: Result) -> tuple:
-    """Sorts jobs by tracker, method, seed and falling ratio, whatever order they ended in."""
+def sort_key(result: Result) -> tuple:
+    """Returns a key that sorts jobs by tracker, method, seed and falling ratio."""
     ratio = number_at(result, "ratio")
     keys = (result.get("tracker"), result.get("method"), result.get("seed"), None if ratio is None else -ratio)
-    # What is missing (failed jobs) goes last; None itself does not compare.
+    # Missing values (of failed jobs) sort last. None itself cannot be compared.
     return (*((key is None, "" if key is None else key) for key in keys), str(result.get("job")))
 
 
 def identity_of(result: Result) -> Identity:
-    """Equal for results that share a line."""
+    """Returns the identity of a result; results with equal identities share one line."""
     return tuple(result.get(key) for key in IDENTITY)
 
 
 def seeds_of(results: Iterable[Result]) -> set[Any]:
-    """The seeds of all results."""
+    """Returns the seeds of all results."""
     return {result.get("seed") for result in results}
 
 
 def fractions_of(results: Iterable[Result]) -> list[str]:
-    """What the ratios are fractions of, in words."""
+    """Returns in words what the ratios are fractions of."""
     return sorted({RATIO_OF.get(str(result.get("ratio_of")), str(result.get("ratio_of"))) for result in results})
 
 
 def benchmarks_of(results: Iterable[Result]) -> list[str]:
-    """The benchmarks that any result reports."""
+    """Returns the benchmarks that any result reports."""
     return keys_at(results, "metrics")
 
 
 def metrics_of(results: Sequence[Result], benchmark: str) -> list[str]:
-    """The metrics of a benchmark: its numbers, but for the counts beside them."""
+    """Returns the metrics of a benchmark: its numbers without the counts of sequences and frames."""
     return [
         key
         for key in keys_at(results, "metrics", benchmark)
@@ -80,20 +80,20 @@ def metrics_of(results: Sequence[Result], benchmark: str) -> list[str]:
     ]
 
 
-def leading(results: Sequence[Result]) -> tuple[str, str]:
-    """The benchmark and the metric that headline and figures are about: the first of each, empty without any."""
+def leading_metric(results: Sequence[Result]) -> tuple[str, str]:
+    """Returns the benchmark and the metric of the headline and the figures: the first of each, "" if there is none."""
     benchmark = next(iter(benchmarks_of(results)), "")
     return benchmark, next(iter(metrics_of(results, benchmark)), "")
 
 
 def protocol_of(results: Iterable[Result], benchmark: str) -> str:
-    """The protocol of a benchmark; if jobs differ, all of them."""
-    found = (value_at(result, "metrics", benchmark, "protocol") for result in results)
-    return " / ".join(dict.fromkeys(str(protocol) for protocol in found if protocol))
+    """Returns the protocol of a benchmark, or all of them if jobs differ."""
+    protocols = (value_at(result, "metrics", benchmark, "protocol") for result in results)
+    return " / ".join(dict.fromkeys(str(protocol) for protocol in protocols if protocol))
 
 
 def retention_of(result: Result, benchmark: str, metric: str) -> float | None:
-    """As stored; a dense job that stores none is its own parent."""
+    """Returns the stored retention, and 1 for a dense job that stores none, since it is its own parent."""
     stored = number_at(result, "retention", benchmark, metric)
     dense = result.get("ratio") == 1 and number_at(result, "metrics", benchmark, metric)
     return 1.0 if stored is None and dense else stored
@@ -102,7 +102,7 @@ def retention_of(result: Result, benchmark: str, metric: str) -> float | None:
 def floor_of(
     results: Sequence[Result], benchmark: str, metric: str, relative: bool = False
 ) -> tuple[float, float] | None:
-    """Smallest and largest score of the still box, `relative` to each result's parent or not."""
+    """Returns the smallest and the largest score of the still box; `relative` divides each by its parent's score."""
     scores = []
     for result in results:
         score = number_at(result, "still_box", benchmark, metric)

@@ -1,4 +1,4 @@
-"""A figure as SVG: as a file, and as an element that an HTML page can hold and recolour."""
+"""Writes a figure as an SVG file, and turns it into an element of an HTML page, which can change its colours."""
 
 import io
 import re
@@ -13,18 +13,22 @@ _PX_PER_INCH = 96
 
 
 def svg_file(figure: Figure) -> bytes:
-    """The figure as matplotlib writes it: the same bytes for the same data."""
+    """Returns the SVG file of a figure, with the same bytes for the same data."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
 def inline_svg(svg: bytes, name: str, title: str = "", description: str = "") -> str:
-    """Matplotlib's `svg` as one element for an HTML page.
+    """Turns an SVG file of matplotlib into an element for an HTML page.
 
-    Namespaces, metadata and the global style go (a page has its own); ids get the prefix `name`, so that several
-    figures may share a page; known colours become CSS variables with the colour as fallback; title and description
-    are what a screen reader says. Without a title the element is decoration.
+    Namespaces, metadata and the global style are removed. Ids get the prefix `name`, so that a page can hold several
+    figures. Colours of the palette become CSS variables with the colour as fallback.
+
+    Args:
+        svg: content of the file.
+        name: prefix of the ids.
+        title, description: text for screen readers. Without a title they skip the element.
     """
     root = ElementTree.fromstring(svg)
     _drop(root, {f"{_SVG}metadata", f"{_SVG}style"})
@@ -39,7 +43,7 @@ def inline_svg(svg: bytes, name: str, title: str = "", description: str = "") ->
     width, height = (float(root.get(side, "0").removesuffix("pt")) / 72 * _PX_PER_INCH for side in ("width", "height"))
     root.attrib = {
         "viewBox": root.get("viewBox", ""),
-        # The page scales a figure by these: text neither shrinks below reading size nor outgrows the text around it.
+        # The page scales a figure by these, so that its text stays readable and no larger than the text around it.
         "style": f"--width: {width:.0f}px; --height: {height:.0f}px",
     }
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc"} if title else {"aria-hidden": "true"}

@@ -1,4 +1,4 @@
-"""Results as tables: the cells of the page's tables, and `study.csv`."""
+"""Tables with one row for each job: those of the page, and `study.csv`."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.report.formatting import DASH, DOT
 from evaluation.report.study_results import (
     Result,
     benchmarks_of,
@@ -17,7 +18,6 @@ from evaluation.report.study_results import (
     retention_of,
     value_at,
 )
-from evaluation.report.words import DASH, DOT
 
 STAGES = ("parent", "sparsity", "child", "evaluation")
 CSV_COLUMNS = (
@@ -29,7 +29,7 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell: what it shows, and what it sorts by (None: always last)."""
+    """A table cell: its text, and the value that it sorts by (None sorts last)."""
 
     text: str
     sort: str | float | None
@@ -37,7 +37,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: a heading under a heading, and the cell of a row: of a result, or of whatever the rows are."""
+    """A table column.
+
+    Attributes:
+        group: upper heading, which neighbouring columns share.
+        label: lower heading.
+        number: whether its cells are numbers.
+        cell: returns the cell of a row.
+    """
 
     group: str
     label: str
@@ -46,49 +53,49 @@ class Column:
 
 
 def main_table(finished: Sequence[Result]) -> dict[str, Any]:
-    """What was measured, one row a job."""
+    """Returns the table of measurements, one row for each job."""
     columns = [
-        _text("Tracker", "tracker"),
-        _text("Family", "family"),
-        _text("Scale", "scale"),
-        _text("Method", "method"),
-        _text("Seed", "seed"),
-        _numeric("Kept", "Ratio", "{:g}".format, "ratio"),
-        _numeric("Kept", "Achieved", "{:.4f}".format, "ratio_achieved"),
-        _numeric("Size", "Parameters", "{:,.0f}".format, "params"),
-        _numeric("Size", "MACs (M)", lambda value: f"{value / 1e6:,.2f}", "macs", "total"),
+        _text_column("Tracker", "tracker"),
+        _text_column("Family", "family"),
+        _text_column("Scale", "scale"),
+        _text_column("Method", "method"),
+        _text_column("Seed", "seed"),
+        _number_column("Kept", "Ratio", "{:g}".format, "ratio"),
+        _number_column("Kept", "Achieved", "{:.4f}".format, "ratio_achieved"),
+        _number_column("Size", "Parameters", "{:,.0f}".format, "params"),
+        _number_column("Size", "MACs (M)", lambda value: f"{value / 1e6:,.2f}", "macs", "total"),
     ]
     for benchmark in benchmarks_of(finished):
         group = heading_of(finished, benchmark)
         metrics = metrics_of(finished, benchmark)
-        columns += [_numeric(group, metric, "{:.3f}".format, "metrics", benchmark, metric) for metric in metrics]
-        columns += [_retention(group, benchmark, metric) for metric in metrics[:1]]
+        columns += [_number_column(group, metric, "{:.3f}".format, "metrics", benchmark, metric) for metric in metrics]
+        columns += [_retention_column(group, benchmark, metric) for metric in metrics[:1]]
     for device in keys_at(finished, "latency"):
-        columns.append(_numeric("Latency (ms)", device, "{:.2f}".format, "latency", device, "ms"))
-    return filled(columns, finished)
+        columns.append(_number_column("Latency (ms)", device, "{:.2f}".format, "latency", device, "ms"))
+    return fill_table(columns, finished)
 
 
 def provenance_table(finished: Sequence[Result]) -> dict[str, Any]:
-    """Where the numbers come from, one row a job."""
+    """Returns the table of configurations and stage times, one row for each job."""
     columns = [
-        _text("Job", "job"),
-        _text("Config", "config_hash"),
-        *(_stage(stage) for stage in dict.fromkeys((*STAGES, *keys_at(finished, "seconds")))),
-        _numeric("", "Masked vs compacted", "{:.1e}".format, "masked_vs_compacted"),
-        _text("Folder", "folder"),
+        _text_column("Job", "job"),
+        _text_column("Config", "config_hash"),
+        *(_stage_column(stage) for stage in dict.fromkeys((*STAGES, *keys_at(finished, "seconds")))),
+        _number_column("", "Masked vs compacted", "{:.1e}".format, "masked_vs_compacted"),
+        _text_column("Folder", "folder"),
     ]
-    return filled(columns, finished)
+    return fill_table(columns, finished)
 
 
 def heading_of(results: Sequence[Result], benchmark: str) -> str:
-    """A benchmark with its protocol: no number stands without."""
+    """Returns the name of a benchmark with its protocol, since every number is written with its protocol."""
     return DOT.join(filter(None, (benchmark, protocol_of(results, benchmark))))
 
 
 def csv_table(results: Sequence[Result]) -> str:
-    """One row a job; a column's name is its path in `result.json`, so nothing needs a legend."""
+    """Returns the CSV table, one row for each job. The name of a column is its path in `result.json`."""
     known = {key: index for index, key in enumerate(CSV_COLUMNS)}
-    rows = [dict(_flat(result)) for result in results]
+    rows = [dict(_flatten(result)) for result in results]
     found = dict.fromkeys(key for row in rows for key in row)
     columns = sorted(found, key=lambda key: known.get(key.split(".")[0], len(known)))
     text = io.StringIO()
@@ -98,8 +105,11 @@ def csv_table(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def filled(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, Any]:
-    """A table for the template: heading groups with their widths, columns, cells; empty columns are left out."""
+def fill_table(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, Any]:
+    """Returns a table for the template: "groups" of headings with their widths, "columns" and "rows" of cells.
+
+    Columns without a value are left out.
+    """
     columns = [column for column in columns if any(column.cell(row).sort is not None for row in rows)]
     groups: list[list] = []
     for column in columns:
@@ -110,7 +120,7 @@ def filled(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, Any]:
     return {"groups": groups, "columns": columns, "rows": [[column.cell(row) for column in columns] for row in rows]}
 
 
-def _text(label: str, key: str) -> Column:
+def _text_column(label: str, key: str) -> Column:
     def cell(result: Result) -> Cell:
         value = result.get(key)
         return Cell(DASH if value is None else str(value), value if isinstance(value, int | None) else str(value))
@@ -118,7 +128,7 @@ def _text(label: str, key: str) -> Column:
     return Column("", label, key == "seed", cell)
 
 
-def _numeric(group: str, label: str, form: Callable[[float], str], *path: str) -> Column:
+def _number_column(group: str, label: str, form: Callable[[float], str], *path: str) -> Column:
     def cell(result: Result) -> Cell:
         value = number_at(result, *path)
         return Cell(DASH if value is None else form(value), value)
@@ -126,7 +136,7 @@ def _numeric(group: str, label: str, form: Callable[[float], str], *path: str) -
     return Column(group, label, True, cell)
 
 
-def _retention(group: str, benchmark: str, metric: str) -> Column:
+def _retention_column(group: str, benchmark: str, metric: str) -> Column:
     def cell(result: Result) -> Cell:
         value = retention_of(result, benchmark, metric)
         return Cell(DASH if value is None else f"{value:.1%}", value)
@@ -134,7 +144,7 @@ def _retention(group: str, benchmark: str, metric: str) -> Column:
     return Column(group, f"{metric} retention", True, cell)
 
 
-def _stage(stage: str) -> Column:
+def _stage_column(stage: str) -> Column:
     def cell(result: Result) -> Cell:
         value, seconds = value_at(result, "seconds", stage), number_at(result, "seconds", stage)
         return Cell(DASH if value is None else "cached" if seconds is None else f"{seconds:,.1f}", seconds)
@@ -142,13 +152,14 @@ def _stage(stage: str) -> Column:
     return Column("Seconds", stage.capitalize(), True, cell)
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the values of a result with their paths."""
     if path.split(".")[-1] == "units" and isinstance(value, dict):
-        # Per group it is in the job's own file; columns that differ with the tracker would make the table unreadable.
+        # Sums only: the groups differ between trackers, and a column for each would make the table unreadable.
         for count in ("kept", "size"):
             yield f"{path}.{count}", sum(unit.get(count) or 0 for unit in value.values())
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
+            yield from _flatten(item, f"{path}.{key}" if path else str(key))
     else:
         yield path, json.dumps(value) if isinstance(value, list) else value

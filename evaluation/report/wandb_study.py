@@ -1,6 +1,6 @@
-"""A study on Weights & Biases: a run in the sweep's group with what only all jobs together show.
+"""Logs a study to Weights & Biases: a run in the sweep's group with the results of all jobs together.
 
-A sweep ends with such a run; `python -m evaluation.dashboard` makes one for a sweep that was interrupted.
+A sweep ends with such a run. `python -m evaluation.dashboard` makes one for a sweep that was interrupted.
 """
 
 import csv
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from evaluation.loggers.wandb_runs import begin
-from evaluation.report.stability import Stability, stability
+from evaluation.loggers.wandb_runs import start_run
+from evaluation.report.stability import Stability, stability_of
 from evaluation.report.study_results import read_results
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ LOGGER = "evaluation.loggers.wandb"
 
 
 class StudyRun(Callback):
-    """Ends a sweep whose jobs log to W&B with a run of the whole study."""
+    """A Hydra callback: logs the whole study in a run at the end of a sweep whose jobs log to W&B."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Logs the report that the sweep ended with, if it did."""
+        """Logs the study if the sweep has a report."""
         folder = Path(config.hydra.sweep.dir)
         if config.logger._target_ == LOGGER and not config.dry_run and (folder / "report.html").is_file():
             log_study(folder, config.logger.project, config.logger.entity)
@@ -35,12 +35,12 @@ class StudyRun(Callback):
 def log_study(folder: Path, project: str, entity: str | None) -> None:
     """Logs a study in a run of its own.
 
-    Its table has the rows of `study.csv`; each metric has a chart of retention over ratio; the summary says each curve
-    in numbers; and the report is there to look at, and as an artifact.
+    The run has a table with the rows of `study.csv`, a chart of retention over ratio for each metric, the areas and the
+    breaking ratios in its summary, and the report both as a page and as an artifact.
 
     Args:
         folder: of the study, with its report.
-        project, entity: see `begin`.
+        project, entity: see `start_run`.
     """
     import wandb
 
@@ -48,8 +48,8 @@ def log_study(folder: Path, project: str, entity: str | None) -> None:
     about = {"name": f"study {folder.name}", "group": folder.name, "job_type": "study"}
     tags = sorted({f"{key}={result[key]}" for result in results for key in ("tracker", "method") if result.get(key)})
     finished = sum(result["status"] == "finished" for result in results)
-    with begin(folder, project, entity, tags=tags, **about) as run:
-        rows = stability(results)
+    with start_run(folder, project, entity, tags=tags, **about) as run:
+        rows = stability_of(results)
         page = wandb.Html(str(folder / "report.html"), inject=False)
         run.log({"study": _table(folder / "study.csv"), "report": page})
         run.log(dict(_charts(rows)))
@@ -62,7 +62,7 @@ def log_study(folder: Path, project: str, entity: str | None) -> None:
 
 
 def _table(path: Path) -> "Table":
-    """A CSV file; columns of numbers become numbers."""
+    """Returns the table of a CSV file. Columns that hold only numbers become numbers."""
     import wandb
 
     with path.open(newline="") as file:
@@ -79,7 +79,7 @@ def _typed(column: Sequence[str]) -> list[float | None] | list[str | None]:
 
 
 def _charts(rows: Sequence[Stability]) -> Iterator[tuple[str, Any]]:
-    """Retention over ratio, for each metric a chart with a line for each tracker, scale, method and kind of ratio."""
+    """Yields a chart of retention over ratio for each metric; a tracker, scale, method and kind of ratio is a line."""
     import wandb
 
     for (benchmark, metric), members in groupby(rows, lambda row: (row.curve.benchmark, row.curve.metric)):
@@ -95,7 +95,7 @@ def _charts(rows: Sequence[Stability]) -> Iterator[tuple[str, Any]]:
 
 
 def _numbers(rows: Sequence[Stability]) -> Iterator[tuple[str, float]]:
-    """Area and breaking ratios of each curve, where there are any."""
+    """Yields the area and the breaking ratios of each curve, without missing ones."""
     for row in rows:
         name = f"{row.curve.benchmark}/{row.curve.metric}/{_label(row.curve.identity)}"
         if row.area is not None:

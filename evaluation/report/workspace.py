@@ -1,4 +1,4 @@
-"""A saved view of a study's runs on Weights & Biases, made by `wandb-workspaces`, an optional package."""
+"""Saves a view of a study's runs on Weights & Biases, with the optional package `wandb-workspaces`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,29 +11,32 @@ if TYPE_CHECKING:
 
 
 def save_workspace(results: Sequence[Result], project: str, entity: str | None, group: str) -> None:
-    """Saves the view, and prints where it is.
+    """Saves the view and prints its address.
 
     Args:
         results: of the study's jobs.
-        project, entity: where its runs are; None for one's own entity.
-        group: of its runs.
+        project: of the runs.
+        entity: of the runs; None for the user's own account.
+        group: of the runs.
 
     Raises:
-        SystemExit: the package is missing, or nobody is logged in.
+        SystemExit: the package is missing, or the user is not logged in.
     """
     try:
-        import wandb_workspaces  # noqa: F401 (is it there?)
+        import wandb_workspaces  # noqa: F401 (checks that it is installed)
     except ModuleNotFoundError:
-        raise SystemExit("error: a view needs wandb-workspaces: pip install 'wandb-workspaces>=0.4.13,<1'") from None
+        raise SystemExit(
+            "error: --workspace needs wandb-workspaces: pip install 'wandb-workspaces>=0.4.13,<1'"
+        ) from None
     import wandb
 
     if not wandb.login(prompt=False, verify=False):
-        raise SystemExit("error: a view is saved on the server, and nobody is logged in: wandb login")
+        raise SystemExit("error: a view is saved on the server, which needs a login: wandb login")
     workspace_of(results, project, entity or wandb.Api().default_entity, group).save()
 
 
 def workspace_of(results: Sequence[Result], project: str, entity: str, group: str) -> "Workspace":
-    """The view: metrics and retention against ratio and cost, a point a job, and the losses of every stage."""
+    """Returns the view: metrics and retention against ratio and cost, with a point for each job, and all losses."""
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as workspaces
 

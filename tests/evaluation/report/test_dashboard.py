@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from evaluation import report
 from evaluation.dashboard import main
 from evaluation.files import write_json
 from evaluation.report.tables import csv_table
 from evaluation.report.wandb_study import LOGGER, StudyRun
 from evaluation.report.workspace import save_workspace, workspace_of
-from evaluation.study import sweep_callbacks
 from tests.evaluation.report.studies import dense, job
 from tests.offline_runs import OfflineRun, log_out
 
@@ -42,7 +42,7 @@ def a_short_report(results: list[dict], folder: Path, title: str, command: str) 
 
 
 def test_a_sweep_is_a_group_and_ends_with_a_run_of_its_own(run, monkeypatch):
-    monkeypatch.setattr(sweep_callbacks, "write_report", a_short_report)
+    monkeypatch.setattr(report, "write_report", a_short_report)
     short = ["pruning=magnitude", *(f"stages.{stage}.steps=0" for stage in ("sparsity", "child"))]
     (study,) = (run("train", "-m", "ratio=1,0.5", "seed=11", "logger=wandb", *short) / "studies").iterdir()
     parent, child, whole = (OfflineRun(folder) for folder in (*sorted(study.glob("[01]_*")), study))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.report.stability import area, breaking_ratio, curves, families, stability
+from evaluation.report.stability import area, breaking_ratio, curves_of, families_of, stability_of
 from tests.evaluation.report.studies import job
 
 RATIOS = st.floats(0.001, 1)
@@ -85,14 +85,14 @@ def test_numbers_by_hand():
 
 
 def one(results: list[dict], tracker: str = "ostrack"):
-    return next(row for row in stability(results) if row.curve.identity[0] == tracker and row.curve.metric == "AO")
+    return next(row for row in stability_of(results) if row.curve.identity[0] == tracker and row.curve.metric == "AO")
 
 
 def test_seeds_give_the_band_and_the_spread():
     results = [job(ratio=ratio, seed=seed, ao=ao) for seed, ao in ((1, 0.4), (2, 0.3)) for ratio in (0.5, 0.1)]
     row = one(results)
     first, second, _ = row.curve.points
-    assert (first.asked, first.mean, first.low, first.high) == (1, 1, 1, 1)
+    assert (first.requested, first.mean, first.low, first.high) == (1, 1, 1, 1)
     assert (second.mean, second.low, second.high, second.seeds) == (pytest.approx(0.7), 0.6, 0.8, 2)
     areas = [area([(1, 1), (0.5, level), (0.1, level)]) for level in (0.8, 0.6)]
     assert row.area == pytest.approx(sum(areas) / 2)
@@ -103,7 +103,7 @@ def test_seeds_give_the_band_and_the_spread():
 
 def test_a_point_lies_at_the_ratio_that_was_achieved():
     points = one([job(ratio=0.5) | {"ratio_achieved": 0.48}]).curve.points
-    assert [(point.asked, point.ratio) for point in points] == [(1, 1), (0.5, 0.48)]
+    assert [(point.requested, point.ratio) for point in points] == [(1, 1), (0.5, 0.48)]
 
 
 def test_a_seed_that_lacks_a_ratio_is_named_and_does_not_shift_the_mean():
@@ -130,7 +130,7 @@ def test_curves_are_compared_over_the_range_that_all_reach():
 def test_a_parent_no_better_than_a_still_box_says_nothing():
     hopeless = job(ratio=0.5, seed=2, ao=0.5) | {"still_box": {"synthetic": {"AO": 0.5, "SR0.5": 0.5}}}
     row = one([job(ratio=0.5, seed=1, ao=0.4), hopeless])
-    assert (row.curve.telling, row.seeds) == ((1,), (1,))
+    assert (row.curve.informative, row.seeds) == ((1,), (1,))
     assert row.area == pytest.approx(0.9)
     alone = one([hopeless])
     assert (alone.seeds, alone.area, alone.breaks[0.9].ratio) == ((), None, None)
@@ -139,16 +139,16 @@ def test_a_parent_no_better_than_a_still_box_says_nothing():
 def test_results_without_anything_to_compare_have_no_stability():
     bare = {"status": "finished", "job": "a", "ratio": 0.5, "metrics": {"lasot": {"AUC": float("nan")}}}
     for results in ([], [{"status": "failed"}], [bare], [job(ratio=1, ao=0.5)]):
-        assert stability(results) == []
-    assert [curve.points[0].mean for curve in curves([job(ratio=1, ao=0.5)])] == [1, 1]
+        assert stability_of(results) == []
+    assert [curve.points[0].mean for curve in curves_of([job(ratio=1, ao=0.5)])] == [1, 1]
 
 
 def test_a_family_is_the_mean_over_its_trackers():
     made_of = {"ostrack": "transformer", "mixformer": "transformer", "dimp": "CNN"}
     scores = {"ostrack": 0.4, "mixformer": 0.2, "dimp": 0.5}
     results = [job(tracker, 0.1, ao=scores[tracker]) | {"family": family} for tracker, family in made_of.items()]
-    rows = stability(results)
-    found = {row.family: row for row in families(rows) if row.metric == "AO"}
+    rows = stability_of(results)
+    found = {row.family: row for row in families_of(rows) if row.metric == "AO"}
     transformer, cnn = found["transformer"], found["CNN"]
     assert (transformer.trackers, cnn.trackers) == (("mixformer", "ostrack"), ("dimp",))
     assert transformer.area == pytest.approx((0.9 + 0.7) / 2)

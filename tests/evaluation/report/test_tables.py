@@ -9,8 +9,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from evaluation.report import write_report
+from evaluation.report.latex import latex
+from evaluation.report.markdown import markdown
+from evaluation.report.sections import sections_of
 from evaluation.report.tables import csv_table
-from evaluation.report.text import latex, markdown, sections_of
 from tests.evaluation.report.studies import dense, job
 
 ODD = "$a_1$ & 50% #1 {b} ~ ^ \\c | <i> `d` [e](f)\nnext"

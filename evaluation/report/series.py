@@ -1,17 +1,53 @@
-"""Results as lines: one line an identity, one point a ratio, averaged over seeds."""
+"""The lines of a figure: one line for each tracker and method, one point for each ratio, averaged over seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
-from evaluation.report.plots import Point, Series
-from evaluation.report.study_results import IDENTITY, Identity, Result, identity_of, number_at, reader, retention_of
-from evaluation.report.words import DOT
+from evaluation.report.formatting import DOT
+from evaluation.report.study_results import (
+    IDENTITY,
+    Identity,
+    Result,
+    identity_of,
+    number_at,
+    number_reader,
+    retention_of,
+)
 
 Reader = Callable[[Result], float | None]
 
 
-def lines_of(results: Sequence[Result], x: Reader, y: Reader) -> list[Series]:
-    """The lines of `y` against `x`, over the seeds that have both; a line without a point is left out."""
+@dataclass(frozen=True)
+class Point:
+    """One ratio of a series: the mean over seeds, and the smallest and the largest value of a seed."""
+
+    x: float
+    mean: float
+    low: float
+    high: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a figure.
+
+    Attributes:
+        label: in the legend.
+        hue: number of the colour and of the marker. Lines differ in both, so colour is never the only difference.
+        dash: number of the line style and of the marker's fill.
+        points: by falling ratio.
+    """
+
+    label: str
+    hue: int
+    dash: int
+    points: tuple[Point, ...]
+
+
+def series_of(results: Sequence[Result], x: Reader, y: Reader) -> list[Series]:
+    """Returns the lines of `y` against `x`, over the seeds that have both. Lines without a point are left out."""
     labels = _labels(results)
     trackers = list(dict.fromkeys(identity[0] for identity in labels))
     lines = []
@@ -23,13 +59,15 @@ def lines_of(results: Sequence[Result], x: Reader, y: Reader) -> list[Series]:
     return [line for line in lines if line.points]
 
 
-def retention_lines(finished: Sequence[Result], benchmark: str, metric: str) -> list[Series]:
-    """Retention against ratio."""
-    return lines_of(with_parents(finished), reader("ratio"), lambda result: retention_of(result, benchmark, metric))
+def retention_series(finished: Sequence[Result], benchmark: str, metric: str) -> list[Series]:
+    """Returns the lines of retention against ratio."""
+    return series_of(
+        with_parents(finished), number_reader("ratio"), lambda result: retention_of(result, benchmark, metric)
+    )
 
 
 def with_parents(results: Sequence[Result]) -> list[Result]:
-    """The results, and for lines without a dense job their parent in its place: the point that retention refers to."""
+    """Returns the results and, for lines without a dense job, a result of their parent at ratio 1."""
     dense = {(identity_of(result), result.get("seed")) for result in results if result.get("ratio") == 1}
     parents = {}
     for result in results:
@@ -41,11 +79,11 @@ def with_parents(results: Sequence[Result]) -> list[Result]:
 
 
 def _labels(results: Sequence[Result]) -> dict[Identity, str]:
-    """A name for each line: its tracker, and of the rest only what differs within the study."""
+    """Returns a label for each line: its tracker, and whatever else differs between the lines of the study."""
     identities = sorted({identity_of(result) for result in results}, key=str)
     varies = [index == 0 or len(set(column)) > 1 for index, column in enumerate(zip(*identities, strict=True))]
     return {
-        identity: DOT.join(str(part) for part, shown in zip(identity, varies, strict=True) if shown)
+        identity: DOT.join(str(part) for part, used in zip(identity, varies, strict=True) if used)
         for identity in identities
     }
 

@@ -1,7 +1,7 @@
 """The Pareto front: by its definition, and as the page's table has it."""
 
-from evaluation.report.costs import front, front_table, tradeoffs_of
-from evaluation.report.plots import Point, Series
+from evaluation.report.series import Point, Series
+from evaluation.report.tradeoffs import front_table, pareto_front, tradeoffs_of
 from tests.evaluation.report.studies import dense, job
 
 
@@ -12,15 +12,15 @@ def line(label: str, *points: tuple[float, float]) -> Series:
 def test_a_front_is_what_no_other_point_beats():
     a = line("a", (10, 0.6), (5, 0.5), (4, 0.3), (1, 0.1))
     b = line("b", (9, 0.6), (5, 0.4), (4, 0.3), (3, 0.3))
-    found = [(label, point.x, point.mean) for label, point in front([a, b])]
+    found = [(label, point.x, point.mean) for label, point in pareto_front([a, b])]
     assert found == [("a", 1, 0.1), ("b", 3, 0.3), ("a", 5, 0.5), ("b", 9, 0.6)]
 
 
 def test_equal_points_are_both_on_the_front_and_a_still_box_beats_what_is_no_better():
     same = [line("a", (2, 0.5), (1, 0.2)), line("b", (2, 0.5))]
-    assert [(label, point.x) for label, point in front(same)] == [("a", 1), ("a", 2), ("b", 2)]
-    assert [(label, point.x) for label, point in front(same, floor=0.2)] == [("a", 2), ("b", 2)]
-    assert front(same, floor=0.5) == ()
+    assert [(label, point.x) for label, point in pareto_front(same)] == [("a", 1), ("a", 2), ("b", 2)]
+    assert [(label, point.x) for label, point in pareto_front(same, floor=0.2)] == [("a", 2), ("b", 2)]
+    assert pareto_front(same, floor=0.5) == ()
 
 
 def test_the_table_lists_the_points_of_all_fronts_with_all_costs():

@@ -1,6 +1,6 @@
-"""Example frames: the boxes of parents and children on the sequences on which the children differ most.
+"""Example frames: boxes of parents and children on the sequences on which they differ most.
 
-Pictures come from the benchmark that the jobs' `config.yaml` names; results alone hold none.
+The pictures come from the benchmark in the `config.yaml` of the jobs.
 """
 
 import base64
@@ -19,28 +19,29 @@ from datamodules.sequences.sequence import Sequence as Video
 from evaluation.report.study_results import Result, number_at
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics.geometry import overlaps
-from evaluation.tracking.result_files import read_whole
+from evaluation.tracking.result_files import read_track
 
-VIDEOS, MOMENTS = 3, (1 / 3, 2 / 3, 1)  # how many sequences, and where in each
-CANDIDATES = 60  # sequences, evenly spread over the benchmark: the report is written after every job
-CHILDREN = 3  # boxes of more could not be told apart
-ROOM, ZOOM = 1.6, 3  # the part of a picture that is shown: so much more than its boxes, at most so much enlarged
+VIDEOS, MOMENTS = 3, (1 / 3, 2 / 3, 1)  # number of sequences, and the frames as shares of a sequence
+CANDIDATES = 60  # sequences to choose from; more would make every report slow
+CHILDREN = 3  # boxes of more children are hard to tell apart
+ROOM, ZOOM = 1.6, 3  # side of the shown part relative to its boxes, and its largest magnification
 CORNERS = {"parent": (False, True), "child-0": (False, False), "child-1": (True, False), "child-2": (True, True)}
-LABEL = 0.04
-WIDTH, QUALITY = 320, 70  # of the JPEGs: about 10 kB each
+LABEL = 0.04  # height of a label as a share of the picture's width
+WIDTH, QUALITY = 320, 70  # of the JPEGs, about 10 kB each
 UNUSABLE = (OSError, ValueError, InstantiationException, OmegaConfBaseException)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box in a picture, and where its label goes.
+    """A box in a picture, and the position of its label.
 
     Attributes:
-        kind: "truth", "parent", "child-0", ...: picks its looks.
-        label: a word for it; none for the annotation.
-        xywh: pixels.
+        kind: "truth", "parent", "child-0", ...: the CSS class of its style.
+        label: short text; "" for the annotation.
+        xywh: in pixels.
         overlap: with the annotation.
-        x, y: of the label's base line: its start or its `anchor`, as SVG has it.
+        x, y: position of the label's text in SVG.
+        anchor: "start" or "end": the side of the text that is at x, y.
     """
 
     kind: str
@@ -54,12 +55,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """The part of a frame where the boxes are.
+    """The part of a frame that holds the boxes.
 
     Attributes:
         number: of the frame, from 1.
         x, y, width, height: of the part, in pixels of the frame.
-        uri: a JPEG of it, at most `WIDTH` pixels wide, as data URI.
+        uri: a data URI with a JPEG of the part, at most `WIDTH` pixels wide.
     """
 
     number: int
@@ -72,7 +73,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """What parent and children of one tracker say: boxes for each picture."""
+    """The boxes of one tracker's parent and children for each picture."""
 
     tracker: str
     boxes: tuple[tuple[Box, ...], ...]
@@ -90,13 +91,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """Example frames, or `why` there are none.
+    """Example frames, or the reason why there are none.
 
     Attributes:
         shown: the sequences.
         kinds: (kind, label) of the boxes.
         choice: the rule that chose sequences, frames and jobs.
-        why: there are none; empty if there are.
+        why: the reason why there are none; "" if there are some.
         label: height of a label as a share of a picture's width.
     """
 
@@ -108,55 +109,55 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class _Line:
-    """The jobs of one tracker, by the kind of their boxes; its `name` says its family, if results do."""
+class _TrackerJobs:
+    """The jobs of one tracker by the kind of their boxes. `name` includes the family if results do."""
 
     name: str
     jobs: dict[str, Result]
 
 
 def examples_of(finished: Sequence[Result], folder: Path) -> Examples:
-    """The sequences on which the children differ most; none, and the reason, if a picture or a track cannot be read.
+    """Returns the sequences on which parents and children differ most, or the reason why they cannot be shown.
 
     Args:
-        finished: the study's results; "folder" is the job's, below the study's.
-        folder: the study's.
+        finished: the study's results. "folder" is the folder of the job below that of the study.
+        folder: of the study.
     """
     ratios = _ratios(finished)
-    lines = list(_lines(finished, ratios))
-    if not lines:
+    trackers = list(_jobs_by_tracker(finished, ratios))
+    if not trackers:
         return Examples(why="No job pruned anything.")
     try:
-        benchmark = _benchmark(lines, folder)
-        videos = _telling(benchmark, lines, folder)
-        shown = tuple(_example(video, benchmark, lines, folder) for video in videos)
+        benchmark = _benchmark(trackers, folder)
+        videos = _most_different(benchmark, trackers, folder)
+        shown = tuple(_example(video, benchmark, trackers, folder) for video in videos)
     except UNUSABLE as error:
         return Examples(why=str(error).replace(f"{folder}/", ""))
     labels = {"parent": "parent"} | {f"child-{i}": f"child, ratio {ratio:g}" for i, ratio in enumerate(ratios)}
-    used = [kind for kind in labels if any(kind in line.jobs for line in lines)]
-    return Examples(shown, (("truth", "annotation"), *((kind, labels[kind]) for kind in used)), _choice(lines))
+    used = [kind for kind in labels if any(kind in tracker.jobs for tracker in trackers)]
+    return Examples(shown, (("truth", "annotation"), *((kind, labels[kind]) for kind in used)), _choice(trackers))
 
 
-def _choice(lines: Sequence[_Line]) -> str:
-    """How the frames and jobs were chosen."""
-    children = [[*line.jobs.values()][-1] for line in lines]
+def _choice(trackers: Sequence[_TrackerJobs]) -> str:
+    """Returns in words how sequences, frames and jobs were chosen."""
+    children = [[*tracker.jobs.values()][-1] for tracker in trackers]
     methods = dict.fromkeys(f"{result.get('method')}, seed {result.get('seed')}" for result in children)
     return (
-        f"The {VIDEOS} sequences (of at most {CANDIDATES}, evenly spread over the benchmark) on which the mean overlap "
-        "with the annotation differs most between a parent and its children, averaged over trackers; frames a third, "
-        f"two thirds and all of the way through. Jobs: {'; '.join(methods)}."
+        f"These are the {VIDEOS} sequences (of at most {CANDIDATES}, evenly spread over the benchmark) on which the "
+        "mean overlap with the annotation differs most between a parent and its children, averaged over trackers. The "
+        f"frames are those after one third, after two thirds and at the end. Jobs: {'; '.join(methods)}."
     )
 
 
 def _ratios(finished: Sequence[Result]) -> list[float]:
-    """Up to `CHILDREN` of the pruned ratios, evenly spread over those that were tried."""
+    """Returns up to `CHILDREN` of the pruned ratios, evenly spread."""
     tried = sorted({ratio for result in finished if (ratio := number_at(result, "ratio")) and ratio < 1}, reverse=True)
     at = np.linspace(0, len(tried) - 1, min(CHILDREN, len(tried))).astype(int)
     return [tried[i] for i in at]
 
 
-def _lines(finished: Sequence[Result], ratios: Sequence[float]) -> Iterator[_Line]:
-    """Each tracker by its first method and seed that have a child at one of the ratios."""
+def _jobs_by_tracker(finished: Sequence[Result], ratios: Sequence[float]) -> Iterator[_TrackerJobs]:
+    """Yields the jobs of each tracker: those of the first method and seed that have a child at one of the ratios."""
     for tracker in dict.fromkeys(str(result.get("tracker")) for result in finished):
         own = [result for result in finished if str(result.get("tracker")) == tracker]
         first = next((result for result in own if result.get("ratio") in ratios), None)
@@ -169,59 +170,63 @@ def _lines(finished: Sequence[Result], ratios: Sequence[float]) -> Iterator[_Lin
             alike = ("method", "ratio_of")
             child = (r for r in same if r.get("ratio") == ratio and all(r.get(key) == first.get(key) for key in alike))
             jobs |= {f"child-{index}": found for found in child}
-        yield _Line(f"{tracker} ({family})" if (family := first.get("family")) else tracker, jobs)
+        yield _TrackerJobs(f"{tracker} ({family})" if (family := first.get("family")) else tracker, jobs)
 
 
-def _benchmark(lines: Sequence[_Line], folder: Path) -> Benchmark:
-    """The benchmark of the first job, which all boxes must be of."""
-    job = next(iter(lines[0].jobs.values()))
-    return instantiate(OmegaConf.load(_of(job, folder) / "config.yaml").benchmark, _convert_="all")
+def _benchmark(trackers: Sequence[_TrackerJobs], folder: Path) -> Benchmark:
+    """Returns the benchmark of the first job. The boxes of all jobs must be of this benchmark."""
+    job = next(iter(trackers[0].jobs.values()))
+    return instantiate(OmegaConf.load(_folder_of(job, folder) / "config.yaml").benchmark, _convert_="all")
 
 
-def _of(job: Result, folder: Path) -> Path:
+def _folder_of(job: Result, folder: Path) -> Path:
     return folder / str(job.get("folder"))
 
 
-def _tracks(video: Video, benchmark: Benchmark, line: _Line, folder: Path) -> dict[str, np.ndarray]:
-    """Boxes (n, 4) by kind."""
-    return {kind: read_whole(_of(job, folder) / "boxes" / benchmark.name, video)[0] for kind, job in line.jobs.items()}
+def _tracks(video: Video, benchmark: Benchmark, tracker: _TrackerJobs, folder: Path) -> dict[str, np.ndarray]:
+    """Returns the boxes (n, 4) by kind."""
+    return {
+        kind: read_track(_folder_of(job, folder) / "boxes" / benchmark.name, video)[0]
+        for kind, job in tracker.jobs.items()
+    }
 
 
-def _telling(benchmark: Benchmark, lines: Sequence[_Line], folder: Path) -> list[Video]:
-    """The sequences with the largest span of mean overlap over a tracker's parent and children, mean over trackers."""
+def _most_different(benchmark: Benchmark, trackers: Sequence[_TrackerJobs], folder: Path) -> list[Video]:
+    """Returns the sequences with the largest span of mean overlap over parent and children, averaged over trackers."""
     spans = {}
-    for index in _spread(len(benchmark.sequences), CANDIDATES):
+    for index in _evenly_spaced(len(benchmark.sequences), CANDIDATES):
         video = benchmark.sequences[index]
-        seen = video.visible_frames[video.visible_frames > 0]
-        if video.annotated and len(seen):
+        visible = video.visible_frames[video.visible_frames > 0]
+        if video.annotated and len(visible):
             spans[index] = np.mean([
-                np.ptp([np.mean(overlaps(boxes[seen], video.boxes[seen])) for boxes in tracks.values()])
-                for tracks in (_tracks(video, benchmark, line, folder) for line in lines)
+                np.ptp([np.mean(overlaps(boxes[visible], video.boxes[visible])) for boxes in tracks.values()])
+                for tracks in (_tracks(video, benchmark, tracker, folder) for tracker in trackers)
             ])  # fmt: skip
     return [benchmark.sequences[index] for index in sorted(spans, key=lambda index: -spans[index])[:VIDEOS]]
 
 
-def _spread(count: int, most: int) -> range:
+def _evenly_spaced(count: int, most: int) -> range:
+    """Returns at most `most` of the numbers below `count`, evenly spaced."""
     return range(0, count, max(1, -(-count // most)))
 
 
-def _example(video: Video, benchmark: Benchmark, lines: Sequence[_Line], folder: Path) -> Example:
+def _example(video: Video, benchmark: Benchmark, trackers: Sequence[_TrackerJobs], folder: Path) -> Example:
     frames = list(dict.fromkeys(round(moment * (len(video) - 1)) for moment in MOMENTS))
-    tracks = [{"truth": video.boxes} | _tracks(video, benchmark, line, folder) for line in lines]
+    tracks = [{"truth": video.boxes} | _tracks(video, benchmark, tracker, folder) for tracker in trackers]
     pictures = [_picture(video, f, np.array([t[f] for own in tracks for t in own.values()])) for f in frames]
     rows = [
-        Row(line.name, tuple(tuple(_boxes(own, f, line, p)) for f, p in zip(frames, pictures, strict=True)))
-        for line, own in zip(lines, tracks, strict=True)
+        Row(tracker.name, tuple(tuple(_boxes(own, f, tracker, p)) for f, p in zip(frames, pictures, strict=True)))
+        for tracker, own in zip(trackers, tracks, strict=True)
     ]
     return Example(video.name, len(video), tuple(pictures), tuple(rows))
 
 
-def _boxes(tracks: dict[str, np.ndarray], frame: int, line: _Line, picture: Picture) -> Iterator[Box]:
+def _boxes(tracks: dict[str, np.ndarray], frame: int, tracker: _TrackerJobs, picture: Picture) -> Iterator[Box]:
     truth = tracks["truth"][frame]
     for kind, track in tracks.items():
         x, y, w, h = box = tuple(round(float(value), 1) for value in track[frame])
-        label = "" if kind == "truth" else "parent" if kind == "parent" else f"{line.jobs[kind]['ratio']:g}"
-        # Each kind has a corner of its own, so that labels of equal boxes do not cover each other.
+        label = "" if kind == "truth" else "parent" if kind == "parent" else f"{tracker.jobs[kind]['ratio']:g}"
+        # Each kind has its own corner, so that the labels of equal boxes do not cover each other.
         right, below = CORNERS.get(kind, (False, False))
         size = LABEL * picture.width
         left, top = x + right * w, y + (h + size if below else -0.3 * size)
@@ -234,7 +239,7 @@ def _boxes(tracks: dict[str, np.ndarray], frame: int, line: _Line, picture: Pict
 
 
 def _picture(video: Video, frame: int, boxes: np.ndarray) -> Picture:
-    """The part of a frame that holds the boxes (n, 4), in the frame's proportions."""
+    """Returns the part of a frame that holds the boxes (n, 4), with the aspect ratio of the frame."""
     image = video.image(frame)
     size = np.array(image.shape[1::-1])
     low = np.clip(boxes[:, :2].min(0), 0, size)

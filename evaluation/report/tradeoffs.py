@@ -1,21 +1,31 @@
-"""Accuracy against what it costs, and the Pareto front: the points that no other beats."""
+"""The leading metric against costs, and the Pareto front: the points that no other point beats."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.report.lines import lines_of, with_parents
-from evaluation.report.plots import Point, Series
-from evaluation.report.study_results import Result, floor_of, keys_at, leading, reader
-from evaluation.report.tables import Cell, Column, filled
-from evaluation.report.words import DASH, join, si
+from evaluation.report.formatting import DASH, format_si, join_words
+from evaluation.report.series import Point, Series, series_of, with_parents
+from evaluation.report.study_results import Result, floor_of, keys_at, leading_metric, number_reader
+from evaluation.report.tables import Cell, Column, fill_table
 
-Key = tuple[str, float]  # a point of all costs: label of its line, ratio
+Key = tuple[str, float]  # identifies a point for all costs: label of its line, ratio
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Something to pay for accuracy: where results have it, its names, and how an axis and a table write it."""
+    """A cost of a tracker.
+
+    Attributes:
+        path: of its number in a result.
+        slug: in file names.
+        name: in sentences.
+        axis: label of the axis, with the unit.
+        log: whether the axis is logarithmic.
+        quantity: formats a value for the axis.
+        heading: of the table's column.
+        cell: formats a value for the table.
+    """
 
     path: tuple[str, ...]
     slug: str
@@ -29,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """The leading metric against a cost, and the points of the front from cheap to dear."""
+    """The leading metric against a cost, and the points of the Pareto front with their labels, by rising cost."""
 
     cost: Cost
     series: tuple[Series, ...]
@@ -37,19 +47,20 @@ class Tradeoff:
 
 
 def tradeoffs_of(finished: Sequence[Result]) -> list[Tradeoff]:
-    """A trade-off for each cost that results report."""
-    benchmark, metric = leading(finished)
-    results, score = with_parents(finished), reader("metrics", benchmark, metric)
+    """Returns a trade-off for each cost that results report."""
+    benchmark, metric = leading_metric(finished)
+    results, score = with_parents(finished), number_reader("metrics", benchmark, metric)
     floor = floor_of(finished, benchmark, metric)
-    found = [(cost, lines_of(results, reader(*cost.path), score)) for cost in _costs(results)]
-    return [Tradeoff(cost, tuple(lines), front(lines, floor[1] if floor else None)) for cost, lines in found if lines]
+    found = [(cost, series_of(results, number_reader(*cost.path), score)) for cost in _costs(results)]
+    highest = floor[1] if floor else None
+    return [Tradeoff(cost, tuple(lines), pareto_front(lines, highest)) for cost, lines in found if lines]
 
 
-def front(series: Sequence[Series], floor: float | None = None) -> tuple[tuple[str, Point], ...]:
-    """The points that no other beats, from cheap to dear, each with the label of its line.
+def pareto_front(series: Sequence[Series], floor: float | None = None) -> tuple[tuple[str, Point], ...]:
+    """Returns the points that no other point beats, by rising cost, each with the label of its line.
 
-    One beats another if it costs no more and scores no less, and is better in one of the two. A box that never moves
-    costs nothing, so what does not score more than it, `floor`, is beaten, too.
+    A point beats another if it costs no more, scores no less, and is better in one of the two. A box that never moves
+    costs nothing, so it beats every point that does not score above its score `floor`.
     """
     points = [(line.label, point) for line in series for point in line.points if floor is None or point.mean > floor]
     kept = [one for one in points if not any(_beats(other, one[1]) for _, other in points)]
@@ -57,8 +68,8 @@ def front(series: Sequence[Series], floor: float | None = None) -> tuple[tuple[s
 
 
 def front_table(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> dict[str, Any]:
-    """The points on any front, with all their costs, for the page's table; means over seeds."""
-    metric = leading(finished)[1]
+    """Returns the page's table of the points on any front, with all their costs. Numbers are means over seeds."""
+    metric = leading_metric(finished)[1]
     on: dict[Key, list[str]] = {}
     for tradeoff in tradeoffs:
         for label, point in tradeoff.front:
@@ -72,9 +83,9 @@ def front_table(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> di
         Column("", "Ratio", True, lambda key: Cell(f"{key[1]:g}", key[1])),
         Column("", metric, True, lambda key: Cell(f"{_score(at, key):.3f}", _score(at, key))),
         *(_column(tradeoff.cost, points) for tradeoff, points in zip(tradeoffs, at, strict=True)),
-        Column("", "On the front of", False, lambda key: Cell(join(on[key]), join(on[key]))),
+        Column("", "On the front of", False, lambda key: Cell(join_words(on[key]), join_words(on[key]))),
     ]
-    return filled(columns, sorted(on, key=lambda key: (-_score(at, key), key)))
+    return fill_table(columns, sorted(on, key=lambda key: (-_score(at, key), key)))
 
 
 def _column(cost: Cost, points: dict[Key, Point]) -> Column:
@@ -89,9 +100,9 @@ def _costs(results: Sequence[Result]) -> Iterator[Cost]:
         path, name = ("latency", device, "ms"), f"latency on {device}"
         axis, heading = f"{name} (ms)", f"{device} (ms)"
         yield Cost(path, f"latency-{device}", name, axis, False, "{:g}".format, heading, "{:.2f}".format)
-    yield Cost(("params",), "params", "parameters", "parameters", True, si, "Parameters", "{:,.0f}".format)
+    yield Cost(("params",), "params", "parameters", "parameters", True, format_si, "Parameters", "{:,.0f}".format)
     path, axis = ("macs", "total"), "MACs of one forward pass"
-    yield Cost(path, "macs", "MACs", axis, True, si, "MACs (M)", lambda value: f"{value / 1e6:,.2f}")
+    yield Cost(path, "macs", "MACs", axis, True, format_si, "MACs (M)", lambda value: f"{value / 1e6:,.2f}")
 
 
 def _beats(one: Point, other: Point) -> bool:

@@ -1,4 +1,4 @@
-"""A drawn figure as the two files and the page want it."""
+"""Renders a figure for its two files and for the page."""
 
 import io
 from collections.abc import Sequence
@@ -11,8 +11,15 @@ from evaluation.report.svg import inline_svg, svg_file
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A rendered figure: the two files, and the SVG element for the page (without legend, the page has its own)."""
+class RenderedFigure:
+    """A figure as files and as part of a page.
+
+    Attributes:
+        name: of the files, without suffix.
+        title, description: text for screen readers.
+        svg, png: content of the files.
+        inline: an SVG element for the page, without a legend, since the page has its own.
+    """
 
     name: str
     title: str
@@ -22,8 +29,8 @@ class Plot:
     inline: str
 
 
-def render(figure: Figure, name: str, title: str, description: str, legend: Sequence[Line2D] = ()) -> Plot:
-    """The figure with `legend` below it in the files, and without it on the page."""
+def render(figure: Figure, name: str, title: str, description: str, legend: Sequence[Line2D] = ()) -> RenderedFigure:
+    """Renders the figure. The files have `legend` below it, and the page has not."""
     svg = svg_file(figure)
     inline = inline_svg(svg, name, title, description)
     if legend:
@@ -31,7 +38,7 @@ def render(figure: Figure, name: str, title: str, description: str, legend: Sequ
         svg = svg_file(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-    return Plot(name, title, description, svg, buffer.getvalue(), inline)
+    return RenderedFigure(name, title, description, svg, buffer.getvalue(), inline)
 
 
 def _add_legend(figure: Figure, lines: Sequence[Line2D]) -> None:

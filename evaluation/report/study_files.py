@@ -1,0 +1,43 @@
+"""Writes the files of a study; `evaluation.report.write_report` is the public function."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.files import atomic_write
+from evaluation.report import sentences
+from evaluation.report.examples import examples_of
+from evaluation.report.figures import figures_of
+from evaluation.report.latex import latex
+from evaluation.report.markdown import markdown
+from evaluation.report.page import page
+from evaluation.report.sections import sections_of
+from evaluation.report.series import retention_series
+from evaluation.report.study_results import leading_metric, sort_key
+from evaluation.report.tables import csv_table
+from evaluation.report.tradeoffs import tradeoffs_of
+
+
+def write_files(results: Sequence[dict[str, Any]], folder: Path, title: str, command: str) -> Path:
+    """Writes all files and returns the path of `report.html`; see `evaluation.report.write_report`."""
+    folder, results = Path(folder), sorted(results, key=sort_key)
+    finished = [result for result in results if result.get("status") == "finished"]
+    tradeoffs = tradeoffs_of(finished)
+    figures = figures_of(finished, tradeoffs)
+    for figure in (figure for section in figures.values() for figure in section):
+        _write(folder / "plots" / f"{figure.name}.svg", figure.svg)
+        _write(folder / "plots" / f"{figure.name}.png", figure.png)
+    lines = retention_series(finished, *leading_metric(finished))
+    lead = sentences.headline(finished, lines) + sentences.noise(finished, lines)
+    sections = sections_of(results, finished)
+    examples = examples_of(finished, folder) if finished else None
+    _write(folder / "study.csv", csv_table(results).encode())
+    _write(folder / "study.md", markdown(title, command, lead, sections).encode())
+    _write(folder / "study.tex", latex(command, sections).encode())
+    _write(folder / "report.html", page(results, finished, tradeoffs, figures, examples, title, command).encode())
+    return folder / "report.html"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(content)
