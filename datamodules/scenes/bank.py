@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datamodules.scenes.camera import LUMA
 from datamodules.synthetic.backdrops import make_backdrop
-from datamodules.synthetic.sprites import POSES, make_occluder, make_sprite
+from datamodules.synthetic.sprites import POSES, make_occluder_sprite, make_sprite
 
 # Part of the file's name: raise it whenever the same spec gives other pictures.
 VERSION = 1
@@ -130,7 +130,7 @@ def _paint(spec: BankSpec) -> dict[str, Tensor]:
 def _paint_object(spec: BankSpec, index: int, occluder: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([spec.seed, 1, index])
-    make = make_occluder if occluder else make_sprite
+    make = make_occluder_sprite if occluder else make_sprite
     sprite = make(rng, PAINTED_SIZE, 1.0, rng.uniform(60, 170) * np.ones(3))
     shape = (spec.object_size, spec.object_size)
     side = sprite.poses[0].shape[0]

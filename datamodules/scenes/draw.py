@@ -124,39 +124,47 @@ class _SceneBatch:
     def __init__(self, rng: Generator, bank: Bank, gap: np.ndarray, realism: PhotoRealism):
         self.rng, self.bank, self.gap, self.realism = rng, bank, gap, realism
         count, views = gap.shape
-        poses = bank.extents.shape[1]
         width = np.exp(rng.uniform(np.log(240), np.log(1280), count))
         self.shape = np.stack([width, width / rng.choice(ASPECTS, count, p=[0.5, 0.2, 0.1, 0.1, 0.1])], 1).round()
-        area = np.sqrt(self.shape.prod(1))[:, None]
-        backdrops = len(bank.backdrops)
-        self.backdrop = np.repeat(rng.integers(0, backdrops, (count, 1)), views, 1)
-        # The target
-        size = area * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST), (count, 1)))
-        size = np.clip(size * np.exp(0.3 * gap * rng.standard_normal(gap.shape)), 5, 0.9 * area)
-        first_centre = rng.uniform(0.06, 0.94, (count, 1, 2)) * self.shape[:, None]
-        centre = first_centre + (gap * area)[..., None] * 0.25 * rng.standard_normal((count, views, 2))
-        centre = np.clip(centre, 0.03 * self.shape[:, None], 0.97 * self.shape[:, None])
-        objects = len(bank.extents)
-        occluders = objects - bank.occluder_count  # number of the first
-        target = rng.integers(0, occluders, (count, 1))
-        target_pose = target * poses + self._poses(target.shape, poses)
+        self.backdrop = np.repeat(rng.integers(0, len(bank.backdrops), (count, 1)), views, 1)
         layers = (count, views, BEHIND + 1 + FRONT)
         self.object = np.full(layers, -1)
         self.gain = np.ones((*layers, 3))
         self.pattern = np.zeros((*layers, 8))
         self.matrix = np.zeros((*layers, 2, 2))
         self.centre = np.zeros((*layers, 2))
-        self.camouflage = realism.hide * rng.random((count, 1, 1))
-        matrix, pattern = self._matrices(size), self._patterns()
-        self._place(TARGET, np.ones(count, bool), target_pose, matrix, centre, pattern)
-        self.box = self._box(target_pose, matrix, centre)
-        # Distractors: half of them are look-alikes of the target, most of these in another colour.
+        self._draw_target()
+        self._draw_distractors()
+        self._draw_occluders()
+        self._draw_camera()
+
+    def _draw_target(self) -> None:
+        rng, gap = self.rng, self.gap
+        count, views = gap.shape
+        area = np.sqrt(self.shape.prod(1))[:, None]
+        size = area * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST), (count, 1)))
+        self.target_size = np.clip(size * np.exp(0.3 * gap * rng.standard_normal(gap.shape)), 5, 0.9 * area)
+        first_centre = rng.uniform(0.06, 0.94, (count, 1, 2)) * self.shape[:, None]
+        centre = first_centre + (gap * area)[..., None] * 0.25 * rng.standard_normal((count, views, 2))
+        centre = np.clip(centre, 0.03 * self.shape[:, None], 0.97 * self.shape[:, None])
+        self.target = self._draw_objects()
+        numbers = self._draw_poses(self.target)
+        self.camouflage = self.realism.hide * rng.random((count, 1, 1))
+        matrix, pattern = self._draw_matrices(self.target_size), self._draw_patterns()
+        self._place(TARGET, np.ones(count, bool), numbers, matrix, centre, pattern)
+        self.box = self._box(numbers, matrix, centre)
+
+    def _draw_distractors(self) -> None:
+        """Draws objects around the target. Half of them look like it, most of these in another colour."""
+        rng, gap, size = self.rng, self.gap, self.target_size
+        count, views = gap.shape
+        centre, pattern = self.centre[:, :, TARGET], self.pattern[:, 0, TARGET]
         distractors = rng.choice(BEHIND + 1, count, p=[0.25, 0.25, 0.2, 0.3])
         front = rng.random(count) < 0.35
         for i in range(BEHIND):
             present = distractors > i
             alike = rng.random((count, 1)) < 0.5
-            other = np.where(alike, target, rng.integers(0, occluders, (count, 1)))
+            other = np.where(alike, self.target, self._draw_objects())
             tint = rng.uniform(0.4, 1.5, (count, 1, 1)) * np.exp(rng.normal(0, 0.2, (count, 1, 3)))
             tint = np.where(alike[..., None] & (rng.random((count, 1, 1)) < 0.6), tint, 1.0)
             other_size = size * np.exp(rng.normal(-0.05, 0.25, (count, 1)))
@@ -164,22 +172,31 @@ class _SceneBatch:
             angle, distance = rng.uniform(0, 2 * np.pi, (count, 1)), rng.uniform(0.8, 2.8, (count, 1)) * size
             offset = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], -1)
             offset = offset + (0.8 * gap * size)[..., None] * rng.standard_normal((count, views, 2))
-            numbers = other * poses + self._poses((count, 1), poses)
-            matrix = self._matrices(other_size)
-            other_pattern = np.where(alike & (rng.random((count, 1)) < 0.5), pattern, self._patterns())
+            numbers = self._draw_poses(other)
+            matrix = self._draw_matrices(other_size)
+            other_pattern = np.where(alike & (rng.random((count, 1)) < 0.5), pattern, self._draw_patterns())
             in_front = front if i == 0 else np.zeros_like(front)  # one distractor may stand before the target
             self._place(i, present & ~in_front, numbers, matrix, centre + offset, other_pattern, tint)
             self._place(BEHIND + 1, present & in_front, numbers, matrix, centre + offset, other_pattern, tint)
-        # An occluder between camera and target, never in the first moment.
+
+    def _draw_occluders(self) -> None:
+        """Draws an object between camera and target in a quarter of the moments, never in the first one."""
+        rng, gap, size = self.rng, self.gap, self.target_size
+        objects, poses = self.bank.extents.shape[:2]
         occluded = (rng.random(gap.shape) < 0.25) & (gap > 0)
-        numbers = rng.integers(occluders, objects, gap.shape) * poses + rng.integers(0, poses, gap.shape)
-        matrix = self._matrices(size * rng.uniform(0.4, 1.0, gap.shape))
-        offset = size[..., None] * rng.normal(0, 0.4, (count, views, 2))
-        self._place(BEHIND + 2, occluded, numbers, matrix, centre + offset, self._patterns())
-        # The camera moves over the backdrop; sometimes it shows another one.
+        number = rng.integers(objects - self.bank.occluder_count, objects, gap.shape)
+        numbers = number * poses + rng.integers(0, poses, gap.shape)
+        matrix = self._draw_matrices(size * rng.uniform(0.4, 1.0, gap.shape))
+        offset = size[..., None] * rng.normal(0, 0.4, (*gap.shape, 2))
+        self._place(BEHIND + 2, occluded, numbers, matrix, self.centre[:, :, TARGET] + offset, self._draw_patterns())
+
+    def _draw_camera(self) -> None:
+        """Draws how the camera moves over the backdrop; sometimes it shows another one."""
+        rng, gap, size = self.rng, self.gap, self.target_size
+        count, views = gap.shape
         another = rng.random(gap.shape) < 0.1 * gap
-        self.backdrop = np.where(another, rng.integers(0, backdrops, gap.shape), self.backdrop)
-        canvas = np.array(bank.backdrops.shape[:1:-1], float)
+        self.backdrop = np.where(another, rng.integers(0, len(self.bank.backdrops), gap.shape), self.backdrop)
+        canvas = np.array(self.bank.backdrops.shape[:1:-1], float)
         cover = np.exp(rng.uniform(np.log(0.6), np.log(2.2), (count, 1)))
         zoom = cover * canvas.min() / self.shape.min(1)[:, None] * np.exp(0.15 * gap * rng.standard_normal(gap.shape))
         angle = 0.05 * rng.standard_normal((count, 1)) + 0.1 * gap * self._heavy_tailed(gap.shape)
@@ -249,7 +266,7 @@ class _SceneBatch:
         self.gain[:, :, layer] = np.where(present[..., None], tint * flicker * towards, self.gain[:, :, layer])
         self.pattern[:, :, layer] = np.where(present[..., None], pattern[:, None], self.pattern[:, :, layer])
 
-    def _patterns(self) -> np.ndarray:
+    def _draw_patterns(self) -> np.ndarray:
         """Draws a pattern for an object of each sample, (B, 8), see `pattern`."""
         rng, count = self.rng, len(self.gap)
         number = rng.integers(0, len(self.bank.backdrops), (count, 1))
@@ -258,13 +275,21 @@ class _SceneBatch:
         maps = np.concatenate([linear, rng.uniform(-0.6, 0.6, (count, 2, 1))], -1).reshape(count, 6)
         return np.concatenate([number, self.realism.pattern * rng.random((count, 1)), maps], 1)
 
-    def _poses(self, shape: tuple[int, ...], poses: int) -> np.ndarray:
-        """Draws poses (B, V); the probability of another pose grows with the time gap."""
+    def _draw_objects(self) -> np.ndarray:
+        """Draws an object other than an occluder for each sample, (B, 1)."""
+        return self.rng.integers(0, len(self.bank.extents) - self.bank.occluder_count, (len(self.gap), 1))
+
+    def _draw_poses(self, objects: np.ndarray) -> np.ndarray:
+        """Draws poses of objects (B, 1); returns numbers (B, V) of object and pose in one.
+
+        The probability of another pose than in the first moment grows with the time gap.
+        """
+        poses = self.bank.extents.shape[1]
         first = self.rng.integers(0, poses, (len(self.gap), 1))
         moved = self.rng.random(self.gap.shape) < 2 * self.gap
-        return np.where(moved, self.rng.integers(0, poses, self.gap.shape), first)
+        return objects * poses + np.where(moved, self.rng.integers(0, poses, self.gap.shape), first)
 
-    def _matrices(self, size: np.ndarray) -> np.ndarray:
+    def _draw_matrices(self, size: np.ndarray) -> np.ndarray:
         """Draws linear maps (B, V, 2, 2) from object sizes to pixels: rotated, stretched and sheared."""
         rng, gap = self.rng, self.gap
         angle = 0.15 * rng.standard_normal((len(gap), 1)) + 0.22 * gap * self._heavy_tailed(gap.shape)

@@ -1,4 +1,4 @@
-"""Synthetic tracking videos in the layout of GOT-10k, written once into a cache."""
+"""Synthetic tracking videos: generated once into a cache, in the layout of GOT-10k."""
 
 from datamodules.synthetic.reader import read_synthetic
 from datamodules.synthetic.spec import SplitSpec, SyntheticSet

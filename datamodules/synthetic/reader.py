@@ -1,4 +1,4 @@
-"""The synthetic set, for training and as a benchmark: generated when first asked for, then read like GOT-10k."""
+"""Reader of the synthetic set, for training and as a benchmark."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,15 @@ from datamodules.synthetic.writer import ensure_synthetic
 
 
 def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> SequenceTable:
-    """The sequences of "train" or "val", generated below `cache` if they are not there yet."""
+    """Reads one split of a synthetic set and generates the set first if the cache lacks it.
+
+    Args:
+        set: size and seed of the set.
+        cache: folder that holds generated sets and cached tables.
+        split: "train" or "val".
+
+    Raises:
+        ValueError: `cache` is a file.
+    """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return read_got10k(ensure_synthetic(set, Path(cache), workers) / "got10k", split, cache=cache)

@@ -1,4 +1,4 @@
-"""One video: a background, a camera, a cast; rendered moment by moment together with its annotation."""
+"""A synthetic video: background, camera and objects, rendered moment by moment with its annotation."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from datamodules.synthetic import cast
-from datamodules.synthetic.backdrops import backdrop
+from datamodules.synthetic import scene_objects
+from datamodules.synthetic.backdrops import make_backdrop
 from datamodules.synthetic.camera import Camera, Light, Sensor
-from datamodules.synthetic.movers import Mover
+from datamodules.synthetic.moving_object import MovingObject
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Truth of one picture.
+    """Ground truth of one picture.
 
     Attributes:
         box: (x, y, w, h) of the whole object, hidden parts included, clipped to the picture; pixels.
-        visible: share of the object's pixels that the picture shows, 0..1.
-        cut: whether the object reaches beyond the picture's edge.
+        visible: visible fraction of the object's area, 0..1.
+        cut: whether the object reaches beyond the edge of the picture.
     """
 
     box: tuple[float, float, float, float]
@@ -28,47 +28,52 @@ class Annotation:
 
 
 class Scene:
-    """A random video of `moments` moments, everything drawn from `rng`."""
+    """A random video of `moments` time steps.
+
+    Args:
+        rng: random generator of everything in the video.
+        width, height: size of the pictures, pixels.
+        moments: number of simulated time steps.
+    """
 
     def __init__(self, rng: Generator, width: int, height: int, moments: int):
-        # Saturated colours on uniform objects would make colour the only cue: most scenes have little of it.
+        # With saturated colours on uniform objects, colour would be the only cue: most scenes have little colour.
         saturation = rng.choice([rng.uniform(0.1, 0.75), rng.uniform(0.75, 1.1), 0.0], p=[0.6, 0.32, 0.08])
-        canvas = backdrop(rng, int(height * 1.5), int(width * 1.9), saturation)
+        canvas = make_backdrop(rng, int(height * 1.5), int(width * 1.9), saturation)
         ambient = canvas.reshape(-1, 3).mean(0)
         self.camera = Camera(rng, canvas, width, height, moments)
-        self.target = cast.target(rng, self.camera, saturation, ambient)
-        self.behind, self.front = cast.neighbours(rng, self.camera, self.target, saturation, ambient)
-        self.front += cast.obstacles(rng, self.camera, self.target, saturation, ambient)
+        self.target = scene_objects.make_target(rng, self.camera, saturation, ambient)
+        self.behind, self.front = scene_objects.make_distractors(rng, self.camera, self.target, saturation, ambient)
+        self.front += scene_objects.make_occluders(rng, self.camera, self.target, saturation, ambient)
         self.shadow = rng.choice([0.0, rng.uniform(0.15, 0.5)])
         self.light = Light(rng, moments)
         self.sensor = Sensor(rng, width, height, moments)
 
     def render(self, t: int) -> tuple[np.ndarray, Annotation]:
-        """Picture (height, width, 3) uint8 BGR and annotation at moment t."""
-        ground = self.camera.place
-        picture = self.camera.view(t, -self._travel(ground, t))
-        for mover in self.behind:
-            self._cast_shadow(mover, t, picture)
-            mover.draw(t, picture, self._travel(mover.centre, t))
-        self._cast_shadow(self.target, t, picture)
-        stamp = self.target.draw(t, picture, self._travel(self.target.centre, t))
-        for mover in self.front:
-            cover = mover.draw(t, picture, self._travel(mover.centre, t))
-            if stamp is not None and cover is not None:
-                stamp.hide_behind(cover)
-        seen = 0.0 if stamp is None else float(stamp.alpha.sum()) / 255
-        visible = min(seen / self.target.area(t), 1.0)
+        """Returns the picture (height, width, 3) uint8 BGR and its annotation at moment t."""
+        picture = self.camera.view(t, -self._motion_blur(self.camera.centre, t))
+        for behind in self.behind:
+            self._draw_shadow(behind, t, picture)
+            behind.draw(t, picture, self._motion_blur(behind.centre, t))
+        self._draw_shadow(self.target, t, picture)
+        target_mask = self.target.draw(t, picture, self._motion_blur(self.target.centre, t))
+        for front in self.front:
+            mask = front.draw(t, picture, self._motion_blur(front.centre, t))
+            if target_mask is not None and mask is not None:
+                target_mask.subtract(mask)
+        visible_area = 0.0 if target_mask is None else float(target_mask.alpha.sum()) / 255
+        visible = min(visible_area / self.target.area(t), 1.0)
         picture = self.sensor.apply(self.light.apply(picture, t), t)
         return picture, self._annotate(t, visible)
 
-    def _travel(self, path: np.ndarray, t: int) -> np.ndarray:
-        """How far something on `path` moves while the shutter is open, (2,) pixels."""
+    def _motion_blur(self, path: np.ndarray, t: int) -> np.ndarray:
+        """Returns the motion along `path` while the shutter is open, (2,) pixels."""
         return (path[t] - path[max(t - 1, 0)]) * self.sensor.shutter
 
-    def _cast_shadow(self, mover: Mover, t: int, picture: np.ndarray) -> None:
+    def _draw_shadow(self, moving: MovingObject, t: int, picture: np.ndarray) -> None:
         if self.shadow == 0:
             return
-        (left, top), (right, bottom) = mover.extent(t)
+        (left, top), (right, bottom) = moving.extent(t)
         height, width = picture.shape[:2]
         half = np.array([(right - left) * 0.55, (bottom - top) * 0.12 + 1])
         middle = np.array([(left + right) / 2, bottom - half[1] * 0.6])

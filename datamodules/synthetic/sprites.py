@@ -1,4 +1,4 @@
-"""Objects: one to five jointed, textured parts, drawn in several poses, each with its convex hull."""
+"""Sprites: objects of one to five jointed, textured parts, drawn in several poses, each with its convex hull."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from datamodules.synthetic.textures import blob, palette, texture, tone
+from datamodules.synthetic.textures import adjust_tone, blob, make_texture, palette
 
 POSES = 8
 
@@ -15,13 +15,13 @@ POSES = 8
 class Sprite:
     """An object in all its poses.
 
-    Units: object sizes, the square root of the first pose's box area; the origin is that box's centre.
+    Lengths are in object sizes, i.e. square roots of the first pose's box area. The origin is the centre of that box.
 
     Attributes:
         poses: pictures (side, side, 4) uint8, BGRA with colours premultiplied by alpha.
-        hulls: for each pose the convex hull (points, 2) of what is visible, in object sizes.
-        areas: for each pose the sum of alpha, in squared object sizes.
-        centre: the origin (2,) in the pictures' pixels.
+        hulls: convex hull (points, 2) of the visible pixels of each pose, in object sizes.
+        areas: sum of alpha of each pose, in squared object sizes.
+        centre: the origin (2,) in the pixels of the pictures.
         unit: pixels of the pictures per object size.
     """
 
@@ -34,7 +34,14 @@ class Sprite:
 
 @dataclass(frozen=True)
 class _Part:
-    """A shape (n, 2) around its own joint, hung at `joint` of the body; swings by +-`swing` rad around `angle`."""
+    """A part of an object: it swings by +-`swing` rad around `angle`.
+
+    Attributes:
+        outline: shape (n, 2) around its own joint.
+        joint: position of the joint in the object.
+        angle, swing: mean and amplitude of the rotation, rad.
+        phase: phase of the swing, rad.
+    """
 
     outline: np.ndarray
     joint: tuple[float, float]
@@ -54,7 +61,7 @@ def _superellipse(w: float, h: float, power: float) -> np.ndarray:
 
 
 def _limb(length: float, thick: float) -> np.ndarray:
-    """A capsule that hangs down from its joint at the origin."""
+    """Returns the outline of a capsule that hangs down from its joint at the origin."""
     return _superellipse(thick, length, 4.0) + (0, length / 2 * 0.9)
 
 
@@ -92,7 +99,7 @@ def _cluster(rng: Generator) -> list[_Part]:
 
 
 def _upright(rng: Generator) -> list[_Part]:
-    """A body with head, two legs and an arm."""
+    """Returns the parts of a body with head, two legs and an arm."""
     w, swing, phase = rng.uniform(0.25, 0.5), rng.uniform(0.05, 0.6), rng.uniform(0, 6.28)
     leg, thick = rng.uniform(0.6, 1.0), rng.uniform(0.14, 0.24)
     return [
@@ -105,7 +112,7 @@ def _upright(rng: Generator) -> list[_Part]:
 
 
 def _walker(rng: Generator) -> list[_Part]:
-    """A lying body with head, tail and legs, looking left or right."""
+    """Returns the parts of an animal: a horizontal body with head, tail and two legs, facing left or right."""
     side, swing, phase = rng.choice([-1, 1]), rng.uniform(0.1, 0.6), rng.uniform(0, 6.28)
     leg, thick, h = rng.uniform(0.3, 0.7), rng.uniform(0.1, 0.2), rng.uniform(0.4, 0.65)
     return [
@@ -118,7 +125,7 @@ def _walker(rng: Generator) -> list[_Part]:
 
 
 def _vehicle(rng: Generator) -> list[_Part]:
-    """A box with a cabin, a window and two wheels."""
+    """Returns the parts of a vehicle: a box with a cabin, a window and two wheels."""
     length, h, wheel = rng.uniform(1.0, 1.7), rng.uniform(0.3, 0.6), rng.uniform(0.2, 0.34)
     cabin, shift = length * rng.uniform(0.4, 0.8), rng.normal(0, 0.1)
     return [
@@ -134,8 +141,8 @@ BUILDERS = (_lump, _cluster, _upright, _walker, _vehicle)
 BUILDER_WEIGHTS = (0.26, 0.24, 0.2, 0.16, 0.14)
 
 
-def _cover(rng: Generator, outline: np.ndarray, scale: float, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one part: BGRA premultiplied, and the position (2,) of its joint in that picture's pixels."""
+def _draw_part(rng: Generator, outline: np.ndarray, scale: float, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draws one part: a picture, BGRA premultiplied, and the position (2,) of its joint in pixels of the picture."""
     low = np.floor(outline.min(0) * scale) - 2
     w, h = (np.ceil(outline.max(0) * scale) + 2 - low).astype(int)
     points = np.round((outline * scale - low) * 16).astype(np.int32)
@@ -153,7 +160,7 @@ def _cover(rng: Generator, outline: np.ndarray, scale: float, skin: np.ndarray) 
         along = np.cos(turn) * np.linspace(-1, 1, w)[None] + np.sin(turn) * np.linspace(-1, 1, h)[:, None]
         light += depth * along.astype(np.float32)
     if rng.random() < 0.5:
-        # Darker towards the outline, as round bodies are.
+        # Round bodies are darker towards the outline.
         soft = cv2.GaussianBlur(mask, (0, 0), 0.15 * min(w, h) + 0.5).astype(np.float32) / 255
         light *= 1 - rng.uniform(0.2, 0.7) * (1 - soft)
     piece = cv2.multiply(piece, cv2.merge([np.maximum(light, 0)] * 3), dtype=cv2.CV_8U)
@@ -166,13 +173,13 @@ def _cover(rng: Generator, outline: np.ndarray, scale: float, skin: np.ndarray) 
 
 
 def _over(canvas: np.ndarray, layer: np.ndarray) -> np.ndarray:
-    """Premultiplied BGRA `layer` over `canvas`, same shape."""
+    """Returns `layer` composed over `canvas`; both are premultiplied BGRA of the same shape."""
     rest = cv2.bitwise_not(layer[..., 3])
     return cv2.add(cv2.multiply(canvas, cv2.merge([rest] * 4), scale=1 / 255), layer)
 
 
-def _outline(alpha: np.ndarray) -> np.ndarray:
-    """Convex hull (points, 2) of the pixels that are at least half covered, corners included, in pixels."""
+def _convex_hull(alpha: np.ndarray) -> np.ndarray:
+    """Returns the convex hull (points, 2), in pixels, of all pixels that are at least half opaque, corners included."""
     pixels = cv2.findNonZero((alpha >= 128).astype(np.uint8)).reshape(-1, 2).astype(np.float32)
     hull = cv2.convexHull(pixels).reshape(-1, 2)
     corners = hull[:, None] + np.float32([[0, 0], [1, 0], [0, 1], [1, 1]])
@@ -180,7 +187,7 @@ def _outline(alpha: np.ndarray) -> np.ndarray:
 
 
 def _assemble(rng: Generator, parts: list[_Part], skins: list[np.ndarray], scale: float, elastic: float) -> Sprite:
-    drawn = [_cover(rng, part.outline, scale, skins[rng.integers(len(skins))]) for part in parts]
+    drawn = [_draw_part(rng, part.outline, scale, skins[rng.integers(len(skins))]) for part in parts]
     reach = max(np.hypot(*part.joint) + np.hypot(*part.outline.T).max() for part in parts)
     side = int(np.ceil(2 * scale * (reach + 2 * elastic))) + 6
     moving = elastic > 0 or any(part.swing > 0 for part in parts)
@@ -201,7 +208,7 @@ def _assemble(rng: Generator, parts: list[_Part], skins: list[np.ndarray], scale
             flow = grid + cv2.resize(field, (side, side), interpolation=cv2.INTER_CUBIC)
             canvas = cv2.remap(canvas, flow, None, cv2.INTER_LINEAR)
         poses.append(canvas)
-    hulls = [_outline(pose[..., 3]) for pose in poses]
+    hulls = [_convex_hull(pose[..., 3]) for pose in poses]
     low, high = hulls[0].min(0), hulls[0].max(0)
     centre, unit = (low + high) / 2, float(np.sqrt(np.prod(high - low)))
     return Sprite(
@@ -214,22 +221,23 @@ def _assemble(rng: Generator, parts: list[_Part], skins: list[np.ndarray], scale
 
 
 def _skins(rng: Generator, count: int, side: int, saturation: float, ambient: np.ndarray) -> list[np.ndarray]:
-    """Textures for the parts; many are nearly plain, some take the background's mean colour."""
+    """Draws textures for the parts. Many are nearly plain, some approach the mean colour of the background."""
     skins = []
     camouflage = rng.uniform(0.3, 0.9) if rng.random() < 0.4 else 0.0
     for _ in range(count):
         colour = palette(rng, 1)[0]
-        skin = tone(texture(rng, side, side), 1, rng.uniform(0.15, 1), colour)
-        skins.append(tone(tone(skin, saturation), 1, 1 - camouflage, ambient))
+        skin = adjust_tone(make_texture(rng, side, side), 1, rng.uniform(0.15, 1), colour)
+        skins.append(adjust_tone(adjust_tone(skin, saturation), 1, 1 - camouflage, ambient))
     return skins
 
 
 def make_sprite(rng: Generator, size: float, saturation: float, ambient: np.ndarray) -> Sprite:
-    """A random object.
+    """Draws a random object.
 
     Args:
-        size: largest size it will be shown at, pixels (square root of the box area); sets the drawing's resolution.
-        saturation: factor on the colours' saturation.
+        rng: random generator.
+        size: largest size at which the object is shown, pixels (square root of the box area). It sets the resolution.
+        saturation: factor on the saturation of the colours.
         ambient: mean colour (3,) of the background, BGR, which camouflaged objects approach.
     """
     build = BUILDERS[rng.choice(len(BUILDERS), p=BUILDER_WEIGHTS)]
@@ -240,8 +248,8 @@ def make_sprite(rng: Generator, size: float, saturation: float, ambient: np.ndar
     return _assemble(rng, parts, skins, scale, elastic)
 
 
-def make_occluder(rng: Generator, size: float, saturation: float, ambient: np.ndarray) -> Sprite:
-    """Something rigid to stand in the way: a post, a board, or a bush of several blobs; arguments as `make_sprite`."""
+def make_occluder_sprite(rng: Generator, size: float, saturation: float, ambient: np.ndarray) -> Sprite:
+    """Draws a random rigid occluder: a post, a board, or a bush of several blobs. Arguments: see `make_sprite`."""
     kind = rng.integers(3)
     if kind == 0:
         aspect = rng.uniform(0.25, 0.45)
@@ -256,7 +264,7 @@ def make_occluder(rng: Generator, size: float, saturation: float, ambient: np.nd
 
 
 def recolour(rng: Generator, sprite: Sprite) -> Sprite:
-    """The same object in other colours or another brightness."""
+    """Returns the same object in other colours or another brightness."""
     gain = rng.uniform(0.4, 1.5) * np.exp(rng.normal(0, 0.2, 3))
     poses = []
     for pose in sprite.poses:

@@ -1,17 +1,17 @@
-"""Random textures: 1/f noise, dead leaves, stripes and checkers, gradients, text and strokes, and blends of two."""
+"""Paints random textures: 1/f noise, dead leaves, stripes and checkers, gradients, text, and blends of two."""
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 
 FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_COMPLEX)
-# OpenCV hues (0..179). Earth, leaf and sky are common in photographs, pink and violet rare.
+# OpenCV hues (0..179). Colours of earth, leaves and sky are common in photographs, pink and violet are rare.
 HUES = (4, 12, 15, 18, 22, 25, 30, 38, 45, 55, 75, 98, 105, 110, 116, 150)
 LETTERS = np.array(list("ABCDEFGHJKLMNPRSTUVXYZabdeghknrst0123456789"))
 
 
 def palette(rng: Generator, count: int) -> np.ndarray:
-    """Colours (count, 3), BGR in 0..255: mostly one or two hues, brightness spread over a random range."""
+    """Draws colours (count, 3), BGR in 0..255: one or two hues, with brightness spread over a random range."""
     main, other = rng.choice(HUES, 2)
     hue = (np.where(rng.random(count) < 0.8, main, other) + rng.normal(0, 10, count)) % 180
     saturation = np.clip(rng.uniform(0, 200) + rng.normal(0, 35, count), 0, 255)
@@ -22,14 +22,14 @@ def palette(rng: Generator, count: int) -> np.ndarray:
 
 
 def colour_ramp(rng: Generator, count: int) -> np.ndarray:
-    """Lookup table (256, 3) uint8 that runs through `count` palette colours."""
+    """Draws a lookup table (256, 3) uint8 that runs through `count` palette colours."""
     colours = palette(rng, count)
     at = np.linspace(0, count - 1, 256)
     return np.stack([np.interp(at, np.arange(count), colours[:, c]) for c in range(3)], axis=1).astype(np.uint8)
 
 
 def fractal(rng: Generator, height: int, width: int, exponent: float, coarsest: int = 3) -> np.ndarray:
-    """Noise field (height, width) float32 in 0..1 whose amplitude falls as 1/f^exponent; `coarsest` cells across."""
+    """Draws noise (height, width) float32 in 0..1 of amplitude 1/f^exponent, from `coarsest` cells a side on."""
     field = np.zeros((height, width), np.float32)
     cells, side = coarsest, min(height, width)
     while cells <= side:
@@ -40,18 +40,18 @@ def fractal(rng: Generator, height: int, width: int, exponent: float, coarsest: 
     return cv2.normalize(field, None, 0, 1, cv2.NORM_MINMAX)
 
 
-def _apply(ramp: np.ndarray, field: np.ndarray) -> np.ndarray:
+def _colourise(ramp: np.ndarray, field: np.ndarray) -> np.ndarray:
     return ramp[(np.clip(field, 0, 1) * 255).astype(np.uint8)]
 
 
 def cloud(rng: Generator, height: int, width: int) -> np.ndarray:
-    """1/f noise through a colour ramp: foliage, ground, stone, water."""
+    """Paints 1/f noise through a colour ramp: foliage, ground, stone, water."""
     field = fractal(rng, height, width, rng.uniform(0.4, 1.4))
-    return _apply(colour_ramp(rng, int(rng.integers(2, 6))), field)
+    return _colourise(colour_ramp(rng, int(rng.integers(2, 6))), field)
 
 
 def blob(rng: Generator, points: int, roughness: float) -> np.ndarray:
-    """Closed random outline (points, 2) of mean radius 1 around the origin."""
+    """Draws a closed random outline (points, 2) of mean radius 1 around the origin."""
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     radius = np.ones(points)
     for wave in range(2, 6):
@@ -61,12 +61,12 @@ def blob(rng: Generator, points: int, roughness: float) -> np.ndarray:
 
 
 def fill(picture: np.ndarray, outline: np.ndarray, colour: np.ndarray) -> None:
-    """Fill an outline (n, 2) in pixels, antialiased, in place."""
+    """Fills an outline (n, 2) in pixels, antialiased, in place."""
     cv2.fillPoly(picture, [np.round(outline * 16).astype(np.int32)], colour.tolist(), cv2.LINE_AA, shift=4)
 
 
 def leaves(rng: Generator, height: int, width: int) -> np.ndarray:
-    """Dead leaves: overlapping shapes whose radii follow a power law, as the sizes of things in photographs do."""
+    """Paints dead leaves: overlapping shapes whose radii follow a power law, like sizes of objects in photographs."""
     colours = palette(rng, int(rng.integers(3, 9)))
     picture = np.full((height, width, 3), colours[0], np.uint8)
     side = min(height, width)
@@ -90,7 +90,7 @@ def leaves(rng: Generator, height: int, width: int) -> np.ndarray:
 
 
 def stripes(rng: Generator, height: int, width: int) -> np.ndarray:
-    """Stripes, checkers and grids with phase noise: facades, fences, cloth."""
+    """Paints stripes, checkers and grids with phase noise: facades, fences, cloth."""
     side = min(height, width)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     turn = rng.choice([0.0, rng.uniform(0, np.pi)])
@@ -101,18 +101,18 @@ def stripes(rng: Generator, height: int, width: int) -> np.ndarray:
         pitch = pitch * rng.uniform(0.5, 2)
         wave = wave * np.sin((np.cos(turn) * y - np.sin(turn) * x) / pitch + bend)
     field = 0.5 + 0.5 * np.tanh(wave * rng.uniform(0.7, 6) + rng.uniform(-1, 1))
-    picture = _apply(colour_ramp(rng, int(rng.integers(2, 4))), field)
+    picture = _colourise(colour_ramp(rng, int(rng.integers(2, 4))), field)
     return modulate(picture, fractal(rng, height, width, 0.8), rng.uniform(0, 0.7))
 
 
 def gradient(rng: Generator, height: int, width: int) -> np.ndarray:
-    """Smooth colour change with faint grain: painted metal, sky, skin."""
+    """Paints a smooth colour change with faint grain: painted metal, sky, skin."""
     field = fractal(rng, height, width, rng.uniform(1.8, 3), coarsest=2)
-    return _apply(colour_ramp(rng, 3), field)
+    return _colourise(colour_ramp(rng, 3), field)
 
 
 def script(rng: Generator, height: int, width: int) -> np.ndarray:
-    """Text and strokes over a gradient: signs, shirts, graffiti."""
+    """Paints text and strokes over a gradient: signs, shirts, graffiti."""
     picture = np.ascontiguousarray(gradient(rng, height, width))
     side = min(height, width)
     for colour in palette(rng, int(rng.integers(4, 16))):
@@ -134,8 +134,8 @@ KINDS = (cloud, leaves, stripes, gradient, script)
 WEIGHTS = np.array([3, 4, 1.5, 1.5, 1]) / 11
 
 
-def texture(rng: Generator, height: int, width: int) -> np.ndarray:
-    """One random texture (height, width, 3) uint8 BGR; a third of them blend two kinds through a smooth mask."""
+def make_texture(rng: Generator, height: int, width: int) -> np.ndarray:
+    """Returns a random texture (height, width, 3) uint8 BGR. A third of them blend two kinds through a smooth mask."""
     picture = KINDS[rng.choice(len(KINDS), p=WEIGHTS)](rng, height, width)
     if rng.random() < 0.33:
         other = KINDS[rng.choice(len(KINDS), p=WEIGHTS)](rng, height, width)
@@ -145,21 +145,21 @@ def texture(rng: Generator, height: int, width: int) -> np.ndarray:
 
 
 def blend(under: np.ndarray, over: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`over` where the mask (height, width) in 0..1 is 1, `under` where it is 0; uint8 pictures of equal shape."""
+    """Blends uint8 pictures of equal shape: `over` where the mask (height, width) is 1, `under` where it is 0."""
     mask = np.ascontiguousarray(mask, np.float32)
     return cv2.blendLinear(np.ascontiguousarray(over), np.ascontiguousarray(under), mask, 1 - mask)
 
 
 def modulate(picture: np.ndarray, field: np.ndarray, depth: float) -> np.ndarray:
-    """Multiply the brightness by 1 +- depth, following a field (height, width) in 0..1."""
+    """Multiplies the brightness by 1 - depth to 1 + depth, as a field (height, width) goes from 0 to 1."""
     gain = cv2.merge([1 + depth * 2 * (field - 0.5)] * 3).astype(np.float32)
     return cv2.multiply(picture, gain, dtype=cv2.CV_8U)
 
 
-def tone(
+def adjust_tone(
     picture: np.ndarray, saturation: float, contrast: float = 1.0, towards: np.ndarray | None = None
 ) -> np.ndarray:
-    """Scale saturation, then pull all colours towards a BGR colour; `contrast` of the difference stays."""
+    """Scales the saturation, then moves all colours towards a BGR colour; `contrast` is the fraction that remains."""
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     picture = cv2.addWeighted(picture, saturation, grey, 1 - saturation, 0)
     if towards is None:

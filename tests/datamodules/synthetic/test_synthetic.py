@@ -147,7 +147,7 @@ def test_interrupted_run_leaves_nothing_that_looks_complete(made, tmp_path, monk
             ensure_synthetic(SPEC, tmp_path, workers=1)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     # A killed run cannot clean up; what it leaves is replaced.
-    stale = tmp_path / (SPEC.folder + ".tmp") / "got10k"
+    stale = tmp_path / (SPEC.folder_name + ".tmp") / "got10k"
     stale.mkdir(parents=True)
     (stale / "rest").touch()
     assert content(ensure_synthetic(SPEC, tmp_path, workers=1)) == content(made)

@@ -1,6 +1,6 @@
-"""A sprite with its motion, and how it is drawn into a picture.
+"""A moving object: a sprite with its motion, drawn into pictures.
 
-Coordinates are continuous pixels: pixel i covers i..i+1, as in the annotations.
+Coordinates are continuous pixels: pixel i reaches from i to i + 1, as in the annotations.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from datamodules.synthetic.sprites import Sprite
 
 
 @dataclass(frozen=True)
-class Mover:
-    """A sprite and, for each moment (first axis of every array), where and how it is shown.
+class MovingObject:
+    """A sprite, and its position and appearance at each moment (first axis of every array).
 
     Attributes:
+        sprite: pictures of the object in its poses.
         centre: position (moments, 2) of the sprite's origin, pixels.
         size: pixels per object size (moments,).
         angle: rotation (moments,), rad.
@@ -35,26 +36,26 @@ class Mover:
     gain: np.ndarray
 
     def matrix(self, t: int) -> np.ndarray:
-        """Linear part (2, 2) of the map from object sizes to pixels."""
+        """Returns the linear part (2, 2) of the map from object sizes to pixels."""
         c, s = np.cos(self.angle[t]), np.sin(self.angle[t])
         wide = np.exp(self.stretch[t] / 2)
         return self.size[t] * np.array([[c, -s], [s, c]]) @ np.array([[wide, self.shear[t]], [0, 1 / wide]])
 
     def extent(self, t: int) -> np.ndarray:
-        """Corners [[left, top], [right, bottom]] of the whole object, pixels, also outside of the picture."""
+        """Returns the corners [[left, top], [right, bottom]] of the whole object, pixels; they may lie outside."""
         points = self.sprite.hulls[self.pose[t]] @ self.matrix(t).T + self.centre[t]
         return np.stack([points.min(0), points.max(0)])
 
     def area(self, t: int) -> float:
-        """Area of the whole object, square pixels."""
+        """Returns the area of the whole object in square pixels."""
         return self.sprite.areas[self.pose[t]] * float(abs(np.linalg.det(self.matrix(t))))
 
-    def draw(self, t: int, picture: np.ndarray, blur: np.ndarray) -> "Stamp | None":
-        """Draw into `picture` (height, width, 3) in place, blurred along the vector `blur` (2,) in pixels.
+    def draw(self, t: int, picture: np.ndarray, blur: np.ndarray) -> "AlphaMask | None":
+        """Draws the object into `picture` (height, width, 3), in place, blurred along the vector `blur` (2,) in pixels.
 
-        Returns where its alpha went, or None when it is out of the picture.
+        Returns the alpha of what was drawn, or None if the object is outside of the picture.
         """
-        kernel = line_kernel(blur)
+        kernel = motion_blur_kernel(blur)
         pad = 2 + (0 if kernel is None else kernel.shape[0] // 2)
         low, high = self.extent(t)
         low = np.floor(low).astype(int) - pad
@@ -65,7 +66,7 @@ class Mover:
         if right <= left or bottom <= top:
             return None
         linear = self.matrix(t) / self.sprite.unit
-        # OpenCV's coordinates are pixel centres, ours are pixel edges: half a pixel apart on both sides.
+        # OpenCV puts whole coordinates at pixel centres, we put them at pixel edges: half a pixel apart on both sides.
         shift = self.centre[t] - (left, top) - 0.5 - linear @ (self.sprite.centre - 0.5)
         pose = self.sprite.poses[self.pose[t]]
         layer = cv2.warpAffine(pose, np.column_stack([linear, shift]), (int(right - left), int(bottom - top)))
@@ -77,31 +78,31 @@ class Mover:
         region = picture[top:bottom, left:right]
         rest = cv2.merge([cv2.bitwise_not(alpha)] * 3)
         picture[top:bottom, left:right] = cv2.add(cv2.multiply(region, rest, scale=1 / 255), colours)
-        return Stamp(int(left), int(top), alpha)
+        return AlphaMask(int(left), int(top), alpha)
 
 
 @dataclass
-class Stamp:
-    """Alpha (height, width) uint8 of a drawn object, with the pixel (left, top) where it begins."""
+class AlphaMask:
+    """Alpha (height, width) uint8 of a drawn object whose first pixel is (left, top) of the picture."""
 
     left: int
     top: int
     alpha: np.ndarray
 
-    def hide_behind(self, other: "Stamp") -> None:
-        """Remove what `other`, drawn later, covers."""
+    def subtract(self, other: "AlphaMask") -> None:
+        """Removes the part that `other`, drawn later, covers."""
         left, top = max(self.left, other.left), max(self.top, other.top)
         right = min(self.left + self.alpha.shape[1], other.left + other.alpha.shape[1])
         bottom = min(self.top + self.alpha.shape[0], other.top + other.alpha.shape[0])
         if right <= left or bottom <= top:
             return
-        mine = self.alpha[top - self.top : bottom - self.top, left - self.left : right - self.left]
+        own = self.alpha[top - self.top : bottom - self.top, left - self.left : right - self.left]
         cover = other.alpha[top - other.top : bottom - other.top, left - other.left : right - other.left]
-        mine[:] = cv2.multiply(mine, cv2.bitwise_not(cover), scale=1 / 255)
+        own[:] = cv2.multiply(own, cv2.bitwise_not(cover), scale=1 / 255)
 
 
-def line_kernel(blur: np.ndarray) -> np.ndarray | None:
-    """Motion blur kernel along a vector (2,) in pixels; None below one and a half pixels, where it shows nothing."""
+def motion_blur_kernel(blur: np.ndarray) -> np.ndarray | None:
+    """Returns a kernel of motion blur along a vector (2,) in pixels, or None below 1.5 pixels, which is invisible."""
     length = float(np.hypot(*blur))
     if length < 1.5:
         return None
