@@ -1,25 +1,38 @@
-# make setup   the environment in .venv
-# make test    style and tests
-# make study   the demo study; prints where its report is
+# make setup      the environment in .venv
+# make test       style, arrows between rooms, and all tests
+# make test-fast  the same without the tests that are marked slow
+# make docs       the site, in site/; a broken link is an error
+# make study      the demo study; prints where its report is
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 TRACKERS ?= ostrack,stark,dimp
 RATIOS ?= 1,0.5,0.25,0.1,0.01
+WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: setup test study
+.PHONY: setup style test test-fast docs study
 
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet --upgrade pip
-	$(VENV)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,tensorboard]'
+	$(VENV)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,tensorboard]'
 	touch $@
 
-test: setup
+style: setup
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/python -m pytest -n 2 --dist worksteal
+	$(VENV)/lint-imports
+
+test: style
+	$(VENV)/python -m pytest $(WORKERS)
+
+test-fast: style
+	$(VENV)/python -m pytest $(WORKERS) -m "not slow"
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
+	@echo open site/index.html
 
 study: setup
 	$(VENV)/python train.py -m experiment=demo ratio=$(RATIOS) tracker=$(TRACKERS)

@@ -1,0 +1,275 @@
+"""The documentation: commands compose, Python blocks run, the tables of conf/ are complete, links lead somewhere."""
+
+import importlib.util
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from markdown_it import MarkdownIt
+from omegaconf import OmegaConf
+
+import trackers
+from tests.conftest import CONF, results
+
+ROOT = CONF.parent
+PAGES = [
+    *(ROOT / name for name in ("CONTRIBUTING.md", "weights/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+SCRIPTS = {"train.py", "prune.py", "eval.py"}
+TOOLS = {"wandb", "apt-get", "git", ".", "cd", "mkdocs"}  # their own manuals say what they do
+PLUGINS = {"hydra/launcher=ray"}  # not installed with the tests
+
+
+def fences(page: Path, language: str) -> Iterator[str]:
+    """The blocks of a language in a page, also inside of lists and notes."""
+    for token in MarkdownIt().parse(page.read_text()):
+        if token.type == "fence" and token.info.split(" ")[0] == language:
+            yield token.content
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each command in shell blocks, and of each `python …` command in inline code."""
+    variables: dict[str, str] = {}
+    for block in fences(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for name, value in variables.items():
+                line = line.replace(f"${name}", value)
+            words = shlex.split(line.replace("…", "PLACEHOLDER"), comments=True)
+            if len(words) == 1 and (assigned := re.fullmatch(r"(\w+)=(.*)", words[0])):
+                variables[assigned[1]] = assigned[2]
+            elif words:
+                yield words
+    for code in re.findall(r"`(python \w+\.py [^`]+)`", page.read_text()):
+        yield shlex.split(code.replace("…", "PLACEHOLDER"))
+
+
+def script_calls() -> dict[tuple[str, ...], Path]:
+    """Every call of a script in the documentation, and a page that has it."""
+    found = {}
+    for page in PAGES:
+        for words in commands(page):
+            if words[0] == "python" and words[1] in SCRIPTS:
+                found[tuple(words[1:])] = page
+    return found
+
+
+def points(overrides: list[str]) -> Iterator[list[str]]:
+    """The points of a sweep that differ in more than a number: every choice of every group, once."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = [o for o in parsed if o.is_sweep_override()]
+    plain = [o.input_line for o in parsed if o not in swept]
+    values = [[f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] for o in swept]
+    for i in range(max((len(v) for v in values if is_choice(v[0])), default=1)):
+        yield [*plain, *(v[i % len(v)] for v in values)]
+
+
+def is_choice(override: str) -> bool:
+    """Whether an override chooses from a group; else it sets a key."""
+    return (CONF / override.split("=")[0]).is_dir()
+
+
+def without_value(script: str, overrides: list[str]) -> set[str]:
+    """The keys that a call of a script has to set and does not."""
+    experiments = [f"experiment/{o.split('=')[1]}" for o in overrides if o.startswith("experiment=")]
+    files = [*(["job"] if script != "eval" else []), script, *experiments]
+    keys = {key: value for file in files for key, value in yaml.safe_load((CONF / f"{file}.yaml").read_text()).items()}
+    return {key for key, value in keys.items() if value == "???"} - {o.split("=")[0] for o in overrides}
+
+
+def test_every_command_composes():
+    """Calls of the same choices are composed at once: what they set beside that must exist in any case."""
+    merged: dict[tuple[str, frozenset[str]], dict[str, str]] = {}
+    for call, page in script_calls().items():
+        script, overrides = call[0].removesuffix(".py"), [word for word in call[1:] if "=" in word]
+        place = f"{page.relative_to(ROOT)}: python {shlex.join(call)}"
+        assert "--cfg" in call or not (missing := without_value(script, overrides)), f"{place}: no value for {missing}"
+        swept = any(o.is_sweep_override() for o in OverridesParser.create().parse_overrides(overrides))
+        assert "-m" in call or not swept, f"{place}: a sweep needs -m"
+        if PLUGINS & {*overrides} or "tracker=siamese" in overrides:
+            continue
+        for point in points(overrides):
+            same = merged.setdefault((script, frozenset(filter(is_choice, point))), {})
+            same |= {o: place for o in point if not is_choice(o)}
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        for (script, choices), keys in merged.items():
+            try:
+                compose(script, [*choices, *keys])
+            except Exception as error:
+                raise AssertionError(f"one of {sorted({*keys.values()})}: {error}") from error
+
+
+def test_every_other_command_exists():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for page in PAGES:
+        for words in commands(page):
+            known = words[0] in TOOLS
+            if words[0] == "make":
+                known = all(w in targets for w in words[1:] if "=" not in w)
+            elif words[:2] == ["python", "-m"]:
+                known = importlib.util.find_spec(words[2]) is not None
+            elif words[0] == "python":
+                known = (ROOT / words[1]).is_file()
+            elif words[:2] == ["pip", "install"]:
+                known = all(extra in extras for w in words for extra in re.findall(r"\[([\w,]+)\]", w))
+            assert known, f"{page.relative_to(ROOT)}: {shlex.join(words)}"
+
+
+# Python blocks
+
+
+def write_video(path: Path) -> None:
+    """A square that moves over noise, 160 x 120 pixels, 6 frames."""
+    rng = np.random.default_rng(0)
+    backdrop = rng.integers(0, 255, (120, 160, 3), np.uint8)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120))
+    for i in range(6):
+        frame = backdrop.copy()
+        frame[30 : 30 + 24, 40 + 2 * i : 40 + 2 * i + 32] = (40, 200, 90)
+        writer.write(frame)
+    writer.release()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    blocks = [block for block in fences(page, "python") if '"""A minimal Siamese tracker' not in block]
+    if not blocks:
+        pytest.skip("no Python here")
+    write_video(tmp_path / "walk.mp4")
+    (tmp_path / "weights").symlink_to(ROOT / "weights")
+    (tmp_path / "child.safetensors").symlink_to(ROOT / "weights" / "ostrack_tiny.safetensors")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "docs"}
+    torch.manual_seed(0)
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), names)
+
+
+# The worked example
+
+
+@pytest.fixture
+def siamese(tmp_path, monkeypatch) -> Path:
+    """The files of the worked example, as the page has them, where Python and Hydra find them."""
+    page = (ROOT / "docs" / "adding-a-tracker.md").read_text()
+    for name, content in re.findall(r'```\w+ title="([^"]+)"\n(.*?)```', page, re.DOTALL):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(trackers, "__path__", [*trackers.__path__, str(tmp_path / "trackers")])
+    yield tmp_path / "conf"
+    sys.modules.pop("trackers.siamese", None)
+    vars(trackers).pop("siamese", None)
+
+
+def test_the_worked_example_is_trained_pruned_loaded_and_tracks(siamese, run):
+    outputs = run("train", f"hydra.searchpath=[file://{siamese}]", "tracker=siamese", "ratio=0.5")
+    (result,) = results(outputs)
+    assert result["family"] == "CNN"
+    assert 0.4 < result["params"] / result["parent"]["params"] <= 0.5
+    (child,) = outputs.rglob("checkpoint.safetensors")
+    tracker = trackers.load_tracker(child)
+    image = np.random.default_rng(0).integers(0, 255, (72, 96, 3), np.uint8)
+    tracker.init(image, (30, 20, 16, 16))
+    box, score = tracker.update(image)
+    assert np.isfinite(box).all()
+    assert 0 <= score <= 1
+    run("prune", f"checkpoint={child}", "ratio=0.5", "pruning=magnitude")
+    smallest = min(results(outputs), key=lambda result: result["params"])
+    assert smallest["params"] <= 0.5 * result["params"]
+
+
+# Tables and texts
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_have_every_group_and_every_choice(hooks):
+    table, choices = hooks.groups_table(), hooks.choices_tables()
+    assert hooks.DECIDES.keys() == hooks.groups().keys()
+    for folder in (path for path in CONF.iterdir() if path.is_dir() and path.name != "recipe"):
+        row = next(line for line in table.splitlines() if re.match(rf"\| \[?`{folder.name}`", line))
+        files = {file.stem for file in folder.glob("*.yaml")} - {"common"}
+        assert set(re.findall(r"`([\w-]+)`", row.split("|")[2])) == files
+        if len(files) > 1:
+            section = choices.split(f"### {folder.name}\n")[1].split("###")[0]
+            rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", section, re.MULTILINE))
+            assert rows.keys() == files
+            assert all(rows.values()), f"conf/{folder.name}: a file starts with no comment"
+
+
+def test_the_tables_are_on_the_page(hooks):
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    assert hooks.GROUPS in page
+    assert hooks.CHOICES in page
+
+
+def test_the_methods_of_pruning_are_explained():
+    page = (ROOT / "docs" / "pruning.md").read_text()
+    methods = {file.stem for file in (CONF / "pruning").glob("*.yaml")} - {"common"}
+    assert methods <= set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    shared = OmegaConf.load(CONF / "pruning" / "common.yaml")
+    keys = {key for key in shared if key not in ("_target_", "ratio_of", "device")}
+    assert keys <= set(re.findall(r"`(\w+)`", page.split("## Settings of all methods")[1]))
+
+
+def test_the_benchmarks_are_explained():
+    text = (ROOT / "docs" / "scoring.md").read_text()
+    choices = {file.stem for file in (CONF / "benchmark").glob("*.yaml")} - {"common", "mixed", "scenes"}
+    assert choices <= set(re.findall(r"`(\w+)`", text))
+
+
+def test_the_readme_is_a_front_door():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    pictures = [p for p in (ROOT / "docs").rglob("*") if p.suffix in (".jpg", ".png", ".svg", ".webp")]
+    assert pictures
+    assert all(p.stat().st_size < 300_000 for p in pictures)
+
+
+def test_links_lead_somewhere():
+    for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            if ":" in path:
+                continue
+            place = (page.parent / path).resolve() if path else page
+            generated = {"weights.md", "benchmarks.md", "contributing.md", "changelog.md"}
+            assert place.exists() or place.name in generated, f"{page.relative_to(ROOT)}: {target}"
+            if anchor and place.suffix == ".md" and place.exists():
+                assert anchor in anchors(place), f"{page.relative_to(ROOT)}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as MkDocs and GitHub make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_the_menu_has_every_page():
+    loader = type("Loader", (yaml.SafeLoader,), {})
+    menu = yaml.load((ROOT / "mkdocs.yml").read_text(), loader)["nav"]
+    listed = set(re.findall(r"[\w/-]+\.md", str(menu)))
+    assert {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")} <= listed
+
+
+def test_the_citation_is_valid():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (cited["cff-version"], cited["version"]) == ("1.2.0", version)
+    assert "2211.13769" in str(cited["references"])
