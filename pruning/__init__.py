@@ -1,7 +1,19 @@
-"""Pruning for any network that declares its groups: gates, criteria, budgets, surgery. It knows no tracker."""
+"""Pruning of any network that declares which of its units can be cut. The package imports no other part of the project.
 
-from pruning.groups import Group, Slice
+- `groups`: a network declares its `Group`s; the `Slice`s of a group are the tensor entries that its units own.
+- `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step.
+- `criteria`: score units, by weights alone or by what a training has shown; `ranking` makes the scores comparable.
+- `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts; `tracing` finds the sizes.
+- `budget`: turns ranks, a cost and a ratio into a `Plan`, the kept units of every group (`plan`).
+- `surgery`: cuts the network to a plan; `norms` makes LayerNorms exact while channels are only masked.
+- `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes them, `finish` cuts and checks.
+- `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
+- `table`: the group table, units and costs before and after the cut.
+"""
+
+from pruning.groups import Group, Slice, check_groups
 from pruning.plan import Plan
 from pruning.pruner import Pruner
+from pruning.surgery import compact
 
-__all__ = ["Group", "Plan", "Pruner", "Slice"]
+__all__ = ["Group", "Plan", "Pruner", "Slice", "check_groups", "compact"]

@@ -1,4 +1,4 @@
-"""Budgets: the plan that reaches a ratio exactly, for any ranking of units."""
+"""Budgets: the plan that reaches a ratio exactly, for any ranking of units and any cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ from pruning.plan import Plan
 
 @dataclass(frozen=True)
 class RemovalRules:
-    """How units may leave.
+    """Rules for the removal of units.
 
     Attributes:
-        floor: no group falls below this fraction of the uniform share (the share of units that every group would keep
-            if all kept the same), nor below one unit. It scales with the ratio, so that small ratios stay reachable.
-            With 0, groups that declare `vanish` may lose all their units, unless they share their residual branch with
-            others; all others keep at least one.
-        round_to: groups keep multiples of so many units (or all): kernels are fastest at multiples of 8. Every run of a
-            group (every head) is rounded by itself.
-        whole_branches: residual branches leave as a whole, and nothing else does.
+        floor: every group keeps at least this fraction of the uniform share (the share of units that each group would
+            keep if all kept the same share), and at least one unit. The floor scales with the ratio, so that small
+            ratios stay in reach. With 0, groups that declare `vanish` may lose all their units, unless they share their
+            residual branch with other groups; all other groups keep at least one unit.
+        round_to: groups keep a multiple of so many units (or all units), as kernels are fastest at multiples of 8.
+            Every run of a group (every head) is rounded separately.
+        whole_branches: whether only whole residual branches are removed.
     """
 
     floor: float = 0.1
@@ -33,88 +33,95 @@ class RemovalRules:
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1:
-            raise ValueError(f"floor={self.floor} must lie in [0, 1]: a fraction of the share that all groups keep")
+            raise ValueError(
+                f"floor={self.floor} must lie in [0, 1]: it is a fraction of the uniform share of units, e.g. floor=0.1"
+            )
         if not isinstance(self.round_to, int) or self.round_to < 1:
-            raise ValueError(f"round_to={self.round_to} must be a whole number from 1; counts are multiples of it")
+            raise ValueError(
+                f"round_to={self.round_to} must be a positive integer: groups keep multiples of it, e.g. round_to=8"
+            )
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """What leaves in one piece: one unit, several of one group, or whole groups.
+    """Blocks of units that are removed in one piece: one unit, several units of one group, or whole groups.
 
     Attributes:
-        of_unit: for every group, the block of each of its units, (size,).
-        sizes: how many units of which group a block holds, (blocks, G), mostly zeros.
-        place: mean place of the units, (blocks,).
-        run: of a run's blocks, the best return first; which run each is of, (blocks,).
-        barred: whether the block must be gone, (blocks,): that of all units that are gone.
+        block_of_unit: for every group, the block of each of its units, (size,).
+        sizes: number of units of each group in each block, (blocks, G), mostly zeros.
+        rank: mean rank of the units of each block, (blocks,).
+        run: run of units that each block belongs to, (blocks,). Within a run, later blocks have higher ranks.
+        already_removed: (blocks,), true for the one block that holds all units that an earlier plan removed.
     """
 
-    of_unit: list[np.ndarray]
+    block_of_unit: list[np.ndarray]
     sizes: np.ndarray
-    place: np.ndarray
+    rank: np.ndarray
     run: np.ndarray
-    barred: np.ndarray
+    already_removed: np.ndarray
 
 
-def fit(
+def fit_plan(
     groups: Sequence[Group],
-    places: Mapping[str, Tensor],
+    ranks: Mapping[str, Tensor],
     cost: Cost,
     ratio: float,
     rules: RemovalRules = RemovalRules(),
-    gone: Plan | None = None,
+    earlier: Plan | None = None,
 ) -> Plan:
-    """The best-ranked plan whose cost is at most `ratio` of the dense one, and as close to it as one unit allows.
+    """Returns the plan that keeps the best-ranked units and costs at most `ratio` of the dense network.
 
-    Units leave in the order of `places` until the cost fits; then the best of those that left return while they still
-    fit. Prices are exact at every step, because cutting one group changes the price of all others. Where units leave in
-    blocks (rounding, whole branches), a block takes the place of one unit.
+    Units are removed in the order of `ranks` until the cost fits. Then removed units return, the best first, as long as
+    the cost still fits; the cost ends as close to the budget as one unit allows. Costs are exact at every step, because
+    cutting one group changes the cost of all others. Where units are removed in blocks (rounding, whole branches), a
+    block takes the place of a unit.
 
     Args:
         groups: the groups that may be cut.
-        places: rank of every unit by group name, (size,), lowest leaves first.
+        ranks: rank of every unit by group name, (size,); the lowest rank is removed first.
         cost: cost as a function of kept counts, in the order of `groups`.
         ratio: fraction of the dense cost to keep, in (0, 1].
-        rules: how units may leave.
-        gone: an earlier plan, if what it has cut must stay cut.
+        rules: rules for the removal of units.
+        earlier: an earlier plan whose removed units must stay removed.
 
     Raises:
-        ValueError: ratio outside (0, 1], or out of reach; the message names the smallest one in reach, and what is left
-            then.
+        ValueError: the ratio is out of reach; the message says which ratio is the smallest in reach, and which groups
+            make up the cost that remains.
     """
-    check_ratio(ratio)
     sizes = [g.size for g in groups]
     dense = cost(sizes)
-    if gone is None and ratio == 1:
+    if earlier is None and ratio == 1:
         return Plan()
-    asked = _asked(ratio, dense)
-    blocks = _blocks(groups, places, rules, gone or Plan())
-    floors, staying = _staying(blocks, _shares(groups, cost, asked, rules))
-    if cost(floors) > asked:
+    max_cost = _max_cost(ratio, dense)
+    blocks = _make_blocks(groups, ranks, rules, earlier or Plan())
+    min_counts, staying = _staying_blocks(blocks, _min_units(groups, cost, max_cost, rules))
+    if cost(min_counts) > max_cost:
         raise ValueError(_out_of_reach(groups, blocks, cost, ratio, rules))
-    order = np.lexsort((blocks.place, ~blocks.barred))  # what must be gone leaves first
+    order = np.lexsort((blocks.rank, ~blocks.already_removed))  # units that an earlier plan removed come first
     order = order[~staying[order]]
     counts = np.subtract(sizes, np.vstack([np.zeros(len(sizes), np.int64), blocks.sizes[order].cumsum(0)]))
-    # cost(counts[high]) fits; cost(counts[low]) does not, or lacks something that must be gone.
-    low, high = int(blocks.barred.sum()) - 1, len(order)
+    # Bisection: counts[high] fits; counts[low] does not fit, or keeps units that an earlier plan removed.
+    low, high = int(blocks.already_removed.sum()) - 1, len(order)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if cost(counts[middle]) <= asked else (middle, high)
-    kept, removed = counts[high], np.zeros(len(blocks.place), bool)
+        low, high = (low, middle) if cost(counts[middle]) <= max_cost else (middle, high)
+    kept, removed = counts[high], np.zeros(len(blocks.rank), bool)
     removed[order[:high]] = True
-    full, waiting = set(), set()
-    for block in order[:high][~blocks.barred[order[:high]]][::-1]:
+    too_large, closed_runs = set(), set()
+    for block in order[:high][~blocks.already_removed[order[:high]]][::-1]:
         size, run = blocks.sizes[block], blocks.run[block]
-        if run in waiting:
+        if run in closed_runs:
             continue
-        if size.tobytes() not in full and cost(kept + size) <= asked:
+        if size.tobytes() not in too_large and cost(kept + size) <= max_cost:
             kept, removed[block] = kept + size, False
-        else:  # cost never falls: no other of this size will fit; and the rest of a run has to be its last block
-            full.add(size.tobytes())
-            waiting.add(run)
+        else:  # Cost never falls, so no other block of this size fits. A run must keep its best blocks first.
+            too_large.add(size.tobytes())
+            closed_runs.add(run)
     return Plan(
-        {g.name: tuple(np.flatnonzero(~removed[of]).tolist()) for g, of in zip(groups, blocks.of_unit, strict=True)}
+        {
+            g.name: tuple(np.flatnonzero(~removed[block_of_unit]).tolist())
+            for g, block_of_unit in zip(groups, blocks.block_of_unit, strict=True)
+        }
     )
 
 
@@ -124,94 +131,102 @@ def check_ratio(ratio: float) -> None:
         raise ValueError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
 
 
-def _asked(ratio: float, dense: float) -> float:
-    """The cost to stay within. 0.29 of 100 units are 29, although `0.29 * 100` is a little less."""
+def _max_cost(ratio: float, dense: float) -> float:
+    """Returns the budget. The tolerance is for rounding: 0.29 of 100 units are 29 units, but `0.29 * 100 < 29`."""
     return ratio * dense * (1 + 1e-12)
 
 
-def _blocks(groups: Sequence[Group], places: Mapping[str, Tensor], rules: RemovalRules, gone: Plan) -> _Blocks:
-    """Divides all units into blocks; of a run, those that leave first are its worst."""
-    of_unit, count, firsts = [np.zeros(g.size, np.int64) for g in groups], 0, []
-    ranks = [torch.as_tensor(places[g.name]).double().cpu().numpy() for g in groups]
-    there = [np.isin(np.arange(g.size), gone.units(g)) for g in groups]
+def _make_blocks(groups: Sequence[Group], ranks: Mapping[str, Tensor], rules: RemovalRules, earlier: Plan) -> _Blocks:
+    """Divides all units into blocks. The blocks of a run are ordered from its lowest to its highest ranks."""
+    block_of_unit, count, first_of_run = [np.zeros(g.size, np.int64) for g in groups], 0, []
+    rank_of_unit = [torch.as_tensor(ranks[g.name]).double().cpu().numpy() for g in groups]
+    present = [np.isin(np.arange(g.size), earlier.units(g)) for g in groups]
     if rules.whole_branches:
         members = branches(groups)
-        alone = sorted({*range(len(groups))} - {i for branch in members for i in branch})
-        for count, branch in enumerate([*members, *([i] for i in alone)], 1):
+        others = sorted({*range(len(groups))} - {i for branch in members for i in branch})
+        for count, branch in enumerate([*members, *([i] for i in others)], 1):
             for i in branch:
-                of_unit[i][:] = count - 1
+                block_of_unit[i][:] = count - 1
     else:
-        for of, rank, is_there, group in zip(of_unit, ranks, there, groups, strict=True):
+        for blocks, rank, is_present, group in zip(block_of_unit, rank_of_unit, present, groups, strict=True):
             begin = 0
             for run in group.runs or (group.size,):
                 worst_first = begin + rank[begin : begin + run].argsort(kind="stable")
-                worst_first = worst_first[is_there[worst_first]]
+                worst_first = worst_first[is_present[worst_first]]
                 left = len(worst_first)
-                firsts.append(count)
-                # A run that is no multiple loses the rest first.
-                of[worst_first] = count + (np.arange(left) + -left % rules.round_to) // rules.round_to
+                first_of_run.append(count)
+                # If the run is no multiple of round_to, the first block is the smaller one.
+                blocks[worst_first] = count + (np.arange(left) + -left % rules.round_to) // rules.round_to
                 begin, count = begin + run, count + -(-left // rules.round_to)
-    for of, is_there in zip(of_unit, there, strict=True):
-        of[~is_there] = count  # the last block
+    for blocks, is_present in zip(block_of_unit, present, strict=True):
+        blocks[~is_present] = count  # the last block
     count += 1
-    units = np.concatenate([np.zeros(0, np.int64), *of_unit])
+    units = np.concatenate([np.zeros(0, np.int64), *block_of_unit])
     sizes = np.zeros((count, len(groups)), np.int64)
     np.add.at(sizes, (units, np.repeat(np.arange(len(groups)), [g.size for g in groups])), 1)
-    place = np.bincount(units, np.concatenate([np.zeros(0), *ranks]), count) / np.maximum(sizes.sum(1), 1)
+    mean_rank = np.bincount(units, np.concatenate([np.zeros(0), *rank_of_unit]), count) / np.maximum(sizes.sum(1), 1)
     block = np.arange(count)
-    run = np.searchsorted(firsts, block, side="right") if firsts else block
-    return _Blocks(of_unit, sizes, place, run, block == count - 1)
+    run = np.searchsorted(first_of_run, block, side="right") if first_of_run else block
+    return _Blocks(block_of_unit, sizes, mean_rank, run, block == count - 1)
 
 
-def _shares(groups: Sequence[Group], cost: Cost, asked: float, rules: RemovalRules) -> list[float]:
-    """The fewest units of every group, before blocks are considered."""
-    share = rules.floor * _uniform_share([g.size for g in groups], cost, asked) if rules.floor else 0.0
+def _min_units(groups: Sequence[Group], cost: Cost, max_cost: float, rules: RemovalRules) -> list[float]:
+    """Returns the smallest number of units of every group, before blocks are considered."""
+    share = rules.floor * _uniform_share([g.size for g in groups], cost, max_cost) if rules.floor else 0.0
     if rules.whole_branches:
         return [0.0 if g.vanish is not None else g.size for g in groups]
-    # Rounded down, as floors must fit the budget; but some unit stays, unless all may go, and by themselves.
-    mortal = [rules.floor == 0 and g.vanish is not None and g.branch is None for g in groups]
-    return [max(int(share * g.size), 0 if may else 1) for g, may in zip(groups, mortal, strict=True)]
+    # Rounded down, as the smallest counts must fit the budget, but to at least one unit if the group must not vanish.
+    may_be_empty = [rules.floor == 0 and g.vanish is not None and g.branch is None for g in groups]
+    return [max(int(share * g.size), 0 if empty else 1) for g, empty in zip(groups, may_be_empty, strict=True)]
 
 
-def _staying(blocks: _Blocks, shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """What groups keep in any case: kept counts (G,), and which blocks: their best, as many as fit into the shares."""
-    floors, staying = np.zeros(len(shares), np.int64), np.zeros(len(blocks.place), bool)
-    for i, share in enumerate(shares):
-        own = np.flatnonzero(blocks.sizes[:, i] * ~blocks.barred)
-        best_first = own[np.lexsort((-own, -blocks.place[own]))]
+def _staying_blocks(blocks: _Blocks, min_units: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the smallest kept counts (G,) in whole blocks, and which blocks always stay, (blocks,).
+
+    The best blocks of every group stay, as many as fit into its `min_units`.
+    """
+    min_counts, staying = np.zeros(len(min_units), np.int64), np.zeros(len(blocks.rank), bool)
+    for i, smallest in enumerate(min_units):
+        candidates = np.flatnonzero(blocks.sizes[:, i] * ~blocks.already_removed)
+        best_first = candidates[np.lexsort((-candidates, -blocks.rank[candidates]))]
         counts = blocks.sizes[best_first, i].cumsum()
-        # Rounding up could miss the budget; only a group that must not be empty gets more than its share.
-        enough = max(int(np.searchsorted(counts, share, side="right")), int(share >= 1 and len(own) > 0))
+        # Rounded down, as rounding up could miss the budget; only a group that must not be empty gets more.
+        enough = max(int(np.searchsorted(counts, smallest, side="right")), int(smallest >= 1 and len(candidates) > 0))
         staying[best_first[:enough]] = True
-        floors[i] = counts[enough - 1] if enough else 0
-    return floors, staying
+        min_counts[i] = counts[enough - 1] if enough else 0
+    return min_counts, staying
 
 
-def _uniform_share(sizes: Sequence[int], cost: Cost, asked: float) -> float:
-    """The share of units that meets the budget when every group keeps the same share."""
+def _uniform_share(sizes: Sequence[int], cost: Cost, max_cost: float) -> float:
+    """Returns the share of units at which the budget is met if every group keeps the same share."""
     low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost([middle * n for n in sizes]) <= asked else (low, middle)
+        low, high = (middle, high) if cost([middle * n for n in sizes]) <= max_cost else (low, middle)
     return low
 
 
 def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: float, rules: RemovalRules) -> str:
-    """The message for a ratio below the smallest one, which is found by raising it until it covers its own floors."""
+    """Returns the message for a ratio that is too small.
+
+    The smallest ratio in reach is found by raising the ratio until it covers the cost of its own smallest counts.
+    """
     sizes = [g.size for g in groups]
     dense, smallest = cost(sizes), ratio
     while True:
-        floors, _ = _staying(blocks, _shares(groups, cost, _asked(smallest, dense), rules))
-        if (left := cost(floors)) <= _asked(smallest, dense):
+        min_counts, _ = _staying_blocks(blocks, _min_units(groups, cost, _max_cost(smallest, dense), rules))
+        if (left := cost(min_counts)) <= _max_cost(smallest, dense):
             break
         smallest = math.ceil(1e4 * left / dense) / 1e4
-    prices = [left - cost([0 if j == i else n for j, n in enumerate(floors)]) for i in range(len(groups))]
-    most = sorted(zip(prices, range(len(groups)), strict=True), reverse=True)[:3]
-    stay = [f"{cost([0] * len(groups)) / dense:.2%} that no group cuts"]
-    stay += [f"{price / dense:.2%} with '{groups[i].name}' ({floors[i]} units)" for price, i in most if price > 0]
+    shares = [left - cost([0 if j == i else n for j, n in enumerate(min_counts)]) for i in range(len(groups))]
+    largest = sorted(zip(shares, range(len(groups)), strict=True), reverse=True)[:3]
+    remains = [f"{cost([0] * len(groups)) / dense:.2%} that no group cuts"]
+    remains += [
+        f"{share / dense:.2%} in '{groups[i].name}' ({min_counts[i]} units)" for share, i in largest if share > 0
+    ]
     return (
-        f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(floors)} of {sum(sizes)} units left in "
-        f"{len(groups)} groups (floor={rules.floor}, round_to={rules.round_to}, "
-        f"whole_branches={rules.whole_branches}). In the way stand {', '.join(stay)}. Ask for more, prune more "
-        "kinds, round less, or let groups vanish that may (floor=0)"
+        f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(min_counts)} of {sum(sizes)} units left "
+        f"in {len(groups)} groups (floor={rules.floor}, round_to={rules.round_to}, "
+        f"whole_branches={rules.whole_branches}). The remaining cost is {', '.join(remains)}. Ask for a larger ratio, "
+        "prune more kinds, round less, or let groups vanish that may (floor=0)"
     )

@@ -1,4 +1,4 @@
-"""What a network costs as a function of how many units stay: parameters and multiply-accumulates in closed form."""
+"""Costs: parameters and MACs (multiply-accumulates) as closed-form functions of the kept counts."""
 
 import copy
 from collections import defaultdict
@@ -13,34 +13,35 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.groups import Group
-from pruning.tracing import Inputs, Linear, Seen, Shape, Sized, trace
+from pruning.tracing import AffineShape, AffineSize, InputFunction, OperationRecord, TensorRecord, trace
 
 
 class Cost(Protocol):
-    """Anything that a ratio can be of."""
+    """Cost of a network that a ratio can refer to."""
 
     def __call__(self, kept: Sequence[float]) -> float:
-        """The cost when `kept[i]` units of group i stay; never less for more units."""
+        """Returns the cost when `kept[i]` units of group i are kept; it never falls with more units."""
         ...
 
 
 @dataclass(frozen=True)
 class Term:
-    """A product: `weight` times the sums of kept counts in `factors`; nothing once group `needs` is empty."""
+    """Product of `weight` and all `factors`; zero if group `needs` is empty."""
 
     weight: float
-    factors: tuple[Linear, ...] = ()
+    factors: tuple[AffineSize, ...] = ()
     needs: int | None = None
 
 
 class Polynomial:
-    """A sum of terms: the form of every cost that follows from the sizes of tensors.
+    """Cost as a sum of products of sizes.
 
-    Couplings are exact: cutting the residual width makes every attention cheaper. One evaluation takes tens of
-    microseconds, and it can be differentiated: counts may be fractional, or a tensor that asks for its gradient.
+    Couplings between groups are exact: cutting the residual width makes every attention cheaper. One evaluation takes
+    tens of microseconds. Counts may be fractional, and the value can be differentiated with respect to a tensor of
+    counts.
 
     Args:
-        terms: what is added up.
+        terms: the terms of the sum.
         groups: number of groups.
     """
 
@@ -57,37 +58,37 @@ class Polynomial:
                 self.fixed[i, j] = factor.fixed
                 for group, slope in factor.slopes:
                     self.slopes[i, j, group] = slope
-        self.slopes = self.slopes.flatten(0, 1)  # one product of a matrix and a vector
+        self.slopes = self.slopes.flatten(0, 1)  # (terms * width, G): one matrix-vector product gives all factors
         needs = [(i, t.needs) for i, t in enumerate(terms) if t.needs is not None]
-        self._needy, self._needed = torch.tensor(needs, dtype=torch.long).reshape(-1, 2).unbind(1)
+        self._conditional_terms, self._needed_groups = torch.tensor(needs, dtype=torch.long).reshape(-1, 2).unbind(1)
 
     def __call__(self, kept: Sequence[float] | Tensor) -> float | Tensor:
-        """The value when `kept[i]` units of group i stay; a tensor (G,) gives a tensor."""
+        """Returns the cost when `kept[i]` units of group i are kept; a tensor if `kept` is a tensor (G,)."""
         counts = torch.as_tensor(kept, dtype=torch.float64)
         device = counts.device
         factors = (self.slopes.to(device) @ counts).view_as(self.fixed) + self.fixed.to(device)
         values = self.weights.to(device) * factors.prod(1)
-        if len(self._needy):
-            there = (counts.detach()[self._needed.to(device)] > 0).double()
-            values = values * torch.ones_like(values).index_put((self._needy.to(device),), there)
+        if len(self._conditional_terms):
+            present = (counts.detach()[self._needed_groups.to(device)] > 0).double()
+            values = values * torch.ones_like(values).index_put((self._conditional_terms.to(device),), present)
         total = self.constant + values.sum()
         return total if isinstance(kept, Tensor) else float(total)
 
 
 class ParamCost(Polynomial):
-    """Live parameters of `network`: a product over dims, summed over tensors. Only shapes are read.
+    """Number of live parameters of `network`. Only shapes are read.
 
     Args:
-        network: the network the groups belong to.
-        groups: its groups; `cost(kept)` takes their kept counts in this order.
+        network: the network.
+        groups: the groups of the network; `cost(kept)` takes their kept counts in this order.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
         cuts: dict[str, dict[int, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
         for i, group in enumerate(groups):
             for s in group.slices:
-                of_dim = cuts[s.path][s.dim]
-                of_dim[i] = of_dim.get(i, 0) + s.per_unit
+                entries_per_unit = cuts[s.path][s.dim]
+                entries_per_unit[i] = entries_per_unit.get(i, 0) + s.per_unit
         vanishing = {f"{module}.": i for i, group in enumerate(groups) for module in group.vanish or ()}
         terms = []
         for path, parameter in network.named_parameters():
@@ -96,7 +97,7 @@ class ParamCost(Polynomial):
             for dim, size in enumerate(parameter.shape):
                 if dim in cuts[path]:
                     slopes = tuple(cuts[path][dim].items())
-                    factors.append(Linear(size - sum(n * groups[i].size for i, n in slopes), slopes))
+                    factors.append(AffineSize(size - sum(n * groups[i].size for i, n in slopes), slopes))
                 else:
                     uncut *= size
             terms.append(Term(uncut, tuple(factors), needs))
@@ -104,41 +105,42 @@ class ParamCost(Polynomial):
 
 
 class UnitCost(Polynomial):
-    """The paper's budget: the number of kept units, whatever they weigh."""
+    """Number of kept units, all of equal cost: the budget of the ICASSP 2023 paper."""
 
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
-        everything = tuple((i, 1) for i in range(len(groups)))
-        super().__init__([Term(1, (Linear(0, everything),))], len(groups))
+        all_units = AffineSize(0, tuple((i, 1) for i in range(len(groups))))
+        super().__init__([Term(1, (all_units,))], len(groups))
 
 
 class MacCost(Polynomial):
-    """Multiply-accumulates of one forward, attention included; the network is looked at while it runs on shapes alone.
+    """MACs of one forward, attention included. The network is traced on the meta device, on shapes alone.
 
     Args:
-        network: the network the groups belong to.
-        groups: its groups.
-        inputs: gives the arguments of the forward of a cut copy of it.
+        network: the network.
+        groups: the groups of the network; `cost(kept)` takes their kept counts in this order.
+        inputs: returns the arguments of the forward.
 
     Raises:
-        ValueError: the closed form and the count of a cut network differ: it computes something in another way once
-            units are gone, or with an operation that is not known here.
+        ValueError: the closed form differs from the count of a cut network, because the network computes something
+            in another way once units are removed, or uses an operation that is not supported here.
     """
 
-    def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs):
-        traced = trace(on_meta(network), groups, inputs, _products)
-        super().__init__([_term(call.tensors[0]) for call in traced.calls], len(groups))
-        counted = count_macs(traced.other, inputs(traced.other)).total
-        if round(self(traced.kept)) != counted:
+    def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction):
+        traced = trace(on_meta(network), groups, inputs, _record_product)
+        super().__init__([_term(operation.tensors[0]) for operation in traced.operations], len(groups))
+        counted = count_macs(traced.control, inputs(traced.control)).total
+        predicted = round(self(traced.control_counts))
+        if predicted != counted:
             raise ValueError(
-                f"the cost of {type(network).__name__} in MACs is not a product of kept counts: with about a third of "
-                f"all units it has {counted}, but the operations of the whole let expect {self(traced.kept):.0f}"
+                f"the MACs of {type(network).__name__} are not a polynomial in the kept counts: with about a third of "
+                f"all units the network has {counted} MACs, but the operations of the dense network predict {predicted}"
             )
 
 
-def _products(function: Any, args: tuple, kwargs: dict, result: Any) -> list[Seen]:
-    """Multiply-accumulates of an operation as products of sizes; none of one that only moves, adds or normalises.
+def _record_product(function: Any, args: tuple, kwargs: dict, result: Any) -> list[OperationRecord]:
+    """Records the sizes whose product is the MACs of an operation; nothing if it is no matrix product or convolution.
 
-    Matrix products are alike, whichever of torch's operators a layer chooses for its sizes.
+    All matrix products get the same name, as the operator that torch chooses may depend on the sizes.
     """
     tensors, name = [a.shape for a in args if isinstance(a, Tensor)], function.overloadpacket.__name__
     factors: list[tuple[int, ...]] = []
@@ -146,33 +148,34 @@ def _products(function: Any, args: tuple, kwargs: dict, result: Any) -> list[See
         (*rows, inner), (*_, columns) = tensors[-2:]
         factors = [(prod(rows), inner, columns)]
     elif name == "convolution":
-        (outputs, *kernel), (batch, _, *places) = tensors[1], result.shape
-        factors = [(batch, outputs, *kernel, *places)]
-    return [Seen("product", [Sized(tuple(sizes))]) for sizes in factors]
+        (outputs, *kernel), (batch, _, *positions) = tensors[1], result.shape
+        factors = [(batch, outputs, *kernel, *positions)]
+    return [OperationRecord("product", [TensorRecord(tuple(sizes))]) for sizes in factors]
 
 
-def _term(sizes: Shape) -> Term:
+def _term(sizes: AffineShape) -> Term:
+    """Returns the product of sizes."""
     return Term(prod(s.fixed for s in sizes if not s.slopes), tuple(s for s in sizes if s.slopes))
 
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-accumulates of one forward pass, attention included; `parts` by direct child of the network."""
+    """MACs of one forward, attention included; `parts` by direct child of the network."""
 
     total: int
     parts: dict[str, int]
 
 
 def count_params(network: nn.Module) -> int:
-    """Number of parameters. Networks here hold live parameters only, so this is the live count."""
+    """Returns the number of parameters. Networks must hold live parameters only, so this is the live count."""
     return sum(p.numel() for p in network.parameters())
 
 
 def count_macs(network: nn.Module, inputs: Mapping[str, Any]) -> Macs:
-    """Counts one evaluation forward `network(**inputs)` exactly, without running it.
+    """Counts the MACs of one forward `network(**inputs)` in evaluation mode.
 
-    Shapes are pushed through the meta device, where torch's counter sees attention as well (with the fused CPU kernel
-    it does not). Convolutions, linear layers, attention and batched products count; norms and activations do not.
+    The forward runs on the meta device, on shapes alone. There torch's counter sees attention, which it misses in the
+    fused CPU kernel. Convolutions, linear layers, attention and batched products count; norms and activations do not.
     """
     with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
         on_meta(network)(**on_meta(dict(inputs)))
@@ -183,13 +186,13 @@ def count_macs(network: nn.Module, inputs: Mapping[str, Any]) -> Macs:
 
 
 def on_meta(thing: Any) -> Any:
-    """A copy that has shapes, but no numbers."""
+    """Returns a copy of a network (in evaluation mode) or of a mapping of tensors on the meta device."""
     if isinstance(thing, nn.Module):
         return copy.deepcopy(thing).to("meta").eval().requires_grad_(False)
     return tree_map_only(Tensor, lambda t: t.to("meta"), dict(thing))
 
 
 def _flops(module: nn.Module, name: str, counted: Mapping[str, int]) -> int:
-    """Those of a module, also where its children ran outside of its own forward (a template that is embedded apart)."""
-    inside = sum(_flops(child, f"{name}.{key}", counted) for key, child in module.named_children())
-    return max(counted.get(name, 0), inside)
+    """Returns the FLOPs of a module, including children that ran outside the module's own forward."""
+    children = sum(_flops(child, f"{name}.{key}", counted) for key, child in module.named_children())
+    return max(counted.get(name, 0), children)

@@ -1,10 +1,10 @@
-"""Gates: one learnable scale a unit, multiplied into the weights themselves around every step.
+"""Gates: one learnable scale per unit, multiplied into the weights around every training step.
 
     gates.fold()              # parameters hold gated weights: forward, loss, backward
-    gates.unfold()            # parameters hold their own weights again; .grad and gates.values.grad are exact
+    gates.unfold()            # parameters hold the ungated weights again; .grad and gates.values.grad are exact
 
-The networks contain no pruning code, keep their names and types, and are saved as they are. Some passes over the
-weights are all that it costs, whatever the batch. In between, `with gates.folded(): ...` is the same for evaluation.
+Networks contain no pruning code and keep the names and types of their modules and parameters. The cost per step is a
+few passes over the weights, independent of the batch size. `with gates.folded(): ...` serves for evaluation.
 """
 
 from collections import defaultdict
@@ -21,12 +21,16 @@ from pruning.plan import Plan
 
 
 class Gates:
-    """The gates of all `groups` of `network`, in one flat vector.
+    """Gates of all units of `groups` in `network`.
+
+    Gated slices of a unit are multiplied by `values * mask`, masked slices by `mask`.
 
     Attributes:
-        values: learnable scales (units of all groups, one after the other), 1 at the start.
-        mask: 1 = open, 0 = closed, in between = on the way, same order. A unit's gated slices are multiplied by
-            `values * mask`, its masked slices by `mask`.
+        network: the network; its tensors are changed in place.
+        groups: the groups, in the order of `values`.
+        sizes: number of units of each group.
+        values: learnable scales (units,), group after group; 1 at the start.
+        mask: (units,) in the same order: 1 for an open gate, 0 for a closed one, between 0 and 1 while it closes.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
@@ -36,14 +40,14 @@ class Gates:
         device, dtype = first.device, torch.promote_types(first.dtype, torch.float32)
         self.values = nn.Parameter(torch.ones(sum(self.sizes), device=device, dtype=dtype))
         self.mask = torch.ones_like(self.values.data)
-        self._tensors = self._index(device)
-        self._entries = torch.cat([e for tensor in self._tensors for e in tensor.entries] or [self.mask.long()[:0]])
-        self._own: list[Tensor] | None = None
+        self._tensors = self._find_tensors(device)
+        self._factor_ids = torch.cat([e for t in self._tensors for e in t.factor_ids] or [self.mask.long()[:0]])
+        self._ungated: list[Tensor] | None = None
         self._factors: list[list[Tensor]] = []
         self._masks: list[tuple[Plan, Tensor]] = []
 
-    def _index(self, device: torch.device) -> list["_Gated"]:
-        """For every gated or masked tensor and dim, which of `_all_factors` multiplies each entry."""
+    def _find_tensors(self, device: torch.device) -> list["_GatedTensor"]:
+        """Returns the gated and masked tensors, with the index of the factor of each entry; see `_all_factors`."""
         index: dict[str, dict[int, Tensor]] = defaultdict(dict)
         start = 0
         for group in self.groups:
@@ -51,36 +55,36 @@ class Gates:
             for s in (s for s in group.slices if s.gated or s.masked):
                 dims = index[s.path]
                 if s.dim not in dims:
-                    entries = _Gated.at(self.network, s.path).tensor.shape[s.dim]
+                    entries = _GatedTensor.at(self.network, s.path).tensor.shape[s.dim]
                     dims[s.dim] = torch.full((entries,), 2 * len(self.values), device=device)
                 factors = units + start if s.gated else units + start + len(self.values)
                 dims[s.dim][s.positions(units)] = factors.repeat_interleave(s.inner)
             start += group.size
-        return [_Gated.at(self.network, path, tuple(dims), tuple(dims.values())) for path, dims in index.items()]
+        return [_GatedTensor.at(self.network, path, tuple(dims), tuple(dims.values())) for path, dims in index.items()]
 
     def parameters(self) -> list[nn.Parameter]:
-        """Those of the network that carry gates."""
-        return [t.tensor for t in self._tensors if any((entries < len(self.values)).any() for entries in t.entries)]
+        """Returns the parameters of the network that carry gates."""
+        return [t.tensor for t in self._tensors if any((ids < len(self.values)).any() for ids in t.factor_ids)]
 
     @property
     def is_folded(self) -> bool:
-        """Whether the parameters hold gated weights now."""
-        return self._own is not None
+        """Whether the parameters hold gated weights at the moment."""
+        return self._ungated is not None
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """A flat vector in the order of `values`, by group name."""
+        """Splits a vector (units,) in the order of `values` into one vector (size,) per group name."""
         return {g.name: part for g, part in zip(self.groups, flat.split(self.sizes), strict=True)}
 
     def close(self, plan: Plan, before: Plan | None = None, progress: float = 1.0) -> None:
-        """Closes every unit that `plan` does not keep and opens all others.
+        """Closes the gates of all units that `plan` does not keep and opens all others.
 
         Args:
-            plan: the units that stay.
-            before: those that stayed so far.
-            progress: how much of the way from `before` to `plan` is gone, in [0, 1].
+            plan: the units to keep.
+            before: the plan so far, if the mask is to change gradually.
+            progress: position of the mask between `before` (0) and `plan` (1).
 
         Raises:
-            RuntimeError: the gates are folded; the weights would be restored from another mask.
+            RuntimeError: the gates are folded; the weights in use have been multiplied by the present mask.
         """
         if self.is_folded:
             raise RuntimeError("the mask cannot change while the gates are folded; call unfold() first")
@@ -89,9 +93,9 @@ class Gates:
             self.mask.lerp_(self._mask_of(before), 1 - progress)
 
     def _mask_of(self, plan: Plan) -> Tensor:
-        """Remembers the last two plans: on the way from one to the other the mask is set at every step."""
-        for known, mask in self._masks:
-            if known is plan:
+        """Returns the mask (units,) of a plan; the last two masks are cached, as a gradual change needs both often."""
+        for cached, mask in self._masks:
+            if cached is plan:
                 return mask
         mask = torch.zeros_like(self.mask)
         for group, part in zip(self.groups, mask.split(self.sizes), strict=True):
@@ -101,50 +105,58 @@ class Gates:
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Multiplies the gates into the weights. Folding twice is an error, as weights would be scaled twice."""
+        """Multiplies the gates into the weights until `unfold` or `restore`.
+
+        Raises:
+            RuntimeError: the gates are folded already; the weights would be scaled twice.
+        """
         if self.is_folded:
             raise RuntimeError("the gates are already folded; call unfold() first")
-        self._own = [t.tensor.data for t in self._tensors]
+        self._ungated = [t.tensor.data for t in self._tensors]
         self._factors = self._all_factors()
-        gated = _times(self._own, self._factors)
-        for t, own, weight in zip(self._tensors, self._own, gated, strict=True):
-            t.tensor.data = weight.to(own.dtype)
+        gated = _multiply(self._ungated, self._factors)
+        for t, ungated, weight in zip(self._tensors, self._ungated, gated, strict=True):
+            t.tensor.data = weight.to(ungated.dtype)
         for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
             for norm in group.norms:
                 set_mask(self.network.get_submodule(norm), mask)
 
     @torch.no_grad()
     def unfold(self, gate_gradients: bool = True) -> None:
-        """Gives the weights back, and turns gradients of folded weights into those of weights and of gates.
+        """Restores the ungated weights and converts the gradients of gated weights.
 
-        `values.grad` is added to, like any gradient; where a parameter has none, nothing is added.
+        Afterwards the gradients of the parameters are those of the ungated weights, and the gradients of the gates are
+        added to `values.grad`. A parameter without a gradient contributes nothing.
 
         Args:
-            gate_gradients: whether those of gates are wanted: they cost a pass over the weights.
+            gate_gradients: whether gradients of gates are computed, which costs a pass over the weights.
+
+        Raises:
+            RuntimeError: the gates are not folded.
         """
         if not self.is_folded:
             raise RuntimeError("the gates are not folded; call fold() first")
         factors, gradients = self._factors, [t.tensor.grad for t in self._tensors]
         learned = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if gate_gradients:
-            shares = [[torch.zeros_like(f) for f in of] for of in factors]
-            pairs = [gradients[i] for i in learned], [self._own[i] for i in learned]
+            terms = [[torch.zeros_like(f) for f in by_dim] for by_dim in factors]
+            pairs = [gradients[i] for i in learned], [self._ungated[i] for i in learned]
             for i, product in zip(learned, torch._foreach_mul(*pairs) if learned else (), strict=True):
-                shares[i] = _shares(product, self._tensors[i].dims, factors[i])
-            flat = torch.cat([share.flatten() for of in shares for share in of] or [self.mask[:0]])
+                terms[i] = _factor_gradients(product, self._tensors[i].dims, factors[i])
+            flat = torch.cat([term.flatten() for by_dim in terms for term in by_dim] or [self.mask[:0]])
             gradient = torch.zeros(2 * len(self.values) + 1, dtype=self.values.dtype, device=self.values.device)
-            gradient = gradient.index_add_(0, self._entries, flat.to(gradient.dtype))[: len(self.values)]
+            gradient = gradient.index_add_(0, self._factor_ids, flat.to(gradient.dtype))[: len(self.values)]
         for i in learned:
             for factor in factors[i]:
                 gradients[i].mul_(factor)
         self.restore()
-        # A gate that is closed has no say in the loss through its value; its gradient tells what opening it would do.
+        # The mask is left out on purpose: the gradient of a closed gate is the effect of opening it.
         if gate_gradients:
             self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
 
     @contextmanager
     def folded(self) -> Iterator[None]:
-        """Folds for the length of the block, unless the gates are folded already; gradients are left alone."""
+        """Folds the gates for the length of a `with` block, if they are not folded; gradients stay as they are."""
         if self.is_folded:
             yield
             return
@@ -155,39 +167,39 @@ class Gates:
             self.restore()
 
     def to(self, device: str | torch.device) -> "Gates":
-        """Moves the gates to where the network now is."""
+        """Moves the gates to the device of the network."""
         self.values.data, self.mask, self._masks = self.values.data.to(device), self.mask.to(device), []
-        self._entries = self._entries.to(device)
+        self._factor_ids = self._factor_ids.to(device)
         return self
 
-    def own_weights(self) -> dict[str, Tensor]:
-        """The ungated tensors that are set aside while the gates are folded, by name; else empty."""
-        return {} if self._own is None else {t.path: own for t, own in zip(self._tensors, self._own, strict=True)}
+    def ungated_weights(self) -> dict[str, Tensor]:
+        """Returns the ungated tensors by name while the gates are folded, otherwise an empty dictionary."""
+        return {} if self._ungated is None else {t.path: w for t, w in zip(self._tensors, self._ungated, strict=True)}
 
     @torch.no_grad()
     def bake(self) -> None:
-        """Multiplies the gates into the weights for good and resets them to open ones."""
+        """Multiplies the gates into the weights permanently, then opens all gates and sets them to 1."""
         self.fold()
-        self._own = [t.tensor.data for t in self._tensors]
+        self._ungated = [t.tensor.data for t in self._tensors]
         self.restore()
         self.values.data.fill_(1)
         self.values.grad = None
         self.mask.fill_(1)
 
     def restore(self) -> None:
-        """Puts the weights that were set aside back, and plain norms; gradients are left alone."""
-        for t, own in zip(self._tensors, self._own, strict=True):
-            t.tensor.data = own
-        self._own, self._factors = None, []
+        """Restores the ungated weights and the plain norms; gradients stay as they are."""
+        for t, ungated in zip(self._tensors, self._ungated, strict=True):
+            t.tensor.data = ungated
+        self._ungated, self._factors = None, []
         for group in self.groups:
             for norm in group.norms:
                 clear_mask(self.network.get_submodule(norm))
 
     def _all_factors(self) -> list[list[Tensor]]:
-        """What every tensor is multiplied by, dim by dim, shaped to broadcast over it."""
-        # Gates (of gated slices), then masks (of masked ones), then a 1 (for all other entries).
-        factors = torch.cat([self.values.detach() * self.mask, self.mask, self.mask.new_ones(1)])[self._entries]
-        parts = iter(factors.split([len(entries) for t in self._tensors for entries in t.entries]))
+        """Returns the factors of every tensor, one per gated dim, shaped to broadcast over the tensor."""
+        # Factor ids count the gates first (for gated slices), then the masks (for masked ones); the last factor is 1.
+        factors = torch.cat([self.values.detach() * self.mask, self.mask, self.mask.new_ones(1)])[self._factor_ids]
+        parts = iter(factors.split([len(ids) for t in self._tensors for ids in t.factor_ids]))
         return [
             [next(parts).view([-1 if d == dim else 1 for d in range(t.tensor.dim())]) for dim in t.dims]
             for t in self._tensors
@@ -195,44 +207,62 @@ class Gates:
 
 
 @dataclass(frozen=True)
-class _Gated:
-    """A tensor that carries gates or masks: where it is, and along `dims` which factor multiplies each entry."""
+class _GatedTensor:
+    """A parameter or buffer that carries gates or masks.
+
+    Attributes:
+        path: its name in the network.
+        module, name: the module that holds it, and its name there.
+        dims: dimensions that carry gates or masks.
+        factor_ids: for each of `dims`, the index of the factor of each entry (entries,); see `Gates._all_factors`.
+    """
 
     path: str
     module: nn.Module
     name: str
     dims: tuple[int, ...] = ()
-    entries: tuple[Tensor, ...] = ()
+    factor_ids: tuple[Tensor, ...] = ()
 
     @classmethod
-    def at(cls, network: nn.Module, path: str, *rest: tuple) -> "_Gated":
+    def at(cls, network: nn.Module, path: str, *rest: tuple) -> "_GatedTensor":
+        """Returns the tensor of `network` with the name `path`."""
         module, _, name = path.rpartition(".")
         return cls(path, network.get_submodule(module), name, *rest)
 
     @property
     def tensor(self) -> Tensor:
-        """The parameter or buffer that is there now."""
+        """The parameter or buffer itself."""
         return getattr(self.module, self.name)
 
 
-def _times(tensors: list[Tensor], factors: list[list[Tensor]]) -> list[Tensor]:
-    """Every tensor times all its factors; many small tensors at once, as the calls would cost more than the work."""
-    products = list(torch._foreach_mul(tensors, [of[0] for of in factors])) if tensors else []
-    for i, of in enumerate(factors):
-        for factor in of[1:]:
+def _multiply(tensors: list[Tensor], factors: list[list[Tensor]]) -> list[Tensor]:
+    """Returns every tensor times all its factors. One fused call, as many small calls would cost more than the work."""
+    products = list(torch._foreach_mul(tensors, [by_dim[0] for by_dim in factors])) if tensors else []
+    for i, by_dim in enumerate(factors):
+        for factor in by_dim[1:]:
             products[i] = products[i].mul_(factor)
     return products
 
 
-def _shares(product: Tensor, dims: tuple[int, ...], factors: list[Tensor]) -> list[Tensor]:
-    """Along each of `dims` the sum over all others times their factors: products with vectors, no copies."""
+def _factor_gradients(product: Tensor, dims: tuple[int, ...], factors: list[Tensor]) -> list[Tensor]:
+    """Returns the gradient of each factor of a tensor.
+
+    Args:
+        product: gradient of the gated tensor times the ungated tensor.
+        dims: gated dimensions.
+        factors: factors along each of `dims`.
+
+    Returns:
+        For each of `dims` the sum of `product`, times the other factors, over all other dimensions: (entries,). Only
+        products of matrices and vectors are computed, no copies of the tensor.
+    """
     rest, order = [d for d in range(product.dim()) if d not in dims], sorted(dims)
     product = product.sum(rest) if rest else product
-    shares = []
+    gradients = []
     for dim in dims:
-        share = product
-        for other in sorted({*dims} - {dim}, reverse=True):  # from the last on, so that the axes before stay in place
-            factor = factors[dims.index(other)].flatten().to(share.dtype)
-            share = torch.tensordot(share, factor, ([order.index(other)], [0]))
-        shares.append(share)
-    return shares
+        gradient = product
+        for other in sorted({*dims} - {dim}, reverse=True):  # from the last dim, so that axes keep their place
+            factor = factors[dims.index(other)].flatten().to(gradient.dtype)
+            gradient = torch.tensordot(gradient, factor, ([order.index(other)], [0]))
+        gradients.append(gradient)
+    return gradients

@@ -1,7 +1,7 @@
-"""The two words a network needs to say what in it can be pruned: `Group` and `Slice`.
+"""Groups and slices: how a network declares which of its units can be pruned.
 
-A *group* is one index set that several tensors share and that can only be cut in all of them at once. A network
-declares its groups; gates, criteria, budgets, surgery and reports are written once against them.
+A *group* is one index set that several tensors share. A unit of the group is cut from all these tensors at once. A
+network declares its groups; gates, criteria, budgets, surgery and reports are written once against them.
 """
 
 from collections import Counter
@@ -14,17 +14,23 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Slice:
-    """Where one group meets one tensor: unit `u` cuts `offset + u * inner + [0, inner)` along `dim`, for every offset.
+    """The entries of one tensor that belong to one group.
 
-    `qkv.weight` of an attention of width D: `dim=0, offsets=(0, D, 2 * D)`; a linear layer behind a flattened 5 x 5
-    map: `dim=1, inner=25`; one part of a concatenation: its offset.
+    Unit `u` of the group owns the entries `offset + u * inner + [0, inner)` along `dim`, for every offset. Examples:
+    `qkv.weight` of an attention of width D has `dim=0, offsets=(0, D, 2 * D)`; a linear layer behind a flattened 5 x 5
+    map has `dim=1, inner=25`; one part of a concatenation has the offset at which the part starts.
+    Slices that are neither gated nor masked are only cut.
 
-    `gated` slices carry the group's gate: they are scaled by its value and give it its gradient. Gate either the
-    producers or the consumers of a unit, never both: the gradient of a gate at 0 would vanish. Where a second tensor
-    must be zero too once the unit is closed (a filter that is itself the result of an optimisation: what it holds for a
-    channel that is gone would change the length of the steps), or where a buffer must be, as no gradient of it tells
-    a gate anything, the slice is `masked`: zeroed with its unit, not scaled, and without a say in the gate's gradient.
-    All other slices are only cut.
+    Attributes:
+        path: name of the parameter or buffer in the network.
+        dim: dimension of the tensor that is cut.
+        offsets: starts of the blocks of entries along `dim`.
+        inner: number of neighbouring entries per unit and offset.
+        gated: whether the entries are multiplied by the unit's gate and contribute to the gate's gradient. Gate either
+            the tensors that produce a unit or those that read it, never both: the gradient of a gate at 0 would vanish.
+        masked: whether the entries are zeroed while the unit is closed, without being scaled by the gate's value and
+            without contributing to its gradient. Buffers need it, as they have no gradient. So does a filter that is
+            the result of an optimization: its entries for a closed channel would change the length of the steps.
     """
 
     path: str
@@ -36,35 +42,35 @@ class Slice:
 
     @property
     def per_unit(self) -> int:
-        """How many entries of the tensor's dimension one unit takes."""
+        """Number of entries along `dim` per unit."""
         return len(self.offsets) * self.inner
 
     def positions(self, units: Tensor) -> Tensor:
-        """The entries along `dim` that `units` (k,) take, offset by offset: (len(offsets), k * inner)."""
-        spread = (units[:, None] * self.inner + torch.arange(self.inner, device=units.device)).flatten()
-        return torch.as_tensor(self.offsets, device=units.device)[:, None] + spread
+        """Returns the entries along `dim` of `units` (k,), one row per offset: (len(offsets), k * inner)."""
+        relative = (units[:, None] * self.inner + torch.arange(self.inner, device=units.device)).flatten()
+        return torch.as_tensor(self.offsets, device=units.device)[:, None] + relative
 
 
 @dataclass(frozen=True)
 class Group:
-    """One index set of `size` units and everything it cuts.
+    """An index set of `size` units and every tensor slice that the units own.
 
     Attributes:
-        name: unique in the network; by habit the path of the module it belongs to.
-        kind: what the units are ("attention", "mlp", "tower", "width", ...). Penalties and scopes are set by kind.
+        name: unique in the network; usually the path of the module that the units belong to.
+        kind: type of the units ("attention", "mlp", "tower", "width", ...). Penalties and scopes are set per kind.
         size: number of units.
-        slices: every tensor (parameter or buffer) that is cut.
-        norms: paths of the LayerNorms whose statistics run over these units. While units are masked, those norms must
-            count kept units only, which no weight can express.
-        owner: path of a module that keeps structure besides its tensors (the widths of ragged heads). Surgery calls
-            its `keep(units)`.
-        vanish: None if at least one unit must stay. Else all may go (an attention or an MLP inside a residual branch,
-            which leaves its output bias), and these are the paths of the modules that have no effect any more then: the
-            LayerNorm in front of that branch. No two groups name the same module.
-        branch: name of the residual branch that the group is in, if several groups share one; depth pruning empties
-            them together. By itself a group that may vanish is a branch of its own.
+        slices: slices of all parameters and buffers that are cut with the units.
+        norms: paths of the LayerNorms that normalize over these units. While units are masked, these norms must
+            compute their statistics over the kept units only, which no weight can express.
+        owner: path of a module that stores structure besides its tensors (e.g. the widths of ragged heads). Surgery
+            calls `keep(units)` of this module.
+        vanish: None if at least one unit must stay. Otherwise all units may be removed (an attention or an MLP inside
+            a residual branch, of which the output bias remains), and `vanish` lists the paths of the modules that then
+            have no effect, e.g. the LayerNorm in front of the branch. No two groups may list the same module.
+        branch: name of the residual branch that contains the group, if several groups share one branch; depth pruning
+            empties these groups together. A group that may vanish and has no `branch` is a branch of its own.
         runs: lengths of the runs of units that are computed together (the heads of an attention), if there is more than
-            one; rounding counts them one by one.
+            one run. Rounding applies to each run separately.
     """
 
     name: str
@@ -77,8 +83,8 @@ class Group:
     branch: str | None = None
     runs: tuple[int, ...] = ()
 
-    def under(self, prefix: str) -> "Group":
-        """The same group of a network that now sits at `prefix` of a larger one."""
+    def with_prefix(self, prefix: str) -> "Group":
+        """Returns the group with `prefix` in front of all names and paths, for a network inside a larger one."""
         return replace(
             self,
             name=(prefix + self.name).rstrip("."),
@@ -90,7 +96,7 @@ class Group:
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.name} ({self.kind}): {self.size} units{', or none' if self.vanish is not None else ''}"]
+        lines = [f"{self.name} ({self.kind}): {self.size} units{', may vanish' if self.vanish is not None else ''}"]
         lines += [
             f"  {s.path}[{':, ' * s.dim}{s.per_unit} per unit]{' gated' * s.gated}{' masked' * s.masked}"
             for s in self.slices
@@ -101,39 +107,39 @@ class Group:
 
 
 def branches(groups: Sequence[Group]) -> list[list[int]]:
-    """Positions of the groups that leave together when whole residual branches do, in the order of the branches."""
-    found: dict[str, list[int]] = {}
+    """Returns the residual branches that may vanish, each as the list of its groups' indices in `groups`."""
+    members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         if group.vanish is not None:
-            found.setdefault(group.name if group.branch is None else group.branch, []).append(i)
-    return list(found.values())
+            members.setdefault(group.name if group.branch is None else group.branch, []).append(i)
+    return list(members.values())
 
 
 def entries_first(tensor: Tensor, dim: int) -> Tensor:
-    """The tensor as a matrix: a row for every entry along `dim`, all else in the columns."""
+    """Returns the tensor as a matrix with one row per entry along `dim`."""
     rows = tensor.shape[dim]
     return tensor.transpose(0, dim).reshape(rows, tensor.numel() // max(rows, 1))
 
 
 def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
-    """Returns `groups` as a list once every declaration fits `network`.
+    """Returns `groups` as a list after checking every declaration against `network`.
 
     Raises:
-        ValueError: a name is used twice, a path does not exist, a slice reaches outside of its tensor or overlaps
-            another one, is gated on a buffer or both gated and masked, a norm does not run over exactly the group's
-            units, a module vanishes with more than one group, runs do not add up, or nothing of a group is gated.
+        ValueError: a name is used twice; a path does not exist; a slice reaches outside its tensor or overlaps another
+            slice; a slice is gated on a buffer, or both gated and masked; a norm is not over exactly the group's units;
+            a module vanishes with more than one group; runs do not add up to the size; or a group has no gated slice.
     """
     groups = list(groups)
-    twice = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
-    if twice:
-        raise ValueError(f"group names must be unique; declared more than once: {twice}")
+    duplicates = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"group names must be unique; declared more than once: {duplicates}")
     shared = [path for path, count in Counter(v for g in groups for v in g.vanish or ()).items() if count > 1]
     if shared:
         raise ValueError(f"a module can vanish with one group only; declared more than once: {shared}")
     buffers = dict(network.named_buffers())
     tensors = dict(network.named_parameters()) | buffers
     modules = dict(network.named_modules())
-    taken: dict[tuple[str, int], list[Tensor]] = {}
+    owned: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
         if group.runs and (sum(group.runs) != group.size or min(group.runs) < 0):
             raise ValueError(f"the runs {group.runs} of group '{group.name}' must add up to its {group.size} units")
@@ -157,15 +163,21 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
                     f"(offsets={s.offsets}, inner={s.inner})"
                 )
             if s.gated and s.masked:
-                raise ValueError(f"group '{group.name}' gates and masks '{s.path}'; a gated slice is masked as well")
+                raise ValueError(
+                    f"group '{group.name}' declares '{s.path}' gated and masked; gated=True alone is enough"
+                )
             if s.gated and s.path in buffers:
                 raise ValueError(
                     f"group '{group.name}' gates the buffer '{s.path}', which has no gradient; declare it masked=True"
                 )
-            taken.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
-            entries = torch.cat(taken[s.path, s.dim])
+            owned.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
+            entries = torch.cat(owned[s.path, s.dim])
             if len(entries.unique()) < len(entries):
-                raise ValueError(f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}' that are cut already")
+                raise ValueError(
+                    f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}' that another slice cuts"
+                )
         if not any(s.gated for s in group.slices):
-            raise ValueError(f"group '{group.name}' gates nothing: mark the slices that carry its gate with gated=True")
+            raise ValueError(
+                f"group '{group.name}' has no gated slice: declare the slices that carry its gate with gated=True"
+            )
     return groups

@@ -1,4 +1,4 @@
-"""What a forward takes on a device, for any number of kept units: a table of measured times, one entry an operation."""
+"""Latency: the time of a forward for any kept counts, from a table of measured times of its operations."""
 
 import copy
 import time
@@ -12,127 +12,130 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only, tree_unflatten
 
 from pruning.groups import Group
-from pruning.tracing import Call, Inputs, Layout, trace
+from pruning.tracing import AffineSize, InputFunction, Layout, Operation, trace
 
-SHARES = (0.03, 0.125, 0.25, 0.5, 0.75, 1.0)  # of each group's units, that operations are timed at
-BUDGET = 2e-3  # seconds that one entry may take, once it has run three times
+SHARES = (0.03, 0.125, 0.25, 0.5, 0.75, 1.0)  # fractions of each group's units at which operations are timed
+SECONDS_PER_ENTRY = 2e-3  # an entry is timed repeatedly until this time has passed, but at least three times
 
 
 class LatencyCost:
-    """Milliseconds of one forward (eager, as the network is) on a device.
+    """Milliseconds of one forward (eager mode) on a device.
 
-    Every operation that computes something is timed by itself, at some shares of the groups that its sizes depend on,
-    and in between times are interpolated. The sum over all operations is held against the whole forward: what it lacks
-    is overhead that no cut takes away, and if it is more, all times are scaled down. Times never fall with more units:
-    where the clock says so, the larger one counts.
+    Every operation that computes something is timed by itself, at some fractions of the groups that its sizes depend
+    on. Times in between are interpolated. The sum over all operations is compared with the time of the whole forward.
+    A missing rest counts as overhead that no cut removes; if the sum is too large, all times are scaled down. Times
+    never fall with more units: where the measurement says so, the larger time counts.
 
-    It is a model. How far it is off for a child says its measured latency, which every result holds.
+    The cost is a model; measure the latency of the child to know it.
 
     Args:
-        network: the network the groups belong to.
-        groups: its groups; `cost(kept)` takes their kept counts in this order.
-        inputs: gives the arguments of the forward of a cut copy of it.
-        device: where it is timed.
+        network: the network.
+        groups: the groups of the network; `cost(kept)` takes their kept counts in this order.
+        inputs: returns the arguments of the forward.
+        device: torch device on which the operations are timed.
 
     Raises:
-        ValueError: which operations run depends on the units that are there (heads of several widths, which may fall
-            into fewer buckets when they are cut).
+        ValueError: the choice of operations depends on the kept units (heads of several widths, which may fall into
+            fewer buckets when they are cut).
     """
 
-    def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs, device: str = "cpu"):
+    def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction, device: str = "cpu"):
         network = copy.deepcopy(network).to(device).eval()
         self.device, self.groups = device, list(groups)
         counts = [[max(1, round(s * g.size)) for s in SHARES] for g in groups]
         self.counts = torch.tensor(counts, dtype=torch.float64).view(-1, len(SHARES))
         self.may_vanish = torch.tensor([g.vanish is not None for g in groups], dtype=torch.bool)
-        calls = [c for c in trace(network, groups, inputs).calls if c.tensors and not c.function.is_view]
-        known: dict[Any, Tensor] = {}
-        found: dict[int, list[tuple[tuple[int, ...], Tensor]]] = defaultdict(list)
+        operations = [o for o in trace(network, groups, inputs).operations if o.tensors and not o.function.is_view]
+        measured: dict[Any, Tensor] = {}
+        tables: dict[int, list[tuple[tuple[int, ...], Tensor]]] = defaultdict(list)  # by number of groups
         with torch.inference_mode():
-            for call in calls:
-                key, of = _signature(call, self.groups)
-                if key not in known:
-                    known[key] = self._measure(call, of)
-                found[len(of)].append((of, known[key]))
-        self.constant = sum(float(table) for _, table in found.pop(0, []))
+            for operation in operations:
+                key, used_groups = _signature(operation, self.groups)
+                if key not in measured:
+                    measured[key] = self._measure(operation, used_groups)
+                tables[len(used_groups)].append((used_groups, measured[key]))
+        self.constant = sum(float(table) for _, table in tables.pop(0, []))
         self.tables = [
-            (torch.tensor([of for of, _ in entries]), torch.stack([table for _, table in entries]))
-            for entries in found.values()
+            (torch.tensor([used_groups for used_groups, _ in entries]), torch.stack([table for _, table in entries]))
+            for entries in tables.values()
         ]
-        given = tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
-        self._calibrate(lambda: network(**given))
+        arguments = tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
+        self._calibrate(lambda: network(**arguments))
 
     def __call__(self, kept: Sequence[float]) -> float:
-        """Milliseconds when `kept[i]` units of group i stay."""
+        """Returns the milliseconds when `kept[i]` units of group i are kept."""
         kept = torch.as_tensor(kept, dtype=torch.float64)
         upper = torch.searchsorted(self.counts, kept[:, None]).clamp(1, len(SHARES) - 1)
         low, high = self.counts.gather(1, upper - 1), self.counts.gather(1, upper)
-        way = ((kept[:, None] - low) / (high - low).clamp_min(1)).clamp(0, 1)[:, 0]
-        gone, upper = (kept == 0) & self.may_vanish, upper[:, 0]
+        fraction = ((kept[:, None] - low) / (high - low).clamp_min(1)).clamp(0, 1)[:, 0]
+        vanished, upper = (kept == 0) & self.may_vanish, upper[:, 0]
         total = self.constant
-        for of, times in self.tables:
-            there = ~gone[of].any(1)
-            for dim in reversed(range(of.shape[1])):
-                at = upper[of[:, dim]].view(-1, *[1] * (times.dim() - 1)).expand(*times.shape[:-1], 1)
-                share = way[of[:, dim]].view(-1, *[1] * (times.dim() - 2))
-                times = torch.lerp(times.gather(-1, at - 1)[..., 0], times.gather(-1, at)[..., 0], share)
-            total += float((times * there).sum())
+        for used_groups, times in self.tables:
+            runs = ~vanished[used_groups].any(1)
+            for dim in reversed(range(used_groups.shape[1])):
+                index = upper[used_groups[:, dim]].view(-1, *[1] * (times.dim() - 1)).expand(*times.shape[:-1], 1)
+                weight = fraction[used_groups[:, dim]].view(-1, *[1] * (times.dim() - 2))
+                times = torch.lerp(times.gather(-1, index - 1)[..., 0], times.gather(-1, index)[..., 0], weight)
+            total += float((times * runs).sum())
         return total
 
-    def _measure(self, call: Call, of: tuple[int, ...]) -> Tensor:
-        """Milliseconds at all combinations of shares of the groups that the call depends on: (S,) * len(of)."""
-        table = torch.empty((len(SHARES),) * len(of), dtype=torch.float64)
+    def _measure(self, operation: Operation, used_groups: tuple[int, ...]) -> Tensor:
+        """Returns the milliseconds for all combinations of `SHARES` of the used groups: (S,) * len(used_groups)."""
+        table = torch.empty((len(SHARES),) * len(used_groups), dtype=torch.float64)
         kept = [float(g.size) for g in self.groups]
-        for place in product(range(len(SHARES)), repeat=len(of)):
-            for group, share in zip(of, place, strict=True):
+        for entry in product(range(len(SHARES)), repeat=len(used_groups)):
+            for group, share in zip(used_groups, entry, strict=True):
                 kept[group] = float(self.counts[group, share])
-            table[place] = _milliseconds(_call(call, kept, self.device), self.device)
-        for dim in range(len(of)):
+            table[entry] = _milliseconds(_runnable(operation, kept, self.device), self.device)
+        for dim in range(len(used_groups)):
             table = table.cummax(dim).values
         return table
 
     def _calibrate(self, forward: Callable[[], Any]) -> None:
-        """Makes the sum for the whole network what the whole network takes."""
+        """Makes the cost of the dense network equal to the measured time of its forward."""
         with torch.inference_mode():
-            whole = _milliseconds(forward, self.device, runs=20)
-        found = self([g.size for g in self.groups])
-        if found < whole:
-            self.constant += whole - found
+            measured = _milliseconds(forward, self.device, runs=20)
+        predicted = self([g.size for g in self.groups])
+        if predicted < measured:
+            self.constant += measured - predicted
         else:
-            self.constant *= whole / found
-            self.tables = [(of, times * (whole / found)) for of, times in self.tables]
+            self.constant *= measured / predicted
+            self.tables = [(used_groups, times * (measured / predicted)) for used_groups, times in self.tables]
 
 
-def _signature(call: Call, groups: Sequence[Group]) -> tuple[Any, tuple[int, ...]]:
-    """What tells a call's time, whichever groups it is of; and these groups."""
-    numbers = [n for a in call.arguments for n in (a if isinstance(a, tuple) else [a]) if hasattr(n, "slopes")]
-    of = tuple(dict.fromkeys(group for number in numbers for group, _ in number.slopes))
-    shown = tuple(
-        tuple((n.fixed, tuple((of.index(g), slope) for g, slope in n.slopes)) for n in a)
-        if isinstance(a, tuple)
-        else (a.fixed, tuple((of.index(g), slope) for g, slope in a.slopes))
-        if hasattr(a, "slopes")
-        else repr(a)
-        for a in call.arguments
+def _signature(operation: Operation, groups: Sequence[Group]) -> tuple[Any, tuple[int, ...]]:
+    """Returns a key that is equal for operations with equal times, and the groups that the operation depends on.
+
+    The key holds the sizes of the groups and not their indices: equal layers of a network have equal keys.
+    """
+    sizes = [n for a in operation.arguments for n in (a if isinstance(a, tuple) else [a]) if isinstance(n, AffineSize)]
+    used_groups = tuple(dict.fromkeys(group for size in sizes for group, _ in size.slopes))
+
+    def key_of(size: AffineSize) -> tuple:
+        return size.fixed, tuple((used_groups.index(group), slope) for group, slope in size.slopes)
+
+    arguments = tuple(
+        tuple(key_of(n) for n in a) if isinstance(a, tuple) else key_of(a) if isinstance(a, AffineSize) else repr(a)
+        for a in operation.arguments
     )
-    return (call.function, shown, call.layouts, tuple(groups[g].size for g in of)), of
+    return (operation.function, arguments, operation.layouts, tuple(groups[g].size for g in used_groups)), used_groups
 
 
-def _call(call: Call, kept: Sequence[float], device: str) -> Callable[[], Any]:
-    """The operation with sizes as they are for `kept`, on numbers that do not matter."""
-    layouts = iter(call.layouts)
+def _runnable(operation: Operation, kept: Sequence[float], device: str) -> Callable[[], Any]:
+    """Returns a function that runs the operation with its sizes for `kept`, on arbitrary numbers."""
+    layouts = iter(operation.layouts)
     leaves = []
-    for argument in call.arguments:
+    for argument in operation.arguments:
         if isinstance(argument, tuple):
-            leaves.append(_tensor([round(n(kept)) for n in argument], next(layouts), device))
+            leaves.append(_dummy_tensor([round(n(kept)) for n in argument], next(layouts), device))
         else:
-            leaves.append(round(argument(kept)) if hasattr(argument, "slopes") else argument)
-    args, kwargs = tree_unflatten(leaves, call.spec)
-    return lambda: call.function(*args, **kwargs)
+            leaves.append(round(argument(kept)) if isinstance(argument, AffineSize) else argument)
+    args, kwargs = tree_unflatten(leaves, operation.spec)
+    return lambda: operation.function(*args, **kwargs)
 
 
-def _tensor(sizes: Sequence[int], layout: Layout, device: str) -> Tensor:
-    """Laid out in memory as it was; indices all point to the first entry."""
+def _dummy_tensor(sizes: Sequence[int], layout: Layout, device: str) -> Tensor:
+    """Returns a tensor with the given sizes and layout: random numbers, or zeros (valid indices) for integers."""
     order = layout.order
     stored = torch.zeros([sizes[d] for d in order], dtype=layout.dtype, device=device)
     if layout.dtype.is_floating_point:
@@ -141,10 +144,16 @@ def _tensor(sizes: Sequence[int], layout: Layout, device: str) -> Tensor:
 
 
 def _milliseconds(call: Callable[[], Any], device: str, runs: int = 3) -> float:
-    """The fastest of at least `runs` runs, more of what is short: other work on the machine only makes it slower."""
+    """Returns the time of the fastest run, after one warm-up run, as other work on the machine only adds time.
+
+    Args:
+        call: the function to time.
+        device: torch device on which it computes.
+        runs: smallest number of timed runs; short calls run up to 50 times within `SECONDS_PER_ENTRY`.
+    """
     call()
     times, started = [], time.perf_counter()
-    while len(times) < runs or (time.perf_counter() - started < BUDGET and len(times) < 50):
+    while len(times) < runs or (time.perf_counter() - started < SECONDS_PER_ENTRY and len(times) < 50):
         begin = clock(device)
         call()
         times.append(clock(device) - begin)
@@ -152,7 +161,7 @@ def _milliseconds(call: Callable[[], Any], device: str, runs: int = 3) -> float:
 
 
 def clock(device: str) -> float:
-    """Seconds, once all work that was given to the device is done."""
+    """Returns the time in seconds after all work queued on the device is done."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter()

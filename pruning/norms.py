@@ -1,4 +1,4 @@
-"""The one thing a gate cannot do by weights alone: a LayerNorm over a masked stream must count kept channels only."""
+"""LayerNorm over masked channels: the one effect of a mask that weights alone cannot express."""
 
 import torch
 from torch import Tensor, nn
@@ -6,29 +6,33 @@ from torch.nn import functional as F
 
 
 class MaskedLayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels that `mask` keeps; equal to the norm of the compacted stream.
+    """LayerNorm over the channels that `mask` keeps; equals the LayerNorm of the compacted network.
 
-    The input must be zero where the mask is zero. Those channels are filled with the mean of the kept ones, which makes
-    the native kernel compute kept-only statistics. Between 0 and 1 a channel, scaled by its mask, counts in part: what
-    is computed moves without a jump while it leaves. A norm becomes one, and plain again, by having its class set, so
-    that the network's names, parameters and forward code stay as they are.
+    The input must be zero where the mask is zero. The forward fills these channels with the mean of the kept ones, so
+    that the native kernel computes the statistics of the kept channels. A channel with a mask between 0 and 1 counts in
+    part, so that the output changes without a jump while the channel leaves. `set_mask` and `clear_mask` change the
+    class of an existing norm, so that names, parameters and forward code of the network stay as they are.
+
+    Attributes:
+        mask: (C,), 1 for a kept channel.
+        share: fraction of the channels that are kept, i.e. the mean of the mask.
     """
 
-    mask: Tensor  # (C,), 1 = kept
-    share: float  # of the channels that are kept, the mean of the mask
+    mask: Tensor
+    share: float
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) to (..., C), zero where the mask is."""
+        """Normalizes x (..., C); the output (..., C) is zero where the mask is zero."""
         mean = x.sum(-1, keepdim=True) / (self.share * x.shape[-1])
         filled = torch.addcmul(x, (1 - self.mask).to(x.dtype), mean)
-        # The kernel's variance is share times the kept one: eps * share and weight * sqrt(share) undo that.
+        # The kernel's variance is share times that of the kept channels: scale eps and weight back.
         weight = self.weight * self.mask * self.share**0.5
         bias = None if self.bias is None else self.bias * self.mask
         return F.layer_norm(filled, self.normalized_shape, weight, bias, self.eps * self.share)
 
 
 def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
-    """Turns `norm` into a `MaskedLayerNorm` with this mask (C,), from 0 to 1."""
+    """Turns `norm` into a `MaskedLayerNorm` with the given mask (C,), in [0, 1]."""
     share = float(mask.double().mean())
     mask = mask.to(norm.weight.dtype)
     if not isinstance(norm, MaskedLayerNorm):
@@ -36,11 +40,11 @@ def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
         norm.__class__ = MaskedLayerNorm
         norm.register_buffer("mask", mask, persistent=False)
     norm.mask = mask
-    norm.share = share or 1 / mask.numel()  # of no channels it must only be finite: the output is zero then
+    norm.share = share or 1 / mask.numel()  # with no kept channel the output is zero, so any positive share will do
 
 
 def clear_mask(norm: nn.LayerNorm) -> None:
-    """Undoes `set_mask`."""
+    """Turns a `MaskedLayerNorm` back into the norm that it was."""
     if isinstance(norm, MaskedLayerNorm):
         norm.__class__ = norm.plain_class
         del norm.mask, norm.share, norm.plain_class

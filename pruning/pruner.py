@@ -1,4 +1,4 @@
-"""The pruner: which units leave for a ratio, and the cut. It needs no training framework."""
+"""The pruner: ranks units, closes their gates to meet a ratio, and cuts the network. It needs no training framework."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pruning.budget import RemovalRules, check_ratio, fit
+from pruning.budget import RemovalRules, check_ratio, fit_plan
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, on_meta
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.gates import Gates
 from pruning.groups import Group, check_groups
 from pruning.latency import LatencyCost
 from pruning.plan import Plan
-from pruning.ranking import check_ranking, quantiles
+from pruning.ranking import check_ranking, quantile_ranks
 from pruning.surgery import compact
-from pruning.tracing import Inputs
+from pruning.tracing import InputFunction
 
 RATIOS_OF = ("params", "macs", "units", "latency")
 KEPT_GATES = ("fold", "one")
@@ -28,29 +28,35 @@ class Pruner:
 
         pruner = Pruner(ratio=0.25, criterion=Magnitude(), normalise="mean")
         pruner.attach(network, groups)
-        pruner.update()                     # closes gates: the network computes what the cut one will
-        pruner.finish(draws)                # cuts, and proves that both compute the same
+        pruner.update()            # closes gates: the network now computes what the cut network will compute
+        pruner.finish([{"x": x}])  # cuts, and checks that the masked and the cut network compute the same
 
-    Criteria that learn need a training in between, see `PruningCallback`.
+    Criteria that learn need a training between `attach` and `update`; see `PruningCallback`.
 
     Args:
         ratio: fraction to keep, in (0, 1].
-        criterion: ranks units.
-        ratio_of: of what: "params" (of the whole network), "macs" (of one forward), "latency" (the same, by a table of
-            times measured on `device`) or "units" (of the prunable units alone: the ICASSP 2023 paper's budget).
-        scope, normalise: which units compete, by kind, and how scores of groups are made comparable; see
-            `ranking.quantiles`.
-        floor, round_to, whole_branches: how units may leave, see `budget.RemovalRules`.
-        regrow: whether units that have left may return at a later update if they rank well again.
+        criterion: gives every unit a score.
+        ratio_of: quantity that the ratio refers to: "params" (parameters of the whole network), "macs" (MACs of one
+            forward), "latency" (milliseconds of one forward, by a table of times measured on `device`) or "units"
+            (prunable units alone: the budget of the ICASSP 2023 paper).
+        scope, normalise: pools in which units compete, by kind, and normalization of the scores of a group; see
+            `ranking.quantile_ranks`.
+        floor, round_to, whole_branches: rules for the removal of units; see `budget.RemovalRules`.
+        regrow: whether removed units may return at a later update if they rank well again.
         kinds: kinds of groups to prune; None for all.
-        protect: names of groups that are not pruned, with wildcards: "backbone.blocks.0.*".
-        kept_gates: what the gates of kept units have learned is multiplied into the child's weights ("fold"), or left
-            behind, as ViT-Slim and the ICASSP 2023 paper do ("one").
-        device: where times are measured.
+        protect: names of groups that are not pruned; wildcards are allowed, e.g. "backbone.blocks.0.*".
+        kept_gates: use of the learned gates of kept units: "fold" multiplies them into the weights of the cut network,
+            "one" drops them, as ViT-Slim and the ICASSP 2023 paper do.
+        device: torch device on which latency is measured.
+        layer_below: below this ratio every group is a pool of its own (scope "layer"), whatever `scope` says.
 
     Attributes:
-        gates: those of the attached network.
-        plan, planned: the mask now, and the ratio that it was planned for.
+        gates: gates of the attached network.
+        plan: kept units at the moment.
+        planned_ratio: ratio that `plan` was made for.
+
+    Raises:
+        ValueError: a setting is out of its range or does not exist.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Pruner:
         protect: Sequence[str] = (),
         kept_gates: str = "fold",
         device: str = "cpu",
+        layer_below: float = 0.0,
     ):
         check_ratio(ratio)
         for option, value, choices in (("ratio_of", ratio_of, RATIOS_OF), ("kept_gates", kept_gates, KEPT_GATES)):
@@ -75,18 +82,20 @@ class Pruner:
                 raise ValueError(f"pruning.{option}={value} is not known; choose one of {choices}")
         self.scope, self.normalise = dict(scope or {"default": "global"}), normalise
         check_ranking(self.scope, normalise)
+        if ratio < layer_below:
+            self.scope = dict.fromkeys(("default", *self.scope), "layer")
         self.ratio, self.ratio_of, self.criterion, self.device = ratio, ratio_of, criterion, device
         self.rules = RemovalRules(floor, round_to, whole_branches)
         self.regrow, self.kept_gates = regrow, kept_gates
         self.kinds, self.protect = kinds, list(protect)
-        self._priced: tuple[Any, Cost] | None = None
+        self._cached_cost: tuple[Any, Cost] | None = None
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups that are pruned.
+        """Returns the groups to prune, by `kinds` and `protect`.
 
         Raises:
-            ValueError: a chosen kind that no group has, a protected name that fits none, or a setting for a kind that
-                is nearly spelt like one of theirs.
+            ValueError: no group has one of `kinds`, no group matches a name in `protect`, or a setting names a kind
+                that is a probable misspelling of an existing kind.
         """
         have = {g.kind for g in groups}
         if missing := sorted({*(self.kinds or ())} - have):
@@ -102,75 +111,81 @@ class Pruner:
             if (self.kinds is None or g.kind in self.kinds) and not any(fnmatchcase(g.name, p) for p in self.protect)
         ]
 
-    def check(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs | None = None) -> None:
-        """Raises ValueError if the target cannot be reached, before anything is trained. Only shapes are read.
+    def check(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
+        """Checks before any training that the ratio can be reached. Only shapes are read (but latency is measured).
 
         Args:
             network, groups, inputs: as for `attach`.
+
+        Raises:
+            ValueError: the ratio is out of reach, or a setting does not fit the groups.
         """
         chosen = self.select(check_groups(network, groups))
         if self.ratio == 1:
             return
-        places = self._places({g.name: torch.ones(g.size) for g in chosen}, chosen)
-        fit(chosen, places, self._price(network, chosen, inputs), self.ratio, self.rules)
+        ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
+        fit_plan(chosen, ranks, self._cost_of(network, chosen, inputs), self.ratio, self.rules)
 
-    def attach(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs | None = None) -> None:
-        """Puts open gates on the chosen ones of a network's groups.
+    def attach(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
+        """Puts open gates on the groups to prune.
 
         Args:
             network: the network.
-            groups: its groups.
-            inputs: gives the arguments of the forward that MACs and latency are of, also of a cut copy of the network.
+            groups: all groups of the network.
+            inputs: returns the arguments of the forward of the network, or of a cut copy of it. MACs and latency are
+                those of this forward.
         """
         self.gates = Gates(network, self.select(groups))
-        self.cost = self._price(network, self.gates.groups, inputs)
-        self.plan, self.planned = Plan(), 1.0
+        self.cost = self._cost_of(network, self.gates.groups, inputs)
+        self.plan, self.planned_ratio = Plan(), 1.0
 
     def update(self, ratio: float | None = None) -> None:
-        """Plans for `ratio` (by default the final one) by the present scores; closes the gates of units that leave.
+        """Makes a plan for `ratio` from the present scores and closes the gates of all other units.
 
-        Nothing changes while the ratio stands still: weights that train at the final mask must not lose it again.
+        Nothing changes if the ratio is that of the last update: weights that train with the final mask keep that mask.
+
+        Args:
+            ratio: fraction to keep at the moment; by default the final ratio.
 
         Raises:
-            ValueError: the ratio is not in (0, 1] or out of reach, see `budget.fit`.
+            ValueError: the ratio is out of reach; see `budget.fit_plan`.
         """
         ratio = self.ratio if ratio is None else ratio
-        if ratio == self.planned:
+        if ratio == self.planned_ratio:
             return
         groups = self.gates.groups
-        gone = None if self.regrow else self.plan
-        places = self._places(self.criterion(self.gates), groups)
-        self.plan = fit(groups, places, self.cost, ratio, self.rules, gone)
-        self.planned = ratio
+        earlier = None if self.regrow else self.plan
+        ranks = self._rank(self.criterion(self.gates), groups)
+        self.plan = fit_plan(groups, ranks, self.cost, ratio, self.rules, earlier)
+        self.planned_ratio = ratio
         self.gates.close(self.plan)
 
     @property
-    def achieved(self) -> float:
-        """The ratio that the present plan keeps."""
+    def ratio_achieved(self) -> float:
+        """Fraction of the dense cost that the present plan keeps."""
         return self.cost(self._counts()) / self.cost(self.gates.sizes)
 
-    def kept(self) -> dict[str, int]:
-        """Number of kept units by group."""
+    def kept_counts(self) -> dict[str, int]:
+        """Returns the number of kept units by group name."""
         return {g.name: n for g, n in zip(self.gates.groups, self._counts(), strict=True)}
 
     def finish(self, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
-        """Turns the masked network into the compacted one, in place, and checks that they are the same.
+        """Cuts the network in place and checks that the masked and the cut network compute the same.
 
         Args:
-            inputs: draws of the arguments of its forward, on which masked and compacted outputs are compared. Take
-                several for a network that makes discrete choices: rounding may flip one on a single draw, while a wrong
-                declaration shows on all.
+            inputs: arguments of the forward, several draws of them. Give more than one draw for a network that makes
+                discrete choices: rounding may flip a choice on one draw, while a wrong declaration shows on all draws.
 
         Returns:
-            "masked_vs_compacted", the largest difference relative to the largest output (median over the draws), and
-            "ratio_achieved".
+            "masked_vs_compacted", the largest difference between the outputs relative to the largest output (median
+            over the draws), and "ratio_achieved".
 
         Raises:
             ValueError: there are no inputs.
-            RuntimeError: the outputs differ by more than float rounding can explain, or are not finite in some draw.
+            RuntimeError: the outputs differ by more than float rounding can explain, or are not finite for some draw.
         """
         if not inputs:
-            raise ValueError("inputs=[] compares nothing; give at least one draw of the network's arguments")
+            raise ValueError("inputs=[] leaves nothing to compare; give the arguments of a forward, e.g. [{'x': x}]")
         network = self.gates.network
         gates = self.gates.to(next(network.parameters()).device)
         gates.close(self.plan)
@@ -183,37 +198,41 @@ class Pruner:
             gates.bake()
             compact(network, gates.groups, self.plan)
             errors = torch.stack([_difference(m, network(**d)) for m, d in zip(masked, inputs, strict=True)])
-        error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())  # a nan is the maximum
+        error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())  # max returns a nan
         if not error < 1e-3:
             raise RuntimeError(
-                f"the compacted network differs from the masked one by {error:.1e}: "
-                "some group does not declare all that it cuts"
+                f"the compacted network differs from the masked one by {error:.1e} relative to the largest output: "
+                "some group does not declare all tensors that its units cut"
             )
-        result = {"masked_vs_compacted": error, "ratio_achieved": self.achieved}
-        del self.gates  # they describe the network before it was cut
+        result = {"masked_vs_compacted": error, "ratio_achieved": self.ratio_achieved}
+        del self.gates  # they belong to the network before the cut
         return result
 
-    def _places(self, scores: Mapping[str, Tensor], groups: Sequence[Group]) -> dict[str, Tensor]:
+    def _rank(self, scores: Mapping[str, Tensor], groups: Sequence[Group]) -> dict[str, Tensor]:
+        """Returns the ranks of all units; scopes of kinds that no group has are left out."""
         kinds = {"default", *(g.kind for g in groups)}
         scope = {kind: pool for kind, pool in self.scope.items() if kind in kinds}
-        return quantiles(scores, groups, scope, self.normalise)
+        return quantile_ranks(scores, groups, scope, self.normalise)
 
     def _counts(self) -> list[int]:
+        """Returns the number of kept units of every group, in the order of the gates."""
         return [len(self.plan.units(g)) for g in self.gates.groups]
 
-    def _price(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs | None) -> Cost:
-        """What the ratio is of. Measured once for the same network: two tables of times would differ."""
-        counted = inputs is not None and self.ratio_of in ("macs", "latency")
-        given = tree_leaves(inputs(on_meta(network))) if counted else []
-        shapes = tuple(t.shape for t in (*network.parameters(), *given) if isinstance(t, Tensor))
+    def _cost_of(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
+        """Returns the cost that the ratio refers to. Cached, as two measurements of latency would differ."""
+        needs_inputs = inputs is not None and self.ratio_of in ("macs", "latency")
+        arguments = tree_leaves(inputs(on_meta(network))) if needs_inputs else []
+        shapes = tuple(t.shape for t in (*network.parameters(), *arguments) if isinstance(t, Tensor))
         key = (self.ratio_of, tuple(groups), shapes)
-        if self._priced is None or self._priced[0] != key:
-            self._priced = (key, self._new_price(network, groups, inputs))
-        return self._priced[1]
+        if self._cached_cost is None or self._cached_cost[0] != key:
+            self._cached_cost = (key, self._new_cost(network, groups, inputs))
+        return self._cached_cost[1]
 
-    def _new_price(self, network: nn.Module, groups: Sequence[Group], inputs: Inputs | None) -> Cost:
+    def _new_cost(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
         if self.ratio_of in ("macs", "latency") and inputs is None:
-            raise ValueError(f"pruning.ratio_of={self.ratio_of} needs the inputs of a forward: attach(..., inputs=...)")
+            raise ValueError(
+                f"pruning.ratio_of={self.ratio_of} needs the arguments of a forward: attach(..., inputs=...)"
+            )
         if self.ratio_of == "macs":
             return MacCost(network, groups, inputs)
         if self.ratio_of == "latency":
@@ -222,9 +241,9 @@ class Pruner:
 
 
 def _difference(masked: Any, compacted: Any) -> Tensor:
-    """The largest difference relative to the largest entry of its output; nan stays nan, as it would not in Python."""
+    """Returns the largest difference of all outputs, each relative to its largest entry; nan if an output has a nan."""
     differences = []
-    for reference, found in zip(tree_leaves(masked), tree_leaves(compacted), strict=True):
-        scale = reference.abs().max().clamp_min(torch.finfo(reference.dtype).tiny)  # two outputs of zeros are the same
-        differences.append(((found - reference).abs().max() / scale).float())
+    for reference, output in zip(tree_leaves(masked), tree_leaves(compacted), strict=True):
+        scale = reference.abs().max().clamp_min(torch.finfo(reference.dtype).tiny)  # 0 / tiny: equal outputs of zeros
+        differences.append(((output - reference).abs().max() / scale).float())
     return torch.stack(differences).max()

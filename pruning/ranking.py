@@ -1,4 +1,4 @@
-"""Ranking: which units compete with each other, and how scores of different groups are made comparable."""
+"""Ranking: turns scores of units into ranks that are comparable across groups."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,7 +17,7 @@ SCOPES = ("global", "kind", "layer")
 
 
 def check_ranking(scope: Mapping[str, str], normalise: str) -> None:
-    """Raises ValueError if one of the two does not exist."""
+    """Raises ValueError unless every scope in `scope` and the normalization `normalise` exist."""
     for kind, rule in scope.items():
         if rule not in SCOPES:
             raise ValueError(f"pruning.scope of '{kind}' is '{rule}'; choose one of {SCOPES}")
@@ -25,38 +25,44 @@ def check_ranking(scope: Mapping[str, str], normalise: str) -> None:
         raise ValueError(f"pruning.normalise={normalise} is not known; choose one of {tuple(NORMALISATIONS)}")
 
 
-def quantiles(
+def quantile_ranks(
     scores: Mapping[str, Tensor], groups: Sequence[Group], scope: Mapping[str, str], normalise: str = "none"
 ) -> dict[str, Tensor]:
-    """Every unit's place in its pool, from 0 (cut first) to 1, so that different pools can be merged.
+    """Returns the quantile of every unit's score in its pool, in (0, 1); the lowest quantile is cut first.
+
+    Units compete with each other within a pool. Quantiles of different pools can be merged into one ranking.
 
     Args:
-        scores: by group name, each (size,).
+        scores: scores by group name, each (size,).
         groups: the groups.
-        scope: pool by kind, with "default" for kinds not listed: "global" (one pool for all such groups), "kind" (one a
-            kind) or "layer" (each group by itself: every layer keeps the same share).
-        normalise: what a group's scores are divided by before they compete with another's: "none"; "mean" (keeps real
-            differences, and no group is emptied for its size); "max"; or "zscore" (also takes their mean away: every
-            group loses about the same share).
+        scope: pool by kind, with "default" for kinds not listed: "global" (one pool for all such groups), "kind" (one
+            pool per kind) or "layer" (one pool per group, so that every layer keeps the same share).
+        normalise: normalization of the scores of a group before they compete with those of other groups: "none";
+            "mean" (divides by the mean: keeps differences within a group, and no group is emptied because of its
+            size); "max" (divides by the maximum); or "zscore" (subtracts the mean and divides by the standard
+            deviation: every group loses about the same share).
+
+    Returns:
+        The quantiles by group name, each (size,).
 
     Raises:
-        ValueError: a scope or normalisation that does not exist, or a scope for a kind that no group has.
+        ValueError: a scope or normalization does not exist, or a scope is given for a kind that no group has.
     """
     check_ranking(scope, normalise)
     kinds = {g.kind for g in groups}
     unknown = sorted(set(scope) - kinds - {"default"})
     if unknown:
-        raise ValueError(f"scope names {unknown}, but the network has groups of the kinds {sorted(kinds)}")
+        raise ValueError(f"scope lists {unknown}, but the network has groups of the kinds {sorted(kinds)}")
     pools: dict[str, list[Group]] = {}
     for group in groups:
         rule = scope.get(group.kind, scope.get("default", "global"))
         pool = {"global": "", "kind": group.kind, "layer": f"{group.kind}/{group.name}"}[rule]
         pools.setdefault(pool, []).append(group)
-    places = {}
+    ranks = {}
     for pool in pools.values():
         flat = torch.cat([NORMALISATIONS[normalise](scores[g.name]) for g in pool])
-        place = torch.empty_like(flat)
-        place[flat.argsort(stable=True)] = torch.arange(len(flat), device=flat.device, dtype=flat.dtype)
-        place = (place + 0.5) / len(flat)
-        places |= {g.name: p for g, p in zip(pool, place.split([g.size for g in pool]), strict=True)}
-    return places
+        positions = torch.empty_like(flat)
+        positions[flat.argsort(stable=True)] = torch.arange(len(flat), device=flat.device, dtype=flat.dtype)
+        quantiles = (positions + 0.5) / len(flat)
+        ranks |= {g.name: q for g, q in zip(pool, quantiles.split([g.size for g in pool]), strict=True)}
+    return ranks

@@ -1,4 +1,4 @@
-"""Surgery: cuts a network down to a plan. What stays is smaller tensors in ordinary modules."""
+"""Surgery: cuts a network to the kept units of a plan. The result is ordinary modules with smaller tensors."""
 
 import copy
 from collections import defaultdict
@@ -15,10 +15,10 @@ from pruning.plan import Plan
 
 
 class Constant(nn.Module):
-    """What a convolution without inputs is: its bias at every place, or zeros.
+    """Replacement of a convolution that has lost all its inputs: its output is its bias at every position, or zeros.
 
     Attributes:
-        bias: (C,), the convolution's; zeros in a buffer if it had none.
+        bias: bias of the convolution (C,); a buffer of zeros if the convolution has none.
     """
 
     def __init__(self, conv: _ConvNd, channels: int):
@@ -32,34 +32,35 @@ class Constant(nn.Module):
 
     @property
     def out_channels(self) -> int:
-        """Channels that it makes."""
+        """Number of output channels."""
         return len(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, any, *places) to (B, C, *the convolution's places)."""
+        """Returns the output of the convolution for x (B, any, *positions): (B, C, *output positions)."""
         sizes = zip(x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        places = [(n + 2 * pad - apart * (k - 1) - 1) // step + 1 for n, k, step, pad, apart in sizes]
-        bias = self.bias.to(x.dtype).view(-1, *[1] * len(places))
-        return x.new_zeros(len(x), self.out_channels, *places) + bias
+        positions = [(n + 2 * pad - dilation * (k - 1) - 1) // step + 1 for n, k, step, pad, dilation in sizes]
+        bias = self.bias.to(x.dtype).view(-1, *[1] * len(positions))
+        return x.new_zeros(len(x), self.out_channels, *positions) + bias
 
 
 def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: Optimizer | None = None) -> nn.Module:
     """Cuts `network` in place to the units that `plan` keeps and returns it.
 
-    Works on the meta device too, so that a child's architecture can be rebuilt without its weights. Parameters are new
-    objects afterwards. Modules that vanish with a group's last unit become `nn.Identity`, and a convolution that has
-    lost its last input a `Constant`.
+    It works on the meta device too, so that the architecture of a cut network can be rebuilt without its weights. The
+    cut parameters are new objects. Modules that vanish with the last unit of a group become `nn.Identity`; a
+    convolution that has lost all its inputs becomes a `Constant`.
 
     Args:
         network: the network.
-        groups: its groups.
-        plan: what stays.
-        optimizer: of its parameters. It goes on with those that are left, and with what it knows of them (momenta).
+        groups: the groups of the network.
+        plan: the units to keep.
+        optimizer: optimizer of the network's parameters, if it is to continue with the cut parameters and with their
+            part of its state (e.g. momenta).
 
     Raises:
-        ValueError: the plan does not fit the groups, empties one that must keep a unit, or only a part of a branch; a
-            convolution or norm would lose its last channel, or a convolution is grouped or transposed. Nothing is cut
-            then.
+        ValueError: the plan does not fit the groups; it empties a group that must keep a unit, or only a part of a
+            branch; a convolution or norm would lose its last channel; or a convolution is grouped or transposed. The
+            network is unchanged then.
     """
     plan.check(groups)
     cuts: dict[str, list[tuple[Slice, Group, Tensor]]] = defaultdict(list)
@@ -69,8 +70,8 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         if len(kept) < group.size:
             for s in group.slices:
                 cuts[s.path].append((s, group, torch.tensor(kept, dtype=torch.long)))
-    changed: dict[tuple[nn.Module, str], dict[int, Tensor]] = {}
-    silent: list[str] = []
+    kept_entries: dict[tuple[nn.Module, str], dict[int, Tensor]] = {}
+    without_inputs: list[str] = []
     for path, parts in cuts.items():
         if path.startswith(tuple(f"{module}." for module in vanished)):
             continue
@@ -79,40 +80,40 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         tensor = getattr(module, name)
         if isinstance(module, _ConvNd) and (module.groups != 1 or module.transposed):
             raise ValueError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
-        stays = {}
+        kept_of_dim = {}
         for dim in {s.dim for s, _, _ in parts}:
-            stays[dim] = _stays(tensor.shape[dim], [(s, g, k) for s, g, k in parts if s.dim == dim])
-            if len(stays[dim]) or isinstance(module, nn.Linear):
+            kept_of_dim[dim] = _kept_entries(tensor.shape[dim], [(s, g, k) for s, g, k in parts if s.dim == dim])
+            if len(kept_of_dim[dim]) or isinstance(module, nn.Linear):
                 continue
             if not isinstance(module, _ConvNd) or dim != 1 or isinstance(module.padding, str):
                 raise ValueError(f"the plan leaves '{path}' without entries in dim {dim}; keep at least one unit")
-            silent.append(owner_path)
-        changed[module, name] = stays
-    gone = [p for path in vanished for p in network.get_submodule(path).parameters()]
-    replaced = {getattr(m, name): (_narrow(m, name, stays), stays) for (m, name), stays in changed.items()}
-    for module in {module for module, _ in changed}:
+            without_inputs.append(owner_path)
+        kept_entries[module, name] = kept_of_dim
+    removed = [p for path in vanished for p in network.get_submodule(path).parameters()]
+    replaced = {getattr(m, name): (_narrow(m, name, kept), kept) for (m, name), kept in kept_entries.items()}
+    for module in {module for module, _ in kept_entries}:
         _sync_sizes(module)
     for group in groups:
         if group.owner is not None and group.name in plan.kept:
             network.get_submodule(group.owner).keep(plan.units(group))
     for path in vanished:
         network.set_submodule(path, nn.Identity())
-    for path in silent:
+    for path in without_inputs:
         conv = network.get_submodule(path)
-        gone.append(conv.weight)
+        removed.append(conv.weight)
         network.set_submodule(path, Constant(conv, conv.out_channels))
     if optimizer is not None:
-        _follow(optimizer, replaced, gone)
+        _update_optimizer(optimizer, replaced, removed)
     return network
 
 
 def compacted(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Module:
-    """A compacted copy, see `compact`; the network stays as it is."""
+    """Returns a cut copy of the network; see `compact`."""
     return compact(copy.deepcopy(network), groups, plan)
 
 
 def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:
-    """Paths of the modules that have no effect any more."""
+    """Returns the paths of the modules that have no effect after the cut."""
     empty = {i for i, group in enumerate(groups) if group.size and not plan.units(group)}
     for members in branches(groups):
         if 0 < len(empty & {*members}) < len(members):
@@ -122,13 +123,18 @@ def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:
         if group.vanish is None:
             raise ValueError(
                 f"the plan empties group '{group.name}' ({group.kind}, {group.size} units), which must keep at "
-                "least one unit: it does not declare what would vanish with the last one"
+                "least one unit: it does not declare the modules that would vanish with the last unit"
             )
     return [path for i in sorted(empty) for path in groups[i].vanish]
 
 
-def _stays(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor:
-    """Ascending entries of one dimension of length `size` that no group cuts."""
+def _kept_entries(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor:
+    """Returns the kept entries of a dimension of length `size`, ascending.
+
+    Args:
+        size: length of the dimension.
+        parts: slices along the dimension, each with its group and the kept units of the group.
+    """
     keep = torch.ones(size, dtype=torch.bool)
     for s, group, kept in parts:
         keep[s.positions(torch.arange(group.size))] = False
@@ -136,47 +142,53 @@ def _stays(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor:
     return keep.nonzero().flatten()
 
 
-def _select(tensor: Tensor, stays: Mapping[int, Tensor]) -> Tensor:
-    """The entries that stay, by dim."""
-    for dim, entries in stays.items():
+def _select(tensor: Tensor, kept_of_dim: Mapping[int, Tensor]) -> Tensor:
+    """Returns the kept entries of a tensor."""
+    for dim, entries in kept_of_dim.items():
         tensor = tensor.index_select(dim, entries.to(tensor.device))
     return tensor
 
 
-def _narrow(module: nn.Module, name: str, stays: Mapping[int, Tensor]) -> Tensor:
-    """Cuts one of a module's tensors and returns the new one."""
+def _narrow(module: nn.Module, name: str, kept_of_dim: Mapping[int, Tensor]) -> Tensor:
+    """Replaces a tensor of a module by its kept entries and returns the new tensor."""
     old = getattr(module, name)
-    new = _select(old.detach(), stays)
+    new = _select(old.detach(), kept_of_dim)
     if name in module._parameters:
         new = nn.Parameter(new, requires_grad=old.requires_grad)
     setattr(module, name, new)
     return new
 
 
-def _follow(
-    optimizer: Optimizer, replaced: Mapping[Tensor, tuple[Tensor, Mapping[int, Tensor]]], gone: Sequence[Tensor]
+def _update_optimizer(
+    optimizer: Optimizer, replaced: Mapping[Tensor, tuple[Tensor, Mapping[int, Tensor]]], removed: Sequence[Tensor]
 ) -> None:
-    """Puts new parameters in the place of old ones, with the same entries of whatever has a parameter's shape."""
-    lost = {id(p) for p in gone}
+    """Replaces cut parameters in an optimizer, cuts their state alike, and drops removed parameters.
+
+    Args:
+        optimizer: the optimizer.
+        replaced: for each cut parameter the new one and the kept entries by dim.
+        removed: parameters, old or new, that are no longer in the network.
+    """
+    removed_ids = {id(p) for p in removed}
     for settings in optimizer.param_groups:
         settings["params"] = [
             replaced[p][0] if p in replaced else p
             for p in settings["params"]
-            if id(p) not in lost and id(replaced.get(p, (p,))[0]) not in lost
+            if id(p) not in removed_ids and id(replaced.get(p, (p,))[0]) not in removed_ids
         ]
-    for old in [p for p in optimizer.state if p in replaced or id(p) in lost]:
+    for old in [p for p in optimizer.state if p in replaced or id(p) in removed_ids]:
         state = optimizer.state.pop(old)
-        new, stays = replaced.get(old, (old, {}))
-        if id(old) in lost or id(new) in lost:
+        new, kept_of_dim = replaced.get(old, (old, {}))
+        if id(old) in removed_ids or id(new) in removed_ids:
             continue
         optimizer.state[new] = {
-            key: _select(value, stays) if isinstance(value, Tensor) and value.shape == old.shape else value
+            key: _select(value, kept_of_dim) if isinstance(value, Tensor) and value.shape == old.shape else value
             for key, value in state.items()
         }
 
 
 def _sync_sizes(module: nn.Module) -> None:
-    """Makes a layer's size attributes agree with its tensors: they are what people and exporters read."""
+    """Sets the size attributes of a layer to the sizes of its tensors, as exporters and people read them."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, _ConvNd):

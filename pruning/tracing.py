@@ -1,8 +1,8 @@
-"""Which operations a network runs, with all their sizes as functions of how many units stay.
+"""Tracing: the operations that a network runs, with every size as a function of the kept counts.
 
-A network is run as it is, and a few times with about half of the units of some groups. A whole number in an operation
-that falls exactly when a certain group is cut depends on that group, in proportion to the units that went. So costs
-that follow from sizes (multiply-accumulates, times) know every coupling without being told.
+The network is run once as it is, and a few times with about half of the units of some groups. If a size in an operation
+falls exactly in the runs in which a certain group was cut, the size depends on that group, in proportion to the removed
+units. Costs that follow from sizes (MACs, times) therefore know every coupling between groups without declarations.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,70 +21,80 @@ from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compacted
 
+# Returns the arguments of the forward of a network or of a cut copy of it.
+InputFunction = Callable[[nn.Module], Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
-class Linear:
-    """A whole number that depends on kept counts: `fixed` plus, for every (group, slope), slope times its count."""
+class AffineSize:
+    """Size that is an affine function of kept counts: `fixed` plus slope times count for every (group, slope)."""
 
     fixed: float
     slopes: tuple[tuple[int, float], ...] = ()
 
     def __call__(self, kept: Sequence[float]) -> float:
-        """The number when `kept[i]` units of group i stay."""
+        """Returns the size when `kept[i]` units of group i are kept."""
         return self.fixed + sum(slope * kept[group] for group, slope in self.slopes)
 
 
-Shape = tuple[Linear, ...]
-Inputs = Callable[[nn.Module], Mapping[str, Any]]  # the arguments of a network's forward, also of a cut copy's
+AffineShape = tuple[AffineSize, ...]
 
 
 class Layout(NamedTuple):
-    """How a tensor lies in memory: its type, and its dims from the outermost to the innermost."""
+    """Data type of a tensor, and its dims from the outermost to the innermost in memory."""
 
     dtype: torch.dtype
     order: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Call:
-    """One operation: which, and with what.
+class Operation:
+    """Operation of a network for any kept counts.
 
     Attributes:
         function: torch's operator.
-        arguments: its flattened arguments: a `Shape` for a tensor, `Linear` for a whole number, else the value itself.
-        layouts: of the tensors among them, in order.
-        spec: puts the arguments back together, as (args, kwargs).
-        result: shape of its (first) result.
+        arguments: flattened arguments: an `AffineShape` for a tensor, an `AffineSize` for an integer, otherwise the
+            value itself.
+        layouts: layouts of the tensors among the arguments, in order.
+        spec: structure of the arguments, which turns the flattened ones into (args, kwargs).
+        result: shape of the (first) result.
     """
 
     function: Any
     arguments: tuple[Any, ...]
     layouts: tuple[Layout | None, ...]
     spec: TreeSpec | None
-    result: Shape
+    result: AffineShape
 
     @property
-    def tensors(self) -> list[Shape]:
+    def tensors(self) -> list[AffineShape]:
         """Shapes of the tensors among the arguments."""
         return [a for a in self.arguments if isinstance(a, tuple)]
 
 
-class Sized(NamedTuple):
-    """What is remembered of a tensor."""
+class TensorRecord(NamedTuple):
+    """Shape and layout of a tensor that an operation received."""
 
     shape: tuple[int, ...]
     layout: Layout | None = None
 
     @classmethod
-    def of(cls, tensor: Tensor) -> "Sized":
-        """A tensor's."""
+    def of(cls, tensor: Tensor) -> "TensorRecord":
+        """Returns the record of a tensor."""
         order = sorted(range(tensor.dim()), key=lambda d: -tensor.stride(d))
         return cls(tuple(tensor.shape), Layout(tensor.dtype, tuple(order)))
 
 
 @dataclass
-class Seen:
-    """An operation as it ran once: what `Call` is for any number of units."""
+class OperationRecord:
+    """Operation as it ran once, with fixed sizes.
+
+    Attributes:
+        function: torch's operator.
+        leaves: flattened arguments, with a `TensorRecord` for every tensor.
+        spec: structure of the arguments.
+        result: shape of the (first) result.
+    """
 
     function: Any
     leaves: list[Any]
@@ -92,169 +102,191 @@ class Seen:
     result: tuple[int, ...] = ()
 
     @property
-    def numbers(self) -> list[int]:
-        """All whole numbers in arguments and result, tensors as their sizes."""
-        numbers = []
+    def sizes(self) -> list[int]:
+        """All integers in arguments and result, with the shapes of tensors."""
+        sizes = []
         for leaf in self.leaves:
-            if isinstance(leaf, Sized):
-                numbers += leaf.shape
+            if isinstance(leaf, TensorRecord):
+                sizes += leaf.shape
             elif type(leaf) is int:
-                numbers.append(leaf)
-        return [*numbers, *self.result]
+                sizes.append(leaf)
+        return [*sizes, *self.result]
 
-    def with_slopes(self, slopes: Sequence[Mapping[int, float]], sizes: Sequence[int]) -> Call:
-        """The call, given by how much every number falls with each unit of a group; `sizes` of the groups now."""
-        linear = iter(
-            Linear(number - sum(slope * sizes[i] for i, slope in found.items()), tuple(found.items()))
-            for number, found in zip(self.numbers, slopes, strict=True)
+    def to_operation(self, slopes: Sequence[Mapping[int, float]], group_sizes: Sequence[int]) -> Operation:
+        """Returns the operation for any kept counts.
+
+        Args:
+            slopes: for each of `sizes`, its slope by group index.
+            group_sizes: number of units of each group in this record.
+        """
+        affine = iter(
+            AffineSize(size - sum(slope * group_sizes[i] for i, slope in by_group.items()), tuple(by_group.items()))
+            for size, by_group in zip(self.sizes, slopes, strict=True)
         )
         arguments = []
         for leaf in self.leaves:
-            if isinstance(leaf, Sized):
-                arguments.append(tuple(next(linear) for _ in leaf.shape))
+            if isinstance(leaf, TensorRecord):
+                arguments.append(tuple(next(affine) for _ in leaf.shape))
             else:
-                arguments.append(next(linear) if type(leaf) is int else leaf)
-        layouts = tuple(leaf.layout for leaf in self.leaves if isinstance(leaf, Sized))
-        return Call(self.function, tuple(arguments), layouts, self.spec, tuple(linear))
+                arguments.append(next(affine) if type(leaf) is int else leaf)
+        layouts = tuple(leaf.layout for leaf in self.leaves if isinstance(leaf, TensorRecord))
+        return Operation(self.function, tuple(arguments), layouts, self.spec, tuple(affine))
 
 
-Look = Callable[[Any, tuple, dict, Any], list[Seen]]  # function, args, kwargs and result of an operation
+# Returns the records of an operation (none if it does not count), given its operator, args, kwargs and result.
+Recorder = Callable[[Any, tuple, dict, Any], list[OperationRecord]]
 
 
-def whole_call(function: Any, args: tuple, kwargs: dict, result: Any) -> list[Seen]:
-    """All of it, so that it can be run again."""
+def record_operation(function: Any, args: tuple, kwargs: dict, result: Any) -> list[OperationRecord]:
+    """Records an operation with all its arguments, so that it can be run again."""
     leaves, spec = tree_flatten((args, kwargs))
     first = next((leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)), None)
-    leaves = [Sized.of(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    return [Seen(function, leaves, spec, () if first is None else tuple(first.shape))]
+    leaves = [TensorRecord.of(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return [OperationRecord(function, leaves, spec, () if first is None else tuple(first.shape))]
 
 
 @dataclass(frozen=True)
-class Traced:
-    """What `trace` found.
+class Trace:
+    """Result of `trace`.
 
     Attributes:
-        calls: the operations, in their order.
-        other: the network with about a third of the units of every group, which nothing was derived from: a check.
-        kept: the kept counts of `other`.
+        operations: the operations in the order in which they run.
+        control: the network with about a third of the units of every group. No size was derived from it, so that it can
+            check a cost.
+        control_counts: the kept counts of `control`.
     """
 
-    calls: list[Call]
-    other: nn.Module
-    kept: list[int]
+    operations: list[Operation]
+    control: nn.Module
+    control_counts: list[int]
 
 
-def trace(network: nn.Module, groups: Sequence[Group], inputs: Inputs, look: Look = whole_call) -> Traced:
-    """Runs the network several times, where it is. Shapes suffice: the meta device.
+def trace(
+    network: nn.Module, groups: Sequence[Group], inputs: InputFunction, recorder: Recorder = record_operation
+) -> Trace:
+    """Runs the network several times and returns its operations with sizes as functions of the kept counts.
 
-    Groups of one unit cannot be halved, and count as fixed.
+    The network runs on its own device. Only shapes are needed, so the meta device suffices. A group of one unit cannot
+    be halved; sizes count as independent of it.
 
     Args:
-        network: its forward in evaluation mode is what counts.
-        groups: its groups.
-        inputs: gives the arguments of the forward of a cut copy of it.
-        look: what is remembered of an operation.
+        network: the network, in evaluation mode.
+        groups: the groups of the network.
+        inputs: returns the arguments of the forward.
+        recorder: records an operation.
 
     Raises:
-        ValueError: which operations run depends on the units that are there, not only their sizes.
+        ValueError: the choice of operations depends on the kept units, not only their sizes.
     """
-    whole = _record(network, inputs, look)
-    gone = torch.tensor([float(g.size - len(_every(2, g))) for g in groups], dtype=torch.float64)
-    sets = _codes(gone)
-    shrunk = [_shrinkage(network, groups, inputs, look, whole, chosen) for chosen in sets]
-    # Numbers that several groups share may not be told apart yet: their groups are cut one by one as well.
-    for i in sorted({i for column in _distinct(shrunk) for i in _suspects(column, sets, gone) or ()}):
-        sets = torch.cat([sets, torch.eye(len(groups), dtype=torch.bool)[i : i + 1]])
-        shrunk.append(_shrinkage(network, groups, inputs, look, whole, sets[-1]))
-    slopes = {column: _solve(column, sets, gone) for column in _distinct(shrunk)}
-    columns = iter(zip(*shrunk, strict=True))
-    sizes = [group.size for group in groups]
-    calls = [call.with_slopes([slopes[next(columns)] for _ in call.numbers], sizes) for call in whole]
-    return Traced(calls, _cut(network, groups, 3), [len(_every(3, group)) for group in groups])
+    dense = _record(network, inputs, recorder)
+    removed = torch.tensor([float(g.size - len(_every_nth_unit(2, g))) for g in groups], dtype=torch.float64)
+    cut_sets = _cut_sets(removed)
+    drops = [_size_drops(network, groups, inputs, recorder, dense, cut) for cut in cut_sets]
+    # A size that depends on several groups may fit several explanations; these groups are cut one by one as well.
+    for i in sorted({i for drop in _distinct(drops) for i in _ambiguous_groups(drop, cut_sets, removed)}):
+        cut_sets = torch.cat([cut_sets, torch.eye(len(groups), dtype=torch.bool)[i : i + 1]])
+        drops.append(_size_drops(network, groups, inputs, recorder, dense, cut_sets[-1]))
+    slopes = {drop: _solve_slopes(drop, cut_sets, removed) for drop in _distinct(drops)}
+    drop_of_size = iter(zip(*drops, strict=True))
+    group_sizes = [group.size for group in groups]
+    operations = [r.to_operation([slopes[next(drop_of_size)] for _ in r.sizes], group_sizes) for r in dense]
+    return Trace(operations, _thinned(network, groups, 3), [len(_every_nth_unit(3, group)) for group in groups])
 
 
-def _codes(gone: Tensor) -> Tensor:
-    """Which groups are cut in which run (runs, G): a few runs name any group, as no group's are all among another's."""
-    groups = gone.nonzero().flatten().tolist()
+def _cut_sets(removed: Tensor) -> Tensor:
+    """Returns which groups are cut in which run, (runs, groups).
+
+    Every group is cut in a different half of the runs, so that the runs in which a size falls identify its group.
+    """
+    groups = removed.nonzero().flatten().tolist()
     runs = next(n for n in count(1) if comb(n, n // 2) >= len(groups))
-    sets = torch.zeros(runs, len(gone), dtype=torch.bool)
-    for group, code in zip(groups, combinations(range(runs), runs // 2), strict=False):
-        sets[list(code), group] = True
-    return sets
+    cut_sets = torch.zeros(runs, len(removed), dtype=torch.bool)
+    for group, runs_of_group in zip(groups, combinations(range(runs), runs // 2), strict=False):
+        cut_sets[list(runs_of_group), group] = True
+    return cut_sets
 
 
-def _shrinkage(
-    network: nn.Module, groups: Sequence[Group], inputs: Inputs, look: Look, whole: Sequence[Seen], chosen: Tensor
+def _size_drops(
+    network: nn.Module,
+    groups: Sequence[Group],
+    inputs: InputFunction,
+    recorder: Recorder,
+    dense: Sequence[OperationRecord],
+    cut: Tensor,
 ) -> list[int]:
-    """By how much every number falls when the chosen groups are halved."""
-    cut = [group for group, yes in zip(groups, chosen.tolist(), strict=True) if yes]
-    part = _record(_cut(network, cut), inputs, look)
-    if [call.function for call in part] != [call.function for call in whole]:
+    """Returns by how much every size falls when the groups with `cut` (groups,) are halved."""
+    halved = [group for group, yes in zip(groups, cut.tolist(), strict=True) if yes]
+    part = _record(_thinned(network, halved), inputs, recorder)
+    if [record.function for record in part] != [record.function for record in dense]:
         raise ValueError(
-            f"the operations of {type(network).__name__} change once units of its groups are gone, so its cost cannot "
-            f"be told from sizes; cut were {[group.name for group in cut]}"
+            f"the operations of {type(network).__name__} change once units of its groups are removed, so its cost "
+            f"cannot be computed from sizes; the cut groups were {[group.name for group in halved]}"
         )
     return [
-        m - n
-        for before, after in zip(whole, part, strict=True)
-        for m, n in zip(before.numbers, after.numbers, strict=True)
+        m - n for before, after in zip(dense, part, strict=True) for m, n in zip(before.sizes, after.sizes, strict=True)
     ]
 
 
-def _distinct(shrunk: Sequence[Sequence[int]]) -> set[tuple[int, ...]]:
-    """The ways in which numbers fell, run by run."""
-    return set(zip(*shrunk, strict=True))
+def _distinct(drops: Sequence[Sequence[int]]) -> set[tuple[int, ...]]:
+    """Returns the distinct drops of all sizes, each over the runs, (runs,)."""
+    return set(zip(*drops, strict=True))
 
 
-def _candidates(column: Sequence[int], sets: Tensor, gone: Tensor) -> list[int]:
-    """The groups that a number may depend on: it changed in every run that they were cut in."""
-    still = torch.tensor(column) == 0
-    return ((gone > 0) & ~sets[still].any(0)).nonzero().flatten().tolist()
+def _candidate_groups(drop: Sequence[int], cut_sets: Tensor, removed: Tensor) -> list[int]:
+    """Returns the groups that a size may depend on: those for which it fell in every run that cut them."""
+    unchanged = torch.tensor(drop) == 0
+    return ((removed > 0) & ~cut_sets[unchanged].any(0)).nonzero().flatten().tolist()
 
 
-def _suspects(column: Sequence[int], sets: Tensor, gone: Tensor) -> list[int] | None:
-    """Those of a number whose dependence the runs leave open; None if they settle it."""
-    candidates = _candidates(column, sets, gone)
-    settled = torch.linalg.matrix_rank(sets[:, candidates].double()) == len(candidates) if candidates else True
-    return None if settled else candidates
+def _ambiguous_groups(drop: Sequence[int], cut_sets: Tensor, removed: Tensor) -> list[int]:
+    """Returns the groups between which the runs cannot decide for a size, [] if its slopes are determined."""
+    candidates = _candidate_groups(drop, cut_sets, removed)
+    determined = not candidates or torch.linalg.matrix_rank(cut_sets[:, candidates].double()) == len(candidates)
+    return [] if determined else candidates
 
 
-def _solve(column: Sequence[int], sets: Tensor, gone: Tensor) -> dict[int, float]:
-    """By how much a number falls with every unit of every group that it depends on."""
-    candidates = _candidates(column, sets, gone)
+def _solve_slopes(drop: Sequence[int], cut_sets: Tensor, removed: Tensor) -> dict[int, float]:
+    """Returns by how much a size falls with every removed unit, for each group that it depends on."""
+    candidates = _candidate_groups(drop, cut_sets, removed)
     if not candidates:
         return {}
-    fell = torch.tensor(column, dtype=torch.float64)[:, None]
-    by_group = torch.linalg.lstsq(sets[:, candidates].double(), fell).solution[:, 0] / gone[candidates]
-    exact = [float(Fraction(slope).limit_denominator(1000)) for slope in by_group.tolist()]  # of a head: 1 / heads
+    fell = torch.tensor(drop, dtype=torch.float64)[:, None]
+    slopes = torch.linalg.lstsq(cut_sets[:, candidates].double(), fell).solution[:, 0] / removed[candidates]
+    # The size of one head falls by 1 / heads with each unit.
+    exact = [float(Fraction(slope).limit_denominator(1000)) for slope in slopes.tolist()]
     return {i: slope for i, slope in zip(candidates, exact, strict=True) if slope}
 
 
-def _every(step: int, group: Group) -> tuple[int, ...]:
-    """Every second, third, ... unit, run by run: equally long runs stay so. (Of all, where runs are single units.)"""
+def _every_nth_unit(n: int, group: Group) -> tuple[int, ...]:
+    """Returns every n-th unit of each run: runs of equal length stay equal. Runs of single units count as one run."""
     runs = group.runs if max(group.runs, default=0) > 1 else (group.size,)
     starts = [sum(runs[:i]) for i in range(len(runs))]
-    return tuple(u for start, length in zip(starts, runs, strict=True) for u in range(start, start + length, step))
+    return tuple(u for start, length in zip(starts, runs, strict=True) for u in range(start, start + length, n))
 
 
-def _cut(network: nn.Module, groups: Sequence[Group], step: int = 2) -> nn.Module:
-    return compacted(network, groups, Plan({g.name: _every(step, g) for g in groups}))
+def _thinned(network: nn.Module, groups: Sequence[Group], n: int = 2) -> nn.Module:
+    """Returns a copy of the network with every n-th unit of `groups`."""
+    return compacted(network, groups, Plan({g.name: _every_nth_unit(n, g) for g in groups}))
 
 
-class _Recorder(TorchDispatchMode):
-    def __init__(self, look: Look) -> None:
+class _RecordingMode(TorchDispatchMode):
+    """Records the operations that run inside the `with` block."""
+
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
-        self.look, self.calls = look, []
+        self.recorder = recorder
+        self.records: list[OperationRecord] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        self.calls += self.look(function, args, kwargs or {}, result)
+        self.records += self.recorder(function, args, kwargs or {}, result)
         return result
 
 
-def _record(network: nn.Module, inputs: Inputs, look: Look) -> list[Seen]:
+def _record(network: nn.Module, inputs: InputFunction, recorder: Recorder) -> list[OperationRecord]:
+    """Runs the network once and returns the records of its operations."""
     device = next(network.parameters()).device
-    given = tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
-    with torch.no_grad(), _Recorder(look) as recorder:
-        network(**given)
-    return recorder.calls
+    arguments = tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
+    with torch.no_grad(), _RecordingMode(recorder) as mode:
+        network(**arguments)
+    return mode.records

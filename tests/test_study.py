@@ -229,7 +229,7 @@ def test_full_scale_builds_runs_and_prunes():
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from pruning.budget import fit
+    from pruning.budget import fit_plan
     from pruning.cost import ParamCost
     from pruning.surgery import compact
     from trackers.checkpoints.checkpoint import build_tracker
@@ -242,7 +242,7 @@ def test_full_scale_builds_runs_and_prunes():
     instantiate(cfg.pruning, ratio=cfg.ratio).check(tracker.network, groups)
     assert count_params(tracker.network) == 92_518_533 - 768 - 151_296  # published, less what never runs
     places = {g.name: torch.rand(g.size) for g in groups}
-    plan = fit(groups, places, ParamCost(tracker.network, groups), 0.01)
+    plan = fit_plan(groups, places, ParamCost(tracker.network, groups), 0.01)
     child = compact(tracker.network, groups, plan).eval()
     assert 0.0099 < count_params(child) / 92_366_469 <= 0.01
     child.load_state_dict({k: torch.rand(v.shape) for k, v in child.state_dict().items()}, assign=True)

@@ -1,4 +1,4 @@
-"""Criteria: how the units of groups are ranked, and what a training does for that. One file each."""
+"""Criteria: scores of units, and what a criterion adds to the training for them. One criterion per file."""
 
 from pruning.criteria.chipnet import ChipNet
 from pruning.criteria.criterion import Criterion

@@ -1,4 +1,4 @@
-"""ChipNet: gates that harden over the stage, trained together with the cost that they leave."""
+"""ChipNet: gates that harden over the stage, trained with the remaining cost in the loss."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,28 +16,28 @@ from pruning.groups import Group
 
 
 def logistic(psi: Tensor, beta: float) -> Tensor:
-    """z_i in (0, 1), the intermediate gate."""
+    """Returns z_i in (0, 1), the intermediate gate of psi."""
     return torch.sigmoid(beta * psi)
 
 
 def heaviside(z: Tensor, gamma: float) -> Tensor:
-    """z_t in [0, 1], the gate: a continuous Heaviside step of z_i, sharper for larger gamma."""
+    """Returns z_t in [0, 1], the gate: a continuous Heaviside step of z_i that is sharper for larger gamma."""
     return 1 - torch.exp(-gamma * z) + z * math.exp(-gamma)
 
 
 def smooth_round(z: Tensor, steepness: float) -> Tensor:
-    """What a gate counts as: about 0 below 0.5 and about 1 above."""
+    """Returns the soft count of a gate: about 0 below 0.5 and about 1 above."""
     return torch.sigmoid(steepness * (z - 0.5))
 
 
-def remaining(cost: Polynomial, z: Tensor, sizes: Sequence[int], steepness: float) -> Tensor:
-    """V, the fraction of the cost that gates leave.
+def remaining_cost(cost: Polynomial, z: Tensor, sizes: Sequence[int], steepness: float) -> Tensor:
+    """Returns V, the fraction of the dense cost that remains with the gates z.
 
     Args:
-        cost: in kept counts by group.
+        cost: cost as a function of the kept counts.
         z: gates of all units, group after group, (units,).
-        sizes: number of units by group.
-        steepness: of the rounding of gates to counts.
+        sizes: number of units of each group.
+        steepness: steepness of the rounding of gates to counts.
     """
     counts = torch.stack([part.sum() for part in smooth_round(z, steepness).double().split(list(sizes))])
     return cost(counts) / cost(sizes)
@@ -45,7 +45,7 @@ def remaining(cost: Polynomial, z: Tensor, sizes: Sequence[int], steepness: floa
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How hard gates are at one moment: `beta` of the logistic, `gamma` of the Heaviside, `steepness` of rounding."""
+    """Hardness of the gates: `beta` of the logistic, `gamma` of the Heaviside step, `steepness` of the rounding."""
 
     beta: float
     gamma: float
@@ -54,15 +54,16 @@ class Sharpness:
 
 @dataclass(frozen=True)
 class Hardening:
-    """How sharpness grows over the stage, which stands for the reference's epochs, whatever its length in steps.
+    """Growth of the sharpness over the stage.
 
-    Beta and gamma grow from epoch to epoch, steepness all the time (by 5 an epoch). They end at 6, 256 and 60.
+    The stage is divided into the epochs of the reference, whatever its number of steps. Beta and gamma grow from epoch
+    to epoch, steepness grows continuously (by 5 per epoch). They stop at 6, 256 and 60.
 
     Attributes:
-        epochs: how many the stage stands for.
-        beta, gamma, steepness: in the first step.
-        beta_epochs: in so many epochs beta grows by 0.1.
-        gamma_epochs: in so many epochs gamma doubles.
+        epochs: number of epochs of the reference.
+        beta, gamma, steepness: values in the first step.
+        beta_epochs: number of epochs in which beta grows by 0.1.
+        gamma_epochs: number of epochs in which gamma doubles.
     """
 
     epochs: int = 20
@@ -73,9 +74,9 @@ class Hardening:
     gamma_epochs: float = 2.0
 
     def __call__(self, progress: float) -> Sharpness:
-        """Sharpness of a step at `progress` in [0, 1] of the stage."""
+        """Returns the sharpness at `progress` in [0, 1] of the stage."""
         passed = progress * self.epochs
-        epoch = int(passed + 1e-9)  # 3 * (1 / 3) must not count as the epoch before
+        epoch = int(passed + 1e-9)  # the tolerance keeps rounding from giving the previous epoch
         return Sharpness(
             min(6.0, self.beta + 0.1 / self.beta_epochs * epoch),
             min(256.0, self.gamma * 2 ** (epoch / self.gamma_epochs)),
@@ -84,22 +85,23 @@ class Hardening:
 
 
 class ChipNet(Criterion):
-    """Gates z_t = heaviside(logistic(psi)) of trained psi, which a loss drives to the ratio (Tiwari et al., ICLR 2021).
+    """Gates z_t = heaviside(logistic(psi)) of trained psi, driven to the ratio by a loss (Tiwari et al., ICLR 2021).
 
-    The loss of the stage gains budget * (V - ratio)^2 + crispness * mean((z_t - z_i)^2), where V is the fraction that
-    gates leave of the very cost that the ratio is of. All gates start at 0.7 and harden to 0 or 1. Which units stay is
-    still decided by rank, so that the ratio is met exactly. The reference closes none before the stage ends, and then
-    sets kept gates to 1 (`kept_gates: one`).
+    The criterion adds budget * (V - ratio)^2 + crispness * mean((z_t - z_i)^2) to the loss. V is the remaining fraction
+    of the cost that the ratio refers to. All gates start at 0.7 and harden to 0 or 1. The kept units are chosen by
+    rank, so that the ratio is met exactly. The reference closes no gate before the end of the stage, and then sets the
+    gates of kept units to 1 (`kept_gates: one`).
 
-    Like those of `Slim`, gates see gradients after these were reduced, and stay equal on all ranks.
+    Psi has its own optimizer, which uses reduced gradients, so gates stay equal on all ranks.
 
     Args:
         budget, crispness: weights of the two losses.
-        travel: how far psi may move over the stage: the learning rate of Adam is `travel / steps`. The reference's is
-            1e-3 in each of 28,140 steps (20 epochs of 45,000 pictures, in batches of 32). The hardest gates are closed
-            below a psi of about -4; with a travel of 5, which noise and detours use up, all stay open.
+        travel: distance that psi can move over the stage: the learning rate of Adam is `travel / steps`. The reference
+            uses 1e-3 in each of 28,140 steps (20 epochs of 45,000 pictures in batches of 32). At the end a gate is
+            closed if psi is below about -4. A travel of 5 is too short, as noise and detours use it up: all gates stay
+            open.
         hardening: sharpness over the stage.
-        seed: of the first psi, uniform in [0, 0.01).
+        seed: seed of the initial psi, uniform in [0, 0.01).
     """
 
     needs_gradients = True
@@ -116,44 +118,44 @@ class ChipNet(Criterion):
         if not (budget >= 0 and crispness >= 0 and travel > 0):
             raise ValueError(
                 f"pruning.criterion.budget={budget}, crispness={crispness} and travel={travel} must not be negative, "
-                "and psi has to travel: the reference's are 30, 10 and 28"
+                "and travel must be positive; the reference uses 30, 10 and 28"
             )
         self.budget, self.crispness, self.travel = budget, crispness, travel
         self.hardening, self.seed = hardening, seed
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
-        """Refuses a ratio of latency, which is a table and has no derivative."""
+        """Raises ValueError for a ratio of latency, which is a table without a derivative."""
         if ratio_of == "latency":
             raise ValueError(
-                "ChipNet learns gates by the derivative of what the ratio is of, and latency has none; choose "
+                "pruning.ratio_of=latency has no derivative, which ChipNet needs to learn gates; choose "
                 "pruning.ratio_of=macs, params or units"
             )
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
-        """Draws psi."""
+        """Draws the initial psi and builds its optimizer."""
         self.cost, self.ratio, self.sharpness = cost, ratio, self.hardening(0.0)
         psi = 0.01 * torch.rand(len(gates.values), generator=torch.Generator().manual_seed(self.seed))
         self.psi = nn.Parameter(psi.to(gates.values))
         self.optimizer = torch.optim.Adam([self.psi], lr=self.travel / steps)
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
-        """Softplus of psi by group: ranks as z_t does, without its ties (in float32 most kept gates are exactly 1).
+        """Returns softplus(psi) by group name: the order of z_t without its ties (most open gates are exactly 1).
 
         Raises:
-            RuntimeError: there was no stage.
+            RuntimeError: there has been no sparsity stage.
         """
         if not hasattr(self, "psi"):
-            raise RuntimeError("ChipNet ranks by gates that a training learns; run a sparsity stage (stages.sparsity)")
+            raise RuntimeError("ChipNet ranks by learned gates; run a sparsity stage, e.g. stages.sparsity.steps=200")
         return gates.split(F.softplus(self.psi.detach()))
 
     def before_step(self, gates: Gates, progress: float) -> None:
-        """Hardens the gates and hands them over."""
+        """Hardens the gates and writes them into `gates.values`."""
         self.sharpness = self.hardening(progress)
         gates.values.data.copy_(self.soft_gates()[1].detach())
 
     @torch.enable_grad()
     def after_step(self, gates: Gates) -> None:
-        """Moves psi, unless gradients overflowed: a loss scaler skips this step of the weights then, too."""
+        """Takes an optimizer step for psi, unless a gradient overflowed: a loss scaler then skips the weights, too."""
         z_i, z_t = self.soft_gates()
         (gradient,) = torch.autograd.grad([z_t, self.penalty(gates, z_i, z_t)], self.psi, [gates.values.grad, None])
         if gradient.isfinite().all():
@@ -161,20 +163,20 @@ class ChipNet(Criterion):
             self.optimizer.step()
 
     def soft_gates(self) -> tuple[Tensor, Tensor]:
-        """z_i and z_t at the present sharpness, each (units,)."""
+        """Returns z_i and z_t at the present sharpness, each (units,)."""
         z_i = logistic(self.psi, self.sharpness.beta)
         return z_i, heaviside(z_i, self.sharpness.gamma)
 
     def penalty(self, gates: Gates, z_i: Tensor, z_t: Tensor) -> Tensor:
-        """What the loss of the stage gains."""
-        left = remaining(self.cost, z_t, gates.sizes, self.sharpness.steepness)
+        """Returns the loss that the criterion adds to that of the stage."""
+        left = remaining_cost(self.cost, z_t, gates.sizes, self.sharpness.steepness)
         return self.budget * (left - self.ratio).square() + self.crispness * (z_t - z_i).square().mean()
 
     def state_dict(self) -> dict[str, Any]:
-        """Psi and its optimiser's state; sharpness follows from the progress."""
+        """Returns psi and the state of its optimizer; the sharpness follows from the progress."""
         return {"psi": self.psi.detach(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from there."""
+        """Loads the result of `state_dict`."""
         self.psi.data.copy_(state["psi"])
         self.optimizer.load_state_dict(state["optimizer"])

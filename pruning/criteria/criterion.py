@@ -1,4 +1,4 @@
-"""What every criterion is."""
+"""The interface of all criteria, and settings by kind of group."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from pruning.groups import Group
 
 
 class Criterion(ABC):
-    """Scores every unit; higher means more worth keeping.
+    """Gives every unit a score; units with higher scores are kept.
 
-    Those that learn from a training are told when it starts, before weights are gated, and when gradients are there.
+    A criterion that learns from a training implements `start`, `before_step` and `after_step`, which are called when
+    the sparsity stage starts, before the gates are folded for a step, and when the gradients of a step are complete.
 
     Attributes:
-        needs_gradients: whether scores come out of training steps. Without them weights alone are looked at, and no
-            training is needed.
-        knows_ratio: whether what it does in a training depends on the ratio, or on what the ratio is of.
+        needs_gradients: whether scores come from training steps; otherwise they come from the weights alone.
+        knows_ratio: whether the training depends on the ratio or on the quantity that the ratio refers to.
     """
 
     needs_gradients = False
@@ -29,42 +29,59 @@ class Criterion(ABC):
 
     @abstractmethod
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
-        """Scores by group name, each (size,), non-negative."""
+        """Returns non-negative scores by group name, each (size,)."""
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
-        """Raises ValueError if a setting does not fit these groups, or what the ratio is of."""
+        """Raises ValueError if a setting does not fit these groups or the quantity that the ratio refers to."""
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
-        """Told when a sparsity stage begins: the open gates, what the ratio is of and how large, and its length."""
+        """Prepares for a sparsity stage.
+
+        Args:
+            gates: the gates, all open.
+            cost: the cost that the ratio refers to.
+            ratio: the final ratio.
+            steps: number of training steps of the stage.
+        """
 
     def before_step(self, gates: Gates, progress: float) -> None:
-        """Told before gates are folded for a step at `progress` in [0, 1] of the stage."""
+        """Acts before the gates are folded for a step at `progress` in [0, 1] of the stage."""
 
     def after_step(self, gates: Gates) -> None:
-        """Told when the step's gradients are there, of weights and of `gates.values`; nothing is folded.
+        """Acts on the gradients of the weights and of `gates.values`, after the gates are unfolded.
 
-        Gradients of weights may be changed (penalties); they are clipped, and the weights are moved, afterwards.
+        Gradients of weights may be changed (penalties). They are clipped afterwards, before the optimizer step.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has learned, for checkpoints."""
+        """Returns what the criterion has learned, for checkpoints."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from there; called after `start`."""
+        """Loads the result of `state_dict`; called after `start`."""
 
 
 def by_unit(setting: Mapping[str, float], gates: Gates) -> Tensor:
-    """A setting by kind, with "default" for all others (0 without), as a vector like `gates.values`."""
+    """Returns a setting by kind as a vector over all units, in the order of `gates.values`.
+
+    Args:
+        setting: value by kind, with "default" for all other kinds (0 if there is no default).
+        gates: the gates.
+    """
     values = [setting.get(g.kind, setting.get("default", 0.0)) for g in gates.groups]
     sizes = torch.tensor(gates.sizes, device=gates.values.device)
     return torch.tensor(values, device=gates.values.device, dtype=torch.float32).repeat_interleave(sizes)
 
 
 def check_kinds(option: str, named: Mapping[str, Any], groups: Sequence[Group]) -> None:
-    """Raises ValueError if `option` names a kind that is nearly spelt like one of the network's.
+    """Raises ValueError if a kind in `named` is a probable misspelling of a kind of the network.
 
-    One for quite another kind stays without effect: one configuration serves several networks.
+    Other unknown kinds have no effect and raise no error, as one configuration may serve several networks.
+
+    Args:
+        option: name of the setting, for the message.
+        named: the setting by kind.
+        groups: the groups of the network.
     """
     have = {g.kind for g in groups}
     missing = [n for n in sorted({*named} - {*have, "default"}) if get_close_matches(n, have, cutoff=0.75)]

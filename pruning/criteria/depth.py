@@ -1,4 +1,4 @@
-"""Depth: whole residual branches leave instead of single units."""
+"""Depth pruning: scores of whole residual branches."""
 
 from torch import Tensor
 
@@ -8,37 +8,42 @@ from pruning.groups import Group, branches
 
 
 class Depth(Taylor):
-    """By how much the loss would change, to first order, without a whole residual branch.
+    """First-order estimate of the change of the loss without a whole residual branch.
 
-    That is |dL/ds| for a scale s = 1 on what the branch adds: the sum of weight times gradient over the weights that
-    read its last group. Every unit of the branch gets this score; use it with `whole_branches`. A closed branch passes
-    no gradient to those weights, so that it never returns.
+    The score is |dL/ds| for a scale s = 1 on the output of the branch: the sum of weight times gradient over the
+    weights that read the last group of the branch. All units of the branch get this score; use the criterion with
+    `whole_branches`. A closed branch passes no gradient to these weights, so it never returns.
     """
 
     def importance(self, gates: Gates) -> Tensor:
-        """The same for all units of a branch; 0 for groups that cannot vanish, and keep all their units."""
+        """Returns the scores of one step (units,): equal within a branch, 0 for groups that cannot vanish."""
         scores = gates.values.grad * 0
-        by_group, opened = scores.split(gates.sizes), gates.values.grad.split(gates.sizes)
+        by_group, gradients = scores.split(gates.sizes), gates.values.grad.split(gates.sizes)
         for members in branches(gates.groups):
-            change = _change(gates, gates.groups[members[-1]], opened[members[-1]])
+            change = _branch_gradient(gates, gates.groups[members[-1]], gradients[members[-1]])
             for i in members:
                 by_group[i].copy_(change.abs().expand_as(by_group[i]))
         return scores
 
 
-def _change(gates: Gates, group: Group, opened: Tensor) -> Tensor:
-    """dL/ds of what reads a group; `opened`: the gradients of its gates (size,).
+def _branch_gradient(gates: Gates, group: Group, gate_gradients: Tensor) -> Tensor:
+    """Returns dL/ds for a scale s = 1 on the output of a branch.
+
+    Args:
+        gates: the gates.
+        group: last group of the branch.
+        gate_gradients: gradients of the gates of `group`, (size,).
 
     Raises:
-        RuntimeError: the weights that read it have neither gates nor gradients.
+        RuntimeError: the weights that read the group have neither gates nor gradients.
     """
     readers = [s for s in group.slices if s.dim == 1]
     if readers and all(s.gated for s in readers):
-        return opened.sum()
+        return gate_gradients.sum()
     weights = [gates.network.get_parameter(s.path) for s in readers]
     if not weights or any(p.grad is None for p in weights):
         raise RuntimeError(
-            f"depth cannot rank '{group.name}': {[s.path for s in readers]}, which read it, are not trained; train "
-            "them, or leave the group out with pruning.protect"
+            f"depth pruning cannot score '{group.name}': the weights {[s.path for s in readers]} that read it are not "
+            "trained; train them, or list the group in pruning.protect"
         )
     return sum((p.detach() * p.grad).sum() for p in weights)

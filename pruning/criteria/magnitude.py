@@ -1,4 +1,4 @@
-"""Weight norms: the criterion that needs no training."""
+"""Weight magnitude: a criterion that needs no training."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ from pruning.groups import Group, entries_first
 
 
 class Magnitude(Criterion):
-    """Norm of everything that a unit cuts, in all tensors of its group.
+    """Norm of all parameters that a unit cuts, in all tensors of its group.
 
-    Raw norms rank group sizes instead of units: compare them across groups only after they were normalised.
+    Raw norms reflect the sizes of tensors: use a normalization to compare units of different groups.
 
     Args:
         p: 1 for sums of absolute weights, 2 for Euclidean norms.
@@ -19,17 +19,17 @@ class Magnitude(Criterion):
 
     def __init__(self, p: int = 2):
         if p not in (1, 2):
-            raise ValueError(f"pruning.criterion.p={p} is not known; choose 1 or 2, the norm of weights")
+            raise ValueError(f"pruning.criterion.p={p} is not known; choose p=1 or p=2, the order of the norm")
         self.p = p
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
-        """Norms by group. Buffers (batch statistics) do not count."""
+        """Returns the norms by group name. Buffers (batch statistics) do not count."""
         return {group.name: group_norms(gates, group, self.p) for group in gates.groups}
 
 
 @torch.no_grad()
 def group_norms(gates: Gates, group: Group, p: int = 2) -> Tensor:
-    """Of every unit of a group the p-norm of all parameters that it cuts, (size,)."""
+    """Returns for every unit of a group the p-norm of all parameters that it cuts, (size,)."""
     units = torch.arange(group.size)
     parameters = dict(gates.network.named_parameters())
     powers = torch.zeros(group.size, device=gates.values.device)

@@ -1,4 +1,4 @@
-"""Network Slimming: the scales of batch norms under an l1 penalty."""
+"""Network Slimming: scales of batch norms under an l1 penalty."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,33 +14,32 @@ from pruning.groups import Group
 
 
 class NetworkSlimming(Criterion):
-    """|scale| of a unit's batch norm, which an l1 penalty drives to 0 (Liu et al., 2017).
+    """|scale| of the batch norm of a unit, which an l1 penalty drives to 0 (Liu et al., 2017).
 
-    Scales are compared as they are, across layers: they multiply channels that the norm has made equally large. Where
-    several norms write into one residual stream the largest scale counts, as a channel can go only if none of them
-    needs it. Scales that are not trained are ranked, but not penalised.
+    Scales are compared across layers without normalization, as they multiply channels that the norm has made equally
+    large. If several norms write into one residual stream, the largest scale counts, as a channel can be removed only
+    if no norm needs it. Scales that are not trained get scores, but no penalty.
 
-    Groups without a batch norm that could be trained (constant norms, transformers) are ranked by weight norms over
-    their group's mean, and nothing is learned for them. Such ranks do not compare with scales: a scope by kind keeps
-    the two apart.
+    Groups without a trainable batch norm (constant norms, transformers) get weight norms divided by the mean of the
+    group, and nothing is learned for them. These scores do not compare with scales; a scope by kind separates them.
 
     Args:
-        penalty: weight of |scale|, by kind, with "default" for all others.
+        penalty: weight of |scale| in the loss, by kind, with "default" for all other kinds.
     """
 
     def __init__(self, penalty: Mapping[str, float] | None = None):
         self.penalty = dict(penalty or {})
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
-        """The kinds of `penalty`."""
+        """Checks the kinds in `penalty`."""
         check_kinds("criterion.penalty", self.penalty, groups)
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
-        """Weights of the penalty, unit by unit."""
+        """Prepares the weights of the penalty for every unit."""
         self.weights = by_unit(self.penalty, gates)
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
-        """Largest scales by group."""
+        """Returns the largest scales by group name."""
         scores = {}
         for group in gates.groups:
             largest = [scale.detach().float().abs()[entries].amax(1) for scale, entries in _scales(gates, group)]
@@ -49,7 +48,7 @@ class NetworkSlimming(Criterion):
         return scores
 
     def after_step(self, gates: Gates) -> None:
-        """Penalises |scale| of every batch norm that has a gradient."""
+        """Adds the gradient of the penalty to every scale that has a gradient."""
         for group, weight in zip(gates.groups, self.weights.split(gates.sizes), strict=True):
             for scale, entries in _scales(gates, group):
                 if scale.grad is not None:
@@ -57,12 +56,12 @@ class NetworkSlimming(Criterion):
 
 
 def _scales(gates: Gates, group: Group) -> list[tuple[Tensor, Tensor]]:
-    """Scales of the batch norms over a group's units, each with the entries (size, n) that belong to every unit."""
-    units, found = torch.arange(group.size, device=gates.values.device), []
+    """Returns the scales of the batch norms over a group, each with the entries of every unit, (size, n)."""
+    units, scales = torch.arange(group.size, device=gates.values.device), []
     for s in group.slices:
         path, _, name = s.path.rpartition(".")
         norm = gates.network.get_submodule(path)
         if isinstance(norm, _BatchNorm) and name == "weight":
             entries = s.positions(units).view(len(s.offsets), group.size, s.inner)
-            found.append((norm.weight, entries.transpose(0, 1).flatten(1)))
-    return found
+            scales.append((norm.weight, entries.transpose(0, 1).flatten(1)))
+    return scales

@@ -1,4 +1,4 @@
-"""The control: units leave by lot."""
+"""Random scores: the control for all other criteria."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from pruning.gates import Gates
 
 
 class Random(Criterion):
-    """The same random scores throughout: what any other criterion has to beat.
+    """Random scores that stay the same for the whole stage; a useful criterion must do better.
 
     Args:
-        seed: of the scores.
+        seed: seed of the scores.
     """
 
     def __init__(self, seed: int = 0):
         self.seed = seed
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
-        """Uniform in [0, 1)."""
+        """Returns scores by group name, uniform in [0, 1)."""
         scores = torch.rand(len(gates.values), generator=torch.Generator().manual_seed(self.seed))
         return gates.split(scores.to(gates.values.device))

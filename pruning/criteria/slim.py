@@ -13,14 +13,14 @@ from pruning.groups import Group
 
 
 class Slim(Criterion):
-    """|gate|: the ranking of ViT-Slim and of the ICASSP 2023 paper, whose l1 penalty drives useless gates to 0.
+    """|gate|, the score of ViT-Slim and of the ICASSP 2023 paper; an l1 penalty drives gates without use to 0.
 
-    Gates have an optimiser of their own: as they see gradients after these were reduced, they stay equal on all ranks.
+    The criterion has its own optimizer for the gates. It uses reduced gradients, so gates stay equal on all ranks.
 
     Args:
-        penalty: weight of |gate|, by kind, with "default" for all others.
-        travel: how far a gate may move over the stage, in units of its initial value 1. Adam moves a gate by about its
-            learning rate a step, so the rate is `travel / steps`; below 1, no gate can reach 0.
+        penalty: weight of |gate| in the loss, by kind, with "default" for all other kinds.
+        travel: distance that a gate can move over the stage, relative to its initial value 1. Adam moves a gate by
+            about its learning rate per step, so the learning rate is `travel / steps`; below 1, no gate can reach 0.
     """
 
     needs_gradients = True
@@ -29,29 +29,29 @@ class Slim(Criterion):
         self.penalty, self.travel = dict(penalty or {}), travel
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
-        """The kinds of `penalty`."""
+        """Checks the kinds in `penalty`."""
         check_kinds("criterion.penalty", self.penalty, groups)
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
-        """A fresh optimiser."""
+        """Builds the optimizer of the gates."""
         self.weights = by_unit(self.penalty, gates)
         self.optimizer = torch.optim.Adam([gates.values], lr=self.travel / steps)
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
-        """Absolute gate values by group."""
+        """Returns the absolute gate values by group name."""
         return gates.split(gates.values.detach().abs())
 
     def after_step(self, gates: Gates) -> None:
-        """Penalises |gate| and moves the gates."""
+        """Adds the gradient of the penalty and takes an optimizer step for the gates."""
         gates.values.grad += self.weights * gates.values.detach().sign()
-        if gates.values.grad.isfinite().all():  # else a loss scaler skips this step of the weights, too
+        if gates.values.grad.isfinite().all():  # otherwise a loss scaler skips this step for the weights, too
             self.optimizer.step()
         gates.values.data.clamp_(min=0)  # a step past 0 would make the penalty push the gate back up
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's; gates are saved by whoever holds them."""
+        """Returns the state of the optimizer; the gates are saved by the callback."""
         return {"optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on with the same moments."""
+        """Loads the result of `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])

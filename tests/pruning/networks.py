@@ -164,7 +164,7 @@ class BranchNet(nn.Module):
             *(Slice(f"{norm}.{p}", 0) for norm in norms for p in ("weight", "bias")),
             *(Slice(f"{reader}.weight", 1) for reader in readers),
         )
-        inner = [g.under(at) for at, branch in branches for g in branch.groups()]
+        inner = [g.with_prefix(at) for at, branch in branches for g in branch.groups()]
         return [*inner, Group("width", "width", self.embed.out_features, width, norms=norms)]
 
 
@@ -286,7 +286,7 @@ class Block(nn.Module):
     def groups(self) -> list[Group]:
         branch = "both" if self.beside else None
         cut = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
-        attention = [replace(g.under("attn."), vanish=("norm1",), branch=branch) for g in self.attn.groups()]
+        attention = [replace(g.with_prefix("attn."), vanish=("norm1",), branch=branch) for g in self.attn.groups()]
         return [*attention, Group("mlp", "mlp", self.fc1.out_features, cut, vanish=("norm2",), branch=branch)]
 
 
@@ -321,12 +321,12 @@ class Mixed(nn.Module):
             if i:
                 readers = tuple(Slice(f"stages.{i}.{reader}.weight", 1) for reader in ("conv", "branch"))
                 groups[-1] = replace(groups[-1], slices=groups[-1].slices + readers)
-            groups += [g.under(f"stages.{i}.") for g in stage.groups()]
+            groups += [g.with_prefix(f"stages.{i}.") for g in stage.groups()]
         groups[-1] = replace(groups[-1], slices=(*groups[-1].slices, Slice("embed.weight", 1)))
         width, norms = [*(Slice(f"embed.{p}", 0, gated=True) for p in ("weight", "bias"))], ["last"]
         for i, block in enumerate(self.blocks):
             at = f"blocks.{i}."
-            groups += [g.under(at) for g in block.groups()]
+            groups += [g.with_prefix(at) for g in block.groups()]
             width += [Slice(f"{at}{w}.{p}", 0, gated=True) for w in ("attn.proj", "fc2") for p in ("weight", "bias")]
             width += [Slice(f"{at}{reader}.weight", 1) for reader in ("attn.qkv", "fc1")]
             norms += [f"{at}norm1", f"{at}norm2"]

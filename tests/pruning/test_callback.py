@@ -222,7 +222,7 @@ def test_units_fade_linearly_and_are_gone_before_the_next_update(accumulate: int
         before = last
     assert faded == 28 - int(masks[-1].sum()) > 10
     assert torch.equal(callback.gates.mask, masks[-1])
-    assert callback.achieved <= 0.4
+    assert callback.ratio_achieved <= 0.4
 
 
 def test_units_that_return_fade_in(tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_a_stage_that_ends_while_units_fade_ends_without_them(end: float, tmp_pa
     fit(module, [callback, mask_spy(callback, masks)], loader(), tmp_path)
     assert set(masks[-1].tolist()) > {0, 1}  # 24 steps are four intervals and the most of a fifth
     assert set(callback.gates.mask.tolist()) == {0, 1}
-    assert callback.planned == 0.4
-    assert sum(callback.kept().values()) == int(callback.gates.mask.sum()) == int(0.4 * 28)
+    assert callback.planned_ratio == 0.4
+    assert sum(callback.kept_counts().values()) == int(callback.gates.mask.sum()) == int(0.4 * 28)
     assert callback.finish(draws(1))["masked_vs_compacted"] < 1e-12
 
 
@@ -510,7 +510,7 @@ def test_one_shot_leaves_the_whole_stage_dense(tmp_path: Path) -> None:
     spy = Spy("on_train_batch_end", lambda *_: masks.append(bool(callback.gates.mask.all())))
     fit(module, [callback, spy], loader(), tmp_path)
     assert masks == [True] * 24
-    assert callback.planned == 0.4
+    assert callback.planned_ratio == 0.4
     assert callback.finish(draws(1))["ratio_achieved"] <= 0.4
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pruning.cost import ParamCost, Polynomial, UnitCost
-from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, logistic, remaining
+from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, logistic, remaining_cost
 from pruning.gates import Gates
 from tests.pruning.networks import ConvNet, shake
 
@@ -59,7 +59,7 @@ def test_psi_gets_the_gradient_of_the_whole_loss(progress: float) -> None:
     z_i = logistic(psi, now.beta)
     z_t = heaviside(z_i, now.gamma)
     loss = task(functional_call(gates.network, gated(gates, z_t), (images(),)))
-    left = remaining(method.cost, z_t, gates.sizes, now.steepness)
+    left = remaining_cost(method.cost, z_t, gates.sizes, now.steepness)
     (loss + 3 * (left - 0.4) ** 2 + 2 * (z_t - z_i).square().mean()).backward()
     step(gates, method, progress)
     assert psi.grad.abs().min() > 0
@@ -76,7 +76,7 @@ def test_the_budget_drives_gates_to_the_ratio(ratio: float) -> None:
         gates.values.grad = -0.01 * use
         method.after_step(gates)
     z = method.soft_gates()[1].detach()
-    assert float(remaining(method.cost, z, gates.sizes, 60)) == pytest.approx(ratio, abs=2 / len(z))
+    assert float(remaining_cost(method.cost, z, gates.sizes, 60)) == pytest.approx(ratio, abs=2 / len(z))
     kept = z > 0.5
     assert use[kept].mean() > use[~kept].mean()
 
@@ -173,7 +173,7 @@ def test_gradients_are_taken_where_they_are_off() -> None:
 
 
 def test_a_cost_without_a_derivative_is_refused() -> None:
-    message = "ratio is of, and latency has none; choose pruning.ratio_of=macs, params or units"
+    message = "ratio_of=latency has no derivative, which ChipNet needs to learn gates; choose pruning.ratio_of=macs"
     with pytest.raises(ValueError, match=re.escape(message)):
         ChipNet().check(ConvNet().groups(), "latency")
 

@@ -15,7 +15,7 @@ from pruning.cost import MacCost, ParamCost, Polynomial, Term, UnitCost, count_m
 from pruning.groups import Group, Slice
 from pruning.plan import Plan
 from pruning.surgery import compact
-from pruning.tracing import Inputs, Linear
+from pruning.tracing import AffineSize, InputFunction
 from tests.pruning.networks import (
     BranchNet,
     ConvNet,
@@ -182,14 +182,14 @@ def test_published_ostrack_256() -> None:
     assert macs.parts["backbone"] == n * d * 768 + 12 * (n * 12 * d * d + 2 * n * n * d)
 
 
-def like(x: Tensor) -> Inputs:
+def like(x: Tensor) -> InputFunction:
     """The same input, whatever was cut."""
     return lambda network: {"x": x}
 
 
 PICTURES, ROWS = like(torch.zeros(2, 3, 8, 8)), like(torch.zeros(3, 6))
 MIXED = Recipe(((4, 3, (4, 3)), (5, 0, (3,)), (3, 4, ())), 2, 3, ((4, False), (3, True)), 4)
-CASES: dict[str, tuple[Callable[[], nn.Module], Inputs]] = {
+CASES: dict[str, tuple[Callable[[], nn.Module], InputFunction]] = {
     "ostrack": (lambda: tiny_ostrack(heads=4, head_channels=(6, 4, 3)), crops),
     "stem": (lambda: tiny_ostrack(stem_hidden=6, depth=1), crops),
     "cnn": (ConvNet, PICTURES),
@@ -205,7 +205,7 @@ def kept_counts(groups: Sequence[Group], plan: Plan) -> list[int]:
     return [len(plan.units(g)) for g in groups]
 
 
-def assert_exact(network: nn.Module, cost: MacCost, inputs: Inputs, plan: Plan) -> nn.Module:
+def assert_exact(network: nn.Module, cost: MacCost, inputs: InputFunction, plan: Plan) -> nn.Module:
     """The child costs what was foretold, to the unit; returns it."""
     groups = network.groups()
     child = compact(copy.deepcopy(network), groups, plan)
@@ -216,7 +216,7 @@ def assert_exact(network: nn.Module, cost: MacCost, inputs: Inputs, plan: Plan) 
 
 
 @functools.cache
-def case(name: str) -> tuple[nn.Module, MacCost, Inputs]:
+def case(name: str) -> tuple[nn.Module, MacCost, InputFunction]:
     build, inputs = CASES[name]
     network = build()
     return network, MacCost(network, network.groups(), inputs), inputs
@@ -337,11 +337,14 @@ def one_more_when_wide(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("twist", "message"),
     [
-        (products_of_channels, r"cost of Wide in MACs is not a product of kept counts: .* has \d+, but .* expect \d+"),
-        (in_blocks_of_four, "cost of Wide in MACs is not a product of kept counts"),
+        (
+            products_of_channels,
+            r"the MACs of Wide are not a polynomial in the kept counts: .* has \d+ MACs, but .* predict \d+",
+        ),
+        (in_blocks_of_four, "the MACs of Wide are not a polynomial in the kept counts"),
         (
             one_more_when_wide,
-            r"operations of Wide change once units .* cannot be told from sizes; cut were \['inside'\]",
+            r"operations of Wide change once units .* cannot be computed from sizes; the cut groups were \['inside'\]",
         ),
     ],
 )
@@ -374,7 +377,7 @@ def test_groups_of_one_unit_are_as_they_are() -> None:
 
 def polynomial() -> Polynomial:
     """With a constant, shared factors, an offset, a square and something that needs a group."""
-    a, b, both = Linear(0, ((0, 2),)), Linear(3, ((1, 1),)), Linear(1, ((0, 0.5), (2, 4)))
+    a, b, both = AffineSize(0, ((0, 2),)), AffineSize(3, ((1, 1),)), AffineSize(1, ((0, 0.5), (2, 4)))
     return Polynomial([Term(7), Term(3, (a, b)), Term(2, (both,)), Term(1, (a, a, both)), Term(11, (b,), 2)], 3)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pruning.budget import RemovalRules, fit
+from pruning.budget import RemovalRules, fit_plan
 from pruning.cost import ParamCost
 from pruning.criteria import Criterion, Depth, Fisher, Magnitude, NetworkSlimming, Random, Slim, Taylor
 from pruning.criteria.criterion import by_unit
@@ -16,7 +16,7 @@ from pruning.gates import Gates
 from pruning.groups import Group, Slice, branches
 from pruning.plan import Plan
 from pruning.pruner import Pruner
-from pruning.ranking import quantiles
+from pruning.ranking import quantile_ranks
 from tests.pruning.networks import BranchNet, ConvNet, NormNet, shake, tiny_ostrack
 
 LEARNED = {"taylor": Taylor, "fisher": Fisher, "depth": Depth}
@@ -73,7 +73,7 @@ def test_magnitude_by_hand() -> None:
 
 @pytest.mark.parametrize("p", [0, 3, 1.5])
 def test_only_two_norms_are_known(p: float) -> None:
-    with pytest.raises(ValueError, match=rf"criterion.p={p} is not known; choose 1 or 2"):
+    with pytest.raises(ValueError, match=rf"criterion.p={p} is not known; choose p=1 or p=2"):
         Magnitude(p)
 
 
@@ -275,13 +275,13 @@ def test_closed_units_still_score() -> None:
 def test_without_a_step_there_is_nothing_to_rank_by(name: str) -> None:
     network = shake(BranchNet().double())
     gates, criterion = Gates(network, network.groups()), LEARNED[name]()
-    with pytest.raises(RuntimeError, match=rf"{type(criterion).__name__} ranks by gradients and has seen none"):
+    with pytest.raises(RuntimeError, match=rf"{type(criterion).__name__} ranks by gradients, but has seen no"):
         criterion(gates)
     with pytest.raises(RuntimeError, match="run a sparsity stage"):
         started(criterion, gates)(gates)
     step(criterion, gates, 0)
     criterion(gates)
-    with pytest.raises(RuntimeError, match="has seen none"):
+    with pytest.raises(RuntimeError, match="has seen no training step"):
         started(criterion, gates)(gates)  # another stage starts anew
 
 
@@ -292,7 +292,7 @@ def test_steps_that_overflow_are_not_remembered() -> None:
     gates.values.grad = torch.ones_like(gates.values)
     gates.values.grad[3] = torch.nan
     criterion.after_step(gates)
-    with pytest.raises(RuntimeError, match="has seen none"):
+    with pytest.raises(RuntimeError, match="has seen no training step"):
         criterion(gates)
 
 
@@ -448,7 +448,7 @@ def test_whole_branches_leave_and_nothing_else() -> None:
     left = set()
     for ratio in (0.75, 0.45):
         pruner.update(ratio)
-        kept = pruner.kept()
+        kept = pruner.kept_counts()
         assert all(n in (0, sizes[name]) for name, n in kept.items())
         assert all(kept[f"{i}.0"] == 0 for i in range(3) if kept[f"{i}.1"] == 0)
         assert all(kept[f"{i}.1"] == 0 for i in range(3) if kept[f"{i}.0"] == 0)
@@ -456,7 +456,7 @@ def test_whole_branches_leave_and_nothing_else() -> None:
         now = {i for i in range(3) if kept[f"{i}.0"] == 0}
         assert left < now
         left = now
-        assert pruner.achieved <= ratio
+        assert pruner.ratio_achieved <= ratio
     worst = sorted(range(3), key=lambda i: abs(scale_gradients(network, inputs(1))[i]))
     assert left == set(worst[: len(left)])
     assert 0 < len(left) < 3
@@ -469,6 +469,6 @@ def test_the_order_of_branches_is_that_of_their_scores() -> None:
     cost = ParamCost(network, groups)
     for worst in range(3):
         scores = {g.name: torch.full((g.size,), float(not g.name.startswith(str(worst)))) for g in groups}
-        places = quantiles(scores, groups, {})
-        plan = fit(groups, places, cost, 0.75, RemovalRules(whole_branches=True))
+        places = quantile_ranks(scores, groups, {})
+        plan = fit_plan(groups, places, cost, 0.75, RemovalRules(whole_branches=True))
         assert [len(plan.units(g)) for g in groups[:-1]] == [n * (i != worst) for i in range(3) for n in (4, 3)]

@@ -168,8 +168,8 @@ def test_unfolding_gives_back_the_very_same_network(name: str) -> None:
     def fail() -> None:
         with gates.folded():
             assert network.state_dict().keys() == before.keys()
-            assert any(not torch.equal(network.get_parameter(k), before[k]) for k in gates.own_weights())
-            assert all(torch.equal(w, before[k]) for k, w in gates.own_weights().items())
+            assert any(not torch.equal(network.get_parameter(k), before[k]) for k in gates.ungated_weights())
+            assert all(torch.equal(w, before[k]) for k, w in gates.ungated_weights().items())
             network(**inputs)
             raise ArithmeticError("as told")
 
@@ -181,7 +181,7 @@ def test_unfolding_gives_back_the_very_same_network(name: str) -> None:
     assert all(p is q for p, q in zip(network.parameters(), parameters, strict=True))
     assert [type(m) for m in network.modules()] == types
     assert not gates.is_folded
-    assert gates.own_weights() == {}
+    assert gates.ungated_weights() == {}
     assert gates.values.grad is None
 
 

@@ -36,18 +36,18 @@ def test_our_networks_declare_soundly(build: type) -> None:
     assert check_groups(network, iter(groups)) == groups
 
 
-def test_under_moves_everything() -> None:
+def test_with_prefix_moves_everything() -> None:
     group = Group("", "attention", 3, (Slice("qkv.weight", 0, gated=True),), norms=("norm",), owner="")
-    moved = group.under("blocks.0.attn.")
+    moved = group.with_prefix("blocks.0.attn.")
     assert (moved.name, moved.owner, moved.norms) == ("blocks.0.attn", "blocks.0.attn", ("blocks.0.attn.norm",))
     assert moved.slices == (Slice("blocks.0.attn.qkv.weight", 0, gated=True),)
-    assert replace(group, owner=None).under("x.").owner is None
+    assert replace(group, owner=None).with_prefix("x.").owner is None
     assert moved.vanish is None
-    assert replace(group, vanish=()).under("x.").vanish == ()
-    assert replace(group, vanish=("norm", "deep.norm")).under("x.").vanish == ("x.norm", "x.deep.norm")
+    assert replace(group, vanish=()).with_prefix("x.").vanish == ()
+    assert replace(group, vanish=("norm", "deep.norm")).with_prefix("x.").vanish == ("x.norm", "x.deep.norm")
     assert moved.branch is None
-    assert replace(group, branch="").under("blocks.0.").branch == "blocks.0."
-    assert replace(group, runs=(2, 1)).under("blocks.0.").runs == (2, 1)
+    assert replace(group, branch="").with_prefix("blocks.0.").branch == "blocks.0."
+    assert replace(group, runs=(2, 1)).with_prefix("blocks.0.").runs == (2, 1)
 
 
 def test_branches_are_groups_that_vanish_together() -> None:
@@ -84,7 +84,7 @@ def test_a_group_prints_what_it_cuts() -> None:
         "  inside: statistics over the kept units",
     ]
     assert str(group).splitlines() == lines
-    lines[0] += ", or none"
+    lines[0] += ", may vanish"
     assert str(replace(group, vanish=())).splitlines() == lines
     assert str(replace(group, vanish=("norm",))).splitlines() == [*lines, "  norm: vanishes with the last unit"]
 
@@ -111,12 +111,12 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
         ({"slices": (GATED, Slice("fc2.weight", 1, offsets=(-1,)))}, r"offsets=\(-1,\)"),
         ({"slices": (GATED, Slice("fc2.weight", 1, offsets=()))}, r"offsets=\(\)"),
         ({"slices": (GATED, Slice("fc2.weight", 1, inner=0))}, "inner=0"),
-        ({"slices": (CUT,)}, "gates nothing"),
-        ({"slices": ()}, "gates nothing"),
-        ({"slices": (replace(CUT, masked=True),)}, "gates nothing"),
+        ({"slices": (CUT,)}, "has no gated slice"),
+        ({"slices": ()}, "has no gated slice"),
+        ({"slices": (replace(CUT, masked=True),)}, "has no gated slice"),
         ({"slices": (GATED, Slice("bn.running_mean", 0, gated=True))}, "gates the buffer.*masked=True"),
-        ({"slices": (replace(GATED, masked=True), CUT)}, "gates and masks 'fc1.weight'"),
-        ({"slices": (GATED, CUT, CUT)}, "cuts entries of dim 1 of 'fc2.weight' that are cut already"),
+        ({"slices": (replace(GATED, masked=True), CUT)}, "declares 'fc1.weight' gated and masked"),
+        ({"slices": (GATED, CUT, CUT)}, "cuts entries of dim 1 of 'fc2.weight' that another slice cuts"),
         ({"runs": (2, 1)}, r"the runs \(2, 1\) of group 'g' must add up to its 4 units"),
         ({"runs": (2, 3)}, "must add up to its 4 units"),
         ({"runs": (5, -1)}, "must add up to its 4 units"),
@@ -147,5 +147,5 @@ def test_two_groups_cannot_share_a_name_or_the_entries_of_a_tensor() -> None:
         check_groups(Pair(), [replace(half, vanish=("norm",)), replace(other, vanish=("norm",))])
     with pytest.raises(ValueError, match=r"more than once: \['a'\]"):
         check_groups(Pair(), [half, replace(other, name="a")])
-    with pytest.raises(ValueError, match=r"group 'b' cuts entries of dim 1 of 'fc2\.weight' that are cut already"):
+    with pytest.raises(ValueError, match=r"group 'b' cuts entries of dim 1 of 'fc2\.weight' that another slice cuts"):
         check_groups(Pair(), [half, replace(other, slices=(other.slices[0], Slice("fc2.weight", 1, (1,))))])

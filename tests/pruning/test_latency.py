@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning import latency
-from pruning.budget import RemovalRules, fit
+from pruning.budget import RemovalRules, fit_plan
 from pruning.cost import MacCost
 from pruning.groups import Group
 from pruning.latency import SHARES, LatencyCost
@@ -91,7 +91,7 @@ class Square(nn.Module):
         return self.net.square(self.net.embed(x))
 
     def groups(self) -> list[Group]:
-        return [g.under("net.") for g in self.net.groups() if g.kind == "width"]
+        return [g.with_prefix("net.") for g in self.net.groups() if g.kind == "width"]
 
 
 def test_between_the_grid_times_are_interpolated(clocked: Callable) -> None:
@@ -181,7 +181,7 @@ def test_ragged_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny_ostrack(dim=32, depth=1, heads=2)
     assert LatencyCost(network, network.groups(), crops)([g.size for g in network.groups()]) == pytest.approx(1)
     compact(network, network.groups(), Plan({"backbone.blocks.0.attn": (*range(16), 16, 17, 18)}))
-    with pytest.raises(ValueError, match=r"operations of OSTrackNetwork change once units of its groups are gone"):
+    with pytest.raises(ValueError, match=r"operations of OSTrackNetwork change once units of its groups are removed"):
         LatencyCost(network, network.groups(), crops)
 
 
@@ -192,12 +192,12 @@ def test_budgets_hold_in_time_as_well(clocked: Callable) -> None:
     places = {g.name: torch.linspace(0, 1, g.size) for g in groups}
     sizes = [g.size for g in groups]
     for ratio in (0.95, 0.9):
-        kept = [len(fit(groups, places, cost, ratio, RemovalRules(0)).units(g)) for g in groups]
+        kept = [len(fit_plan(groups, places, cost, ratio, RemovalRules(0)).units(g)) for g in groups]
         assert cost(kept) <= ratio * cost(sizes)
         for i, n in enumerate(kept):
             assert n == sizes[i] or cost([k + (i == j) for j, k in enumerate(kept)]) > ratio * cost(sizes)
     with pytest.raises(ValueError, match="out of reach"):
-        fit(groups, places, cost, 0.5, RemovalRules(0))
+        fit_plan(groups, places, cost, 0.5, RemovalRules(0))
 
 
 def test_the_fastest_run_counts_and_short_ones_run_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,5 +228,5 @@ def test_on_a_real_clock() -> None:
     assert isinstance(dense, float)
     assert 0 < dense < float("inf")
     assert cost([1] * len(groups)) <= dense
-    plan = fit(groups, {g.name: torch.linspace(0, 1, g.size) for g in groups}, cost, 1, gone=Plan())
+    plan = fit_plan(groups, {g.name: torch.linspace(0, 1, g.size) for g in groups}, cost, 1, earlier=Plan())
     assert [len(plan.units(g)) for g in groups] == sizes

@@ -26,7 +26,7 @@ def test_doubtful_units_are_refused(units: tuple[int, ...]) -> None:
 
 
 def test_unknown_groups_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'c'; the network has \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"'c', but the network has the groups \['a', 'b'\]"):
         Plan({"c": (0,)}).check(GROUPS)
 
 

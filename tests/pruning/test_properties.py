@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pruning.budget import RemovalRules, fit
+from pruning.budget import RemovalRules, fit_plan
 from pruning.cost import MacCost, ParamCost, UnitCost, count_macs, count_params
 from pruning.gates import Gates
 from pruning.groups import Group, branches, check_groups
@@ -174,7 +174,7 @@ def test_budgets_are_met_tightly_and_nothing_returns(
     for i, fall in enumerate([0, *falls]):
         ratio *= 1 - fall / 10
         try:
-            plan = fit(groups, places_of(groups, seed + i), cost, ratio, rules, gone)
+            plan = fit_plan(groups, places_of(groups, seed + i), cost, ratio, rules, gone)
         except ValueError:
             least = cost([g.vanish is None or g.branch is not None for g in groups])
             assert least > ratio * dense or floor or step > 1
@@ -206,7 +206,7 @@ def test_whole_branches_leave_or_stay(recipe: Recipe, seed: int, percent: int, f
     for i, fall in enumerate([0, *falls]):
         ratio *= 1 - fall / 10
         try:
-            plan = fit(groups, places_of(groups, seed + i), cost, ratio, RemovalRules(0, 1, True), gone)
+            plan = fit_plan(groups, places_of(groups, seed + i), cost, ratio, RemovalRules(0, 1, True), gone)
         except ValueError:
             assert least > ratio * dense
             return

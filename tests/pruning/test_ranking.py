@@ -5,7 +5,7 @@ from torch import nn
 from pruning.criteria import Magnitude
 from pruning.groups import Group, Slice
 from pruning.pruner import Pruner
-from pruning.ranking import check_ranking, quantiles
+from pruning.ranking import check_ranking, quantile_ranks
 
 GROUPS = [Group("a", "mlp", 2, ()), Group("b", "mlp", 1, ()), Group("c", "width", 3, ())]
 SCORES = {"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([2.0]), "c": torch.tensor([30.0, 10.0, 4.0])}
@@ -28,7 +28,7 @@ TOGETHER = {"a": [7 / 12, 1 / 12], "b": [3 / 12], "c": [11 / 12, 9 / 12, 5 / 12]
     ],
 )
 def test_places_within_each_pool(scope: dict[str, str], expected: dict[str, list[float]]) -> None:
-    places = quantiles(SCORES, GROUPS, scope)
+    places = quantile_ranks(SCORES, GROUPS, scope)
     assert {name: place.tolist() for name, place in places.items()} == {
         name: pytest.approx(values) for name, values in expected.items()
     }
@@ -46,7 +46,7 @@ def test_places_within_each_pool(scope: dict[str, str], expected: dict[str, list
 def test_normalised_scores_by_hand(normalise: str, order: str) -> None:
     groups = [Group("first", "mlp", 2, ()), Group("second", "mlp", 3, ())]
     scores = {"first": torch.tensor([0.0, 1.0]), "second": torch.tensor([2.0, 4.0, 6.0])}
-    places = quantiles(scores, groups, {}, normalise)
+    places = quantile_ranks(scores, groups, {}, normalise)
     by_place = sorted(zip(torch.cat([places["first"], places["second"]]).tolist(), "abxyz", strict=True))
     assert "".join(name for _, name in by_place) == order
 
@@ -54,16 +54,16 @@ def test_normalised_scores_by_hand(normalise: str, order: str) -> None:
 @pytest.mark.parametrize("normalise", ["none", "mean", "max", "zscore"])
 def test_scores_that_are_all_alike_have_places(normalise: str) -> None:
     for value in (0.0, 3.0):
-        places = quantiles({g.name: torch.full((g.size,), value) for g in GROUPS}, GROUPS, {}, normalise)
+        places = quantile_ranks({g.name: torch.full((g.size,), value) for g in GROUPS}, GROUPS, {}, normalise)
         assert sorted(torch.cat([*places.values()]).tolist()) == pytest.approx([(i + 0.5) / 6 for i in range(6)])
 
 
 @pytest.mark.parametrize("normalise", ["mean", "max", "zscore"])
 def test_the_size_of_a_groups_scores_does_not_matter_once_they_are_normalised(normalise: str) -> None:
     larger = SCORES | {"a": 1000 * SCORES["a"]}
-    places, same = (quantiles(scores, GROUPS, {}, normalise) for scores in (SCORES, larger))
+    places, same = (quantile_ranks(scores, GROUPS, {}, normalise) for scores in (SCORES, larger))
     assert all(torch.equal(places[name], same[name]) for name in places)
-    raw, other = quantiles(SCORES, GROUPS, {}), quantiles(larger, GROUPS, {})
+    raw, other = quantile_ranks(SCORES, GROUPS, {}), quantile_ranks(larger, GROUPS, {})
     assert not torch.equal(raw["a"], other["a"])
 
 
@@ -88,23 +88,23 @@ def test_raw_norms_empty_a_layer_of_small_units_and_relative_ones_do_not() -> No
         pruner = Pruner(0.5, Magnitude(), ratio_of="units", normalise=normalise, floor=0)
         pruner.attach(layers, groups)
         pruner.update()
-        kept[normalise] = pruner.kept()
+        kept[normalise] = pruner.kept_counts()
     assert kept["none"] == {"layer0": 8, "layer1": 0}
     assert min(kept["mean"].values()) >= 2
 
 
 def test_equal_shares_of_pools_are_worth_the_same() -> None:
     groups = [Group("a", "mlp", 1000, ()), Group("b", "width", 10, ())]
-    places = quantiles({"a": torch.rand(1000) * 9, "b": torch.rand(10)}, groups, {"default": "layer"})
+    places = quantile_ranks({"a": torch.rand(1000) * 9, "b": torch.rand(10)}, groups, {"default": "layer"})
     for place in places.values():
         assert float((place > 0.7).float().mean()) == pytest.approx(0.3)
         assert 0 < float(place.min()) < float(place.max()) < 1
 
 
 def test_what_does_not_exist_is_refused_and_the_choices_are_named() -> None:
-    with pytest.raises(ValueError, match=r"scope names \['attn'\], but .* kinds \['mlp', 'width'\]"):
-        quantiles(SCORES, GROUPS, {"attn": "layer"})
-    for call in (lambda *given: quantiles(SCORES, GROUPS, *given), check_ranking):
+    with pytest.raises(ValueError, match=r"scope lists \['attn'\], but .* kinds \['mlp', 'width'\]"):
+        quantile_ranks(SCORES, GROUPS, {"attn": "layer"})
+    for call in (lambda *given: quantile_ranks(SCORES, GROUPS, *given), check_ranking):
         with pytest.raises(ValueError, match=r"pruning.scope of 'mlp' is 'local'; .* \('global', 'kind', 'layer'\)"):
             call({"mlp": "local"}, "none")
         with pytest.raises(ValueError, match=r"pruning.scope of 'default' is 'local'"):

@@ -20,14 +20,14 @@ def test_one_training_serves_all_ratios(method: str, tmp_path: Path) -> None:
     trained, callback = METHODS[method].module(), pruning(method, schedule=OneShot(), ratio=0.8)
     assert callback.ranks_once
     fit(trained, [callback], loader(), tmp_path)
-    torch.save(callback.learned(), tmp_path / "learned.pt")
+    torch.save(callback.ranking_state(), tmp_path / "learned.pt")
 
     direct, trained_for_it = METHODS[method].module(), pruning(method, schedule=OneShot(), ratio=0.5)
     fit(direct, [trained_for_it], loader(), tmp_path)
     cut = copy.deepcopy(trained)
     again = pruning(method, schedule=OneShot(), ratio=0.5)
     again.attach(cut.network, cut.groups())
-    again.recall(torch.load(tmp_path / "learned.pt", weights_only=True))
+    again.load_ranking(torch.load(tmp_path / "learned.pt", weights_only=True))
     again.update()
     assert again.plan == trained_for_it.plan != callback.plan
     assert again.finish(draws(1)) == trained_for_it.finish(draws(1))

@@ -265,7 +265,7 @@ def test_grouped_and_transposed_convolutions_are_refused() -> None:
 
 def test_a_plan_of_another_network_is_refused() -> None:
     network = ConvNet()
-    with pytest.raises(ValueError, match="names the group 'elsewhere'"):
+    with pytest.raises(ValueError, match="lists the group 'elsewhere'"):
         compact(network, network.groups(), Plan({"elsewhere": (0,)}))
 
 
@@ -350,7 +350,7 @@ class Bottlenecks(nn.Module):
         return {"out": self.out(self.body(x))}
 
     def groups(self) -> list[Group]:
-        *inner, last = (g.under("body.") for g in self.body.groups())
+        *inner, last = (g.with_prefix("body.") for g in self.body.groups())
         return [*inner, replace(last, slices=(*last.slices, Slice("out.weight", 1, gated=True)))]
 
 

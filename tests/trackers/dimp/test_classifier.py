@@ -274,7 +274,7 @@ def groups(network: nn.Module) -> list[Group]:
     """The classifier's, with the backbone's stream as a group of its own."""
     classifier = network[0]
     stream = Group("stream", "stream", classifier.features.conv.in_channels, classifier.input_slices())
-    return [g.under("0.") for g in (*classifier.groups(), stream)]
+    return [g.with_prefix("0.") for g in (*classifier.groups(), stream)]
 
 
 def test_features_keep_their_scale_when_zeros_are_cut():
