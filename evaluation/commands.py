@@ -174,7 +174,7 @@ def _one_message(invocation: Invocation, *errors: type[Exception]) -> Iterator[N
 
 def _check_objective(job: Job) -> None:
     objective, benchmark = job.cfg.objective, job.maker.benchmark
-    if objective is not None and objective not in (known := benchmark.metrics()):
+    if objective is not None and objective not in (known := benchmark.metric_names()):
         raise ValueError(f"objective={objective} is no metric of benchmark={benchmark.name}: {', '.join(known)}")
 
 
@@ -218,7 +218,7 @@ def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, since: f
     runner = instantiate(cfg.runner)
     stage = Stage(
         "evaluation",
-        keys | benchmark.tracked(),
+        keys | benchmark.tracking_inputs(),
         lambda folder: runner.run(_load(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
     )
     return ensure(stage, Path(cfg.paths.cache) / "stages", since).folder / "boxes" / benchmark.name

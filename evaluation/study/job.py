@@ -145,7 +145,7 @@ class Job:
     def _evaluation(self, tracker: Stage) -> Stage:
         """Returns the stage that runs a stage's tracker over the benchmark."""
         make = partial(self.maker.evaluate, tracker=tracker)
-        keys, progress = self.maker.benchmark.tracked(), self.maker.evaluation_progress
+        keys, progress = self.maker.benchmark.tracking_inputs(), self.maker.evaluation_progress
         return self._stage("evaluation", keys, make, (tracker,), progress)
 
     def _stage(
