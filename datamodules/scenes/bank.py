@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from filelock import FileLock
@@ -15,15 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datamodules.scenes.camera import LUMA
-from datamodules.synthetic.backdrops import make_backdrop
-from datamodules.synthetic.sprites import POSES, make_occluder_sprite, make_sprite
+from datamodules.synthetic.bank_pictures import paint_backdrop, paint_object
 
 # Part of the file's name: raise it whenever the same spec gives other pictures.
 VERSION = 1
 OCCLUDERS = 0.15  # fraction of the objects that are occluders
-DIRECTIONS = 32  # directions in which the extent of an object is stored
 FEW = 100  # pictures up to which painting is faster than starting processes
-PAINTED_SIZE = 96.0  # size in pixels for which objects are painted
 
 
 @dataclass(frozen=True)
@@ -117,34 +113,13 @@ def load_bank(file: Path) -> Bank:
 
 
 def _paint(spec: BankSpec) -> dict[str, Tensor]:
-    occluders = round(OCCLUDERS * spec.objects)
+    first_occluder = spec.objects - round(OCCLUDERS * spec.objects)
     workers = -1 if spec.objects + spec.backdrops > FEW else 1
     pool = Parallel(workers, backend="loky", batch_size=8)
-    painted = pool(delayed(_paint_object)(spec, i, i >= spec.objects - occluders) for i in range(spec.objects))
-    backdrops = pool(delayed(_paint_backdrop)(spec, i) for i in range(spec.backdrops))
+    painted = pool(
+        delayed(paint_object)(spec.seed, i, spec.object_size, i >= first_occluder) for i in range(spec.objects)
+    )
+    backdrops = pool(delayed(paint_backdrop)(spec.seed, i, spec.height, spec.width) for i in range(spec.backdrops))
     objects, extents, frames = (torch.from_numpy(np.stack(parts)) for parts in zip(*painted, strict=True))
     backdrops = torch.from_numpy(np.stack(backdrops))
     return {"objects": objects, "extents": extents, "frames": frames, "backdrops": backdrops}
-
-
-def _paint_object(spec: BankSpec, index: int, occluder: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    cv2.setNumThreads(1)
-    rng = np.random.default_rng([spec.seed, 1, index])
-    make = make_occluder_sprite if occluder else make_sprite
-    sprite = make(rng, PAINTED_SIZE, 1.0, rng.uniform(60, 170) * np.ones(3))
-    shape = (spec.object_size, spec.object_size)
-    side = sprite.poses[0].shape[0]
-    pictures = [cv2.resize(pose, shape, interpolation=cv2.INTER_AREA) for pose in sprite.poses]
-    pictures = np.stack([picture[..., [2, 1, 0, 3]].transpose(2, 0, 1) for picture in pictures])
-    angle = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
-    direction = np.stack([np.cos(angle), np.sin(angle)])
-    extents = np.stack([hull[(hull @ direction).argmax(0)] for hull in sprite.hulls]).astype(np.float32)
-    poses = np.arange(POSES) % len(pictures)
-    frame = np.array([sprite.unit, *sprite.centre], np.float32) / side
-    return pictures[poses], extents[poses], frame
-
-
-def _paint_backdrop(spec: BankSpec, index: int) -> np.ndarray:
-    cv2.setNumThreads(1)
-    rng = np.random.default_rng([spec.seed, 2, index])
-    return make_backdrop(rng, spec.height, spec.width, 1.0)[..., ::-1].transpose(2, 0, 1).copy()

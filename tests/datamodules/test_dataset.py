@@ -274,7 +274,7 @@ def test_both_crops_of_a_still_picture_come_from_it(got10k):
     still = replace(
         video, frames=video.frames[:1], boxes=video.boxes[:1], absent=video.absent[:1], cover=None, still=True
     )
-    pictures = SequenceTable.of([still, replace(still, name="other")])
+    pictures = SequenceTable.from_sequences([still, replace(still, name="other")])
     for sampler, template in ((CAUSAL, ONE), (TRIDENT, TWO)):
         data = dataset(pictures, sampler, template)
         assert {s for i in range(40) for s in data[i]["present"].tolist()} == (

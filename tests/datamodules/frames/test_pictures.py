@@ -12,8 +12,8 @@ from PIL import Image
 
 from datamodules.augmentation import Augmentation
 from datamodules.dataset import TrackingDataset
-from datamodules.frames.frame import REDUCED, Frame, reduction
-from datamodules.frames.jpeg import Rectangle, excerpt, layout
+from datamodules.frames.frame import IMREAD_FLAGS, Frame, reduction
+from datamodules.frames.jpeg import Rectangle, cut_jpeg, read_layout
 from datamodules.frames.pictures import UnreadableFrameError, read_picture
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.sequence import Sequence
@@ -52,11 +52,11 @@ def coded(picture, *options, restarts=0):
 
 
 def frame(path):
-    return Frame(path, partial(read_picture, path.parent, path.name, 0))
+    return Frame(path, partial(read_picture, path))
 
 
 def decoded(data, of=1):
-    return cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[of])
+    return cv2.imdecode(np.frombuffer(data, np.uint8), IMREAD_FLAGS[of])
 
 
 # Parts of a file
@@ -68,15 +68,15 @@ def test_a_part_of_a_picture_is_the_same_as_in_the_whole(sampling, restarts, cap
     picture = texture()
     options = () if sampling == "gray" else (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[sampling])
     data = coded(picture[..., 0] if sampling == "gray" else picture, *options, restarts=restarts)
-    about, rng = layout(data), np.random.default_rng(0)
-    assert (about.width, about.height, about.interval) == (WIDTH, HEIGHT, restarts)
+    about, rng = read_layout(data), np.random.default_rng(0)
+    assert (about.width, about.height, about.restart_interval) == (WIDTH, HEIGHT, restarts)
     smaller = 0
-    for r in REDUCED:
+    for r in IMREAD_FLAGS:
         whole = decoded(data, r)
         for _ in range(6):
             left, right = np.sort(rng.choice(WIDTH + 1, 2, replace=False)).tolist()
             top, bottom = np.sort(rng.choice(HEIGHT + 1, 2, replace=False)).tolist()
-            file, (x, y, _, _) = excerpt(data, about, Rectangle(left, top, right, bottom))
+            file, (x, y, _, _) = cut_jpeg(data, about, Rectangle(left, top, right, bottom))
             part = decoded(file, r)
             rows, columns = slice(top // r, -(-bottom // r)), slice(left // r, -(-right // r))
             shown = part[rows.start - y // r : rows.stop - y // r, columns.start - x // r : columns.stop - x // r]
@@ -88,7 +88,7 @@ def test_a_part_of_a_picture_is_the_same_as_in_the_whole(sampling, restarts, cap
 
 def test_between_restart_markers_nothing_else_is_decoded():
     data = coded(texture(640, 480), restarts=8)  # pieces of 128 x 16 pixels
-    file, place = excerpt(data, layout(data), Rectangle(300, 200, 340, 240))
+    file, place = cut_jpeg(data, read_layout(data), Rectangle(300, 200, 340, 240))
     assert place == (256, 176, 384, 256)
     assert len(file) < len(data) / 8
     assert decoded(file).shape == (80, 128, 3)
@@ -96,7 +96,7 @@ def test_between_restart_markers_nothing_else_is_decoded():
 
 def test_damaged_restart_markers_leave_the_picture_whole():
     data = coded(texture(), restarts=7)
-    assert excerpt(data.replace(b"\xff\xd3", b"\xff\x00", 1), layout(data), Rectangle(0, 0, 9, 9))[1][3] == HEIGHT
+    assert cut_jpeg(data.replace(b"\xff\xd3", b"\xff\x00", 1), read_layout(data), Rectangle(0, 0, 9, 9))[1][3] == HEIGHT
 
 
 @pytest.mark.parametrize("kind", ["progressive", "exif", "png", "cmyk", "cut", "no picture", "empty"])
@@ -110,14 +110,14 @@ def test_what_cannot_be_decoded_in_part_is_decoded_whole(tmp_path, kind, capfd):
     else:
         file = {"png": cv2.imencode(".png", texture())[1].tobytes(), "cut": coded(texture())[:9000]}
         path.write_bytes(file.get(kind, b"no picture" * (kind == "no picture")))
-    assert layout(path.read_bytes()) is None
+    assert read_layout(path.read_bytes()) is None
     if kind in ("no picture", "empty"):
         with pytest.raises(UnreadableFrameError, match=r"1\.jpg"):
             frame(path).need(Window(10, 10, 20), 2)
         return
     half = frame(path)
     half.need(Window(10, 10, 20), 2)
-    assert np.array_equal(half.part.pixels, read_picture(tmp_path, "1.jpg", 0))
+    assert np.array_equal(half.part.pixels, read_picture(tmp_path / "1.jpg"))
     assert half.part.reduction == 1
     assert half.shape == ((WIDTH, HEIGHT, 3) if kind == "exif" else (HEIGHT, WIDTH, 3))
     capfd.readouterr()  # of "cut", as ever
@@ -168,7 +168,7 @@ def test_reduced_samples_show_the_same_smoother(tmp_path, spec):
 
 @pytest.mark.parametrize("compat", ["exact", "reference"])
 @pytest.mark.parametrize("kind", [CropSpec, partial(DiMPCropSpec, inside=1.5)], ids=["constant", "replicated"])
-@pytest.mark.parametrize("r", REDUCED)
+@pytest.mark.parametrize("r", IMREAD_FLAGS)
 def test_the_box_of_a_crop_is_where_the_object_is(tmp_path, compat, kind, r):
     """In the mean, the middle of a bright square, weighed by its pixels, is that of its box."""
     spec, around, off = kind(16, 1.5, compat=compat), (9.0 * r, 7.0 * r, 16.0 * r, 16.0 * r), []
@@ -178,14 +178,14 @@ def test_the_box_of_a_crop_is_where_the_object_is(tmp_path, compat, kind, r):
         picture[y : y + side, x : x + side] = 255
         (tmp_path / "1.jpg").write_bytes(coded(picture, cv2.IMWRITE_JPEG_QUALITY, 100, restarts=k % 2))
         shown = frame(tmp_path / "1.jpg")
-        window, _ = spec.aim(shown.shape, around)
-        assert reduction(window.side, spec.size) == r
-        shown.need(window, r)
+        window = spec.training_window(shown.shape, around)
+        assert reduction(window.pixels.side, spec.size) == r
+        shown.need(window.pixels, r)
         assert shown.part.reduction == r
-        pixels, _, told = spec.cut_to_learn(shown.part, around)
+        pixels = spec.crop(shown.part, window)
         weights = pixels[..., 1].astype(float)
         middle = [(weights.sum(axis) * (np.arange(spec.size) + 0.5)).sum() / weights.sum() for axis in (0, 1)]
-        left, top, w, h = told.relative((x, y, side, side)) * spec.size
+        left, top, w, h = window.boxes.relative((x, y, side, side)) * spec.size
         off.append((middle[0] - left - w / 2, middle[1] - top - h / 2, weights.sum() / 255 / w / h - 1))
     flaw = 0.5 if compat == "reference" and kind is CropSpec else 0  # the original's
     assert np.mean(off, 0) == pytest.approx([flaw, flaw, 0], abs=0.08)
@@ -200,7 +200,8 @@ def test_reduced_crops_are_smooth_where_shrinking_alone_is_not(tmp_path):
     for r in (1, 4):
         shown = frame(tmp_path / "1.jpg")
         shown.need(Window(100, 40, 400), r)
-        contrast.append(spec.cut_to_learn(shown.part, (250.0, 190.0, 100.0, 100.0)).picture.std())
+        window = spec.training_window(shown.shape, (250.0, 190.0, 100.0, 100.0))
+        contrast.append(spec.crop(shown.part, window).std())
     assert contrast[1] < contrast[0] * 0.6
 
 
