@@ -1,4 +1,4 @@
-"""What is done to crops before a network sees them: jitter of the window, and changes of the pictures."""
+"""Augmentation of training crops: jitter of their windows, and changes of their pictures."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from trackers.crops import CropSpec
 
 
 def jitter(box: np.ndarray, spec: CropSpec, rng: np.random.Generator) -> np.ndarray:
-    """The xywh box around which a training crop is cut, near the true one (both in pixels)."""
+    """Returns a box near the true one, around which a training crop is cut; both are xywh in pixels."""
     size = box[2:] * np.exp(spec.scale_jitter * rng.standard_normal(2))
     centre = box[:2] + box[2:] / 2 + spec.centre_jitter * np.sqrt(size.prod()) * (rng.random(2) - 0.5)
     return np.concatenate([centre - size / 2, size])
@@ -17,12 +17,12 @@ def jitter(box: np.ndarray, spec: CropSpec, rng: np.random.Generator) -> np.ndar
 
 @dataclass(frozen=True)
 class LabelledCrop:
-    """A crop of side S on its way to a network.
+    """A crop of side S with its box.
 
     Attributes:
         picture: (S, S, 3) uint8, RGB.
         box: xywh in units of the side, (4,) float32.
-        padding: which rows and which columns show padding, (2, S) bool.
+        padding: rows and columns that show padding, (2, S) bool.
     """
 
     picture: np.ndarray
@@ -32,13 +32,13 @@ class LabelledCrop:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes of the crops of a sample.
+    """Random changes of the crops of a sample.
 
     Attributes:
-        gray: probability that all turn gray.
-        flip: probability that all are mirrored.
-        flip_each: probability that one is mirrored, drawn for each by itself (training only).
-        brightness: largest relative change of brightness, drawn for each by itself (training only).
+        gray: probability that all crops become gray.
+        flip: probability that all crops are mirrored.
+        flip_each: probability that a crop is mirrored, independently of the others (training only).
+        brightness: largest relative change of a crop's brightness, independently of the others (training only).
     """
 
     gray: float
@@ -47,12 +47,12 @@ class Augmentation:
     brightness: float
 
     def __call__(self, crops: list[LabelledCrop], rng: np.random.Generator, train: bool) -> list[LabelledCrop]:
-        """The crops, changed together and each by itself."""
-        gray, together = rng.random() < self.gray, rng.random() < self.flip
+        """Returns the changed crops; `train` says whether changes for training only apply."""
+        gray, flip = rng.random() < self.gray, rng.random() < self.flip
         result = []
         for crop in crops:
             picture, box, padding = crop.picture, crop.box, crop.padding
-            mirror = together ^ (train and rng.random() < self.flip_each)
+            mirror = flip ^ (train and rng.random() < self.flip_each)
             gain = rng.uniform(1 - self.brightness, 1 + self.brightness) if train else 1.0
             if gray:
                 picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

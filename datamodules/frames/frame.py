@@ -19,7 +19,7 @@ IMREAD_FLAGS = {
 }
 
 
-def reduction(side: float, size: int) -> int:
+def largest_reduction(side: float, size: int) -> int:
     """Returns the largest reduction that leaves a window of `side` pixels at least as large as its crop, `size`."""
     return max(r for r in IMREAD_FLAGS if r == 1 or side / r >= size)
 
@@ -48,16 +48,16 @@ class Frame:
         Raises:
             UnreadableFrameError: the picture cannot be read.
         """
-        return (self._layout.height, self._layout.width, 3) if self._layout else self.part.shape
+        return (self._layout.height, self._layout.width, 3) if self._layout else self.decoded_region.shape
 
-    def need(self, window: Window, reduction: int) -> None:
+    def request_window(self, window: Window, reduction: int) -> None:
         """Asks for the window of a crop, in whole pixels, at 1/`reduction` of the resolution or finer."""
         top, bottom = _clip_to(self.shape[0], window.top, window.side)
         left, right = _clip_to(self.shape[1], window.left, window.side)
         self._requests.append((Rectangle(left, top, right, bottom), reduction))
 
     @cached_property
-    def part(self) -> DecodedRegion:
+    def decoded_region(self) -> DecodedRegion:
         """The decoded region, RGB: all windows that were asked for, or the whole picture if there were none.
 
         Raises:

@@ -35,7 +35,7 @@ SEARCH, STILL = CropSpec(48, 3.0, 2.0, 0.4), CropSpec(48, 3.0)
 
 
 class White(Sequence):
-    """Whatever is black in a crop of it is padding."""
+    """Video of white frames, in whose crops black is padding."""
 
     def image(self, i):
         return np.full((72, 96, 3), 255, np.uint8)
@@ -83,7 +83,7 @@ def test_batches_have_the_promised_shapes(got10k):
 
 
 def test_a_sample_shows_the_frames_that_were_drawn(got10k):
-    """Every crop of every frame is known, so a sample tells what it is made of."""
+    """All possible crops are computed, so a sample's crops identify their frames."""
     first, second, _ = read_got10k(got10k, "train")
     hidden = [8, 9, 10, 11]
     first = replace(first, absent=np.isin(np.arange(20), hidden), cover=None)
@@ -169,7 +169,7 @@ def test_the_window_of_a_crop_is_computed_once(got10k, monkeypatch, kind):
 
 
 def test_the_box_of_a_sample_is_where_the_object_is():
-    """Crops of a picture that is black but for the object show it inside of the sample's box."""
+    """Crops of a black picture with a white object show the object inside of the sample's box."""
     spec, rng = CropSpec(96, 4.0, 2.0, 0.3), np.random.default_rng(0)
     for box in np.array([[30.0, 20.0, 16.0, 12.0], [50.0, 40.0, 10.0, 20.0]]):
         image = np.zeros((72, 96, 3), np.uint8)
@@ -257,7 +257,7 @@ def test_a_mixture_is_drawn_from_by_weight_whatever_its_sources_hold(got10k):
 
 
 def test_one_source_draws_no_numbers(got10k):
-    """Else seeds of earlier studies would give other samples."""
+    """Otherwise seeds of earlier studies would give other samples."""
     rng = np.random.default_rng(3)
     before = rng.bit_generator.state
     dataset(read_got10k(got10k, "train")).sequences.draw(rng)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datamodules.augmentation import Augmentation
 from datamodules.dataset import TrackingDataset
-from datamodules.frames.frame import IMREAD_FLAGS, Frame, reduction
+from datamodules.frames.frame import IMREAD_FLAGS, Frame, largest_reduction
 from datamodules.frames.jpeg import Rectangle, cut_jpeg, read_layout
 from datamodules.frames.pictures import UnreadableFrameError, read_picture
 from datamodules.sampling import FrameSampler
@@ -113,19 +113,19 @@ def test_what_cannot_be_decoded_in_part_is_decoded_whole(tmp_path, kind, capfd):
     assert read_layout(path.read_bytes()) is None
     if kind in ("no picture", "empty"):
         with pytest.raises(UnreadableFrameError, match=r"1\.jpg"):
-            frame(path).need(Window(10, 10, 20), 2)
+            frame(path).request_window(Window(10, 10, 20), 2)
         return
     half = frame(path)
-    half.need(Window(10, 10, 20), 2)
-    assert np.array_equal(half.part.pixels, read_picture(tmp_path / "1.jpg"))
-    assert half.part.reduction == 1
+    half.request_window(Window(10, 10, 20), 2)
+    assert np.array_equal(half.decoded_region.pixels, read_picture(tmp_path / "1.jpg"))
+    assert half.decoded_region.reduction == 1
     assert half.shape == ((WIDTH, HEIGHT, 3) if kind == "exif" else (HEIGHT, WIDTH, 3))
     capfd.readouterr()  # of "cut", as ever
 
 
 def test_a_missing_frame_is_told(tmp_path):
     with pytest.raises(UnreadableFrameError, match=r"2\.jpg"):
-        frame(tmp_path / "2.jpg").need(Window(0, 0, 9), 1)
+        frame(tmp_path / "2.jpg").request_window(Window(0, 0, 9), 1)
 
 
 @pytest.mark.parametrize("restarts", [0, 7])
@@ -139,8 +139,8 @@ def test_damage_is_told_or_decoded_as_ever(tmp_path_factory, restarts, changes, 
     path.write_bytes(data)
     try:
         damaged = frame(path)
-        damaged.need(Window(10, 10, 20), 1)
-        assert damaged.part.pixels.ndim == 3
+        damaged.request_window(Window(10, 10, 20), 1)
+        assert damaged.decoded_region.pixels.ndim == 3
     except UnreadableFrameError:
         assert cv2.imread(str(path)) is None
 
@@ -179,10 +179,10 @@ def test_the_box_of_a_crop_is_where_the_object_is(tmp_path, compat, kind, r):
         (tmp_path / "1.jpg").write_bytes(coded(picture, cv2.IMWRITE_JPEG_QUALITY, 100, restarts=k % 2))
         shown = frame(tmp_path / "1.jpg")
         window = spec.training_window(shown.shape, around)
-        assert reduction(window.pixels.side, spec.size) == r
-        shown.need(window.pixels, r)
-        assert shown.part.reduction == r
-        pixels = spec.crop(shown.part, window)
+        assert largest_reduction(window.pixels.side, spec.size) == r
+        shown.request_window(window.pixels, r)
+        assert shown.decoded_region.reduction == r
+        pixels = spec.crop(shown.decoded_region, window)
         weights = pixels[..., 1].astype(float)
         middle = [(weights.sum(axis) * (np.arange(spec.size) + 0.5)).sum() / weights.sum() for axis in (0, 1)]
         left, top, w, h = window.boxes.relative((x, y, side, side)) * spec.size
@@ -199,9 +199,9 @@ def test_reduced_crops_are_smooth_where_shrinking_alone_is_not(tmp_path):
     spec, contrast = CropSpec(100, 4.0), []
     for r in (1, 4):
         shown = frame(tmp_path / "1.jpg")
-        shown.need(Window(100, 40, 400), r)
+        shown.request_window(Window(100, 40, 400), r)
         window = spec.training_window(shown.shape, (250.0, 190.0, 100.0, 100.0))
-        contrast.append(spec.crop(shown.part, window).std())
+        contrast.append(spec.crop(shown.decoded_region, window).std())
     assert contrast[1] < contrast[0] * 0.6
 
 
@@ -216,7 +216,7 @@ def test_a_resampled_window_is_a_resized_one():
 
 @given(st.floats(1, 5000), st.integers(8, 400))
 def test_no_crop_is_finer_than_its_picture(side, size):
-    r = reduction(side, size)
+    r = largest_reduction(side, size)
     assert r == 1 or side / r >= size
     assert r == 8 or side / (2 * r) < size
 
