@@ -35,8 +35,20 @@ SHORT_STAGES = [
 ]
 
 
+def deselect(config: pytest.Config, items: list[pytest.Item], marker: str) -> None:
+    """Takes the tests with a marker out of `items` and reports them as deselected."""
+    left_out = [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker(marker)]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        deselect(config, items, "gpu")
+
+
 def pytest_collection_finish() -> None:
-    # What was imported are millions of objects, and each full collection would look through all of them for nothing.
+    # Imports create millions of long-lived objects. Freezing them keeps the garbage collector from scanning them again.
     gc.freeze()
 
 

@@ -7,6 +7,7 @@ outputs in an `.npz` of the same name. What is run is decided by what the JSON s
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import numpy as np
 import pytest
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR") or Path(__file__).parents[2].parent / "shared" / "golden")
+# The end of a kind that names the network and not the computation: "features_dimp18", "forward_st101", "slim_mini".
+NETWORK = re.compile(r"_((super_?|pr)?dimp|mini|[a-z]{0,9}\d+)$")
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,23 @@ class Case:
     path: Path
     about: dict[str, Any]
 
+    @classmethod
+    def read(cls, path: Path) -> "Case":
+        """Returns the case of a JSON file; its words "nan", "inf" and "-inf" are numbers."""
+
+        def revive(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: revive(v) for k, v in value.items()}
+            if isinstance(value, list):
+                return [revive(v) for v in value]
+            return float(value) if value in ("nan", "inf", "-inf") else value
+
+        return cls(path, revive(json.loads(path.read_text())))
+
     @property
     def kind(self) -> str:
-        """What was computed: `kind`, or in the family of metrics `case`."""
-        return self.about.get("kind") or self.about.get("case") or "none"
+        """What was computed: the JSON's `kind`, or else its `case`, without the name of a network at its end."""
+        return NETWORK.sub("", self.about.get("kind") or self.about.get("case") or "none")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -78,23 +94,16 @@ def report(name: str, difference: np.ndarray, allowed: Any) -> None:
 
 @lru_cache
 def cases(family: str) -> tuple[Case, ...]:
-    """All cases of "ostrack", "metrics", ..., sorted by path."""
-
-    def revive(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: revive(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [revive(v) for v in value]
-        return float(value) if value in ("nan", "inf", "-inf") else value
-
-    paths = sorted((FOLDER / family).rglob("*.json"))
-    return tuple(Case(path, revive(json.loads(path.read_text()))) for path in paths)
+    """Returns all cases of "ostrack", "metrics", ..., sorted by path."""
+    return tuple(Case.read(path) for path in sorted((FOLDER / family).rglob("*.json")))
 
 
 def each(
     family: str, *kinds: str, by: Callable[[Case], Iterable[tuple[str, Any]]] | None = None
 ) -> pytest.MarkDecorator:
-    """Runs a test on each `case` of these kinds, all kinds if none is named; without a folder, skips it.
+    """Runs a test on each `case` of these kinds, all kinds if none is named.
+
+    Without the folder the test is skipped. A test without a case in the folder is deselected: see `conftest.py`.
 
     Args:
         family: folder of the cases.
@@ -114,6 +123,7 @@ def each(
         if by is not None:
             parts = [pytest.param(case, part, id=f"{at}:{name}") for name, part in by(case)]
         params += parts
+    params = params or [pytest.param(*[None] * (1 + (by is not None)), marks=pytest.mark.no_case, id="no case")]
     return pytest.mark.parametrize(names, params)
 
 

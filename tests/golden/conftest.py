@@ -6,12 +6,18 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.conftest import deselect
+
 from .cases import FOLDER
 
 
 def pytest_report_header() -> str:
     found = "" if FOLDER.is_dir() else " (missing: they are skipped)"
     return f"reference vectors: {FOLDER}{found}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    deselect(config, items, "no_case")
 
 
 @pytest.fixture

@@ -83,6 +83,12 @@ def build(case: Case, dtype: torch.dtype = torch.float32) -> DiMP:
     return tracker.to(dtype).eval()
 
 
+def like_stored(scores: Tensor, stored: np.ndarray) -> Tensor:
+    """Returns score maps (..., F, F), or their softmax if the stored maps are densities, as PrDiMP's are."""
+    is_density = bool((stored >= 0).all()) and np.allclose(stored.sum((-2, -1)), 1, atol=1e-3)
+    return scores.flatten(-2).softmax(-1).view_as(scores) if is_density else scores
+
+
 def pictures(given: Mapping[str, np.ndarray], pattern: str) -> Tensor:
     """Inputs whose names match a regular expression, in order, as (n, 3, H, W) uint8."""
     names = sorted(name for name in given if re.fullmatch(pattern, name))

@@ -19,12 +19,17 @@ from trackers.dimp.official import convert
 
 from .cases import Case, check_kind, each
 from .compare import agrees
-from .dimp import build, inputs, official_weights, pictures, proposals
+from .dimp import build, inputs, like_stored, official_weights, pictures, proposals
 
 pytestmark = pytest.mark.usefixtures("two_threads")
 
 CLASSIFIER, BOXES = ("classifier",), ("bb_regressor",)
 ONLINE, PARTS = ("augmentation", "crop", "localize_memory", "track"), ("prroipool", "proposals_labels")
+# Names of losses: the originals' (SuperDiMP and DiMP, PrDiMP), and ours.
+LOSSES = {
+    **{"bb_ce": "boxes", "test_init_clf": "first", "test_clf": "last", "test_iter_clf": "steps"},
+    **{"iou": "boxes", "clf_ce_init": "first", "clf_ce": "last", "clf_ce_iter": "steps"},
+}
 KINDS = ("features", "train_step", "channel_prune", *CLASSIFIER, *BOXES, *ONLINE, *PARTS)
 
 
@@ -62,21 +67,19 @@ def test_a_training_step_is_the_same(case: Case) -> None:
     asked = proposals(given, "test_boxes")
     asked, *about = (v.transpose(0, 1) for v in asked)
     found = tracker.network(crops["test"], asked, crops["train"], boxes["train"])
-    ours = ("boxes", "first", "last", "steps")
-    theirs = [case.config["loss_weights"][n] for n in ("bb_ce", "test_init_clf", "test_clf", "test_iter_clf")]
-    assert [tracker.weights[n] for n in ours] == theirs
+    assert tracker.weights == {LOSSES[name]: weight for name, weight in case.config["loss_weights"].items()}
     parts = tracker.output_losses(found, boxes["test"], about)
     parts["total"].backward()
     network = tracker.network
-    hinges = [tracker.score_loss(m, boxes["test"].transpose(0, 1)) for m in found["scores"]]
+    of_maps = [tracker.score_loss(m, boxes["test"].transpose(0, 1)) for m in found["scores"]]
     names = [our_name(name) for name in case.config["grad_order"]]
     norms = {n: network.get_submodule(our_name(f"{n}.").rstrip(".")) for n in case.config["bn_order"]}
     mine = {
         "total_loss": parts["total"].detach(),
-        "bb_ce": parts["boxes"].detach(),
-        "clf_losses": torch.stack(hinges).detach(),
+        stored_as(case, "bb_ce", "iou"): parts["boxes"].detach(),
+        stored_as(case, "clf_losses", "clf_ce"): torch.stack(of_maps).detach(),
         "box_scores": found["boxes"].detach(),
-        "scores_first_last": found["scores"][[0, -1]].detach(),
+        "scores_first_last": like_stored(found["scores"][[0, -1]].detach(), case.stored["scores_first_last"]),
         "grad_norms": [network.get_parameter(name).grad.norm() for name in names],
         "bn_mean_norms": [norm.running_mean.norm() for norm in norms.values()],
         "bn_var_norms": [norm.running_var.norm() for norm in norms.values()],
@@ -85,6 +88,12 @@ def test_a_training_step_is_the_same(case: Case) -> None:
     trained = {n for n, p in network.named_parameters() if p.grad is not None}
     silent = {n for n in trained - set(names) if float(network.get_parameter(n).grad.norm()) > 1e-9}
     assert silent == set(), "parameters with a gradient that the reference does not have"
+
+
+def stored_as(case: Case, *names: str) -> str:
+    """Returns the one of several names under which the case stores an array."""
+    (name,) = (name for name in names if name in case.stored)
+    return name
 
 
 def _crops(tracker: DiMP, given: dict[str, np.ndarray], role: str) -> Tensor:
@@ -132,11 +141,11 @@ def test_pruned_networks_are_the_same_masked_and_cut(case: Case, part: dict[str,
     masked = Gates(tracker.network, list(groups.values()))
     masked.close(plan)
     with masked.folded():
-        seen = _outputs(tracker, case, given)
+        seen = _outputs(tracker, case, given, name)
     agrees(case, {f"{k}/{name}": v for k, v in seen.items()}, *(f"{k}/{name}" for k in seen))
     compact(tracker.network, list(groups.values()), plan)
     assert count_params(tracker.network) == case.config["parameter_counts"][name]
-    cut = _outputs(tracker, case, given)
+    cut = _outputs(tracker, case, given, name)
     sizes = {layer: groups[layer].size for layer in ("layer2", "layer3")}
     maps = tracker.network.backbone.stage_maps(_crops(tracker, given, "train")[0, :1])
     for layer, m in zip(sizes, maps[-2:], strict=True):
@@ -145,18 +154,18 @@ def test_pruned_networks_are_the_same_masked_and_cut(case: Case, part: dict[str,
     agrees(case, {k if "/" in k else f"{k}/{name}": v for k, v in cut.items()}, f"*/{name}", f"kept/{name}/*")
 
 
-def _outputs(tracker: DiMP, case: Case, given: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What is stored, from the network as it is."""
+def _outputs(tracker: DiMP, case: Case, given: dict[str, np.ndarray], variant: str) -> dict[str, Any]:
+    """Returns what is stored of a variant, computed by the network in its present state."""
     crops = {role: _crops(tracker, given, role) for role in ("train", "test")}
     boxes = torch.from_numpy(given["train_boxes"]).float()
     asked, *_ = proposals(given, "test_boxes")
     found = tracker.network(crops["test"], asked.float().transpose(0, 1), crops["train"], boxes.transpose(0, 1))
-    classifier, seen = tracker.network.classifier, tracker.network.see(crops["train"][0])
+    classifier, seen = tracker.network.classifier, tracker.network.extract(crops["train"][0])
     filters = classifier.learn(seen.features[:, None], boxes)
     assert len(filters) == case.config["iterations"] + 1
     objective = [classifier.optimiser.objective(f, seen.features[:, None], boxes) for f in filters]
     return {
-        "scores": found["scores"][[0, -1], :, 0],
+        "scores": like_stored(found["scores"][[0, -1], :, 0], case.stored[f"scores/{variant}"]),
         "box_scores": found["boxes"][:, 0],
         "optimizer_losses": objective,
         "filter_norm": [filters[0].norm(), filters[-1].norm()],

@@ -11,7 +11,7 @@ from datamodules.augmentation import jitter
 from trackers.crops import CropSpec, Window
 from trackers.dimp.crops import cut_patch, reference_crop, replicated_crop, training_side, training_window
 from trackers.dimp.first_frame import FirstFrame, first_frame_samples, shifted_boxes
-from trackers.dimp.localisation import Found, Thresholds, keep_inside, localise
+from trackers.dimp.localisation import Localisation, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
 
 from .cases import Case, each
@@ -178,7 +178,7 @@ def jittered(box: np.ndarray, about: Mapping[str, float] | str, normal: np.ndarr
     return jitter(box, CropSpec(1, 1.0, about["centre"], about["scale"]), rng)
 
 
-def localised(made: Mapping[str, Any], noise: np.ndarray, cell: float, settings: Thresholds) -> Found:
+def localised(made: Mapping[str, Any], noise: np.ndarray, cell: float, settings: Thresholds) -> Localisation:
     """What is found in a made-up map whose cells have this many pixels of the picture."""
     scores = 0.02 * noise
     for row, column, value in made["peaks"]:

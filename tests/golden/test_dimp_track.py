@@ -123,7 +123,8 @@ def _watched(tracker: Any, found: list[dict[str, np.ndarray]]) -> Iterator[None]
 
     def noted_scores(*args: Any) -> Tensor:
         result = scores(*args)
-        found.append({"scores": result[0, 0].numpy(), "refined": np.zeros((boxes, 4)), "rated": np.zeros(boxes)})
+        maps = result.flatten(-2).softmax(-1).view_as(result) if tracker.online.softmax else result
+        found.append({"scores": maps[0, 0].numpy(), "refined": np.zeros((boxes, 4)), "rated": np.zeros(boxes)})
         return result
 
     def noted_boxes(*args: Any) -> tuple[Tensor, Tensor]:

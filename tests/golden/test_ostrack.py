@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import trackers.online
-from pruning.budget import RemovalRules, fit
+from pruning.budget import RemovalRules, fit_plan
 from pruning.callback import PruningCallback
 from pruning.cost import ParamCost, UnitCost, count_macs
 from pruning.criteria import Slim
@@ -190,15 +190,19 @@ def test_heatmaps_are_the_same(case: Case) -> None:
     case.agrees_on("heatmap", gaussian_heatmap(boxes, case.config["DATA.SEARCH.SIZE"] // 16))
 
 
-@each("ostrack", "loss")
-def test_keep_rate_is_scheduled(case: Case) -> None:
-    about = case.about["keep_rate"]
+def schedules(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+    if "keep_rate" in case.about:
+        yield "keep_rate", case.about["keep_rate"]
+
+
+@each("ostrack", "loss", by=schedules)
+def test_keep_rate_is_scheduled(case: Case, part: dict[str, Any]) -> None:
     rates = [
         [
             replace(elimination(case.config), start_epoch=start, warmup_epochs=warmup).while_training(epoch)
-            for epoch in about["epochs"]
+            for epoch in part["epochs"]
         ]
-        for start, warmup in about["start_warm"]
+        for start, warmup in part["start_warm"]
     ]
     case.agrees_on("keep_rate", rates)
 
@@ -328,7 +332,7 @@ def test_masks_are_the_same(case: Case, part: Cut) -> None:
         # The reference rounds the number of kept units up where we round down: ask for the number it stores.
         asked = int(case.stored[f"{part.name}/{short}_count"].sum()) + 0.5
         share = min(1, asked / sum(g.size for g in pool))
-        plan = fit(pool, places, UnitCost(gates.network, pool), share, RemovalRules(floor=0))
+        plan = fit_plan(pool, places, UnitCost(gates.network, pool), share, RemovalRules(floor=0))
         keep = np.array([np.isin(range(g.size), plan.units(g)) for g in pool])
         values = torch.stack([scores[g.name] for g in pool]).where(torch.from_numpy(keep), torch.inf)
         mine[f"{short}_threshold"] = values.amin() if part.method == "naive" else values.amin(1)

@@ -1,6 +1,7 @@
 """Readers and lists of sequences against the public toolkits."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 
 from datamodules.readers import read_coco, read_got10k, read_lasot, read_otb, read_trackingnet
 from datamodules.readers.official_lists import read_official_list
-from datamodules.readers.trackingnet import CHUNKS, SEQUENCES
 from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
@@ -138,27 +138,49 @@ def write_tree(tree: dict[str, Any], root: Path) -> None:
 # Lists of official sequences
 
 
-def lists(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, value in case.about.items():
-        if isinstance(value, dict):
-            yield name, {"data_set": name, **value}
+def lists(*known: str) -> Callable[[Case], Iterator[tuple[str, dict[str, Any]]]]:
+    """Returns the parts of a case that list these data sets; it may list others, which we do not read."""
+
+    def parts(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield from ((name, case.about[name]) for name in known if name in case.about)
+
+    return parts
 
 
-@each("metrics", "lists", by=lists)
+@each("metrics", "lists", by=lists("lasot", "lasot_extension", "otb2015"))
 def test_lists_are_the_same(case: Case, part: dict[str, Any]) -> None:
-    check = {
-        "got10k": check_got10k,
-        "lasot": check_lasot,
-        "lasot_extension": check_lasot_extension,
-        "otb2015": check_otb,
-        "trackingnet": check_trackingnet,
-    }
-    check[part["data_set"]](part)
+    check = {"lasot": check_lasot, "lasot_extension": check_lasot_extension, "otb2015": check_otb}
+    check[next(name for name, value in case.about.items() if value is part)](part)
 
 
-def check_got10k(wanted: dict[str, Any]) -> None:
-    """Names come with the data, in list.txt."""
-    assert wanted["names"]["first"] == 1
+@each("metrics", "lists", by=lists("got10k"))
+def test_sequences_of_got10k_have_the_official_names_and_positions(
+    case: Case, part: dict[str, Any], got10k: Path, tmp_path: Path
+) -> None:
+    # The names of the whole data set come with it, in list.txt; what we write ourselves is named in the same way.
+    pattern, first = part["names"], part["names"]["first"]
+    for split in ("train", "val"):
+        found = [s.name for s in read_got10k(got10k, split)]
+        assert found == [pattern[split] % (first + i) for i in range(len(found))]
+    subset = tmp_path / "subset.txt"
+    for position in range(len(read_got10k(got10k, "train"))):  # published splits count from zero
+        subset.write_text(f"{position}\n")
+        assert [s.name for s in read_got10k(got10k, "train", subset)] == [pattern["train"] % (first + position)]
+
+
+@each("metrics", "lists", by=lists("trackingnet"))
+def test_chunks_of_trackingnet_are_read_and_counted(
+    case: Case, part: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The names come with the data, in the folders of annotations. Ours has one sequence a chunk, and a warning says so.
+    images = [{"folder": f"{c}/frames/{c}", "first": 0, "last": 1, "digits": 1, "ext": "jpg"} for c in part["chunks"]]
+    annotations = {f"{c}/anno/{c}.txt": "1,2,3,4\n" * (1 if c == "TEST" else 2) for c in part["chunks"]}
+    write_tree({"images": images, "files": annotations}, tmp_path)
+    train = [s.name for s in read_trackingnet(tmp_path, "train")]
+    assert [*train, *(s.name for s in read_trackingnet(tmp_path, "test"))] == [*part["chunks"]][1:] + ["TEST"]
+    said = [re.search(r"(\w+) has 1 annotated .* has (\d+)", m).groups() for m in caplog.messages]
+    assert {chunk: int(count) for chunk, count in said} == {c: w["sequences"] for c, w in part["chunks"].items()}
+    assert sum(int(count) for chunk, count in said if chunk != "TEST") == part["train_total"]
 
 
 def check_lasot(wanted: dict[str, Any]) -> None:
@@ -194,13 +216,6 @@ def check_otb(wanted: dict[str, Any]) -> None:
         wanted["otb2013_sequences"],
         wanted["tb50_sequences"],
     ]
-
-
-def check_trackingnet(wanted: dict[str, Any]) -> None:
-    """Names come with the data, in the folders of annotations."""
-    expected = {"TEST": SEQUENCES["test"], **{f"TRAIN_{i}": SEQUENCES["train"] for i in range(CHUNKS)}}
-    assert {chunk: w["sequences"] for chunk, w in wanted["chunks"].items()} == expected
-    assert wanted["train_total"] == CHUNKS * SEQUENCES["train"]
 
 
 def names(table: str, part: str) -> list[str]:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import trackers.online
-from pruning.budget import RemovalRules, fit
+from pruning.budget import RemovalRules, fit_plan
 from pruning.cost import ParamCost, Polynomial, Term, UnitCost, count_macs, count_params
 from pruning.criteria import NetworkSlimming, Slim
-from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, logistic, remaining, smooth_round
+from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, logistic, remaining_cost, smooth_round
 from pruning.gates import Gates
 from pruning.groups import Group, Slice
 from pruning.plan import Plan
@@ -295,10 +295,18 @@ def test_penalties_on_gates_are_the_same(case: Case) -> None:
 SCOPES = {"global": "global", "stack": "kind", "layer": "layer"}  # the reference's pools, and ours
 
 
+def pools(case: Case) -> list[str]:
+    """Returns the reference's pools whose masks the case stores."""
+    stored = {name.split("_")[1] for name in case.stored if name.startswith("kept_")}
+    assert stored, "the case stores no masks"
+    assert stored <= SCOPES.keys(), f"no test knows the pools {sorted(stored - SCOPES.keys())}"
+    return [pool for pool in SCOPES if pool in stored]
+
+
 @each("stark", "slim")
 def test_masks_are_the_same(case: Case) -> None:
     gates, mine = with_gates(case), {}
-    for pool in SCOPES:
+    for pool in pools(case):
         plans = [chosen(gates, pool, budget) for budget in case.config["budgets"]]
         mine |= {
             f"kept_{pool}_{budget}": packed(plan, gates.groups)
@@ -320,13 +328,15 @@ def chosen(gates: Gates, pool: str, budget: float) -> Plan:
         units, shares = sum(g.size for g in groups), len(groups) if pool == "layer" else 1
         # The reference rounds the number of kept units up where we round down: ask for its number.
         asked = shares * units_kept(budget, units // shares) + 0.5
-        kept |= fit(groups, places, UnitCost(gates.network, groups), min(1, asked / units), RemovalRules(floor=0)).kept
+        cost = UnitCost(gates.network, groups)
+        kept |= fit_plan(groups, places, cost, min(1, asked / units), RemovalRules(floor=0)).kept
     return Plan(kept)
 
 
 @each("stark", "slim")
 def test_files_with_gates_are_cut_to_a_budget_the_same(case: Case) -> None:
-    for pool, scope in SCOPES.items():
+    for pool in pools(case):
+        scope = SCOPES[pool]
         for budget in case.config["budgets"] if pool != "global" else ():  # the shipped networks have no global pool
             transformer, gates = build_transformer(case, fork_weights(case))
             groups = gated_groups(transformer, gates)
@@ -336,7 +346,7 @@ def test_files_with_gates_are_cut_to_a_budget_the_same(case: Case) -> None:
 
 @each("stark", "slim")
 def test_cut_transformers_have_as_many_parameters(case: Case) -> None:
-    mine = {f"params_{pool}": [cut_size(case, pool, b) for b in case.config["budgets"]] for pool in SCOPES}
+    mine = {f"params_{pool}": [cut_size(case, pool, b) for b in case.config["budgets"]] for pool in pools(case)}
     agrees(case, mine, *OF_PARAMS)
 
 
@@ -362,7 +372,7 @@ def cut(case: Case, pool: str, budget: float) -> tuple[Transformer, list[Group],
 @each("stark", "slim")
 def test_cut_transformers_compute_the_same_as_masked_ones(case: Case) -> None:
     mine = {}
-    for pool in SCOPES:
+    for pool in pools(case):
         for budget in case.config["masked_outputs_at"]:
             mine |= run_transformer(case, cut(case, pool, budget)[0], f"{pool}_{budget}")
     agrees(case, mine, *OF_CUT)
@@ -419,7 +429,7 @@ def test_channels_are_chosen_the_same(case: Case) -> None:
     units, plans, places = sum(g.size for g in groups), [], quantile_ranks(scores, groups, {"default": "global"})
     for budget in case.config["budgets"]:
         asked = units_kept(budget, units) + 0.5  # the reference rounds up where we round down
-        plans.append(fit(groups, places, UnitCost(backbone, groups), asked / units, RemovalRules(floor=0)))
+        plans.append(fit_plan(groups, places, UnitCost(backbone, groups), asked / units, RemovalRules(floor=0)))
         mine[f"kept_{budget}"] = packed(plans[-1], groups)
     mine["count"] = [[len(plan.units(g)) for g in groups] for plan in plans]
     mine["threshold"] = [min(float(scores[g.name][list(p.units(g))].min()) for g in groups) for p in plans]
@@ -502,7 +512,7 @@ def test_chipnet_losses_and_gradients_are_the_same(case: Case) -> None:
         for cost in chipnet_costs(case):
             gates, method = chipnet(case, cost, Sharpness(*setting), budget=1, crispness=0)
             z_i, z_t = method.soft_gates()
-            by_type["soft_volume"].append(float(remaining(cost, z_t.detach(), gates.sizes, setting[2])))
+            by_type["soft_volume"].append(float(remaining_cost(cost, z_t.detach(), gates.sizes, setting[2])))
             by_type["budget_loss"].append(float(method.penalty(gates, z_i, z_t).detach()))
             by_type["grad_budget"].append(chipnet_gradient(case, gates, method))
         for name, values in by_type.items():
@@ -566,7 +576,7 @@ def test_chipnet_keeps_the_same(case: Case) -> None:
                     kept = passing(z, threshold, sizes)
                     share = cost(kept) / cost(sizes)
                     if tuple(kept) not in plans:  # ranks decide, not a threshold
-                        plans[tuple(kept)] = fit(groups, places, cost, share + 1e-9, RemovalRules(floor=0))
+                        plans[tuple(kept)] = fit_plan(groups, places, cost, share + 1e-9, RemovalRules(floor=0))
                     mine[f"{when}_threshold"][s, t, b] = threshold
                     mine[f"{when}_kept"][s, t, b] = packed(plans[tuple(kept)], groups)
                     if when == "hard":
