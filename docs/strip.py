@@ -25,7 +25,7 @@ from trackers import load_checkpoint, load_tracker
 
 ROOT = Path(__file__).parent.parent
 PARENT = ROOT / "weights" / "ostrack_tiny.safetensors"
-COLUMNS, WIDTH, GAP = 5, 360, 6  # frames; pixels of each, and between two
+ROWS, COLUMNS, WIDTH, GAP = 2, 3, 400, 6  # frames; pixels of each, and between two
 BLUE, ORANGE, WHITE, DARK = (90, 190, 255), (255, 150, 30), (255, 255, 255), (20, 20, 20)
 
 
@@ -54,6 +54,14 @@ def text(picture: np.ndarray, words: str, place: tuple[int, int], colour: tuple[
     picture[:] = np.asarray(image)
 
 
+def joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    """Returns pictures as one, below (0) or beside (1) each other, with white gaps."""
+    shape = list(pictures[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis)
+
+
 def videos() -> Iterator[Sequence]:
     """The validation split of conf/synthetic/default.yaml; its training split is not written."""
     given = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "synthetic" / "default.yaml"))
@@ -68,14 +76,13 @@ def main(child: Path) -> None:
     ranked = sorted(found, key=lambda pair: overlaps(pair[0][1:], pair[1].boxes[1:]).mean())
     boxes, video = ranked[len(ranked) // 2]
     dense = track(PARENT, video)
-    frames = np.linspace(0, len(video) - 1, COLUMNS).round().astype(int)
-    row = [draw(video.image(i), {"parent": (dense[i], BLUE), "child": (boxes[i], ORANGE)}, i + 1) for i in frames]
+    frames = np.linspace(0, len(video) - 1, ROWS * COLUMNS).round().astype(int)
+    drawn = [draw(video.image(i), {"parent": (dense[i], BLUE), "child": (boxes[i], ORANGE)}, i + 1) for i in frames]
     sizes = [sum(p.numel() for p in load_checkpoint(path).tracker.network.parameters()) for path in (PARENT, child)]
-    text(row[0], f"parent, {sizes[0] / 1e3:.0f} k parameters", (8, 6), BLUE)
-    text(row[0], f"child, {sizes[1] / 1e3:.0f} k parameters", (8, 28), ORANGE)
-    gap = np.full((row[0].shape[0], GAP, 3), 255, np.uint8)
-    strip = np.hstack([part for picture in row for part in (picture, gap)][:-1])
-    cv2.imwrite(str(ROOT / "docs" / "strip.jpg"), strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    text(drawn[0], f"parent, {sizes[0] / 1e3:.0f} k parameters", (8, 6), BLUE)
+    text(drawn[0], f"child, {sizes[1] / 1e3:.0f} k parameters", (8, 28), ORANGE)
+    rows = [joined(drawn[i : i + COLUMNS], 1) for i in range(0, len(drawn), COLUMNS)]
+    cv2.imwrite(str(ROOT / "docs" / "strip.jpg"), joined(rows, 0)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     for name, track_ in (("parent", dense), ("child", boxes)):
         print(f"{video.name}: mean overlap of the {name} {overlaps(track_[1:], video.boxes[1:]).mean():.3f}")
 

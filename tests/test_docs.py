@@ -15,6 +15,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_object
 from markdown_it import MarkdownIt
 from omegaconf import OmegaConf
 
@@ -244,7 +245,7 @@ def test_the_readme_is_a_front_door():
 
 def test_links_lead_somewhere():
     for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]:
-        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        for target in re.findall(r"(?:\]\(|src=\")([^)\"\s]+)", page.read_text()):
             path, _, anchor = target.partition("#")
             if ":" in path:
                 continue
@@ -259,6 +260,14 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as MkDocs and GitHub make them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_the_reference_names_what_exists():
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        for path, options in re.findall(r"^::: (\S+)\n {4}options: (.*)$", page.read_text(), re.MULTILINE):
+            found = get_object(path)
+            names = yaml.safe_load(options).get("members") or []
+            assert not [name for name in names if not hasattr(found, name)], f"{page.name}: {path}"
 
 
 def test_the_menu_has_every_page():

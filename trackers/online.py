@@ -33,9 +33,9 @@ class Lockstep:
     A tracker with `lockstep` finds all targets in one batched forward; other trackers find one after the other. Boxes
     equal those of separate tracking up to rounding.
 
-    loop = Lockstep(tracker)
-    targets = [loop.begin(video[0], box) for video, box in zip(videos, boxes)]
-    results = loop.advance(targets, [video[1] for video in videos])
+        loop = Lockstep(tracker)
+        targets = [loop.begin(video[0], box) for video, box in zip(videos, boxes)]
+        results = loop.advance(targets, [video[1] for video in videos])
 
     New targets may begin between two calls of `advance`, and finished targets are left out of the next call. Images are
     RGB, (H, W, 3) uint8 arrays or PIL images, of any sizes; boxes are xywh in pixels.
@@ -95,10 +95,10 @@ class Lockstep:
 class OnlineTracker:
     """Tracks one object through a video.
 
-    tracker = load_tracker("child.safetensors")
-    tracker.init(first_image, (x, y, w, h))
-    for image in video:
-        box, score = tracker.update(image)
+        tracker = load_tracker("child.safetensors")
+        tracker.init(first_image, (x, y, w, h))
+        for image in video:
+            box, score = tracker.update(image)
 
     Images are RGB, (H, W, 3) uint8 arrays or PIL images; boxes are xywh in pixels.
 
