@@ -1,4 +1,4 @@
-"""Which frames make a sample: the two orders, negatives, and the videos that are long enough."""
+"""The frames of a sample: the two orders, negatives, and the videos that are long enough."""
 
 from collections import Counter
 
@@ -41,7 +41,7 @@ def test_causal_the_gap_grows_until_a_frame_is_visible():
 
 
 def test_causal_without_negatives_draws_three_numbers():
-    """Else seeds of earlier studies would give other samples."""
+    """Otherwise the seeds of earlier studies would give other samples."""
     rng, three = np.random.default_rng(3), np.random.default_rng(3)
     videos = [sequence([True] * n, str(n)) for n in (20, 30, 40)]
     draw = sampler(max_gap=6).draw(videos, rng, 1)

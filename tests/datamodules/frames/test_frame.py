@@ -1,4 +1,4 @@
-"""Frames decoded in part: the same to the bit as in the whole picture, and reduced without moving anything."""
+"""Frames decoded in part have the same bits as the whole picture; reduced ones show everything at its place."""
 
 from functools import cache, partial
 
@@ -36,7 +36,7 @@ SPECS = {
 
 @cache
 def texture(width=WIDTH, height=HEIGHT, seed=0):
-    """All frequencies, in colour."""
+    """Returns a coloured picture with all frequencies."""
     rng = np.random.default_rng(seed)
     octaves = [cv2.resize(rng.random((2**k, 2**k, 3)), (width, height)) for k in range(2, 9)]
     return cv2.normalize(sum(octaves), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
@@ -120,10 +120,10 @@ def test_what_cannot_be_decoded_in_part_is_decoded_whole(tmp_path, kind, capfd):
     assert np.array_equal(half.decoded_region.pixels, read_picture(tmp_path / "1.jpg"))
     assert half.decoded_region.reduction == 1
     assert half.shape == ((WIDTH, HEIGHT, 3) if kind == "exif" else (HEIGHT, WIDTH, 3))
-    capfd.readouterr()  # of "cut", as ever
+    capfd.readouterr()  # OpenCV warns of "cut"
 
 
-def test_a_missing_frame_is_told(tmp_path):
+def test_a_missing_frame_is_reported(tmp_path):
     with pytest.raises(UnreadableFrameError, match=r"2\.jpg"):
         frame(tmp_path / "2.jpg").request_window(Window(0, 0, 9), 1)
 
@@ -131,7 +131,7 @@ def test_a_missing_frame_is_told(tmp_path):
 @pytest.mark.parametrize("restarts", [0, 7])
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 900), st.integers(0, 255)), min_size=1, max_size=4), st.integers(700, 20000))
-def test_damage_is_told_or_decoded_as_ever(tmp_path_factory, restarts, changes, length):
+def test_damage_is_reported_or_decoded(tmp_path_factory, restarts, changes, length):
     data = bytearray(coded(texture(), restarts=restarts)[:length])
     for at, value in changes:
         data[min(at, length - 1)] = value
@@ -170,7 +170,7 @@ def test_reduced_samples_show_the_same_smoother(tmp_path, spec):
 @pytest.mark.parametrize("kind", [CropSpec, partial(DiMPCropSpec, inside=1.5)], ids=["constant", "replicated"])
 @pytest.mark.parametrize("r", IMREAD_FLAGS)
 def test_the_box_of_a_crop_is_where_the_object_is(tmp_path, compat, kind, r):
-    """In the mean, the middle of a bright square, weighed by its pixels, is that of its box."""
+    """On average, the centroid of a bright square is the centre of its box."""
     spec, around, off = kind(16, 1.5, compat=compat), (9.0 * r, 7.0 * r, 16.0 * r, 16.0 * r), []
     for k in range(12):
         x, y, side = 10 * r + k % (2 * r + 1), 11 * r + 2 * k % (2 * r + 1), 8 * r + k % 3
@@ -233,14 +233,14 @@ def test_a_picture_with_several_crops_is_decoded_once(tmp_path, monkeypatch):
 
 
 class Whole(Sequence):
-    """Hides from crops that a frame can be decoded in part."""
+    """A sequence whose frames are always decoded whole."""
 
     def frame(self, i):
         return Frame(self.folder, partial(self.image, i))
 
 
 def write(folder, restarts, way=Sequence, **changes):
-    """A video of 16 frames with boxes of all sizes, some of them over the edge."""
+    """Writes a video of 16 frames with boxes of all sizes, some of them across the edge."""
     for k in range(16):
         (folder / f"{k}.jpg").write_bytes(video_frame(k % 4, restarts))
     boxes = np.array([[600.0, 10, 90, 70], [10, 440, 24, 30], [200, 100, 160, 150], [-20, 200, 300, 200]] * 4)

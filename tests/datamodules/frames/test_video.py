@@ -1,4 +1,4 @@
-"""Videos as files: frames in order and out of it, lengths, forks, and reading them as your own data."""
+"""Video files: frames in any order, lengths, forks, and the reader of your own data."""
 
 import multiprocessing
 from pathlib import Path
@@ -18,13 +18,13 @@ SIZE = (64, 48)
 
 
 def colour(i: int) -> np.ndarray:
-    """RGB, of frame `i`."""
+    """Returns the RGB colour of frame `i`."""
     return np.array([i * 37 % 256, (i * 91 + 13) % 256, (i * 53 + 101) % 256])
 
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """Walk.avi, of frames in colours of their own, with a box a frame."""
+    """Writes walk.avi with a colour and a box for each frame."""
     path = tmp_path / "walk.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, SIZE)
     for i in range(COUNT):
@@ -77,7 +77,7 @@ def test_two_videos_in_turns(video):
     assert all(is_frame(s, i) for i in (0, 1, 2, 20, 3) for s in (a, b))
 
 
-def look(s: Sequence) -> bool:
+def all_frames_match(s: Sequence) -> bool:
     return all(is_frame(s, int(i)) for i in np.random.default_rng(1).permutation(COUNT))
 
 
@@ -85,7 +85,7 @@ def test_forks_do_not_share_an_open_video(video):
     (s,) = read_folder(video)
     assert is_frame(s, 7)
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert all(pool.map_async(look, [s, s]).get(timeout=60))
+        assert all(pool.map_async(all_frames_match, [s, s]).get(timeout=60))
     assert is_frame(s, 8)
 
 

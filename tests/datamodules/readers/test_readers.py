@@ -1,4 +1,4 @@
-"""Readers: official layouts, and what is said of copies that are incomplete or damaged."""
+"""Readers: official layouts, and error messages for incomplete or damaged copies."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ def write(path: Path, text: str | bytes) -> None:
 
 
 def lines(first: int, count: int) -> str:
-    """Boxes of which each says its number."""
+    """Returns lines of boxes; x is the number of the box."""
     return "".join(f"{i},{i + 1},30,40\n" for i in range(first, first + count))
 
 
@@ -68,7 +68,7 @@ class Layout:
     files: dict[str, str] = field(default_factory=dict)
     strict: Callable = strict_numbers
     nan: bool = False
-    lengths: tuple[int, ...] = ()  # of annotations that fit besides `count`
+    lengths: tuple[int, ...] = ()  # other accepted numbers of boxes than `count`
 
     def write(self, root: Path) -> None:
         frames(root / self.folder, self.first, self.first + self.count - 1, self.digits)
@@ -76,7 +76,7 @@ class Layout:
             write(root / path, text)
 
     def wanted(self, text: bytes) -> list | None:
-        """What the boxes must be, or None for refused."""
+        """Returns the expected boxes, or None if the text must be refused."""
         boxes = self.strict(text) if self.strict is strict_vatic else self.strict(text, 4, self.nan)
         fits = boxes is not None and len(boxes) in (self.count, *self.lengths)
         return boxes[: self.count] if fits else None
@@ -142,7 +142,7 @@ def test_damaged_annotations_are_read_strictly_or_refused(layout, tmp_path, data
     try:
         (s,) = layout.read(tmp_path)
     except DataError:
-        # Own videos must not start without a box; of VATIC's lines, only the usual ones are understood.
+        # Your own videos must start with a box. The VATIC parser accepts usual lines only.
         assert wanted is None or layout.read is read_folder or layout.strict is strict_vatic
     else:
         assert np.array_equal(s.boxes, np.reshape(wanted, (-1, 4)), equal_nan=True)
@@ -243,7 +243,7 @@ def test_tables_name_each_sequence_of_a_part_once():
     parts |= {"uav123": ["uav123", "uav20l"], "nfs": ["30", "240"]}
     for table in parts:
         names = [[row["name"] for row in read_official_list(table, part)] for part in parts[table]]
-        assert [len(of) for of in names] == [len(set(of)) for of in names] == sizes[table]
+        assert [len(part) for part in names] == [len(set(part)) for part in names] == sizes[table]
 
 
 # LaSOT

@@ -1,4 +1,4 @@
-"""Rendered scenes: boxes lie on their targets, and the same numbers make the same batch."""
+"""Rendered scenes: boxes lie on their targets, and the same seed and number give the same batch."""
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def painted(tmp_path_factory):
 
 
 def white_squares() -> Bank:
-    """Objects that are white squares, a quarter of their pictures, before black backdrops."""
+    """Returns a bank of white squares, a quarter of their pictures, and black backdrops."""
     objects = torch.zeros(8, 2, 4, 64, 64, dtype=torch.uint8)
     objects[..., 16:48, 16:48] = 255
     corners = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
@@ -82,7 +82,7 @@ def test_boxes_lie_on_their_targets(kind):
     assert compared > 10
 
 
-def test_what_is_no_part_of_the_frame_is_black_or_repeats_the_border(painted):
+def test_crops_beyond_the_frame_are_black_or_repeat_the_border(painted):
     bank = load_bank(painted)
     role, spec = specs()[1]
     scene = drawn(bank)[role]
@@ -127,7 +127,7 @@ def build(painted, **changes) -> SceneDataModule:
     return SceneDataModule(SMALL, painted.parent, template, search, PLAIN, **{"look": PHOTOGRAPHED} | given)
 
 
-def test_trackers_get_what_they_expect(painted):
+def test_batches_have_the_entries_that_trackers_expect(painted):
     module = build(painted)
     module.setup("fit")
     batch = module.on_after_batch_transfer(module.on_before_batch_transfer(next(iter(module._loader("train"))), 0), 0)
@@ -146,7 +146,7 @@ def test_trackers_get_what_they_expect(painted):
 
 
 class Collecting(L.LightningModule):
-    """Remembers the batches that it is trained on."""
+    """Collects the sums of the boxes that it is trained on."""
 
     def __init__(self):
         super().__init__()
@@ -160,7 +160,7 @@ class Collecting(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def test_epochs_go_on_where_the_last_one_ended(painted, tmp_path):
+def test_an_epoch_continues_where_the_last_one_ended(painted, tmp_path):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
     module = Collecting()
     L.Trainer(max_epochs=3, default_root_dir=tmp_path, enable_model_summary=False, **quiet).fit(module, build(painted))
@@ -186,7 +186,7 @@ def test_too_few_samples_are_refused(painted, changes, match):
         build(painted, **changes)
 
 
-def test_the_crops_of_the_originals_are_refused(painted):
+def test_reference_crops_are_refused(painted):
     crops = CropSpec(48, 2.0, compat="reference"), CropSpec(96, 4.0)
     with pytest.raises(ValueError, match=r"tracker\.template\.compat=exact"):
         SceneDataModule(SMALL, painted.parent, *crops, PLAIN, PAINTED, 4, 8, 0, 0, 1)
@@ -197,7 +197,7 @@ def test_negatives_are_refused(painted):
         build(painted, negatives=0.5)
 
 
-def test_a_bank_of_nothing_is_refused():
+def test_an_empty_bank_is_refused():
     with pytest.raises(ValueError, match=r"bank\.objects=0"):
         BankSpec(0, 8, 16, 24, 32, 0)
 
@@ -217,7 +217,7 @@ def test_photo_realism_out_of_range_is_refused(name):
 
 
 def targets(bank: Bank, realism: PhotoRealism) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pixels (3, n) in 0..255 of targets' inner halves, and of what is around targets, in neutral light."""
+    """Returns pixels (3, n) in 0..255 inside of each target and around it, with a neutral camera."""
     role, spec = specs()[0]
     scene = drawn(bank, samples=64, realism=realism)[role]
     scene |= {"camera": NEUTRAL.expand_as(scene["camera"]), "affected": [part[:0] for part in scene["affected"]]}
@@ -257,18 +257,18 @@ def test_hidden_things_come_near_their_backdrops_colour(painted):
 
 
 def test_backdrops_get_the_brightness_and_contrast_of_photographs(painted):
-    """Those of a bank that is darkened, and too grey."""
+    """The bank is darkened and greyed before."""
     bank = load_bank(painted)
     dull = Bank.from_pictures(bank.objects, bank.extents, bank.frames, bank.backdrops // 4 + 20)
-    told = []
+    measured = []
     for realism in (PAINTED, PhotoRealism(exposure=1, contrast=0.2)):
         scene = drawn(dull, realism=realism, samples=200)["search"]
         light, pictures = scene["camera"].flatten(0, 1), dull.backdrops[scene["backdrop"].flatten()] / 255
         light[:, [BLUR, SHARPEN, NOISE, SETTINGS.index("haze")]] = 0
         light[:, SETTINGS.index("saturation")] = 1
         shown = apply_camera(pictures, light, unchanged(), torch.Generator())
-        told.append((shown.mean(), shown.mean(1).flatten(1).std(1).median()))
-    (dark, flat), (middle, wide) = told
+        measured.append((shown.mean(), shown.mean(1).flatten(1).std(1).median()))
+    (dark, flat), (middle, wide) = measured
     assert dark < 0.25 < 0.35 < middle < 0.6
     assert flat < 0.06
     assert 2 * flat < wide < 0.3
@@ -283,7 +283,7 @@ def smooth(size: int = 40) -> torch.Tensor:
     return torch.from_numpy(cv2.resize(noise, (size, size), interpolation=cv2.INTER_LINEAR)).permute(2, 0, 1)[None]
 
 
-def test_neutral_light_changes_nothing():
+def test_a_neutral_camera_changes_nothing():
     picture = smooth().clamp(1e-3, 1)
     assert torch.allclose(
         apply_camera(picture.clone(), NEUTRAL[None], unchanged(), torch.Generator()), picture, atol=1e-6
@@ -292,7 +292,7 @@ def test_neutral_light_changes_nothing():
 
 @pytest.mark.parametrize("quality", [10, 50, 90])
 def test_compression_is_that_of_jpeg(quality):
-    """Of a grey picture, whose colours JPEG does not thin out."""
+    """The picture is grey, since JPEG lowers the resolution of colour."""
     picture = smooth().mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
     light = NEUTRAL.clone()
     light[QUALITY] = quality

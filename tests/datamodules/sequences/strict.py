@@ -1,4 +1,4 @@
-"""Damaged annotations, and what they say read field by field: slow, and so plain that it can be trusted."""
+"""Generates damaged annotations, and parses them field by field: a slow and simple reference for the fast parsers."""
 
 import math
 import re
@@ -13,7 +13,7 @@ NUMBER = re.compile(rb"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 @st.composite
 def damaged(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
-    """A valid text with up to three characters lost, doubled, put in or exchanged."""
+    """Generates a valid text with up to three characters removed, repeated, inserted or replaced."""
     text = draw(valid)
     for _ in range(draw(st.integers(0, 3))):
         at, symbol = draw(st.integers(0, len(text))), draw(st.sampled_from(SYMBOLS))
@@ -25,7 +25,7 @@ def damaged(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
 
 
 def strict_numbers(text: bytes, columns: int, nan: bool = False) -> list[list[float]] | None:
-    """The rows of a text, or None for anything but finite numbers (or NaN), `columns` a line."""
+    """Returns the rows of a text, or None unless each line holds `columns` finite numbers (or NaN)."""
     rows = []
     for line in _lines(text):
         row = [_number(field, nan) for field in _fields(line)]
@@ -35,17 +35,20 @@ def strict_numbers(text: bytes, columns: int, nan: bool = False) -> list[list[fl
     return rows
 
 
-def strict_labels(text: bytes, count: int, most: int) -> list[int] | None:
-    """All fields of all lines, without empty ones at the end; None for anything but `count` of 0, 1, ..., `most`."""
+def strict_labels(text: bytes, count: int, highest: int) -> list[int] | None:
+    """Returns all fields of all lines, or None unless they are `count` whole numbers from 0 to `highest`.
+
+    Empty fields at the end are ignored.
+    """
     fields = [field for line in _lines(text) for field in (_fields(line) or [b""])]
     while fields and not fields[-1]:
         fields.pop()
     labels = [_number(field, nan=False) for field in fields]
-    return labels if len(labels) == count and all(label in range(most + 1) for label in labels) else None
+    return labels if len(labels) == count and all(label in range(highest + 1) for label in labels) else None
 
 
 def strict_vatic(text: bytes) -> list[list[float]] | None:
-    """The xywh boxes of a text as VATIC writes it."""
+    """Returns the xywh boxes of a VATIC text, or None if it is damaged."""
     boxes = []
     for line in _lines(text):
         numbers, quote, label = line.strip().partition(b'"')

@@ -1,4 +1,4 @@
-"""Files of numbers: whatever they hold, they are read as a slow and strict reading has it, or refused."""
+"""Text files of numbers are read exactly as by a slow, strict parser, or refused."""
 
 import re
 
@@ -44,21 +44,21 @@ def result(read, *arguments) -> list | None:
 def test_any_text_is_read_strictly_or_refused(tmp_path, columns, nan, data):
     text = data.draw(texts(columns))
     (tmp_path / "a.txt").write_bytes(text)
-    mine, wanted = result(read_numbers, tmp_path / "a.txt", columns, nan), strict_numbers(text, columns, nan)
-    assert (mine is None) == (wanted is None)
-    if mine is not None:
-        assert np.array_equal(np.reshape(mine, (-1, columns)), np.reshape(wanted, (-1, columns)), equal_nan=True)
+    read, expected = result(read_numbers, tmp_path / "a.txt", columns, nan), strict_numbers(text, columns, nan)
+    assert (read is None) == (expected is None)
+    if read is not None:
+        assert np.array_equal(np.reshape(read, (-1, columns)), np.reshape(expected, (-1, columns)), equal_nan=True)
 
 
 @quick
-@given(text=texts(1), count=st.integers(0, 4), most=st.sampled_from([1, 8]))
-@example(text=b"1\n9223372036854775808\n", count=2, most=8)
-@example(text=b"0,256", count=2, most=8)
-@example(text=b"1,,0", count=2, most=8)
-@example(text=b"1,0,", count=2, most=1)
-def test_any_labels_are_read_strictly_or_refused(tmp_path, text, count, most):
+@given(text=texts(1), count=st.integers(0, 4), highest=st.sampled_from([1, 8]))
+@example(text=b"1\n9223372036854775808\n", count=2, highest=8)
+@example(text=b"0,256", count=2, highest=8)
+@example(text=b"1,,0", count=2, highest=8)
+@example(text=b"1,0,", count=2, highest=1)
+def test_any_labels_are_read_strictly_or_refused(tmp_path, text, count, highest):
     (tmp_path / "a.label").write_bytes(text)
-    assert result(read_labels, tmp_path / "a.label", count, most) == strict_labels(text, count, most)
+    assert result(read_labels, tmp_path / "a.label", count, highest) == strict_labels(text, count, highest)
 
 
 @pytest.mark.parametrize(

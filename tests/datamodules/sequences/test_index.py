@@ -1,4 +1,4 @@
-"""The remembered first look, the table that holds it, and the order of frames."""
+"""The cached index of a data set, the table that it holds, and the order of frames."""
 
 import multiprocessing
 import os
@@ -36,11 +36,11 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the sequences that are read from the data set itself."""
-    seen, read = [], got10k._read
-    monkeypatch.setattr(got10k, "_read", lambda files: seen.append(files.name) or read(files))
-    return seen
+def names_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the sequences that are read from the data set and not from the cache."""
+    names, read = [], got10k._read
+    monkeypatch.setattr(got10k, "_read", lambda files: names.append(files.name) or read(files))
+    return names
 
 
 def same(a: Sequence, b: Sequence) -> bool:
@@ -54,14 +54,14 @@ def same(a: Sequence, b: Sequence) -> bool:
     )
 
 
-def test_the_second_look_comes_from_the_cache(root, tmp_path, looks):
+def test_a_second_reading_comes_from_the_cache(root, tmp_path, names_read):
     first = read_got10k(root, "val", cache=tmp_path / "cache")
-    assert looks == ["a", "b", "c"]
+    assert names_read == ["a", "b", "c"]
     again = read_got10k(root, "val", cache=tmp_path / "cache")
-    assert looks == ["a", "b", "c"]
+    assert names_read == ["a", "b", "c"]
     assert all(map(same, first, again))
     assert all(map(same, read_got10k(root, "val"), again))
-    assert looks == 2 * ["a", "b", "c"]
+    assert names_read == 2 * ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -74,32 +74,32 @@ def test_the_second_look_comes_from_the_cache(root, tmp_path, looks):
     ],
     ids=["annotation", "label", "without label", "resolution"],
 )
-def test_a_change_is_seen(root, tmp_path, looks, change):
+def test_a_changed_file_is_read_again(root, tmp_path, names_read, change):
     before = read_got10k(root, "val", cache=tmp_path / "cache")[1]
-    later(root / "val" / "b", change)
+    change_later(root / "val" / "b", change)
     after = read_got10k(root, "val", cache=tmp_path / "cache")[1]
-    assert looks == 2 * ["a", "b", "c"]
+    assert names_read == 2 * ["a", "b", "c"]
     assert not same(before, after)
     assert same(after, read_got10k(root, "val")[1])
 
 
 @pytest.mark.parametrize("name", ["00000002.jpg", "00000004.jpg"])
-def test_a_frame_that_goes_or_comes_is_seen(root, tmp_path, name):
+def test_a_removed_or_added_frame_is_noticed(root, tmp_path, name):
     read_got10k(root, "val", cache=tmp_path / "cache")
     frame = root / "val" / "b" / name
-    later(root / "val" / "b", lambda _: frame.unlink() if frame.exists() else frame.touch())
+    change_later(root / "val" / "b", lambda _: frame.unlink() if frame.exists() else frame.touch())
     with pytest.raises(DataError, match="frames and 3 annotated boxes"):
         read_got10k(root, "val", cache=tmp_path / "cache")
 
 
-def later(folder: Path, change) -> None:
-    """A change that clocks of any file system can tell from the time before."""
+def change_later(folder: Path, change) -> None:
+    """Changes a folder at a time that differs on any file system from the time before."""
     for path in (folder, *folder.iterdir()):
         os.utime(path, (1, 1))
     change(folder)
 
 
-def test_an_annotation_of_the_same_size_is_seen_by_its_time(root, tmp_path):
+def test_a_changed_annotation_of_the_same_size_is_noticed_by_its_time(root, tmp_path):
     read_got10k(root, "val", cache=tmp_path / "cache")
     path = root / "val" / "b" / "groundtruth.txt"
     path.write_text(3 * "5,6,7,8\n")
@@ -107,15 +107,15 @@ def test_an_annotation_of_the_same_size_is_seen_by_its_time(root, tmp_path):
     assert read_got10k(root, "val", cache=tmp_path / "cache")[1].boxes[0].tolist() == [5, 6, 7, 8]
 
 
-def test_lists_of_one_data_set_are_remembered_apart(root, tmp_path, looks):
+def test_lists_of_one_data_set_are_cached_separately(root, tmp_path, names_read):
     (tmp_path / "some.txt").write_text("1\n")
     for subset in (None, tmp_path / "some.txt") * 2:
         table = read_got10k(root, "val", subset, cache=tmp_path / "cache")
         assert [s.name for s in table] == (["a", "b", "c"] if subset is None else ["b"])
-    assert looks == ["a", "b", "c", "b"]
+    assert names_read == ["a", "b", "c", "b"]
 
 
-def test_parts_of_one_folder_are_remembered_apart(tmp_path):
+def test_parts_of_one_folder_are_cached_separately(tmp_path):
     def read(files: SequenceFiles) -> Sequence:
         first, last = files.frame_numbers
         boxes = np.full((last - first + 1, 4), float(first))
@@ -126,22 +126,22 @@ def test_parts_of_one_folder_are_remembered_apart(tmp_path):
         assert read_sequences(tmp_path, listed, read, tmp_path / "cache")[0].boxes[0, 0] == numbers[0]
 
 
-def test_what_is_left_of_an_interrupted_look_is_replaced(root, tmp_path, looks, monkeypatch):
+def test_leftovers_of_an_interrupted_reading_are_replaced(root, tmp_path, names_read, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(index.Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             read_got10k(root, "val", cache=tmp_path / "cache")
     assert len(read_got10k(root, "val", cache=tmp_path / "cache")) == 3
     assert len(read_got10k(root, "val", cache=tmp_path / "cache")) == 3
-    assert looks == 2 * ["a", "b", "c"]
+    assert names_read == 2 * ["a", "b", "c"]
     assert not [*(tmp_path / "cache" / "index").glob("*.unfinished")]
 
 
-def test_other_formats_are_read_anew(root, tmp_path, looks, monkeypatch):
+def test_caches_of_another_format_are_not_used(root, tmp_path, names_read, monkeypatch):
     read_got10k(root, "val", cache=tmp_path / "cache")
     monkeypatch.setattr(index, "FORMAT", index.FORMAT + 1)
     read_got10k(root, "val", cache=tmp_path / "cache")
-    assert looks == 2 * ["a", "b", "c"]
+    assert names_read == 2 * ["a", "b", "c"]
 
 
 def test_a_broken_sequence_leaves_nothing_behind(root, tmp_path):
@@ -162,17 +162,17 @@ def read_in_process(arguments: tuple[Path, Path]) -> list:
     return [s.boxes.tolist() for s in read_got10k(root, "val", cache=cache)]
 
 
-def test_many_readers_at_once_look_once(root, tmp_path, looks):
+def test_of_many_readers_at_once_one_reads(root, tmp_path, names_read):
     with ThreadPoolExecutor(8) as pool:
         tables = [*pool.map(lambda _: read_got10k(root, "val", cache=tmp_path / "cache"), range(8))]
-    assert looks == ["a", "b", "c"]
+    assert names_read == ["a", "b", "c"]
     assert all(all(map(same, tables[0], table)) for table in tables)
     with multiprocessing.get_context("fork").Pool(2) as pool:
         boxes = pool.map_async(read_in_process, 4 * [(root, tmp_path / "other")]).get(timeout=60)
     assert boxes == 4 * [[s.boxes.tolist() for s in tables[0]]]
 
 
-def test_a_remembered_file_of_objects_is_not_parsed_again(tmp_path, monkeypatch):
+def test_a_cached_annotation_file_is_not_parsed_again(tmp_path, monkeypatch):
     folder = tmp_path / "images" / "val2017"
     folder.mkdir(parents=True)
     (folder / "a.jpg").touch()
@@ -213,15 +213,15 @@ def videos(draw: st.DrawFn, root: Path) -> Sequence:
 
 @quick
 @given(data=st.data())
-def test_a_table_is_the_list_it_was_made_from(tmp_path, data):
+def test_a_table_equals_the_list_that_it_was_made_from(tmp_path, data):
     made = data.draw(st.lists(videos(tmp_path), max_size=4))
     table = SequenceTable.from_sequences(made, tmp_path)
     table.save(tmp_path)
-    for of in (table, SequenceTable.load(tmp_path, tmp_path)):
-        assert len(of) == len(made)
-        assert all(map(same, of, made))
-        assert of.lengths.tolist() == [len(s) for s in made]
-        assert of.visible_counts().tolist() == [len(s.visible_frames) for s in made]
+    for loaded in (table, SequenceTable.load(tmp_path, tmp_path)):
+        assert len(loaded) == len(made)
+        assert all(map(same, loaded, made))
+        assert loaded.lengths.tolist() == [len(s) for s in made]
+        assert loaded.visible_counts().tolist() == [len(s.visible_frames) for s in made]
     for i in range(-len(made), 0):
         assert same(table[i], made[i])
     with pytest.raises(IndexError):
