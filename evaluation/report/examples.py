@@ -94,17 +94,17 @@ class Examples:
     """Example frames, or the reason why there are none.
 
     Attributes:
-        shown: the sequences.
+        sequences: the sequences with their pictures and boxes.
         kinds: (kind, label) of the boxes.
         choice: the rule that chose sequences, frames and jobs.
-        why: the reason why there are none; "" if there are some.
+        reason: why there are none; "" if there are some.
         label: height of a label as a share of a picture's width.
     """
 
-    shown: tuple[Example, ...] = ()
+    sequences: tuple[Example, ...] = ()
     kinds: tuple[tuple[str, str], ...] = ()
     choice: str = ""
-    why: str = ""
+    reason: str = ""
     label: float = LABEL
 
 
@@ -126,16 +126,16 @@ def examples_of(finished: Sequence[Result], folder: Path) -> Examples:
     ratios = _ratios(finished)
     trackers = list(_jobs_by_tracker(finished, ratios))
     if not trackers:
-        return Examples(why="No job pruned anything.")
+        return Examples(reason="No job pruned anything.")
     try:
         benchmark = _benchmark(trackers, folder)
         videos = _most_different(benchmark, trackers, folder)
-        shown = tuple(_example(video, benchmark, trackers, folder) for video in videos)
+        examples = tuple(_example(video, benchmark, trackers, folder) for video in videos)
     except UNUSABLE as error:
-        return Examples(why=str(error).replace(f"{folder}/", ""))
+        return Examples(reason=str(error).replace(f"{folder}/", ""))
     labels = {"parent": "parent"} | {f"child-{i}": f"child, ratio {ratio:g}" for i, ratio in enumerate(ratios)}
     used = [kind for kind in labels if any(kind in tracker.jobs for tracker in trackers)]
-    return Examples(shown, (("truth", "annotation"), *((kind, labels[kind]) for kind in used)), _choice(trackers))
+    return Examples(examples, (("truth", "annotation"), *((kind, labels[kind]) for kind in used)), _choice(trackers))
 
 
 def _choice(trackers: Sequence[_TrackerJobs]) -> str:
@@ -245,11 +245,11 @@ def _picture(video: Video, frame: int, boxes: np.ndarray) -> Picture:
     low = np.clip(boxes[:, :2].min(0), 0, size)
     high = np.clip((boxes[:, :2] + boxes[:, 2:]).max(0), 0, size)
     share = np.clip(ROOM * np.max((high - low) / size), 1 / ZOOM, 1)
-    width, height = part = np.maximum(np.rint(share * size), 1).astype(int)
-    x, y = np.clip(np.rint((low + high - part) / 2), 0, size - part).astype(int)
-    shown = image[y : y + height, x : x + width]
+    width, height = extent = np.maximum(np.rint(share * size), 1).astype(int)
+    x, y = np.clip(np.rint((low + high - extent) / 2), 0, size - extent).astype(int)
+    part = image[y : y + height, x : x + width]
     if width > WIDTH:
-        shown = cv2.resize(shown, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
-    packed = cv2.imencode(".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+        part = cv2.resize(part, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
+    packed = cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     uri = f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
     return Picture(frame + 1, int(x), int(y), int(width), int(height), uri)

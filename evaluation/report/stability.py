@@ -31,7 +31,7 @@ Points = Sequence[tuple[float, float]]  # (ratio, retention), in any order
 
 
 class SeedPoint(NamedTuple):
-    """Retention of one seed at one ratio; `ratio` is the achieved one."""
+    """Retention of one seed at one ratio: the requested ratio, and the achieved one as `ratio`."""
 
     requested: float
     ratio: float
@@ -208,13 +208,13 @@ def curves_of(results: Sequence[Result]) -> list[Curve]:
 
 def stability_of(results: Sequence[Result]) -> list[Stability]:
     """Returns the stability of every curve with a pruned point. Areas of comparable curves cover the same range."""
-    found = [curve for curve in curves_of(results) if any(len(seed) > 1 for seed in curve.seeds.values())]
-    used = [curve.complete or curve.informative for curve in found]
+    pruned = [curve for curve in curves_of(results) if any(len(seed) > 1 for seed in curve.seeds.values())]
+    used = [curve.complete or curve.informative for curve in pruned]
     reach: dict[tuple, float] = {}
-    for curve, seeds in zip(found, used, strict=True):
+    for curve, seeds in zip(pruned, used, strict=True):
         ends = [min(point.ratio for point in curve.seeds[seed]) for seed in seeds]
         reach[_kind(curve)] = max([reach.get(_kind(curve), 0.0), *(end for end in ends if end < 1)])
-    return [_stability(curve, seeds, reach[_kind(curve)]) for curve, seeds in zip(found, used, strict=True)]
+    return [_stability(curve, seeds, reach[_kind(curve)]) for curve, seeds in zip(pruned, used, strict=True)]
 
 
 def families_of(rows: Sequence[Stability]) -> list[FamilyStability]:

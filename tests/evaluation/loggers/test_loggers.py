@@ -1,4 +1,4 @@
-"""Loggers, above all what an offline run of Weights & Biases holds in the end."""
+"""Loggers, above all the content of a finished offline run of Weights & Biases."""
 
 import importlib.util
 import json
@@ -19,13 +19,13 @@ RESULT = job(ratio=0.5, method="slim + distillation", ao=0.4)
 JOB = {key: RESULT[key] for key in ("tracker", "scale", "ratio", "ratio_of", "method", "seed", "config_hash")}
 
 
-def begun(folder: Path, group: Path, **changes) -> StageLogger:
+def start_logger(folder: Path, group: Path, **changes) -> StageLogger:
     settings = {"tracker": {"_target_": "trackers.ostrack.OSTrack"}, "job": JOB | changes}
     return loggers.wandb(str(folder), "a-project", None, str(group), True, settings)
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def logged_out(monkeypatch: pytest.MonkeyPatch) -> None:
     log_out(monkeypatch)
 
 
@@ -40,7 +40,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         file.write_text(name)
     with pytest.MonkeyPatch.context() as patch:
         log_out(patch)
-        logger = begun(folder / "study" / "1_ratio0.5", folder / "study")
+        logger = start_logger(folder / "study" / "1_ratio0.5", folder / "study")
         for stage in ("parent", "sparsity", "child"):
             for step in range(2):
                 logger.log_metrics({f"{stage}/total": 2.0 - step, "epoch": 0}, step=step)
@@ -102,7 +102,7 @@ def test_the_child_is_made_and_the_parent_is_used(logged):
 
 
 def test_a_job_that_trained_its_parent_makes_it(logged, tmp_path):
-    logger = begun(tmp_path / "job", tmp_path / "elsewhere", ratio=1)
+    logger = start_logger(tmp_path / "job", tmp_path / "elsewhere", ratio=1)
     finish_logger(logger, RESULT | {"ratio": 1}, logged.files.parent, None, trained=True)
     run = OfflineRun(tmp_path / "job")
     assert "run_group" not in run.about, "not in a sweep"
@@ -113,7 +113,7 @@ def test_a_job_that_trained_its_parent_makes_it(logged, tmp_path):
 
 
 def test_checkpoints_stay_at_home_if_asked_to(logged, tmp_path):
-    logger = begun(tmp_path, tmp_path)
+    logger = start_logger(tmp_path, tmp_path)
     logger.checkpoints = False
     finish_logger(logger, RESULT, logged.files.parent, logged.files.child, trained=True)
     assert not [artifact for artifact in OfflineRun(tmp_path).artifacts.values() if artifact["type"] == "model"]
@@ -133,19 +133,19 @@ def test_a_failed_job_has_a_failed_run_and_the_next_one_has_its_own(run, monkeyp
     failed = OfflineRun(folder)
     assert failed.exit_code == 1
     assert failed.summary["error"] == "KeyError: 'power cut'"
-    begun(tmp_path / "next", tmp_path).experiment.finish()
+    start_logger(tmp_path / "next", tmp_path).experiment.finish()
     assert OfflineRun(tmp_path / "next").about["run_id"] != failed.about["run_id"]
 
 
 def test_of_processes_that_train_together_one_logs(monkeypatch, tmp_path):
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert begun(tmp_path / "job", tmp_path) is False
+    assert start_logger(tmp_path / "job", tmp_path) is False
     assert not (tmp_path / "job").exists()
 
 
 def test_disabled_means_disabled(logged, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    logger = begun(tmp_path / "job", tmp_path)
+    logger = start_logger(tmp_path / "job", tmp_path)
     logger.log_metrics({"parent/total": 1.0}, step=0)
     finish_logger(logger, RESULT, logged.files.parent, logged.files.child, trained=False)
     assert not list(tmp_path.rglob("*.wandb"))

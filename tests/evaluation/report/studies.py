@@ -10,7 +10,7 @@ from evaluation.tracking.result_files import save_track
 
 
 def job(tracker: str = "ostrack", ratio: float = 0.5, method: str = "slim", seed: int = 42, ao: float = 0.4) -> dict:
-    """A finished job whose parent has AO 0.5."""
+    """Returns the result of a finished job whose parent has AO 0.5."""
 
     def measured(share: float, score: float) -> dict:
         return {
@@ -50,13 +50,14 @@ def job(tracker: str = "ostrack", ratio: float = 0.5, method: str = "slim", seed
 
 
 def dense(**changes) -> dict:
+    """Returns the result of a finished job of a parent alone, with AO 0.5."""
     return {key: value for key, value in job(ratio=1, ao=0.5, **changes).items() if key not in ("parent", "retention")}
 
 
 def with_tracks(study: list[dict], folder: Path, got10k: Path) -> list[dict]:
-    """The results, with what their jobs leave below the study's `folder`.
+    """Writes the configuration and the boxes of each job below the study's `folder`, and returns the results.
 
-    Boxes drift away, further at smaller ratios and on later sequences.
+    The boxes drift away from the target, further at smaller ratios and on later sequences.
     """
     for result in study:
         place = folder / result["folder"]

@@ -1,4 +1,4 @@
-"""A study on Weights & Biases: its run, how its jobs belong together, and the saved view."""
+"""A study on Weights & Biases: its run, the group of its jobs, and the saved view."""
 
 import csv
 import sys
@@ -18,12 +18,12 @@ from tests.offline_runs import OfflineRun, log_out
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def logged_out(monkeypatch: pytest.MonkeyPatch) -> None:
     log_out(monkeypatch)
 
 
 def a_study(folder: Path, logger: str, results: list[dict]) -> Path:
-    """What the jobs of a study leave for the command."""
+    """Writes the files of a study's jobs that the command reads, and returns the folder."""
     about = {"_target_": f"evaluation.loggers.{logger}", "project": "a-project", "entity": None}
     for index, result in enumerate(results):
         (folder / str(index)).mkdir(parents=True)
@@ -33,7 +33,7 @@ def a_study(folder: Path, logger: str, results: list[dict]) -> Path:
 
 
 def a_short_report(results: list[dict], folder: Path, title: str, command: str) -> Path:
-    """In place of the real one, which takes its time to draw."""
+    """Writes a short report, since drawing the real one is slow."""
     (folder / "plots").mkdir(exist_ok=True)
     (folder / "plots" / "retention.svg").write_text("<svg/>")
     (folder / "study.csv").write_text(csv_table(results))
@@ -43,7 +43,11 @@ def a_short_report(results: list[dict], folder: Path, title: str, command: str) 
 
 def test_a_sweep_is_a_group_and_ends_with_a_run_of_its_own(run, monkeypatch):
     monkeypatch.setattr(report, "write_report", a_short_report)
-    short = ["pruning=magnitude", *(f"stages.{stage}.steps=0" for stage in ("sparsity", "child"))]
+    short = [
+        "pruning=magnitude",
+        "logger.checkpoints=true",
+        *(f"stages.{stage}.steps=0" for stage in ("sparsity", "child")),
+    ]
     (study,) = (run("train", "-m", "ratio=1,0.5", "seed=11", "logger=wandb", *short) / "studies").iterdir()
     parent, child, whole = (OfflineRun(folder) for folder in (*sorted(study.glob("[01]_*")), study))
     assert {r.about["run_group"] for r in (parent, child, whole)} == {study.name}

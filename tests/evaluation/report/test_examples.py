@@ -1,4 +1,4 @@
-"""Example frames: which are chosen, what is drawn, and what is said when they cannot be shown."""
+"""Example frames: the choice of sequences, the drawn boxes, and the reason when there are none."""
 
 import base64
 
@@ -20,15 +20,15 @@ def study(tmp_path, got10k):
 def test_sequences_on_which_children_differ_most_come_first(study, tmp_path, got10k):
     examples = examples_of(study, tmp_path)
     names = [sequence.name for sequence in read_got10k(got10k, "val")]
-    assert examples.why == ""
-    assert [example.name for example in examples.shown] == names[::-1]  # boxes drift on the last one only
+    assert examples.reason == ""
+    assert [example.name for example in examples.sequences] == names[::-1]  # boxes drift on the last one only
     assert [label for _, label in examples.kinds] == [
         "annotation", "parent", "child, ratio 0.9", "child, ratio 0.5", "child, ratio 0.1",
     ]  # fmt: skip
 
 
 def test_boxes_lie_on_the_part_of_the_picture_that_is_shown(study, tmp_path, got10k):
-    example = examples_of(study, tmp_path).shown[0]
+    example = examples_of(study, tmp_path).sequences[0]
     sequence = next(s for s in read_got10k(got10k, "val") if s.name == example.name)
     (row,) = example.rows
     assert [picture.number for picture in example.pictures] == [3, 4, 6]
@@ -48,11 +48,11 @@ def test_boxes_lie_on_the_part_of_the_picture_that_is_shown(study, tmp_path, got
 
 
 def test_what_cannot_be_read_is_said(study, tmp_path):
-    assert examples_of([dense()], tmp_path).why == "No job pruned anything."
+    assert examples_of([dense()], tmp_path).reason == "No job pruned anything."
     track = next((tmp_path / study[2]["folder"] / "boxes" / "synthetic").glob("*[0-9].txt"))
     track.write_text(track.read_text().partition("\n")[2])
-    why = examples_of(study, tmp_path).why
+    why = examples_of(study, tmp_path).reason
     assert str(track.relative_to(tmp_path)) in why
     assert "frames" in why
     (tmp_path / study[0]["folder"] / "config.yaml").unlink()
-    assert "config.yaml" in examples_of(study, tmp_path).why
+    assert "config.yaml" in examples_of(study, tmp_path).reason

@@ -1,4 +1,4 @@
-"""The report in a browser: light and dark, on a phone, sorted, by its own button; nothing leaves it."""
+"""The report in a browser: light and dark themes, phone width, sorting, the theme button, and no network access."""
 
 import html
 import json
@@ -23,7 +23,8 @@ FLAGS = [
 ]
 VIEWS = {"phone": ("light", 390), "dark phone": ("dark", 390), "desktop": ("light", 1280)}
 
-# Frames of one page: a headless window is never as narrow as a phone, and a frame's theme is that of its element.
+# The views are frames of one page, since a headless window cannot be as narrow as a phone. The theme of a frame is that
+# of its element.
 CHECKS = """
 const views = {};
 addEventListener("load", () => check().catch((error) => views.error = String(error)).then(() => {
@@ -80,7 +81,7 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, got10k: Path) -> Path:
-    """Of a study that has every section."""
+    """The report of a study that has every section."""
     study = [dense(seed=1), *(job(ratio=ratio, seed=1, ao=ao) for ratio, ao in ((0.5, 0.46), (0.1, 0.3)))]
     study += [dense(tracker="stark", seed=1), job("stark", 0.1, seed=1, ao=0.25)]
     folder = tmp_path_factory.mktemp("study")
@@ -90,7 +91,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, got10k: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def harness(report: Path) -> Path:
-    """A page with the report in each view, beside each other."""
+    """A page with all views of the report side by side."""
     document = html.escape(report.read_text(encoding="utf-8"))
     frames = "".join(
         f'<iframe title="{title}" style="color-scheme: {theme}; width: {width}px; height: 1600px; border: 0" '
@@ -108,7 +109,7 @@ def harness(report: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def views(harness: Path) -> dict[str, dict]:
-    """What the browser says of each view; it leaves a screenshot, too."""
+    """The measurements of the browser for each view. It also saves a screenshot."""
     own = [f"--user-data-dir={harness.parent / 'profile'}", f"--screenshot={harness.with_name('views.png')}"]
     command = [browser(), *FLAGS, *own, "--dump-dom", harness.as_uri()]
     page = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout

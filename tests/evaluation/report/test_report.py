@@ -1,4 +1,4 @@
-"""The study's report, on made-up results: what it writes, in which order, and that nothing in it can run or load."""
+"""The study's report on made-up results: its files, their order, and that it runs and loads nothing from outside."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ FILES = {"report.html", "study.csv", "study.md", "study.tex"}
 
 
 def brief(**changes) -> dict:
-    """A job with one figure only, for tests about something else."""
+    """Returns the result of a job that has one figure only, for tests about other things."""
     result = {key: value for key, value in job(**changes).items() if key not in ("params", "macs", "latency", "parent")}
     return result | {"metrics": {"synthetic": {"protocol": "GOT-10k", "AO": 0.4}}}
 
@@ -211,7 +211,7 @@ def test_colours_are_readable_in_both_themes(folder: Path) -> None:
 
 
 def luminance(color: str) -> float:
-    """Relative luminance as WCAG 2 defines it."""
+    """Returns the relative luminance of WCAG 2."""
     parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -1,4 +1,4 @@
-"""Stability: what areas and breaking ratios must obey, and what failed, missing and meaningless jobs do to them."""
+"""Stability: properties of areas and breaking ratios, and the effect of failed, missing and meaningless jobs."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The study's tables as text: Markdown that is a table for a parser, and LaTeX whose rows are whole."""
+"""The study's tables as text: Markdown that a parser reads back, and LaTeX with complete rows."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ STUDY = [
 
 
 def tables_of(page: str) -> list[list[list[str]]]:
-    """Cells as they are read on the page, by table and row."""
+    """Returns the rendered text of all cells, by table and row."""
     tables: list[list[list[str]]] = []
     for token in MarkdownIt().enable("table").parse(page):
         if token.type == "table_open":

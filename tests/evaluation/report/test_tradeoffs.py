@@ -1,4 +1,4 @@
-"""The Pareto front: by its definition, and as the page's table has it."""
+"""The Pareto front: its definition, and the page's table of it."""
 
 from evaluation.report.series import Point, Series
 from evaluation.report.tradeoffs import front_table, pareto_front, tradeoffs_of

@@ -1,4 +1,4 @@
-"""From result files to numbers with their protocols' names."""
+"""Benchmarks: from result files to scores with the names of their protocols."""
 
 import shutil
 from dataclasses import replace
@@ -22,7 +22,7 @@ def sequences(got10k):
 
 @pytest.fixture
 def results(sequences, tmp_path):
-    """Those of a tracker that is always right, and takes 20 ms."""
+    """Result files of a tracker that is always right and takes 20 ms."""
     for s in sequences:
         save_track(tmp_path, s, s.boxes, np.full(len(s), 0.02))
     return tmp_path

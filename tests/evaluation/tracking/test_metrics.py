@@ -1,4 +1,4 @@
-"""Metrics against plain loops over frames, and what they refuse; tests/golden compares them with the toolkits."""
+"""Metrics against plain loops over frames, and refused input; tests/golden compares them with the toolkits."""
 
 import math
 from pathlib import Path
@@ -69,7 +69,7 @@ def distance(a: list[float], b: list[float]) -> float:
 
 
 def pytracking_scores(tracks: dict[str, Track]) -> dict[str, float]:
-    """AUC, P and P_norm of pytracking for LaSOT, frame by frame."""
+    """Returns AUC, P and P_norm of pytracking for LaSOT, computed frame by frame."""
     auc, at_20, at_a_fifth = [], [], []
     for t in tracks.values():
         overlaps, errors, relative, previous = [], [], [], None

@@ -1,4 +1,4 @@
-"""The open-loop pair metric, of trackers whose answers are known."""
+"""The open-loop pair metric of trackers with known answers."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ WEIGHTS = CONF.parent / "weights"
 
 
 class Answering:
-    """Finds the true box with its size multiplied, or repeats the box that it is asked with."""
+    """A tracker that finds the true box with its size multiplied, or repeats the box that it was given."""
 
     template = search = CropSpec(32, 4.0)
 

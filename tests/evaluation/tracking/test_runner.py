@@ -1,4 +1,4 @@
-"""Running a benchmark: whole results only, failures that stop nobody else, and runs that go on where they were."""
+"""Running a benchmark: complete results only, isolated failures, and continued runs."""
 
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +22,7 @@ BOX = (1.0, 2.0, 3.0, 4.0)
 
 
 class Echo:
-    """A loop that says in which frame it is, and fails on pictures whose first pixel it does not like."""
+    """A loop whose boxes hold the frame number. It fails on pictures whose first pixel is in `dislikes`."""
 
     def __init__(self, dislikes=()):
         self.dislikes, self.calls = dislikes, []
@@ -40,7 +40,7 @@ class Echo:
 
 
 class Painted:
-    """A sequence that was never on a disk; frame `missing` cannot be read."""
+    """A sequence in memory, of one colour. Frame `missing` cannot be read."""
 
     def __init__(self, name, length, colour=0, missing=None):
         self.name, self.colour, self.missing, self.length, self.read = name, colour, missing, length, []
@@ -132,7 +132,7 @@ def runner(workers=1, lockstep=1):
 
 @contextmanager
 def failing(sequences, i):
-    """The sequences, of which one cannot be read; that ends in an error that names it."""
+    """Yields the sequences with one that cannot be read, and checks that the block fails with its name."""
     broken = list(sequences)
     broken[i] = replace(broken[i], folder=broken[i].folder / "nowhere")
     with pytest.raises(SequencesFailedError, match=rf"1 of 3 (?s:.*){broken[i].name}: UnreadableFrameError.*nowhere"):

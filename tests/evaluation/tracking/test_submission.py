@@ -1,4 +1,4 @@
-"""What is not fit for a server is not packed."""
+"""Archives for servers: incomplete results are refused."""
 
 import zipfile
 from pathlib import Path
