@@ -1,20 +1,21 @@
-"""The same OSTrack cut to the same size by torch-pruning and by us: cost, latency, time to prune, and exactness.
+"""Compares this project with torch-pruning: cost, latency, time to prune and error of OSTracks of the same size.
 
 pip install --no-deps torch-pruning  # 1.6.1; only this script uses it
 python benchmarks/against_torch_pruning.py
 python benchmarks/against_torch_pruning.py --ranking uniform --ratios 0.25 tracker=ostrack_384
 
-Nothing is trained: weights are random, with random gates multiplied into them so that units have different norms.
-Accuracy is not the question here. Candidate elimination is off, as its indices are nothing that torch-pruning's tracing
-knows. Both rank units by the norms of all weights of their group and leave multiples of --round-to; ours is also shown
-without. A ratio is what stays of the parameters. torch-pruning is asked for a share of the channels instead, which is
-bisected until the parameters are as near to ours as it gets.
+Nothing is trained: weights are random, and random gates are multiplied into them, so that units have different norms.
+Accuracy is not measured. Candidate elimination is off, as the tracing of torch-pruning does not support its indices.
+Both sides rank units by the norms of all weights of their group and keep multiples of --round-to; ours is also shown
+without rounding. The ratio is the fraction of the parameters that is kept. torch-pruning takes a fraction of the
+channels instead, which is bisected until its number of parameters is as close to ours as possible.
 
-Time to prune is the median over some runs, from a network in memory to a smaller one: declared groups, masks and the
-comparison of three masked with three compacted forwards on our side, the traced graph on that of torch-pruning, which
-compares nothing. The error in its rows is that of its network against our mask of the units that it left out. It is
-large where less than about half of the width stays: torch-pruning 1.6.1 then shuffles weights and biases of LayerNorms,
-as it takes the entries that stay from a set and drops the result of sorting them. Put in order, they are as exact.
+Time to prune is the median over several runs, from a network in memory to a smaller network. Ours includes the declared
+groups, the masks and the comparison of three masked with three cut forwards; that of torch-pruning includes its traced
+graph and no comparison. The error of torch-pruning is the difference between its network and the dense network under
+our mask of the same units. The error is large if less than about half of the width is kept: torch-pruning 1.6.1 then
+permutes weights and biases of LayerNorms, as it takes the kept entries from a set and drops the result of sorting them.
+With the entries in order, its error is as small as ours.
 """
 
 import copy
@@ -51,7 +52,7 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Child:
-    """A network, seconds that cutting it took, and its error relative to the masked one."""
+    """Cut network, the seconds that the cut took, and the relative error against the masked network."""
 
     network: nn.Module
     seconds: float = 0.0
@@ -59,19 +60,19 @@ class Child:
 
 
 def main() -> None:
-    """Prints the dense network and, ratio by ratio, its children."""
+    """Prints a table with the dense network and its children, ratio by ratio."""
     options = parser(__doc__)
     options.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
-    options.add_argument("--round-to", type=int, default=8, help="widths are multiples of it (default: %(default)s)")
+    options.add_argument("--round-to", type=int, default=8, help="divisor of all widths (default: %(default)s)")
     options.add_argument(
         "--ranking",
         default="isomorphic",
         choices=("isomorphic", "global", "uniform"),
-        help="which units compete in torch-pruning: those of like layers, all, or those of one layer, "
-        "as in its examples for ViTs (default: %(default)s)",
+        help="units that compete in torch-pruning: those of layers of the same type and place, all units, or those "
+        "of one layer, as in its examples for ViTs (default: %(default)s)",
     )
-    options.add_argument("--tries", type=int, default=8, help="of the bisection (default: %(default)s)")
-    options.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    options.add_argument("--tries", type=int, default=8, help="steps of the bisection (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     given, overrides = options.parse_known_args()
     torch.set_num_threads(given.threads)
     cfg = composed([*DEFAULTS, *overrides])
@@ -95,7 +96,7 @@ def main() -> None:
 def ours(
     cfg: DictConfig, dense: OSTrackNetwork, draws: Sequence[Inputs], ratio: float, round_to: int, runs: int = 3
 ) -> Child:
-    """Our child with a fraction of the parameters."""
+    """Returns our child with the given fraction of the parameters."""
     seconds = []
     for _ in range(runs):
         network = copy.deepcopy(dense)
@@ -111,12 +112,12 @@ def ours(
 def theirs(
     dense: OSTrackNetwork, draws: Sequence[Inputs], params: int, round_to: int, ranking: str, tries: int
 ) -> Child:
-    """torch-pruning's child whose parameters are nearest to `params`."""
+    """Returns the child of torch-pruning whose number of parameters is closest to `params`."""
     low, high, seconds, best = 0.0, 1.0, [], None
     for _ in range(tries):
         network = _traceable(dense)
         start = time.perf_counter()
-        with warnings.catch_warnings(action="ignore"):  # torch's own, about sizes of outputs
+        with warnings.catch_warnings(action="ignore"):  # warnings of torch about sizes of outputs
             pruner = torch_pruning.pruner.BasePruner(
                 network,
                 draws[0],
@@ -126,9 +127,9 @@ def theirs(
                 isomorphic=ranking == "isomorphic",
                 round_to=round_to,
                 num_heads={a.qkv: a.heads for a in network.modules() if isinstance(a, PlainAttention)},
-                # Parameters outside of layers, and the dimension to cut: a list, though it is documented as a dict.
+                # Parameters outside of layers with the dimension to cut: a list, although the documentation says dict.
                 unwrapped_parameters=[(p, 2) for p in (network.backbone.pos_embed_z, network.backbone.pos_embed_x)],
-                # What the head predicts has a meaning: its last layers keep their outputs.
+                # The outputs of the head have a fixed meaning, so its last layers keep all of them.
                 ignored_layers=[m for m in network.box_head.children() if isinstance(m, nn.Conv2d)],
                 output_transform=lambda maps: list(maps.values()),
             )
@@ -143,11 +144,11 @@ def theirs(
 
 
 class PlainAttention(nn.Module):
-    """`Attention` as torch-pruning can trace it, with the same weights.
+    """`Attention` with the same weights in a form that torch-pruning can trace.
 
-    It sees layers where they are called as modules, and q, k and v of one layer where they are unbound as in timm.
-    Heads have one common width, as it leaves them. The softmax scale stays that of the dense network: with the one of
-    the narrower heads, as in the library's example, the child would compute something else.
+    torch-pruning finds layers that are called as modules, and finds q, k and v in one layer if they are unbound as in
+    timm. All heads have the same width, which torch-pruning preserves. The softmax scale is that of the dense network:
+    with the scale of the narrower heads, as in the example of the library, the child would compute something else.
     """
 
     def __init__(self, attention: Attention):
@@ -156,12 +157,13 @@ class PlainAttention(nn.Module):
         self.heads = len(attention.widths)
 
     def forward(self, x: Tensor, **defaults: object) -> Tensor:
-        """Tokens (B, N, C) to (B, N, C)."""
+        """Maps tokens (B, N, C) to tokens (B, N, C)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return self.proj(F.scaled_dot_product_attention(q, k, v, scale=self.scale).transpose(1, 2).flatten(2))
 
 
 def _traceable(dense: OSTrackNetwork) -> OSTrackNetwork:
+    """Returns a copy that torch-pruning can trace."""
     network = copy.deepcopy(dense)
     for block in network.backbone.blocks:
         block.attn = PlainAttention(block.attn)
@@ -170,7 +172,7 @@ def _traceable(dense: OSTrackNetwork) -> OSTrackNetwork:
 
 @torch.no_grad()
 def _vary(network: OSTrackNetwork) -> OSTrackNetwork:
-    """Gives units different norms; and vectors other values than the 0 and 1 they start with, which hide errors."""
+    """Gives units different norms, and moves vectors away from their initial 0 and 1, which would hide errors."""
     gates = Gates(network, network.groups())
     gates.values.data.uniform_(0.5, 1.5)
     gates.bake()
@@ -181,20 +183,20 @@ def _vary(network: OSTrackNetwork) -> OSTrackNetwork:
 
 
 def _plan(dense: OSTrackNetwork, history: Sequence[tuple[str, bool, Sequence[int]]]) -> Plan:
-    """What torch-pruning kept, in our words: its history names one layer of each of its groups."""
-    gone = {(f"{layer}.weight", 0 if outputs else 1): set(units) for layer, outputs, units in history}
+    """Returns the plan of a cut by torch-pruning, whose history lists one layer of each of its groups."""
+    removed = {(f"{layer}.weight", 0 if outputs else 1): set(units) for layer, outputs, units in history}
     kept = {}
     for group in dense.groups():
-        left = next((gone.pop((s.path, s.dim)) for s in group.slices if (s.path, s.dim) in gone), set())
-        kept[group.name] = tuple(unit for unit in range(group.size) if unit not in left)
-    if gone:
-        raise RuntimeError(f"torch-pruning cut what none of our groups declares: {sorted(gone)}")
+        units = next((removed.pop((s.path, s.dim)) for s in group.slices if (s.path, s.dim) in removed), set())
+        kept[group.name] = tuple(unit for unit in range(group.size) if unit not in units)
+    if removed:
+        raise RuntimeError(f"torch-pruning has cut tensors that no group declares: {sorted(removed)}")
     return Plan(kept)
 
 
 @torch.no_grad()
 def _error(dense: OSTrackNetwork, plan: Plan, network: nn.Module, draws: Sequence[Inputs]) -> float:
-    """Largest difference to the dense network under our masks, relative to the largest output; median over draws."""
+    """Returns the largest difference from the masked dense network, relative to its output; median over the draws."""
     gates = Gates(dense, dense.groups())
     gates.close(plan)
     with gates.folded():

@@ -1,10 +1,10 @@
-"""What a ratio buys: parameters, MACs and latency of children, and how exactly they equal their masked parents.
+"""Measures parameters, MACs and latency of children, and their difference from the masked networks.
 
 python benchmarks/children.py tracker=ostrack scale=full
 python benchmarks/children.py --ratios 1,0.5,0.1 --threads 1 tracker=ostrack_384 scale=full tracker.elimination=null
 
-Nothing is trained: weights are random, and random gates rank the units, which leaves heads of all widths. Sizes, times
-and errors are those of any child of such shapes; accuracy is not the question here.
+Nothing is trained: weights are random, and random gates rank the units, so that heads of all widths remain. Sizes,
+times and errors do not depend on the weights; accuracy is not measured.
 """
 
 from typing import Any
@@ -26,11 +26,11 @@ from trackers.checkpoints.checkpoint import build_tracker
 
 
 def main() -> None:
-    """Prints one row a ratio."""
+    """Prints a table with one row per ratio."""
     options = parser(__doc__)
     options.add_argument("--ratios", default="1,0.5,0.25,0.1,0.01", help="fractions kept (default: %(default)s)")
-    options.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
-    options.add_argument("--device", default="cpu", help="where latency is measured (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=2, help="threads of torch (default: %(default)s)")
+    options.add_argument("--device", default="cpu", help="device on which latency is measured (default: %(default)s)")
     given, overrides = options.parse_known_args()
     torch.set_num_threads(given.threads)
     cfg = composed(overrides)
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
-    """The tracker with a fraction of its parameters, and the relative error against the masked network."""
+    """Returns the cut tracker, and the difference between its outputs and those of the masked network."""
     L.seed_everything(cfg.seed, verbose=False)
     tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).eval()
     _disturb(tracker.network)
@@ -60,7 +60,7 @@ def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
 
 @torch.no_grad()
 def _disturb(network: nn.Module) -> None:
-    """Moves biases, norms and statistics away from the 0 and 1 they start with, which would hide errors."""
+    """Moves biases, norms and statistics away from their initial 0 and 1, which would hide errors."""
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if tensor.is_floating_point() and tensor.dim() == 1:
             noise = torch.rand_like(tensor) - 0.5

@@ -1,4 +1,4 @@
-"""What all benchmarks share: how they are called."""
+"""Command line and configuration of the benchmarks."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Options of a benchmark; all else on its command line is for `composed`."""
+    """Returns the parser of a benchmark. Arguments that it does not know are overrides for `composed`."""
     return argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -19,6 +19,6 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """conf/train.yaml with overrides."""
+    """Returns conf/train.yaml, composed with the overrides."""
     with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
         return compose("train", overrides)

@@ -1,4 +1,4 @@
-"""A network's forward for other runtimes: memory format, folded batch norms, and ONNX Runtime."""
+"""Other formats of a forward: channels last, folded batch norms, and ONNX Runtime."""
 
 import copy
 import io
@@ -17,28 +17,28 @@ NORMS = nn.BatchNorm2d | FrozenBatchNorm2d
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """A copy whose convolutions read and write channels last; inputs may stay as they are."""
+    """Returns a copy whose convolutions use the channels-last format; inputs may have any format."""
     return copy.deepcopy(network).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def folded(network: nn.Module, inputs: Inputs) -> nn.Module:
-    """A copy in evaluation mode whose batch norms are folded into the convolutions in front of them.
+    """Returns a copy in evaluation mode whose batch norms are folded into the convolutions in front of them.
 
-    What follows what is seen in one forward. A norm that reads anything else than one convolution stays.
+    One forward shows which norm reads which convolution. A norm with any other input is kept.
     """
     network = copy.deepcopy(network).eval()
     names = {module: name for name, module in network.named_modules()}
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensor is held, so that its id is not given to another
+    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # keeps the tensors, so that no id is used twice
     read: dict[nn.Module, set[nn.Module | None]] = {}
 
-    def see(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def observe(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
-            made[id(output)] = module, output
+            outputs[id(output)] = module, output
         else:
-            read.setdefault(module, set()).add(made.get(id(args[0]), (None, None))[0])
+            read.setdefault(module, set()).add(outputs.get(id(args[0]), (None, None))[0])
 
-    hooks = [m.register_forward_hook(see) for m in names if isinstance(m, nn.Conv2d | NORMS)]
+    hooks = [m.register_forward_hook(observe) for m in names if isinstance(m, nn.Conv2d | NORMS)]
     network(**inputs)
     for hook in hooks:
         hook.remove()
@@ -53,7 +53,7 @@ def folded(network: nn.Module, inputs: Inputs) -> nn.Module:
 
 
 class Flat(nn.Module):
-    """A forward with positional tensors in and out, whatever `inputs` nest."""
+    """Forward of a network with positional tensors as inputs and outputs, in place of the nested `inputs`."""
 
     def __init__(self, network: nn.Module, inputs: Inputs):
         super().__init__()
@@ -61,18 +61,18 @@ class Flat(nn.Module):
         self.leaves, self.structure = tree_flatten(dict(inputs))
 
     def tensors(self, inputs: Inputs) -> tuple[Tensor, ...]:
-        """What to call it with."""
+        """Returns the tensors among `inputs`, the arguments of `forward`."""
         return tuple(leaf for leaf in tree_leaves(dict(inputs)) if isinstance(leaf, Tensor))
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of the network's result in the order of their names."""
-        given = iter(tensors)
-        leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        """Returns the tensors of the network's result."""
+        remaining = iter(tensors)
+        leaves = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         return tuple(tree_leaves(self.network(**tree_unflatten(leaves, self.structure))))
 
 
 def onnx_call(network: nn.Module, inputs: Inputs, threads: int) -> Callable[[], Sequence[np.ndarray]]:
-    """The forward in ONNX Runtime, with these inputs, on the CPU."""
+    """Returns a function that runs the forward with these inputs in ONNX Runtime, on the CPU."""
     import onnxruntime
 
     flat = Flat(network, inputs).eval()

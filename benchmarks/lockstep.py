@@ -1,12 +1,12 @@
-"""Frames per second of several targets in lockstep: one call of a tracker's `steps` for all of them.
+"""Measures frames per second of several targets in lockstep: one call of `Tracker.steps` for all targets.
 
 python benchmarks/lockstep.py tracker=ostrack
 python benchmarks/lockstep.py --targets 1,2,4 --threads 2 tracker=stark scale=full
 python benchmarks/lockstep.py --device cuda tracker=ostrack scale=full
 
-A call takes the search crops as they come from the picture: to the device, normalised, through the network, boxes back.
-Cropping and decoding of pictures are left out. Weights are random, and no crop has padding. A tracker without lockstep
-(DiMP) finds one target after the other, and gains nothing.
+A call moves the search crops to the device, normalizes them, runs the network and returns the boxes. Decoding and
+cropping of pictures are not measured. Weights are random, and no crop has padding. A tracker without lockstep (DiMP)
+finds one target after the other and gains nothing.
 """
 
 from functools import partial
@@ -24,15 +24,15 @@ from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import build_tracker
 from trackers.online import Lockstep
 
-PICTURE, BOX = (960, 1280, 3), (610.0, 450.0, 60.0, 60.0)  # far from its edges
+PICTURE, BOX = (960, 1280, 3), (610.0, 450.0, 60.0, 60.0)  # far from the edges of the picture
 
 
 def main() -> None:
-    """Prints a row for each number of targets."""
+    """Prints a table with one row per number of targets."""
     options = parser(__doc__)
-    options.add_argument("--targets", default="1,2,4,8", help="how many at once (default: %(default)s)")
-    options.add_argument("--threads", default="1,2", help="of torch, one column each (default: %(default)s)")
-    options.add_argument("--device", default="cpu", help="where the network runs (default: %(default)s)")
+    options.add_argument("--targets", default="1,2,4,8", help="numbers of targets at once (default: %(default)s)")
+    options.add_argument("--threads", default="1,2", help="threads of torch to compare (default: %(default)s)")
+    options.add_argument("--device", default="cpu", help="device of the network (default: %(default)s)")
     given, overrides = options.parse_known_args()
     counts, threads = ([int(n) for n in listed.split(",")] for listed in (given.targets, given.threads))
     cfg = composed(overrides)
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def milliseconds(tracker: Tracker, counts: list[int], device: str, threads: int) -> dict[int, float]:
-    """Median time of one call for each number of targets, all taking turns."""
+    """Returns the median milliseconds of one call for each number of targets. The calls take turns."""
     torch.set_num_threads(threads)
     loop, picture = Lockstep(tracker, device), np.random.default_rng(0).integers(0, 255, PICTURE, np.uint8)
     states = [loop.begin(picture, BOX).state for _ in range(max(counts))]
@@ -59,11 +59,11 @@ def _print(cfg: DictConfig, device: str, counts: list[int], times: dict[int, dic
     for threads in times:
         for column in (f"call (ms), {threads} thread{'s' * (threads > 1)}", "frames/s", "gain"):
             table.add_column(column, justify="right")
-    rates = {threads: {n: 1e3 * n / ms for n, ms in of.items()} for threads, of in times.items()}
+    rates = {threads: {n: 1e3 * n / ms for n, ms in by_count.items()} for threads, by_count in times.items()}
     for n in counts:
         cells = []
-        for threads, of in rates.items():
-            cells += [f"{times[threads][n]:.2f}", f"{of[n]:.1f}", f"{of[n] / of[counts[0]]:.2f}"]
+        for threads, rate in rates.items():
+            cells += [f"{times[threads][n]:.2f}", f"{rate[n]:.1f}", f"{rate[n] / rate[counts[0]]:.2f}"]
         table.add_row(str(n), *cells)
     Console().print(table)
 

@@ -1,14 +1,14 @@
-"""CPU seconds from the files of a benchmark and the results of one tracker to the report: ours and the toolkits'.
+"""Measures the CPU time of scoring a benchmark, from files to scores, with this project and with the toolkits.
 
 python benchmarks/metrics.py
 python benchmarks/metrics.py --loads lasot_test --repeats 5
 python benchmarks/metrics.py --loads lasot_test --pictures
 
-Files are made in a temporary folder, of the size of the public benchmarks, and lie in the page cache. All take turns in
-one process, on one thread. Ours finds the annotation in the index of an earlier look, as eval.py does after the first,
-and checks that no file of it has changed; `--first-look` reads its text every time, as the others do. `got10k` is the
-installed toolkit without its plots; the two others are written plainly here, after the way in which PyTracking's
-analysis and TrackingNet's development kit go about it.
+The script makes files of the size of the public benchmarks in a temporary folder; they stay in the page cache. All
+contenders take turns in one process, on one thread. Ours reads the annotation from the index, as eval.py does from its
+second run on, and checks that no annotation file has changed; `--first-look` reads the text every time, as the others
+do. The got10k toolkit is the installed one, without its plots. The other contenders are written in plain code in this
+script and follow the procedures of PyTracking's analysis and of TrackingNet's development kit.
 """
 
 import argparse
@@ -42,13 +42,13 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Load:
-    """A benchmark on disk: annotations in `data/<sequence>/`, results where the got10k toolkit has them.
+    """Benchmark on disk: annotations in `data/val/<sequence>/`, results in the layout of the got10k toolkit.
 
     Attributes:
-        root: folder.
-        names: of the sequences.
-        frames: of each sequence.
-        cache: of our index; None for none.
+        root: folder of the benchmark.
+        names: names of the sequences.
+        frames: number of frames of each sequence.
+        cache: folder of our index, None for no index.
     """
 
     root: Path
@@ -57,11 +57,11 @@ class Load:
     cache: Path | None = None
 
     def data(self, name: str) -> Path:
-        """Folder of a sequence."""
+        """Returns the folder of a sequence."""
         return self.root / "data" / "val" / name
 
     def result(self, name: str) -> Path:
-        """Boxes of a sequence."""
+        """Returns the result file of a sequence."""
         return self.root / "results" / TRACKER / f"{name}.txt"
 
 
@@ -70,28 +70,28 @@ DECIMALS = {"lasot_test": 0, "otb2015": 0, "got10k_val": 4, "trackingnet_test": 
 
 
 def main() -> None:
-    """Prints a table a load."""
+    """Prints one table per benchmark."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--loads", default=",".join(SIZES), help="default: %(default)s")
-    options.add_argument("--repeats", type=int, default=3, help="of each (default: %(default)s)")
-    options.add_argument("--pictures", action="store_true", help="make LaSOT's 700,000 empty picture files, too")
-    options.add_argument("--first-look", action="store_true", help="ours reads the text of the annotation, too")
+    options.add_argument("--loads", default=",".join(SIZES), help="benchmarks to make and score (default: %(default)s)")
+    options.add_argument("--repeats", type=int, default=3, help="runs of each contender (default: %(default)s)")
+    options.add_argument("--pictures", action="store_true", help="also make the 700,000 empty picture files of LaSOT")
+    options.add_argument("--first-look", action="store_true", help="ours reads the text of the annotation every time")
     given = options.parse_args()
     torch.set_num_threads(1)
     for name in given.loads.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            load = made(name, Path(folder), pictures=given.pictures or name in ("otb2015", "got10k_val"))
+            load = make_files(name, Path(folder), pictures=given.pictures or name in ("otb2015", "got10k_val"))
             if not given.first_look:
                 load = replace(load, cache=load.root / "cache")
             measure(name, contenders(name, load), given.repeats)
 
 
-def made(name: str, root: Path, pictures: bool) -> Load:
-    """Writes annotations that wander about, a tracker that errs by a tenth, labels, times, and empty pictures."""
+def make_files(name: str, root: Path, pictures: bool) -> Load:
+    """Writes random annotations, results with errors of a tenth of the box, labels, times and empty pictures."""
     sequences, frames = SIZES[name]
     load = Load(root, [f"video-{i + 1}" for i in range(sequences)], frames)
     rng, limits = np.random.default_rng(0), np.array(SIZE)
-    lines = {of: "\n".join(str(of) for _ in range(frames)) + "\n" for of in (8, 0)}
+    lines = {value: "\n".join(str(value) for _ in range(frames)) + "\n" for value in (8, 0)}
     for sequence in track(load.names, f"making {name}"):
         folder = load.data(sequence)
         folder.mkdir(parents=True)
@@ -105,7 +105,7 @@ def made(name: str, root: Path, pictures: bool) -> Load:
             (folder / f"{label}.label").write_text(lines[value])
         (folder / "meta_info.ini").write_text(f"[METAINFO]\nresolution: {SIZE}")
         if pictures:
-            (folder / "img").symlink_to(".")  # OTB and LaSOT have them in there
+            (folder / "img").symlink_to(".")  # the folder of the pictures in OTB and LaSOT
             for i in range(frames):
                 (folder / f"{i + 1:08d}.jpg").touch()
         for path, fmt, rows in (
@@ -114,16 +114,16 @@ def made(name: str, root: Path, pictures: bool) -> Load:
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savetxt(path, rows, fmt=fmt, delimiter=",")
-        of_got10k = root / "results" / "GOT-10k" / TRACKER / sequence
-        of_got10k.mkdir(parents=True)
-        (of_got10k / f"{sequence}_001.txt").symlink_to(load.result(sequence))
-        (of_got10k / f"{sequence}_time.txt").symlink_to(path)
+        got10k_results = root / "results" / "GOT-10k" / TRACKER / sequence
+        got10k_results.mkdir(parents=True)
+        (got10k_results / f"{sequence}_001.txt").symlink_to(load.result(sequence))
+        (got10k_results / f"{sequence}_time.txt").symlink_to(path)
     (root / "data" / "val" / "list.txt").write_text("\n".join(load.names))
     return load
 
 
 def contenders(name: str, load: Load) -> dict[str, Callable[[], Scores]]:
-    """By name, what reads everything and computes the scores of one load; the first is ours."""
+    """Returns by name the functions that read all files of a benchmark and compute its scores; the first is ours."""
     if name == "got10k_val":
         return {"ours, GOT-10k": lambda: ours(load, GOT10k()), "got10k toolkit": lambda: toolkit_got10k(load)}
     if name == "trackingnet_test":
@@ -139,7 +139,7 @@ def contenders(name: str, load: Load) -> dict[str, Callable[[], Scores]]:
 
 
 def measure(name: str, contenders: dict[str, Callable[[], Scores]], repeats: int) -> None:
-    """Takes turns, compares the scores, and prints the medians."""
+    """Runs the contenders in turns, compares their scores and prints the median times."""
     times: dict[str, list[float]] = {contender: [] for contender in contenders}
     scores = {}
     for _ in track(range(repeats), f"scoring {name}"):
@@ -157,25 +157,25 @@ def measure(name: str, contenders: dict[str, Callable[[], Scores]], repeats: int
         wrong = {k: v for k, v in scores[contender].items() if not np.isclose(v, reference[k], rtol=0, atol=1e-6)}
         if wrong:
             raise SystemExit(f"{contender} disagrees with ours: {wrong}, ours {reference}")
-        told = ", ".join(f"{k} {100 * v:.2f}" for k, v in scores[contender].items())
+        listed = ", ".join(f"{k} {100 * v:.2f}" for k, v in scores[contender].items())
         seconds = statistics.median(values)
-        table.add_row(contender, f"{seconds:.3f}", f"{seconds / base:.2f}", told)
+        table.add_row(contender, f"{seconds:.3f}", f"{seconds / base:.2f}", listed)
     Console().print(table)
 
 
 def ours(load: Load, protocol: Protocol) -> Scores:
-    """Reads results, and annotation or its index, and reports."""
+    """Returns the scores of this project, from the results and the annotation or its index."""
     files = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt", "cover.label")
     listed = [SequenceFiles(n, load.data(n), tuple(load.data(n) / file for file in files)) for n in load.names]
     tracks = {
         s.name: as_track(s, read_result(load.result(s.name)))
-        for s in read_sequences(load.root, listed, look, load.cache)
+        for s in read_sequences(load.root, listed, read_sequence, load.cache)
     }
     return {name: value for name, value in protocol.report(tracks).items() if isinstance(value, float)}
 
 
-def look(files: SequenceFiles) -> Sequence:
-    """What our readers make of a sequence's annotation."""
+def read_sequence(files: SequenceFiles) -> Sequence:
+    """Reads the annotation of a sequence like our readers of the public benchmarks."""
     annotation, *occlusions, cover = files.annotations
     boxes = read_numbers(annotation, 4)
     absent = np.any([read_labels(path, len(boxes)) for path in occlusions], 0)
@@ -184,7 +184,7 @@ def look(files: SequenceFiles) -> Sequence:
 
 
 def toolkit_got10k(load: Load) -> Scores:
-    """The installed toolkit's report."""
+    """Returns the scores of the installed got10k toolkit by the protocol of GOT-10k."""
     folders = [str(load.root / name) for name in ("data", "results", "reports")]
     experiment = ExperimentGOT10k(folders[0], "val", *folders[1:])
     overall = _report(experiment)
@@ -192,10 +192,13 @@ def toolkit_got10k(load: Load) -> Scores:
 
 
 def toolkit_one_pass(load: Load, kind: type) -> Scores:
-    """The same for OTB's protocol; constructors are left out, as OTB's downloads and that of LaSOT fails."""
+    """Returns the scores of the installed got10k toolkit by the protocol of OTB.
+
+    Constructors are bypassed, as that of OTB starts a download and that of LaSOT fails.
+    """
     dataset = kind.__new__(kind)
     dataset.seq_names, dataset.return_meta = load.names, False
-    # LaSOT wants the folder of the pictures, OTB the one above.
+    # LaSOT takes the folder of the pictures, OTB the folder above.
     dataset.seq_dirs = [str(load.data(n) / "img") if kind is LaSOT else str(load.data(n)) for n in load.names]
     dataset.anno_files = [str(load.data(n) / "groundtruth.txt") for n in load.names]
     experiment = ExperimentOTB.__new__(ExperimentOTB)
@@ -212,7 +215,7 @@ def _report(experiment: ExperimentGOT10k | ExperimentOTB) -> dict[str, float]:
 
 
 def a_sequence_at_a_time(load: Load, labelled: bool) -> Scores:
-    """PyTracking's rules in torch, and each threshold compared with each frame."""
+    """Returns the scores by PyTracking's rules in torch, one sequence after the other."""
     grids = [torch.arange(0, 1.05, 0.05, dtype=torch.float64), torch.arange(0, 51), torch.arange(0, 51) / 100.0]
     curves: list[list[torch.Tensor]] = [[], [], []]
     for name in load.names:
@@ -220,8 +223,8 @@ def a_sequence_at_a_time(load: Load, labelled: bool) -> Scores:
         boxes = torch.tensor(np.loadtxt(load.result(name), delimiter=",", dtype=np.float64))
         absent = torch.zeros(len(truth), dtype=torch.bool)
         if labelled:
-            for of in ("full_occlusion", "out_of_view"):
-                text = np.loadtxt(load.data(name) / f"{of}.txt", delimiter=",", dtype=np.float64)
+            for label in ("full_occlusion", "out_of_view"):
+                text = np.loadtxt(load.data(name) / f"{label}.txt", delimiter=",", dtype=np.float64)
                 absent |= torch.tensor(text) > 0
         boxes[0] = truth[0]
         near, far = torch.maximum(boxes[:, :2], truth[:, :2]), [b[:, :2] + b[:, 2:] - 1 for b in (boxes, truth)]
@@ -236,13 +239,13 @@ def a_sequence_at_a_time(load: Load, labelled: bool) -> Scores:
         values = (overlap[:, None] > grids[0], error[:, None] <= grids[1], relative[:, None] <= grids[2])
         for curve, passed in zip(curves, values, strict=True):
             curve.append(passed.double().mean(0))
-    success, precision, normalized = (torch.stack(of).mean(0) for of in curves)
-    named = {"AUC": success.mean(), "OP50": success[10], "OP75": success[15], "P": precision[20]}
-    return {name: float(value) for name, value in (named | {"P_norm": normalized[20]}).items()}
+    success, precision, normalized = (torch.stack(curve).mean(0) for curve in curves)
+    scores = {"AUC": success.mean(), "OP50": success[10], "OP75": success[15], "P": precision[20]}
+    return {name: float(value) for name, value in (scores | {"P_norm": normalized[20]}).items()}
 
 
 def loops(load: Load) -> Scores:
-    """TrackingNet's rules, frame by frame."""
+    """Returns the scores by TrackingNet's rules, computed frame by frame."""
     grids = [np.linspace(0, last, 21) for last in (1, 50, 0.5)]
     curves: list[list[np.ndarray]] = [[], [], []]
     covered = 0
@@ -258,8 +261,9 @@ def loops(load: Load) -> Scores:
             values[0].append(shared / (w * h + u * v - shared))
             values[1].append((dx**2 + dy**2) ** 0.5)
             values[2].append(((dx / w) ** 2 + (dy / h) ** 2) ** 0.5)
-        for k, (grid, of) in enumerate(zip(grids, values, strict=True)):
-            passed = np.array(of)[:, None] >= grid if k == 0 else np.array(of)[:, None] <= grid
+        for k, (grid, measured) in enumerate(zip(grids, values, strict=True)):
+            column = np.array(measured)[:, None]
+            passed = column >= grid if k == 0 else column <= grid
             curves[k].append(passed.mean(0))
     areas = [float(np.trapezoid(np.mean(curve, 0), grids[0])) for curve in curves]
     frames = len(load.names) * load.frames

@@ -1,11 +1,11 @@
-"""What a sparsity step costs over a dense step: forward, loss, backward and optimiser, with and without pruning.
+"""Measures the time of a training step with pruning relative to a dense step: forward, loss, backward, optimizer.
 
 python benchmarks/overhead.py tracker=ostrack
 python benchmarks/overhead.py --methods slim,magnitude --steps 8 tracker=stark scale=full datamodule.batch_size=2
 
-Both steps take turns in one process, on the same batch of synthetic video, each with a network and AdamW of its own.
-The sparsity step runs the callback's hooks in Lightning's order, through a whole short stage: gates, penalties and the
-decay of leaving units at every step, and a new mask every `pruning.every` steps, which only the mean contains.
+All steps take turns in one process, on the same batch of synthetic video, each with its own network and AdamW. The
+sparsity step runs the hooks of the pruning callback in Lightning's order, through a whole short stage: gates, penalties
+and decaying masks at every step, and an update of the mask every `pruning.every` steps, which only the mean shows.
 """
 
 import statistics
@@ -25,15 +25,20 @@ from rich.table import Table
 from trackers.base import Batch
 from trackers.checkpoints.checkpoint import build_tracker
 
+METHODS = "slim,magnitude,taylor,network_slimming,chipnet"
 WARMUP = 3
 
 
 def main() -> None:
-    """Prints a row a method."""
+    """Prints a table with one row per method."""
     options = parser(__doc__)
-    options.add_argument("--methods", default="slim,magnitude,taylor,network_slimming,chipnet", help="of pruning=")
-    options.add_argument("--steps", type=int, default=60, help="timed of each (default: %(default)s)")
-    options.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    options.add_argument(
+        "--methods",
+        default="slim,magnitude,taylor,network_slimming,chipnet",
+        help="choices of pruning= (default: %(default)s)",
+    )
+    options.add_argument("--steps", type=int, default=60, help="timed steps of each method (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     given, overrides = options.parse_known_args()
     torch.set_num_threads(given.threads)
     cfg = composed(["ratio=0.25", *overrides])
@@ -51,12 +56,12 @@ def main() -> None:
 
 
 def dense_step(cfg: DictConfig, batch: Batch) -> Callable[[], None]:
-    """A training step."""
+    """Returns a function that takes a dense training step."""
     return _training(cfg, batch)[1]
 
 
 def sparsity_step(cfg: DictConfig, batch: Batch, steps: int) -> Callable[[], None]:
-    """The same with the pruning callback at work; the stage's middle lies in the middle of the timed steps."""
+    """Returns a function that takes a training step with pruning; the timed steps cover the whole stage."""
     tracker, train = _training(cfg, batch)
     callback = instantiate(cfg.pruning, ratio=cfg.ratio)
     trainer = SimpleNamespace(
@@ -99,8 +104,8 @@ def _print(cfg: DictConfig, times: dict[str, list[float]], threads: int) -> None
         table.add_column(column, justify="left" if column == "step" else "right")
     for name, values in times.items():
         cells = []
-        for of in (statistics.median, statistics.mean):
-            cells += [f"{1e3 * of(values):.1f}", f"{of(values) / of(times['dense']):.3f}"]
+        for average in (statistics.median, statistics.mean):
+            cells += [f"{1e3 * average(values):.1f}", f"{average(values) / average(times['dense']):.3f}"]
         table.add_row(name, *cells)
     Console().print(table)
 

@@ -1,11 +1,11 @@
-"""What a benchmark takes with several workers and with sequences in lockstep, from start to the last result file.
+"""Measures the time of an evaluation with several workers and with sequences in lockstep, up to the last result file.
 
 python benchmarks/runner.py tracker=ostrack
 python benchmarks/runner.py --workers 1,2 --lockstep 1,8 tracker=stark benchmark=got10k paths.data=/data
 python benchmarks/runner.py --lockstep 1,16,64 scale=full benchmark=got10k paths.data=/data device=cuda
 
-Every setting runs the same tracker of random weights over the same sequences, all settings in turn, several times. The
-time of starting the processes is part of it. Boxes are compared with those of one worker that goes one by one.
+Every setting runs the same tracker with random weights on the same sequences. All settings take turns, several times.
+The time includes the start of the processes. Boxes are compared with those of the first setting.
 """
 
 import statistics
@@ -28,13 +28,13 @@ from trackers.checkpoints.checkpoint import Checkpoint, build_tracker, load_chec
 
 
 def main() -> None:
-    """Prints a row a setting."""
+    """Prints a table with one row per setting."""
     options = parser(__doc__)
     options.add_argument("--workers", default="1,2", help="numbers of processes (default: %(default)s)")
     options.add_argument("--lockstep", default="1,4,8", help="sequences at once (default: %(default)s)")
     options.add_argument("--repeats", type=int, default=3, help="runs of each setting (default: %(default)s)")
     options.add_argument(
-        "--threads", type=int, default=2, help="of torch, shared by the workers (default: %(default)s)"
+        "--threads", type=int, default=2, help="threads of torch, shared by the workers (default: %(default)s)"
     )
     given, overrides = options.parse_known_args()
     cfg = composed(overrides)
@@ -69,8 +69,8 @@ def main() -> None:
     base = statistics.median(seconds[settings[0]])
     for setting, taken in seconds.items():
         median = statistics.median(taken)
-        apart = np.abs(tracks[setting] - tracks[settings[0]]).max()
-        row = (f"{median:.1f}", f"{frames / median:.0f}", f"{base / median:.2f}", f"{apart:.3f}")
+        difference = np.abs(tracks[setting] - tracks[settings[0]]).max()
+        row = (f"{median:.1f}", f"{frames / median:.0f}", f"{base / median:.2f}", f"{difference:.3f}")
         table.add_row(*map(str, setting), *row)
     Console().print(table)
 

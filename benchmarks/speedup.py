@@ -1,11 +1,12 @@
-"""How much of what is saved in MACs arrives as time, on the CPU, in the formats and runtimes that children are run in.
+"""Measures how much of the saved MACs becomes saved time on the CPU, in several formats and runtimes.
 
 python benchmarks/speedup.py tracker=ostrack scale=full tracker.elimination=null pruning.round_to=8
 python benchmarks/speedup.py --ratios 0.25 --formats eager,onnx tracker=stark scale=full pruning.round_to=8
 python benchmarks/speedup.py --ratios 0.25 tracker=dimp scale=full pruning.ratio_of=macs pruning.round_to=8
 
-Realised is (latency of the dense / of the child) / (MACs of the dense / of the child), both in the same format: 1 is
-ideal. What is timed is the forward of every frame. Children are those of `children.py`: nothing is trained.
+The realised speed-up is (latency of the dense network / latency of the child) / (MACs of the dense network / MACs of
+the child), both in the same format; 1 is ideal. The timed call is the forward of every frame. Children are those of
+`children.py`; nothing is trained.
 """
 
 from collections.abc import Callable
@@ -30,11 +31,11 @@ MEANING = "NCHW, NHWC: eager; folded: NHWC without batch norms; ORT: ONNX Runtim
 
 
 def main() -> None:
-    """Prints the dense network and one row a ratio."""
+    """Prints a table with the dense network and one row per ratio."""
     options = parser(__doc__)
     options.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
-    options.add_argument("--threads", type=int, default=1, help="of either runtime (default: %(default)s)")
-    options.add_argument("--formats", default=",".join(FORMATS), help="what is compared (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=1, help="threads of each runtime (default: %(default)s)")
+    options.add_argument("--formats", default=",".join(FORMATS), help="formats to compare (default: %(default)s)")
     given, overrides = options.parse_known_args()
     formats = given.formats.split(",")
     if unknown := sorted({*formats} - {*FORMATS}):
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def in_format(network: nn.Module, inputs: dict[str, Any], name: str, threads: int) -> Callable[[], Any]:
-    """A call of the network's forward in one of `FORMATS`."""
+    """Returns a function that runs the forward in one of `FORMATS`."""
     if name == "onnx":
         return onnx_call(folded(network, inputs), inputs, threads)
     if name == "eager":
@@ -76,13 +77,14 @@ def in_format(network: nn.Module, inputs: dict[str, Any], name: str, threads: in
 
 @torch.inference_mode()
 def _difference(made: dict[str, Callable[[], Any]], reference: Callable[[], Any]) -> float:
-    """The largest of any format from the network as it is, relative to the largest entry of its first output.
+    """Returns the largest difference of any format from the plain network, relative to the largest reference value.
 
-    Not of all outputs: boxes that climb on the maps of random weights run away, and rounding decides where to.
+    Only the first output is compared: with random weights, boxes that follow a gradient on the score maps diverge, and
+    rounding decides where they go.
     """
-    wanted: Tensor = tree_leaves(reference())[0]
-    found = [torch.as_tensor(tree_leaves(call())[0]) for call in made.values()]
-    return max(float((f - wanted).abs().max() / wanted.abs().max()) for f in found)
+    expected: Tensor = tree_leaves(reference())[0]
+    outputs = [torch.as_tensor(tree_leaves(call())[0]) for call in made.values()]
+    return max(float((output - expected).abs().max() / expected.abs().max()) for output in outputs)
 
 
 def _print(

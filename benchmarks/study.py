@@ -1,13 +1,13 @@
-"""What the stage cache saves, and whether a study survives being killed.
+"""Measures the time that the stage cache saves, and checks that a killed study continues with the same results.
 
-    python benchmarks/study.py                                 # the demo study: cold, warm, and every job alone
-    python benchmarks/study.py --kills 20 --folder /tmp/study  # and killed 20 times (kill -9) at random moments
+    python benchmarks/study.py                                 # the demo study: cold, warm, and each job alone
+    python benchmarks/study.py --kills 20 --folder results     # also killed 20 times (kill -9) at random moments
     python benchmarks/study.py ratio=1,0.5 tracker=dimp        # another study
 
-Each run is `python train.py -m experiment=demo logger=none ...` in a process of its own. Synthetic videos are made
-first and shared. *Alone* means that each job has an empty stage cache; as many jobs run at a time as in the other runs.
-A killed study is started again with the same command. In the end its `study.csv` has to be that of the cold run, but
-for times and folders.
+Each run is `python train.py -m experiment=demo logger=none ...` in its own process. Synthetic videos are made first and
+shared by all runs. *Alone* means that each job starts with an empty stage cache; as many jobs run at a time as in the
+other runs. A killed study is started again with the same command. Its final `study.csv` must be equal to that of the
+cold run, except for times and folders.
 """
 
 import csv
@@ -27,77 +27,77 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 STUDY = ["experiment=demo", "ratio=1,0.5,0.25,0.1", "tracker=ostrack,stark,dimp"]
-# Beginnings of the columns of `study.csv` that may differ between two runs of the same study.
+# Prefixes of the columns of `study.csv` that may differ between two runs of the same study.
 MAY_DIFFER = ("seconds.", "latency.", "parent.latency.", "speed.", "machine.", "commit", "command", "folder", "log")
 
 Rows = dict[str, dict[str, str]]
 
 
 def main() -> None:
-    """Runs the study in several ways and prints what it took."""
+    """Runs the study in several ways and prints their times."""
     options = parser(__doc__)
-    options.add_argument("--kills", type=int, default=0, help="how often it is killed")
-    options.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed")
-    options.add_argument("--folder", type=Path, help="where all results go; an empty one, by default a temporary one")
+    options.add_argument("--kills", type=int, default=0, help="number of times that the study is killed")
+    options.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
+    options.add_argument("--folder", type=Path, help="empty folder for all results (default: a temporary one)")
     given, overrides = options.parse_known_args()
     command = [sys.executable, "train.py", "-m", *STUDY, "logger=none", *overrides]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).absolute()
         cache, alone, second = (folder / name for name in ("cache", "alone-cache", "killed-cache"))
-        dry = [*command, "dry_run=true", *places(folder / "dry", cache)]
+        dry = [*command, "dry_run=true", *folders(folder / "dry", cache)]
         seconds_of(dry)  # makes the videos
         startup = seconds_of(dry)
-        seconds = {name: seconds_of([*command, *places(folder / name, cache)]) for name in ("cold", "warm")}
+        seconds = {name: seconds_of([*command, *folders(folder / name, cache)]) for name in ("cold", "warm")}
         jobs = rows(folder / "cold")
         for number in range(len(jobs)):
             share_data(cache, alone / str(number))
-        seconds["alone"] = seconds_of([*command, *places(folder / "alone", alone / "${hydra:job.num}")])
+        seconds["alone"] = seconds_of([*command, *folders(folder / "alone", alone / "${hydra:job.num}")])
         table = Table("run", "seconds", "stages made", "stages found")
         for name, took in seconds.items():
             table.add_row(name, f"{took:.0f}", *map(str, stages(rows(folder / name))))
         Console().print(table)
         if given.kills:
             share_data(cache, second)
-            again = [*command, *places(folder / "killed", second)]
-            print(killed(again, given.kills, random.Random(given.seed), startup, seconds["cold"]))
+            again = [*command, *folders(folder / "killed", second)]
+            print(run_killed(again, given.kills, random.Random(given.seed), startup, seconds["cold"]))
         runs = ("warm", "alone", *(["killed"] if given.kills else []))
-        differences = [f"{name}: {d}" for name in runs for d in compared(jobs, rows(folder / name))]
+        differences = [f"{name}: {d}" for name in runs for d in differences_of(jobs, rows(folder / name))]
     if differences:
-        raise SystemExit("\n".join(["the same study has other results:", *differences]))
-    print(f"{len(jobs)} jobs, the same results in every run")
+        raise SystemExit("\n".join(["the same study has different results:", *differences]))
+    print(f"{len(jobs)} jobs with the same results in every run")
 
 
-def places(results: Path, cache: Path) -> list[str]:
-    """Where a run's results go, and where its stages are."""
+def folders(results: Path, cache: Path) -> list[str]:
+    """Returns the overrides for the folder of results and for the cache."""
     return [f"hydra.sweep.dir={results}", f"paths.cache={cache}"]
 
 
 def seconds_of(command: list[str]) -> float:
-    """Wall time of a command, which must succeed."""
+    """Runs a command, which must succeed, and returns its wall time."""
     start = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True)
     return time.monotonic() - start
 
 
-def killed(command: list[str], kills: int, rng: random.Random, startup: float, cold: float) -> str:
-    """Starts a command again and again, kills it and all that it has started, and in the end lets it be."""
+def run_killed(command: list[str], kills: int, rng: random.Random, startup: float, cold: float) -> str:
+    """Starts a command repeatedly, kills it with all its processes, and finally lets it finish."""
     ended = 0
     for count in range(kills):
-        # Most lives get beyond the imports, and all of them together do most of the work.
-        life = rng.uniform(0.8 * startup, startup + 1.6 * (cold - startup) / kills)
+        # Most runs get past the imports, and all runs together do most of the work.
+        seconds = rng.uniform(0.8 * startup, startup + 1.6 * (cold - startup) / kills)
         with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
             try:
-                ended += process.wait(life) == 0
+                ended += process.wait(seconds) == 0
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
         if ended:
-            return f"killed {count} times before it was through"
+            return f"killed {count} times before the study was complete"
     subprocess.run(command, cwd=ROOT, check=True)
     return f"killed {kills} times"
 
 
 def share_data(source: Path, cache: Path) -> None:
-    """A cache with the data of another, but without its stages."""
+    """Makes a cache that shares the data of another cache, but not its stages."""
     cache.mkdir(parents=True)
     for path in source.iterdir():
         if path.name != "stages":
@@ -105,20 +105,20 @@ def share_data(source: Path, cache: Path) -> None:
 
 
 def rows(folder: Path) -> Rows:
-    """`study.csv` by job."""
+    """Returns the rows of `study.csv` by job."""
     with (folder / "study.csv").open(newline="") as file:
         return {row["job"]: row for row in csv.DictReader(file)}
 
 
 def stages(jobs: Rows) -> tuple[int, int]:
-    """How many were made by jobs, and how many were found."""
+    """Returns how many stages the jobs made, and how many they found in the cache."""
     cells = [cell for row in jobs.values() for name, cell in row.items() if name.startswith("seconds.") and cell]
     found = sum(cell == "cached" for cell in cells)
     return len(cells) - found, found
 
 
-def compared(jobs: Rows, others: Rows) -> Iterator[str]:
-    """What differs."""
+def differences_of(jobs: Rows, others: Rows) -> Iterator[str]:
+    """Yields the differences between two studies."""
     for job in sorted({*jobs, *others}):
         one, other = jobs.get(job, {}), others.get(job, {})
         for column in sorted({*one, *other}):

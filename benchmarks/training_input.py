@@ -1,17 +1,17 @@
-"""Training samples a second and core from 1920 x 1080 JPEG frames: decoded whole, or no more of them than crops need.
+"""Measures training samples per second and core from 1920 x 1080 JPEG frames, decoded whole or in part.
 
 python benchmarks/training_input.py
 python benchmarks/training_input.py --noise 0 tracker=stark
 python benchmarks/training_input.py --samples 50 tracker=dimp
 
-Frames are rendered scenes with noise, saved at a quality of 90: as they come from most encoders, and with a restart
-marker after every 8 MCUs, as `jpegtran -copy all -restart 8B` puts them in. Each has one box at a random place. Samples
-are those of the tracker's recipe, with its crops, jitter and augmentation, by one process with one thread. For each
-sample all ways take turns, in changing order. Times are CPU times.
+Frames are rendered scenes with noise, saved at quality 90: without restart markers, like the files of most encoders,
+and with a restart marker after every 8 MCUs, like the output of `jpegtran -copy all -restart 8B`. Each frame has one
+box at a random position. Samples follow the tracker's recipe, with its crops, jitter and augmentation. One process with
+one thread makes them. For each sample all ways of decoding take turns, in changing order. Times are CPU times.
 
-"Whole" decodes every frame and then crops. "Exact" is what datamodule.reduced_decoding=false does; that its samples are
-the same to the bit is checked. "Reduced" is what datamodule.reduced_decoding=true does. The difference is the mean
-absolute one of its crops from exact ones, in grey levels, over all crops, reduced or not.
+"Whole" decodes every frame completely and then crops. "Exact" is datamodule.reduced_decoding=false; the script checks
+that its samples are bitwise equal. "Reduced" is datamodule.reduced_decoding=true. The difference is the mean absolute
+difference between reduced and exact crops, in grey levels, over all crops.
 """
 
 import tempfile
@@ -43,27 +43,29 @@ from datamodules.synthetic.scene import Scene
 WIDTH, HEIGHT, QUALITY = 1920, 1080, 90
 FRAMES, WARMUP = 24, 3
 RESTARTS = {"as is": 0, "with markers": 8}  # MCUs between restart markers
-SIZES = ((60, 122), (122, 247), (247, 500))  # mean sides of boxes in pixels: thirds of a log-uniform distribution
-PARTS = 5  # of the samples, for the spread
+SIZES = ((60, 122), (122, 247), (247, 500))  # mean sides of boxes in pixels, log-uniform within each range
+PARTS = 5  # parts of the samples, for the standard deviation
 
 
-class Plain(TrackingDataset):
-    """Decodes every frame whole before it is cropped."""
+class WholeFrames(TrackingDataset):
+    """Dataset that decodes every frame completely before it is cropped."""
 
     def _crops(self, draw: SampleFrames, rng: np.random.Generator) -> list[LabelledCrop]:
         return [
             self._request(Frame(Path(), partial(sequence.image, number)), sequence, number, role, rng).crop()
-            for role, places in (("template", draw.templates), ("search", draw.search))
-            for sequence, number in places
+            for role, drawn in (("template", draw.templates), ("search", draw.search))
+            for sequence, number in drawn
         ]
 
 
 def main() -> None:
-    """Prints a row a size of boxes, and one for all."""
+    """Prints a table with one row per range of box sizes, and one row for all."""
     options = parser(__doc__)
-    options.add_argument("--samples", type=int, default=150, help="of each size of boxes (default: %(default)s)")
-    options.add_argument("--pictures", type=int, default=8, help="different frames (default: %(default)s)")
-    options.add_argument("--noise", type=float, default=4.0, help="in grey levels (default: %(default)s)")
+    options.add_argument("--samples", type=int, default=150, help="samples per range of boxes (default: %(default)s)")
+    options.add_argument("--pictures", type=int, default=8, help="number of different frames (default: %(default)s)")
+    options.add_argument(
+        "--noise", type=float, default=4.0, help="standard deviation in grey levels (default: %(default)s)"
+    )
     given, overrides = options.parse_known_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -76,7 +78,7 @@ def main() -> None:
 
 
 def write(folder: Path, pictures: int, noise: float, rng: np.random.Generator) -> list[float]:
-    """Makes a folder of frames for each kind of file; a few pictures under many names. Returns their sizes in kB."""
+    """Writes a folder of frames for each kind of file, few pictures under many names, and returns their sizes in kB."""
     sizes = []
     for i in track(range(pictures), description="frames"):
         picture = Scene(rng, WIDTH, HEIGHT, 1).render(0)[0] + rng.normal(0, noise, (HEIGHT, WIDTH, 1))
@@ -94,10 +96,10 @@ def write(folder: Path, pictures: int, noise: float, rng: np.random.Generator) -
 def measure(
     cfg: DictConfig, folder: Path, sides: tuple[float, float], samples: int, rng: np.random.Generator
 ) -> Mapping[str, np.ndarray]:
-    """Seconds that each way takes for a sample, and the "difference" of reduced crops, each (samples,)."""
+    """Returns the seconds per sample of each way, and the "difference" of reduced crops, each (samples,)."""
     size = np.exp(rng.uniform(*np.log(sides), (FRAMES, 1)) + rng.normal(0, 0.2, (FRAMES, 1)) * (1, -1))
     boxes = np.hstack([rng.random((FRAMES, 2)) * ((WIDTH, HEIGHT) - size), size])
-    ways = {"whole": dataset(cfg, folder / "as is", boxes, Plain)}
+    ways = {"whole": dataset(cfg, folder / "as is", boxes, WholeFrames)}
     for kind in RESTARTS:
         for reduced in (False, True):
             name = f"{'reduced' if reduced else 'exact'}, {kind}"
@@ -111,15 +113,15 @@ def measure(
             result[name][i] = time.process_time() - start
         for name in (name for name in made if name.startswith("exact")):
             if not all(torch.equal(made["whole"][key], made[name][key]) for key in made[name]):
-                raise RuntimeError(f"sample {i} is not the same: {name}")
-        result["difference"][i] = np.abs(_crops(made["whole"]) - _crops(made["reduced, as is"])).mean()
+                raise RuntimeError(f"sample {i} differs between whole and {name}")
+        result["difference"][i] = np.abs(_pixels(made["whole"]) - _pixels(made["reduced, as is"])).mean()
     return result
 
 
 def dataset(
     cfg: DictConfig, folder: Path, boxes: np.ndarray, kind: type[TrackingDataset], **options: bool
 ) -> TrackingDataset:
-    """Samples from a video of FRAMES frames."""
+    """Returns a dataset of samples from one video of `FRAMES` frames."""
     video = Sequence("video", folder, NumberedFrames("", 0, 1, ".jpg", FRAMES), boxes, np.zeros(FRAMES, bool))
     sampler, augmentation = instantiate(cfg.datamodule.sampler, negatives=0.0), instantiate(cfg.datamodule.augmentation)
     template, search = instantiate(cfg.tracker.template), instantiate(cfg.tracker.search)
@@ -150,7 +152,7 @@ def _print(
     Console().print(table)
 
 
-def _crops(sample: Mapping[str, Tensor]) -> np.ndarray:
+def _pixels(sample: Mapping[str, Tensor]) -> np.ndarray:
     return np.concatenate([sample[role].numpy().ravel() for role in ("template", "search")]).astype(int)
 
 

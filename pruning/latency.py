@@ -26,7 +26,7 @@ class LatencyCost:
     A missing rest counts as overhead that no cut removes; if the sum is too large, all times are scaled down. Times
     never fall with more units: where the measurement says so, the larger time counts.
 
-    The cost is a model; measure the latency of the child to know it.
+    The cost is a model; only a measurement tells the latency of the cut network.
 
     Args:
         network: the network.

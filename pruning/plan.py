@@ -1,4 +1,4 @@
-"""Plans: the kept units of every group, as plain data that is saved with every child."""
+"""Plans: the kept units of every group, as plain data that is saved with every cut network."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
