@@ -1,4 +1,4 @@
-"""A small OSTrack in official sizes' proportions: patches of 16, heads of 64 dims, elimination on."""
+"""A small OSTrack of official proportions: patches of 16, heads of 64 dims, elimination on."""
 
 import torch
 
@@ -16,7 +16,7 @@ ELIMINATION = Elimination(blocks=[0, 2], keep=[0.7, 0.5], start_epoch=2, warmup_
 
 
 def small_ostrack(elimination: Elimination | None = ELIMINATION, seed: int = 0) -> OSTrack:
-    """Random weights, in evaluation mode; biases, norms and statistics are moved away from 0 and 1."""
+    """Returns a network of random weights in evaluation mode, with biases, norms and statistics away from 0 and 1."""
     torch.manual_seed(seed)
     online = Online(min_size=4.0, size_smoothing=0.0)
     template, search = CropSpec(32, 2.0), CropSpec(64, 4.0)

@@ -1,4 +1,4 @@
-"""Distillation: what is compared, who learns, and what is left behind when a training is over."""
+"""Tests of distillation: distances, gradients, and that a teacher is no part of the student."""
 
 import copy
 import csv
@@ -28,7 +28,7 @@ CHANGES = {"stark": STARK, "dimp": DIMP, "prdimp": DIMP}
 
 
 def small(name: str, seed: int = 0) -> Tracker:
-    """OSTrack eliminates candidates; "prdimp" has the losses on densities of PrDiMP, "dimp" those of DiMP."""
+    """Returns a small tracker. OSTrack eliminates candidates; "prdimp" has PrDiMP's losses, "dimp" DiMP's."""
     if name == "ostrack":
         return small_ostrack(seed=seed)
     torch.manual_seed(seed)
@@ -181,7 +181,7 @@ def student_total(student: Tracker, parts: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("name", TRACKERS)
 def test_learning_from_the_parent_brings_a_child_nearer_to_it(name):
-    # Of 16 candidates, too few would be kept by both: elimination has a test of its own.
+    # Both networks would keep too few common candidates of 16. Elimination has a test of its own.
     parent = small_ostrack(elimination=None, seed=1) if name == "ostrack" else small(name, 1)
     student = copy.deepcopy(parent)
     plan = {g.name: tuple(range(0, g.size, 2)) for g in student.groups()}

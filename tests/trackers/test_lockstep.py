@@ -1,4 +1,4 @@
-"""Several targets in one batch: the boxes are those of one by one, whoever joins or leaves, and it is one forward."""
+"""Tests of lockstep tracking: one batched forward gives the boxes of separate tracking as targets come and go."""
 
 import random
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Found = list[tuple[Box, float]]
 
 @dataclass(frozen=True)
 class Video:
-    """Frames, the box in the first of them, and when that is shown."""
+    """Frames, the box in the first frame, and the step at which the first frame is shown."""
 
     frames: list[np.ndarray]
     box: Box
@@ -38,7 +38,7 @@ class Video:
 
 
 def video(seed: int, size: tuple[int, int], box: Box, start: int, length: int) -> Video:
-    """Something that moves over blocks, in a picture of (height, width)."""
+    """Returns a video of (height, width) pictures: an object that moves over blocks."""
     rng = np.random.default_rng(seed)
     background = rng.integers(0, 255, (*(-(-side // 8) for side in size), 3), dtype=np.uint8)
     still = background.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]]
@@ -70,7 +70,7 @@ def alone(tracker: Tracker) -> list[Found]:
 
 
 def together(tracker: Tracker) -> list[Found]:
-    """The same in lockstep. The order in the batch changes, too."""
+    """Tracks all videos in lockstep, with a changing order in the batch."""
     loop, targets, found = Lockstep(tracker), {}, [[] for _ in VIDEOS]
     for tick in TICKS:
         running = [i for i, v in enumerate(VIDEOS) if v.shows(tick)][:: -1 if tick % 2 else 1]
@@ -90,7 +90,7 @@ def agree(found: list[Found], wanted: list[Found]) -> None:
 
 
 def exact(tracker: Tracker) -> Tracker:
-    """In double precision, in which no rounding decides where a random network looks; boxes change slowly."""
+    """Converts a tracker to double precision, where rounding decides nothing, with boxes that change slowly."""
     tracker.online = replace(tracker.online, size_smoothing=0.5)
     tracker.double().normalise = lambda pixels: Tracker.normalise(pixels).double()
     return tracker
@@ -108,7 +108,7 @@ def stark(**changes: object) -> Tracker:
 
 
 def child(tracker: Tracker) -> Tracker:
-    """About six of ten units of everything: heads of all widths."""
+    """Cuts about four of ten units of all groups, which makes heads of all widths."""
     rng, groups = random.Random(0), tracker.groups()
     kept = {g.name: tuple(u for u in range(g.size) if rng.random() < 0.6) or (0,) for g in groups}
     compact(tracker.network, groups, Plan(kept))

@@ -1,4 +1,4 @@
-"""The online loop: geometry with a tracker that knows the truth, and the same tracker in the got10k toolkit."""
+"""Tests of the online loop with a tracker that finds the truth, alone and in the got10k toolkit."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from trackers.online import OnlineTracker
 
 
 class Brightest:
-    """Stands for a network: finds the bright pixels of its crop. Remembers what it is told."""
+    """Tracker that finds the bright pixels of its crop, and records its calls."""
 
     template, search = CropSpec(32, 2.0), CropSpec(64, 4.0)
     online, device = Online(min_size=2.0, size_smoothing=0.0), torch.device("cpu")
@@ -22,7 +22,7 @@ class Brightest:
     def eval(self):
         return self
 
-    take, steps = Tracker.crop, Tracker.steps
+    crop, steps = Tracker.crop, Tracker.steps
 
     def start(self, template):
         return {"seen": []}

@@ -1,1 +1,1 @@
-"""Checkpoints: saving, loading, recognising official files, and reading pickles without running them."""
+"""Checkpoints: saving and loading, conversion of official files, and reading of pickles without running them."""

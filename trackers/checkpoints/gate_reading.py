@@ -1,4 +1,4 @@
-"""How gates that come with the ICASSP 2023 paper's files are read."""
+"""Interpretation of the gates in the ICASSP 2023 paper's files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,16 @@ from trackers.contents import CheckpointError
 
 @dataclass(frozen=True)
 class GateReading:
-    """Those files hold the gates, but neither the budget nor the masks that a child was trained with.
+    """Settings that the paper's files lack: they contain gates, but neither the budget nor the masks of a child.
 
     Attributes:
-        budget: fraction of units that a child keeps, their gates becoming 1; None for a file of the sparsity stage,
-            whose gates scale the weights as they are.
-        scope: which gates compete for the budget: "kind" (all layers of a kind together: OSTrack's `pruning_type` 1,
+        budget: fraction of units that a child keeps, with gates of 1; None for a file of the sparsity stage, whose
+            gates scale the weights.
+        scope: pool of gates that compete for the budget: "kind" for all layers of a kind (OSTrack's `pruning_type` 1,
             "naive"; STARK's `compress_sep`) or "layer" (`pruning_type` 2, `compress_layerwise`).
+
+    Raises:
+        ValueError: the budget is not in (0, 1], or the scope is not known.
     """
 
     budget: float | None = None
@@ -29,27 +32,27 @@ class GateReading:
 
     def __post_init__(self) -> None:
         if self.budget is not None and not 0 < self.budget <= 1:
-            raise ValueError(f"gates.budget={self.budget} must lie in (0, 1]: it is the fraction of units that is kept")
+            raise ValueError(f"gates.budget={self.budget} must lie in (0, 1]: the fraction of units that are kept")
         if self.scope not in ("kind", "layer"):
             raise ValueError(f"gates.scope={self.scope} is not known; choose kind or layer")
 
     def apply(self, network: nn.Module, groups: list[Group], gates: Mapping[str, Tensor]) -> Plan:
-        """Scales the network's weights by the gates, or cuts it to the budget, in place.
+        """Scales the network's weights by the gates, or cuts the network to the budget, in place.
 
         Args:
-            network: with its weights.
-            groups: its groups.
-            gates: values by group name, each (size,).
+            network: network with its weights.
+            groups: groups of the network.
+            gates: gate values by group name, each (size,).
 
         Returns:
-            What was cut.
+            The plan of the cut; an empty one if weights were scaled.
 
         Raises:
-            CheckpointError: gates of other groups, or a budget and no gates.
+            CheckpointError: the gates fit no groups, or there is a budget but no gates.
         """
         if not gates:
             if self.budget is not None:
-                raise CheckpointError(f"gates.budget={self.budget}, but the file holds no gates; leave it null")
+                raise CheckpointError(f"gates.budget={self.budget}, but the file has no gates; set gates.budget=null")
             return Plan()
         gated = [g for g in groups if g.name in gates]
         if wrong := sorted(gates.keys() - {g.name for g in gated if g.size == len(gates[g.name])}):
@@ -66,7 +69,7 @@ class GateReading:
         return plan
 
     def _kept(self, gates: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-        """The units at or above the threshold; all of equals, so that a layer may lose everything, or nothing."""
+        """Returns the units whose gates reach the threshold. Equal gates share a fate: a layer may lose all units."""
         pooled = torch.cat(list(gates.values()))
         kept = {}
         for name, values in gates.items():

@@ -1,7 +1,7 @@
-"""Official checkpoints in: recognised by what they hold, whatever the file is called.
+"""Reading of official checkpoints, which are recognised by their weights, not by their file names.
 
-Trackers of the PyTracking lineage are `torch.save` dictionaries with their weights under "net", beside objects of their
-projects. They are read without running any of it (see `pickles.py`); every weight is used, or known to be dead.
+Trackers of the PyTracking lineage are `torch.save` dictionaries with the weights under "net" and objects of their
+projects. They are read without running any code (see `pickles.py`). Every weight is used or known to be dead.
 """
 
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ TRACKERS = (ostrack, stark, dimp)  # modules with `recognises(weights)` and `con
 
 
 def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
-    """What an official tracker's file holds, or that of a pretrained ViT or ResNet.
+    """Returns the contents of an official tracker's file, or of a pretrained ViT's or ResNet's file.
 
     Args:
         path: a file of `torch.save`.
-        device: "cpu", or "meta" to read shapes without the numbers.
+        device: "cpu", or "meta" to read shapes without values.
 
     Raises:
         UnsafePickleError: the file asks for code.
-        CheckpointError: it holds neither.
-        ValueError: not a file of `torch.save`.
+        CheckpointError: the file contains no known tracker and no pretrained ViT or ResNet.
+        ValueError: the file was not written by `torch.save`.
     """
     content = read_pickle(path, device)
     weights = _weights(content)
@@ -40,19 +40,19 @@ def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
         return CheckpointContents(weights)
     found = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
-        f"{path} holds neither a known tracker nor a pretrained ViT or ResNet; found {found}, with the weights "
+        f"{path} contains no known tracker and no pretrained ViT or ResNet; it contains {found}, with the weights "
         f"{list(weights)[:4]}"
     )
 
 
 def _config_name(content: Mapping[str, Any]) -> str | None:
-    """What the file says of its training: the name of a configuration or script, else of what computed the losses."""
+    """Returns the name of the training's configuration or script, else of its actor; None if the file has none."""
     names = [getattr(content.get("settings"), name, None) for name in ("config_name", "script_name")]
     return next((n for n in (*names, content.get("actor_type")) if isinstance(n, str)), None)
 
 
 def _weights(content: Any) -> dict[str, Tensor]:
-    """The weights in a file: those of a tracker, of MAE, or a bare state dict."""
+    """Returns the weights in a file: a tracker's, MAE's, or a bare state dict's."""
     if not isinstance(content, Mapping):
         return {}
     for key in ("net", "model", "state_dict"):

@@ -1,8 +1,9 @@
-"""Checkpoints of other projects: what a `torch.save` file holds, without running a line of what it asks for.
+"""Safe reading of `torch.save` files from other projects: no code that a file names is run.
 
-The official trackers save, beside their weights, objects of their own classes and numpy values. A pickle rebuilds an
-object by calling what it names, so a reader is as safe as the names it resolves. Here nothing is ever imported: a name
-is one of the few in `_REAL`, or refused because it belongs to code that is installed here, or an inert `StandIn`.
+Official trackers save objects of their own classes and numpy values beside their weights. A pickle rebuilds an object
+by calling the functions that it names, so a reader is as safe as the names that it resolves. Here nothing is ever
+imported. A name is either one of the few in `_REAL`, or refused because it belongs to installed code, or becomes an
+inert `StandIn`.
 """
 
 import _compat_pickle
@@ -17,9 +18,9 @@ from typing import Any
 import torch
 from torch._utils import _rebuild_parameter, _rebuild_parameter_with_state, _rebuild_tensor, _rebuild_tensor_v2
 
-# The only names that give the real thing. All are harmless whatever they are called with, which is what makes chains of
-# calls harmless too; what loads, imports, evaluates or looks up attributes by name must never be among them. Nor must
-# `torch.UntypedStorage`, which takes the address of native code as its `allocator` (so no `_rebuild_tensor_v3`).
+# The only names that resolve to real objects. All are harmless with any arguments, so chains of calls are harmless too.
+# Never add functions that load, import, evaluate or look up attributes by name. Never add `torch.UntypedStorage`, whose
+# `allocator` argument is the address of native code (hence no `_rebuild_tensor_v3`).
 _REAL = (
     {
         f"builtins.{kind.__name__}": kind
@@ -31,13 +32,13 @@ _REAL = (
         for rebuild in (_rebuild_parameter, _rebuild_parameter_with_state, _rebuild_tensor, _rebuild_tensor_v2)
     }
     | {
-        "_codecs.encode": lambda text, encoding="latin1": str.encode(text, "latin1"),  # how protocol 2 writes bytes
+        "_codecs.encode": lambda text, encoding="latin1": str.encode(text, "latin1"),  # bytes in protocol 2
         "collections.OrderedDict": OrderedDict,
         "torch.Size": torch.Size,
         "torch.device": torch.device,
     }
 )
-# Names of installed code that stand for plain data, and appear in honest files.
+# Names of installed code that are plain data and appear in benign files. They become stand-ins.
 _INERT = {
     "argparse.Namespace",
     "collections.Counter",
@@ -48,20 +49,20 @@ _INERT = {
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     "types.SimpleNamespace",
 }
-# A stand-in would be as safe here. But no honest tracker asks for these, and one for a function of torch that rebuilds
-# an exotic tensor would lose weights in silence.
+# Stand-ins for these would be safe, too. But benign trackers do not name them, and a stand-in for a function of torch
+# that rebuilds an exotic tensor would lose weights silently.
 _REFUSED = sys.stdlib_module_names | {"torch", "numpy"}
 
 
 class UnsafePickleError(ValueError):
-    """A file that asks for code which an honest checkpoint has no need of; none of it ran."""
+    """Error of a file that asks for code which no benign checkpoint needs. None of that code was run."""
 
 
 class StandIn:
-    """In place of an object whose class is not available: its attributes, and none of its behaviour.
+    """Replacement of an object whose class is not available. It has the object's attributes, but no methods.
 
-    The state that was saved is readable (`settings.config_name`, `vars(settings)`), the items of a dictionary subclass
-    as well (`vars(config)["MODEL"]`). Constructor arguments are dropped (so a numpy value is lost), list items too.
+    Saved state is readable (`settings.config_name`, `vars(settings)`), and so are the items of a dictionary subclass
+    (`vars(config)["MODEL"]`). Constructor arguments, e.g. the value of a numpy scalar, and list items are lost.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -76,13 +77,13 @@ class StandIn:
         vars(self)[key] = value
 
     def append(self, item: Any) -> None:
-        """Pickles fill a list subclass through this."""
+        """Ignores an item of a list subclass."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
 
-class _Unpickler(pickle._Unpickler):  # the one written in C hands out extension objects without asking `find_class`
+class _Unpickler(pickle._Unpickler):  # the C version returns extension objects without calling `find_class`
     def find_class(self, module: str, name: str) -> Any:
         renamed = _compat_pickle.IMPORT_MAPPING.get(module, module), name  # Python 2's names, e.g. `commands`
         full_name = ".".join(_compat_pickle.NAME_MAPPING.get((module, name), renamed))
@@ -96,13 +97,13 @@ class _Unpickler(pickle._Unpickler):  # the one written in C hands out extension
         raise UnsafePickleError(f"object {code} of the extension registry")
 
     def load_build(self) -> None:
-        """Sets attributes: never of the real classes and functions, which belong to the whole process."""
+        """Sets attributes, but never of real classes and functions, which the whole process shares."""
         if not isinstance(self.stack[-2], StandIn | OrderedDict):
             raise UnsafePickleError(f"a change of {self.stack[-2]!r:.80}")
         super().load_build()
 
     def load_binpersid(self) -> None:
-        """For anything but a storage, torch compares source code, and can be brought to write a patch to a file."""
+        """Loads a storage and nothing else: for other objects torch compares source code and may write patch files."""
         if not isinstance(self.stack[-1], tuple) or self.stack[-1][:1] != ("storage",):
             raise UnsafePickleError(f"the persistent object {self.stack[-1]!r:.80}")
         super().load_binpersid()
@@ -110,38 +111,38 @@ class _Unpickler(pickle._Unpickler):  # the one written in C hands out extension
     dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build, pickle.BINPERSID[0]: load_binpersid}
 
 
-# What `torch.load` takes from a pickle module, complete: it cannot reach the real one.
+# All that `torch.load` uses of a pickle module, so that it cannot reach the real one.
 _PICKLE = SimpleNamespace(
     __name__=__name__, Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load()
 )
 
 
 def read_pickle(path: str | Path, device: str = "cpu") -> Any:
-    """What a file written by `torch.save` holds, on the CPU; reading it runs none of the code that it names.
+    """Returns the content of a file written by `torch.save`, without running any code that the file names.
 
-    Both formats are read, zip (torch >= 1.6) and the one before. Objects of classes that are not plain data come back
-    as `StandIn`. Memory is not bounded: a file may still ask for more than there is.
+    Both formats can be read: zip (torch >= 1.6) and the older one. Objects of classes that are not plain data become
+    `StandIn`s. Memory is not bounded: a file may still ask for more than there is.
 
     Args:
         path: the file.
-        device: "cpu", or "meta" to read shapes without the numbers.
+        device: "cpu", or "meta" to read shapes without values.
 
     Raises:
         UnsafePickleError: the file asks for something of the standard library, torch or numpy that is not plain data.
-        ValueError: not a file of `torch.save`, damaged, or a TorchScript archive.
+        ValueError: the file was not written by `torch.save`, is damaged, or is a TorchScript archive.
         OSError: the file cannot be opened.
     """
     with Path(path).open("rb") as file:
         try:
             _check_format(file)
-            # A file object, not its path: by a path's suffix, torch would choose another reader.
+            # A file object, not a path: torch chooses its reader by a path's suffix.
             return torch.load(file, map_location=device, weights_only=False, pickle_module=_PICKLE)
         except UnsafePickleError as error:
             raise UnsafePickleError(
-                f"{path} asks for {error}, which is not plain data and could run code; nothing of it ran. Pass the "
-                "official file, or one with the weights alone, as torch.save(network.state_dict(), path) writes it"
+                f"{path} asks for {error}, which is not plain data and could run code; none of it was run. Pass the "
+                "official file, or a file of the weights alone, written by torch.save(network.state_dict(), path)"
             ) from None
-        except Exception as error:  # arbitrary bytes in, any exception out: of pickle, zip, torch, ...
+        except Exception as error:  # arbitrary bytes cause arbitrary exceptions of pickle, zip, torch, ...
             raise ValueError(
                 f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {error}); "
                 "pass a .safetensors file of train.py or prune.py, or an official checkpoint as it was downloaded"
@@ -149,13 +150,13 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
 
 
 def _check_format(file: Any) -> None:
-    """Leaves nothing to the two readers that `torch.load` would turn to without a pickle module."""
+    """Refuses files for which `torch.load` would use a reader that ignores the pickle module."""
     start = file.read(4)
     file.seek(0)
     if start == b"PK\x03\x04":
-        # Torch's own reader, because two readers can disagree on what a crafted zip contains.
+        # Torch's own zip reader: another reader could disagree about the contents of a crafted file.
         if "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
-            raise ValueError("it is a TorchScript archive, that is a program; what is read are saved weights")
-    elif tarfile.is_tarfile(file):  # with links in it, torch's extraction reaches files outside of the archive
+            raise ValueError("it is a TorchScript archive, which is a program; pass saved weights")
+    elif tarfile.is_tarfile(file):  # torch would follow links in it to files outside of the archive
         raise ValueError("it is a tar archive; unpack it, or save it again with a torch newer than 0.1")
     file.seek(0)

@@ -1,4 +1,4 @@
-"""The target classifier: features, a filter learned from frames with known boxes, and its scores."""
+"""Target classifier: features, a filter that is learned from frames with known boxes, and score maps."""
 
 import math
 
@@ -12,10 +12,10 @@ from trackers.layers.backbones import NORM_TENSORS
 
 
 def normalise(x: Tensor, filter_size: int) -> Tensor:
-    """Makes the energy under a filter of k * k cells 1 on average.
+    """Scales features so that their mean energy under a filter of k * k cells is 1.
 
-    The reference multiplies by sqrt(1 / (C k k)) * sqrt(C H W / energy). The number of channels cancels, and is left
-    out: so features keep their scale when channels of zeros are cut.
+    The reference multiplies by sqrt(1 / (C k k)) * sqrt(C H W / energy). The number of channels cancels and is left
+    out here, so features keep their scale when channels of zeros are cut.
 
     Args:
         x: (N, C, H, W).
@@ -28,14 +28,14 @@ def normalise(x: Tensor, filter_size: int) -> Tensor:
 
 
 class ClassifierFeatures(nn.Module):
-    """What filters are applied to.
+    """Features to which filters are applied.
 
     Args:
         inputs: channels of the backbone's features.
         width: channels D of the result.
-        filter_size: k, for the scale.
-        blocks: basic blocks in front of the convolution (DiMP-18 has one).
-        norm: batch norm behind the convolution, for networks that are trained from nothing.
+        filter_size: k, for `normalise`.
+        blocks: number of basic blocks before the convolution (DiMP-18 has one).
+        norm: whether a batch norm follows the convolution, for networks that are trained from scratch.
     """
 
     def __init__(self, inputs: int, width: int, filter_size: int, blocks: int = 0, norm: bool = False):
@@ -49,7 +49,7 @@ class ClassifierFeatures(nn.Module):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / (9 * module.out_channels)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, D, H, W), in float32 at least."""
+        """Maps features (N, C, H, W) to (N, D, H, W), in float32 at least."""
         x = self.conv(self.blocks(features))
         return normalise(x if self.norm is None else self.norm(x), self.filter_size)
 
@@ -59,10 +59,10 @@ class Classifier(nn.Module):
 
     Args:
         inputs, width, filter_size, blocks, norm: see `ClassifierFeatures`.
-        stride: pixels a cell.
+        stride: pixels per cell.
         optimiser: `GaussNewton` or `Newton`.
-        iterations: of the optimiser, if not said otherwise.
-        zero_init: begin with filters of zeros (PrDiMP).
+        iterations: default number of optimiser steps.
+        zero_init: whether filters start as zeros (PrDiMP).
     """
 
     def __init__(
@@ -86,29 +86,30 @@ class Classifier(nn.Module):
     def learn(
         self, features: Tensor, boxes: Tensor, iterations: int | None = None, weights: Tensor | None = None
     ) -> list[Tensor]:
-        """The filters of sequences.
+        """Learns the filters of B sequences from n frames each.
 
         Args:
-            features: of the frames to learn from, made by `features`, (n, B, D, H, W).
-            boxes: xywh in pixels, (n, B, 4).
-            iterations: of the optimiser.
-            weights: of the frames, (n, B); 1 / n each by default.
+            features: outputs of `features` for the frames, (n, B, D, H, W).
+            boxes: the target's boxes, xywh in pixels, (n, B, 4).
+            iterations: number of optimiser steps; `self.iterations` by default.
+            weights: weights of the frames, (n, B); 1 / n each by default.
 
         Returns:
-            The first guess and the filter after every iteration, each (B, D, k, k).
+            The initial filter and the filter after every step, each (B, D, k, k).
         """
         iterations = self.iterations if iterations is None else iterations
         return self.optimiser(self.initialiser(features, boxes), features, boxes, iterations, weights)
 
     def scores(self, features: Tensor, filter: Tensor) -> Tensor:
-        """Those (n, B, F, F) of features (n, B, D, H, W) for filters (B, D, k, k); see `apply_filter`."""
+        """Returns scores (n, B, F, F) of features (n, B, D, H, W) for filters (B, D, k, k); see `apply_filter`."""
         return apply_filter(features, filter)
 
     def groups(self) -> list[Group]:
-        """The channels of filters, and the inner ones of the blocks.
+        """Returns the groups of the filters' channels and of the blocks' inner channels.
 
-        Channel c of a filter meets channel c of the features. So whatever makes or reads either is cut together, and a
-        dropped channel is zero in the filter too: else it would still count in the filter's norm and change the steps.
+        Channel c of a filter is multiplied with channel c of the features, so all their writers and readers are cut
+        together. A masked channel is zero in the filter, too: else it would count in the filter's norm and change the
+        optimiser's steps.
         """
         groups = []
         for i, block in enumerate(self.features.blocks):
@@ -131,7 +132,7 @@ class Classifier(nn.Module):
         return [*groups, Group("features", "classifier", self.features.conv.out_channels, slices)]
 
     def input_slices(self) -> tuple[Slice, ...]:
-        """What belongs to the channels of the backbone's features, gated where they are read."""
+        """Returns the slices of the backbone's feature channels, gated where they are read."""
         slices = []
         for i in range(len(self.features.blocks)):
             path = f"features.blocks.{i}"

@@ -1,10 +1,10 @@
-"""Filters that are applied to features, and the first guess of one.
+"""Application of filters to features, its adjoint, and the initial filter.
 
-Frames are dimension 0 of features, sequences dimension 1: a sequence's filter is applied to all of its frames. Scores
-of an even filter have one more row and column than the features, and score i lies on the border of cells i - 1 and i.
+Frames are dimension 0 of features, sequences dimension 1; a sequence's filter is applied to all of its frames. Scores
+of a filter of even size have one more row and column than the features, and score i lies between cells i - 1 and i.
 
-Both directions are one product per frame with the features as they lie in memory. Only what has a filter's k * k
-entries in place of D channels is shifted and added, which makes this cheaper than convolutions of one output channel.
+Both directions are one matrix product per frame with the features as they lie in memory. Only tensors with k * k
+channels in place of D are shifted and added, which is cheaper than convolutions with one output channel.
 """
 
 import math
@@ -18,12 +18,12 @@ from trackers.dimp.precision import at_least_single, no_autocast
 
 
 def score_cells(cells: int, size: int) -> int:
-    """Side of the score map of a filter of this size on features with so many cells a side."""
+    """Returns the side of the score map of a filter of side `size` on features of `cells` cells per side."""
     return cells + 1 - size % 2
 
 
 def apply_filter(features: Tensor, filter: Tensor) -> Tensor:
-    """Correlation with padding k // 2, in float32 at least.
+    """Correlates features with filters, with padding k // 2, in float32 at least.
 
     Args:
         features: (n, B, D, H, W).
@@ -36,8 +36,8 @@ def apply_filter(features: Tensor, filter: Tensor) -> Tensor:
     size = filter.shape[-1]
     with no_autocast(features):
         features, filter = at_least_single(features), at_least_single(filter)
-        # What each entry of the filter adds to the score at its place. `fold` moves parts to where their entry lies,
-        # correlation to the opposite side, hence the flip.
+        # One part per entry of the filter. `fold` shifts each part in the entry's direction and adds all parts, but a
+        # correlation shifts in the opposite direction, hence the flip.
         parts = filter.flip(-2, -1).flatten(2).transpose(1, 2) @ features.flatten(3)
         side = (score_cells(height, size), score_cells(width, size))
         scores = F.fold(parts.flatten(0, 1), side, size, padding=(size - 1) // 2)
@@ -45,15 +45,15 @@ def apply_filter(features: Tensor, filter: Tensor) -> Tensor:
 
 
 def filter_gradient(features: Tensor, residuals: Tensor, size: int) -> Tensor:
-    """The adjoint of `apply_filter`: what filter gives these scores their gradient.
+    """Applies the adjoint of `apply_filter`: maps gradients of scores to gradients of filters.
 
     Args:
         features: (n, B, D, H, W).
-        residuals: (n, B, H', W'), at the places of scores.
-        size: k of the filter.
+        residuals: gradients of the scores, (n, B, H', W').
+        size: side k of the filter.
 
     Returns:
-        (B, D, k, k), summed over the frames, in float32 at least.
+        Gradients of the filters (B, D, k, k), summed over the frames, in float32 at least.
     """
     n, batch, channels = features.shape[:3]
     with no_autocast(features):
@@ -64,13 +64,13 @@ def filter_gradient(features: Tensor, residuals: Tensor, size: int) -> Tensor:
 
 
 class FilterInitialiser(nn.Module):
-    """A filter from what lies in the target's boxes: a convolution, pooled to the filter's size.
+    """Initial filter: a convolution of the features, pooled in the target's boxes to the filter's size.
 
     Args:
-        width: channels of features and filter, D.
+        width: channels D of features and filter.
         filter_size: k.
-        stride: pixels a cell.
-        zero: begin with filters of zeros (PrDiMP).
+        stride: pixels per cell.
+        zero: whether filters start as zeros (PrDiMP).
     """
 
     def __init__(self, width: int, filter_size: int, stride: int, zero: bool = False):
@@ -81,10 +81,10 @@ class FilterInitialiser(nn.Module):
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """Features (n, B, D, H, W) with a box in each, xywh in pixels (n, B, 4), to filters (B, D, k, k).
+        """Returns filters (B, D, k, k) of features (n, B, D, H, W) with boxes (n, B, 4), xywh in pixels.
 
-        Pooling, the mean over frames and the convolution are all linear. So the nine shifts of the features that the
-        convolution reads are pooled first, and it runs on k * k cells per sequence rather than on whole maps.
+        Pooling, the mean over frames and the convolution are linear. So the nine shifts of the features that the
+        convolution reads are pooled first, and the convolution runs on k * k cells per sequence, not on whole maps.
         """
         with no_autocast(features):
             features = at_least_single(features)
@@ -97,11 +97,11 @@ class FilterInitialiser(nn.Module):
             across = torch.einsum("nbdhw,nbqjw->nbdhqj", features, _shifted(columns))
             pooled = torch.einsum("nbdhqj,nbpih->bdpiqj", across, _shifted(rows)) / len(features)
             filters = torch.einsum("bdpiqj,edij->bepq", pooled, self.conv.weight.to(features.dtype))
-            # What a map of ones pools to: less than 1 where a box leaves the map.
+            # The pooled map of ones: less than 1 where a box leaves the map.
             ones = (rows.sum(-1)[..., :, None] * columns.sum(-1)[..., None, :]).mean(0)
             return filters + ones[:, None] * self.conv.bias[:, None, None]
 
 
 def _shifted(weights: Tensor) -> Tensor:
-    """Weights of bins (..., cells) for maps that are read one cell before, in and one cell behind: (..., 3, cells)."""
+    """Returns bin weights (..., cells) for maps shifted by -1, 0 and 1 cells, (..., 3, cells)."""
     return F.pad(weights, (1, 1)).unfold(-1, weights.shape[-1], 1).flip(-2)

@@ -1,4 +1,4 @@
-"""What the tracker makes of its first frame: shifted, mirrored, blurred and rotated samples of the target."""
+"""Augmented samples of the first frame: displaced, mirrored, blurred and rotated."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,16 +13,16 @@ Uniform = Callable[[int, int], Tensor]  # (rows, columns) -> random numbers in [
 
 @dataclass(frozen=True)
 class FirstFrame:
-    """Which samples are made of the first frame.
+    """Samples that are made of the first frame, besides the unchanged one.
 
     Attributes:
-        translation: four samples are displaced by this share of half their side, one to each corner; 0 leaves them out.
-        flip: whether one is mirrored.
-        blurs: one is blurred by each of these (row, column) standard deviations in pixels.
-        angles: one is rotated by each of these angles in degrees, against the clock.
-        random_shift: those that are mirrored, blurred or rotated are displaced by up to half of this, in sides.
-        copies: of the first sample's features, with channels left out.
-        dropout: probability of that for a channel.
+        translation: displacement of four samples, one to each corner, in half sides; 0 leaves these samples out.
+        flip: whether there is a mirrored sample.
+        blurs: standard deviations (row, column) in pixels of one blurred sample each.
+        angles: angles in degrees, anticlockwise, of one rotated sample each.
+        random_shift: mirrored, blurred and rotated samples are displaced by up to half of this, in sides.
+        copies: number of copies of the first sample's features with dropped channels.
+        dropout: probability with which a channel is dropped.
     """
 
     translation: float = 0.6
@@ -35,56 +35,53 @@ class FirstFrame:
 
     @property
     def count(self) -> int:
-        """Number of all samples: those that are made of pixels, and the copies."""
+        """Number of all samples, copies of features included."""
         return 1 + 4 * (self.translation > 0) + self.flip + len(self.blurs) + len(self.angles) + self.copies
 
 
 def first_frame_samples(patch: Tensor, size: int, uniform: Uniform, settings: FirstFrame) -> tuple[Tensor, Tensor]:
-    """The samples of which the tracker makes its first filter; the first is the picture as it is.
+    """Returns the samples from which the tracker learns its first filter; the first sample is not changed.
 
     Args:
-        patch: (3, H, W) float around the target, larger than a sample; beyond its border that goes on.
-        size: side of a sample, S.
-        uniform: random numbers; asked once, for a row of (row, column) for each random displacement.
-        settings: which samples.
+        patch: pixels around the target, (3, H, W) float, larger than a sample. Beyond it its border is repeated.
+        size: side S of a sample in pixels.
+        uniform: source of random numbers. It is called once, with a row for each random displacement.
+        settings: samples to be made.
 
     Returns:
-        The samples (N, 3, S, S), and by how many pixels (row, column) each shows its target off centre, (N, 2) int64
-        on the CPU.
+        The samples (N, 3, S, S), and the displacement (row, column) in pixels of the target in each, (N, 2) int64 on
+        the CPU.
     """
     shifts = _shifts(size, uniform, settings)
     samples = [
         sample(shift) if callable(sample) else _cropped(sample, size, shift)
-        for sample, shift in zip(_changed(patch, size, settings), shifts.tolist(), strict=True)
+        for sample, shift in zip(_augmented(patch, size, settings), shifts.tolist(), strict=True)
     ]
     return torch.stack(samples), shifts
 
 
 def shifted_boxes(box: Tensor, shifts: Tensor, settings: FirstFrame) -> Tensor:
-    """The target's box in each sample, the copies of the first being the last ones.
+    """Returns the target's box in each sample, xywh, (N + copies, 4); copies come last.
 
-    It stays what it is when its surroundings are mirrored or rotated around its centre, as in the original.
+    As in the original, mirroring and rotating around the box's centre do not change the box.
 
     Args:
         box: xywh in pixels of the first sample, (4,).
-        shifts: (row, column) of N samples, (N, 2).
-        settings: how many copies there are.
-
-    Returns:
-        xywh, (N + copies, 4).
+        shifts: displacements (row, column) of N samples, (N, 2).
+        settings: settings with the number of copies.
     """
     shifts = torch.cat([shifts, shifts[:1].expand(settings.copies, 2)]).to(box)
     return box + torch.cat([shifts.flip(1), torch.zeros_like(shifts)], 1)
 
 
 def dropout_copies(features: Tensor, uniform: Uniform, settings: FirstFrame) -> Tensor:
-    """Copies (copies, D, H, W) of features (D, H, W) without some of their channels; they are not normalised again."""
+    """Returns copies (copies, D, H, W) of features (D, H, W) with dropped channels. They are not normalised again."""
     kept = uniform(settings.copies, len(features)) >= settings.dropout
     return features * (kept.to(features) / (1 - settings.dropout))[..., None, None]
 
 
 def _shifts(size: int, uniform: Uniform, settings: FirstFrame) -> Tensor:
-    """Displacements of all samples but the copies, (N, 2) int64."""
+    """Returns the displacements of all samples but the copies, (N, 2) int64."""
     far = math.trunc(settings.translation * size / 2)
     fixed = [(0, 0)] + ([(far, far), (-far, far), (far, -far), (-far, -far)] if settings.translation > 0 else [])
     moved = settings.count - settings.copies - len(fixed)
@@ -92,8 +89,8 @@ def _shifts(size: int, uniform: Uniform, settings: FirstFrame) -> Tensor:
     return torch.cat([torch.tensor(fixed, device="cpu"), drawn.long()])
 
 
-def _changed(patch: Tensor, size: int, settings: FirstFrame) -> Iterator[Tensor | Callable[[list[int]], Tensor]]:
-    """For each sample the patch to crop, or what crops it."""
+def _augmented(patch: Tensor, size: int, settings: FirstFrame) -> Iterator[Tensor | Callable[[list[int]], Tensor]]:
+    """Yields for each sample the patch to be cropped, or a function from a displacement to the sample."""
     for _ in range(1 + 4 * (settings.translation > 0)):
         yield patch
     if settings.flip:
@@ -105,12 +102,12 @@ def _changed(patch: Tensor, size: int, settings: FirstFrame) -> Iterator[Tensor 
 
 
 def _cropped(patch: Tensor, size: int, shift: list[int]) -> Tensor:
-    rows, columns = _places(patch, size, shift)
+    rows, columns = _shown_pixels(patch, size, shift)
     return patch[:, rows][:, :, columns]
 
 
-def _places(patch: Tensor, size: int, shift: list[int]) -> list[Tensor]:
-    """Rows and columns of the patch that a sample shows; beyond its border that goes on."""
+def _shown_pixels(patch: Tensor, size: int, shift: list[int]) -> list[Tensor]:
+    """Returns the rows and columns of the patch that a sample shows; beyond the patch its border is repeated."""
     return [
         (torch.arange(size, device=patch.device) - (size - length) // 2 - by).clamp(0, length - 1)
         for length, by in zip(patch.shape[1:], shift, strict=True)
@@ -118,7 +115,7 @@ def _places(patch: Tensor, size: int, shift: list[int]) -> list[Tensor]:
 
 
 def _blurred(patch: Tensor, sigmas: tuple[float, float]) -> Tensor:
-    """A Gaussian of twice its deviation; zero outside of the patch."""
+    """Blurs a patch with a Gaussian that is cut off at twice its deviation; the patch is zero outside."""
     blurred = patch[:, None]
     for sigma, shape in zip(sigmas, ((-1, 1), (1, -1)), strict=True):
         radius = math.ceil(2 * sigma)
@@ -129,12 +126,12 @@ def _blurred(patch: Tensor, sigmas: tuple[float, float]) -> Tensor:
 
 
 def _rotated(patch: Tensor, size: int, shift: list[int], angle: float) -> Tensor:
-    """A sample of the patch rotated around its centre; bilinear, and its border goes on."""
-    rows, columns = _places(patch, size, shift)
+    """Returns a sample of the patch rotated around its centre: bilinear, with a repeated border."""
+    rows, columns = _shown_pixels(patch, size, shift)
     height, width = patch.shape[1:]
-    # Double precision until the coordinates are relative: whole pixels must not be lost in a large patch.
+    # Double precision keeps coordinates of a large patch exact until they are relative.
     y, x = rows[:, None].double() - (height - 1) / 2, columns[None].double() - (width - 1) / 2
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     at = torch.stack([(cos * x - sin * y) / ((width - 1) / 2), (sin * x + cos * y) / ((height - 1) / 2)], -1)
-    # In double precision, since weights between pixels of 0..255 are differences of coordinates of hundreds.
+    # Double precision again: interpolation weights are differences of large coordinates.
     return F.grid_sample(patch[None].double(), at[None], "bilinear", "border", align_corners=True)[0].to(patch)

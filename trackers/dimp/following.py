@@ -1,4 +1,4 @@
-"""Following one target: the filter that is learned for it, the samples it is learned from, and boxes that climb."""
+"""Online loop of DiMP: learns and updates a target's filter from a memory of samples, and refines boxes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from trackers.base import Crop, Online, Tracker
 from trackers.dimp.first_frame import FirstFrame, dropout_copies, first_frame_samples, shifted_boxes
 from trackers.dimp.localisation import HARD_NEGATIVE, NORMAL, NOT_FOUND, Flag, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
-from trackers.dimp.network import DiMPNetwork, Seen
+from trackers.dimp.network import CropFeatures, DiMPNetwork
 
 
 @dataclass(frozen=True)
 class Learning(Online):
-    """The online settings of DiMP.
+    """Settings of DiMP's online loop.
 
     Attributes:
-        first: the samples that are made of the first frame.
-        iterations: the optimiser's steps on the "first" frame, on an "update", and on a "hard_negative".
-        update_interval: frames between two updates.
-        memory: number of samples.
+        first: samples that are made of the first frame.
+        iterations: optimiser steps on the "first" frame, on an "update", and on a "hard_negative".
+        update_interval: frames between two updates of the filter.
+        memory: number of samples in the memory.
         rate, hard_negative_rate: weight of a new sample.
-        first_share: smallest weight of the first frame's samples together.
-        thresholds: of the score map.
-        softmax: whether scores are a distribution over cells (PrDiMP).
-        boxes: random boxes that climb besides the one in the last size.
-        centre_jitter, size_jitter: twice their largest distance from it, in its mean side.
-        best: of the refined boxes, so many of highest rating are averaged.
-        max_aspect: refined boxes with a larger ratio of their sides do not count.
+        first_share: smallest total weight of the first frame's samples.
+        thresholds: thresholds on the score map.
+        softmax: whether a softmax turns scores into a distribution over cells (PrDiMP).
+        boxes: number of random boxes that are refined besides the box of the last size.
+        centre_jitter, size_jitter: twice the largest displacement of the random boxes' centre and sides, in mean sides.
+        best: number of refined boxes with the highest ratings whose mean is the result.
+        max_aspect: largest ratio of a refined box's sides; other boxes are dropped.
     """
 
     first: FirstFrame
@@ -49,17 +49,17 @@ class Learning(Online):
 
 
 class OnlineState:
-    """All that tracking remembers of a target. Boxes are xywh in pixels of the search crop.
+    """Tracking state of a target: filter, memory and modulation. Boxes are xywh in pixels of the search crop.
 
     Args:
-        network: in evaluation mode.
-        settings: of the online loop.
-        size: side of search crops, S.
+        network: the network, in evaluation mode.
+        settings: settings of the online loop.
+        size: side S of search crops in pixels.
         compat: "reference" or "exact", see `DiMP`.
         template: the first frame's crop, larger than a search crop and with the same centre.
 
     Attributes:
-        flag: what was made of the last frame.
+        flag: verdict on the last frame.
     """
 
     def __init__(self, network: DiMPNetwork, settings: Learning, size: int, compat: str, template: Crop):
@@ -67,7 +67,7 @@ class OnlineState:
         self.random = torch.Generator().manual_seed(0)
         self.frame, self.flag = 0, Flag.NORMAL
         patches, shifts = first_frame_samples(template.pixels.float(), size, self.uniform, settings.first)
-        seen = network.see(Tracker.normalise(patches))
+        seen = network.extract(Tracker.normalise(patches))
         features = torch.cat([seen.features, dropout_copies(seen.features[0], self.uniform, settings.first)])
         cx, cy, w, h = (v * template.pixels.shape[-1] for v in template.target)
         margin = (template.pixels.shape[-1] - size) / 2
@@ -78,10 +78,15 @@ class OnlineState:
         self.modulation = network.box_head.modulation([m[:1] for m in seen.maps], boxes[:1], seen.features[:1])
 
     def step(self, search: Crop) -> tuple[Tensor, float]:
-        """The target in a search crop: cxcywh (4,) in units of its side; without a target, the last box. A score."""
+        """Finds the target in a search crop, and updates memory and filter.
+
+        Returns:
+            The box, cxcywh (4,) in units of the crop's side, and a score in [0, 1]. The box is the last one if the
+            target is not found.
+        """
         size, stride = self.size, self.network.backbone.stride
         self.frame += 1
-        seen = self.network.see(Tracker.normalise(search.pixels[None]))
+        seen = self.network.extract(Tracker.normalise(search.pixels[None]))
         scores = self.network.classifier.scores(seen.features[:, None], self.filter)[0, 0]
         if self.settings.softmax:
             scores = scores.flatten().softmax(0).view_as(scores)
@@ -99,11 +104,11 @@ class OnlineState:
         return torch.cat([box[:2] + box[2:] / 2, box[2:]]) / size, score
 
     def uniform(self, rows: int, columns: int) -> Tensor:
-        """Random numbers in [0, 1): the only ones that tracking uses, and the same for every video."""
+        """Returns random numbers (rows, columns) in [0, 1). Tracking draws no others, so it is deterministic."""
         return torch.rand(rows, columns, generator=self.random)
 
-    def _refine(self, seen: Seen, box: Tensor) -> Tensor:
-        """The mean of the best boxes that `box` (4,) and random ones around it climb to, on the CPU."""
+    def _refine(self, seen: CropFeatures, box: Tensor) -> Tensor:
+        """Refines `box` (4,) and random boxes around it; returns the mean of the best, (4,) on the CPU."""
         settings = self.settings
         noise = (self.uniform(settings.boxes, 4) - 0.5) * box[2:].prod().sqrt()
         centre = box[:2] + box[2:] / 2 + settings.centre_jitter * noise[:, :2]
@@ -122,7 +127,7 @@ class OnlineState:
         return mean
 
     def _learn(self, features: Tensor, box: Tensor) -> None:
-        """Remembers a sample and, if it is time or something like the target is there, improves the filter."""
+        """Adds a sample to the memory; updates the filter if an update is due or there is a hard negative."""
         settings, hard = self.settings, self.flag == HARD_NEGATIVE
         self.memory.add(features, box.to(features), settings.hard_negative_rate if hard else settings.rate)
         due = self.frame % settings.update_interval == 0

@@ -1,4 +1,4 @@
-"""Maps of where a target is: Gaussians around its centre."""
+"""Label maps of targets: Gaussians around their centres."""
 
 import math
 
@@ -7,17 +7,14 @@ from torch import Tensor
 
 
 def gaussian_labels(boxes: Tensor, cells: int, stride: int, sigma: float, offset: float = 0.0) -> Tensor:
-    """Gaussians of height 1 around the centres of boxes.
+    """Returns Gaussians of height 1 around the centres of boxes, (..., F, F).
 
     Args:
         boxes: xywh in pixels, (..., 4).
-        cells: side of the map, F.
-        stride: pixels a cell.
-        sigma: in cells.
-        offset: what lies between a score's index and its place in the crop, in cells: 0.5 for odd filters, else 0.
-
-    Returns:
-        (..., F, F).
+        cells: side F of the map.
+        stride: pixels per cell.
+        sigma: standard deviation in cells.
+        offset: position of a score in its cell, in cells: 0.5 for filters of odd size, else 0.
     """
     delta = centre_offsets(boxes, cells, stride, offset)
     x, y = torch.exp(delta.square() / (-2 * sigma**2)).unbind(-2)
@@ -27,15 +24,12 @@ def gaussian_labels(boxes: Tensor, cells: int, stride: int, sigma: float, offset
 def label_density(
     boxes: Tensor, cells: int, stride: int, sigma: float, offset: float = 0.0, normalise: bool = True
 ) -> Tensor:
-    """The same Gaussians with an integral of 1.
+    """Returns Gaussian densities around the centres of boxes, (..., F, F).
 
     Args:
         boxes, cells, stride, sigma, offset: see `gaussian_labels`.
-        normalise: make the sum over the map 1; a map with not more than 0.01 of the Gaussian becomes uniform, as it
-            says nothing about where in it the target is.
-
-    Returns:
-        (..., F, F).
+        normalise: whether each map sums to 1. A map that contains at most 0.01 of the Gaussian then becomes uniform:
+            the target lies outside.
     """
     density = gaussian_labels(boxes, cells, stride, sigma, offset) / (2 * math.pi * sigma**2)
     if not normalise:
@@ -45,6 +39,6 @@ def label_density(
 
 
 def centre_offsets(boxes: Tensor, cells: int, stride: int, offset: float = 0.0) -> Tensor:
-    """How far each column and each row of a map lies from the centres of boxes (..., 4): (..., 2, F), in cells."""
+    """Returns the offsets (..., 2, F) in cells of a map's columns and rows from the centres of boxes (..., 4)."""
     centre = (boxes[..., :2] + boxes[..., 2:] / 2) / stride - offset
     return torch.arange(cells, device=boxes.device, dtype=boxes.dtype) - centre[..., None]

@@ -1,4 +1,4 @@
-"""Where the target is, and whether the scores can be trusted."""
+"""Localisation of the target in a score map, and a verdict on the frame."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-Place = tuple[float, float]  # (row, column)
+Point = tuple[float, float]  # (row, column)
 
 
 class Flag(IntEnum):
-    """What the tracker makes of a frame."""
+    """Verdict on a frame."""
 
     NORMAL = 0
-    HARD_NEGATIVE = 1  # found, and besides it something to learn from
-    UNCERTAIN = 2  # found, perhaps; nothing is learnt
+    HARD_NEGATIVE = 1  # found, with a distractor to learn from
+    UNCERTAIN = 2  # perhaps found; nothing is learned
     NOT_FOUND = 3
 
 
@@ -25,14 +25,15 @@ NORMAL, HARD_NEGATIVE, UNCERTAIN, NOT_FOUND = Flag
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a score map says what.
+    """Thresholds on a score map.
 
     Attributes:
-        not_found: a highest score below it is no target.
-        distractor: a second peak above this share of the highest may be the target, too.
-        hard_negative: one above this share, and above `not_found`, is learnt from.
-        neighbourhood: side of the area that belongs to a peak, over the target's.
-        displacement: a peak is far from the last position beyond this share of half the map's side.
+        not_found: score below which the highest peak is no target.
+        distractor: share of the highest score above which a second peak may be the target, too.
+        hard_negative: share of the highest score above which a second peak that is also above `not_found` is a hard
+            negative.
+        neighbourhood: side of the area that belongs to a peak, over the target's side.
+        displacement: distance from the last position beyond which a peak is far, in half sides of the map.
     """
 
     not_found: float = 0.25
@@ -42,36 +43,42 @@ class Thresholds:
     displacement: float = 0.8
 
 
-class Found(NamedTuple):
-    """Where the target was found: cells from the map's centre, the highest score, and what to make of it."""
+class Localisation(NamedTuple):
+    """Result of `localise`.
 
-    displacement: Place
+    Attributes:
+        displacement: position of the target, in cells from the map's centre.
+        score: the highest score.
+        flag: verdict on the frame.
+    """
+
+    displacement: Point
     score: float
     flag: Flag
 
 
-def localise(scores: Tensor, target: Place, previous: Place, settings: Thresholds) -> Found:
-    """Finds the target in a score map, and looks for others like it.
+def localise(scores: Tensor, target: Point, previous: Point, settings: Thresholds) -> Localisation:
+    """Finds the target in a score map, and looks for distractors.
+
+    If two peaks are similar and only one lies near the last position, that one is the target. A map of NaN has no
+    target.
 
     Args:
         scores: (F, F).
         target: the target's height and width in cells.
-        previous: its last position in cells from the map's centre.
-        settings: when the map says what.
-
-    Returns:
-        Of two equal peaks the one that only the last position speaks for. A map of NaN finds nothing.
+        previous: its last position, in cells from the map's centre.
+        settings: thresholds.
     """
-    rest = scores.detach().float().cpu().numpy().copy()  # the only wait for the device
+    rest = scores.detach().float().cpu().numpy().copy()  # the only synchronisation with the device
     middle = tuple((n - 1) / 2 for n in rest.shape)
 
-    def highest() -> tuple[tuple[int, int], float, Place]:
+    def highest() -> tuple[tuple[int, int], float, Point]:
         cell = divmod(int(rest.argmax()), rest.shape[1])
         return cell, float(rest[cell]), (cell[0] - middle[0], cell[1] - middle[1])
 
     cell, score, place = highest()
     if not score >= settings.not_found:
-        return Found(place, score, NOT_FOUND)
+        return Localisation(place, score, NOT_FOUND)
     around = []
     for at, length, n in zip(cell, target, rest.shape, strict=True):
         reach = settings.neighbourhood * length / 2
@@ -82,25 +89,26 @@ def localise(scores: Tensor, target: Place, previous: Place, settings: Threshold
         limit = settings.displacement * math.sqrt(rest.size) / 2
         distance, others = math.dist(place, previous), math.dist(other, previous)
         if distance < limit < others:
-            return Found(place, score, HARD_NEGATIVE)
+            return Localisation(place, score, HARD_NEGATIVE)
         if others < limit < distance:
-            return Found(other, score, HARD_NEGATIVE)
-        return Found(place, score, UNCERTAIN)
+            return Localisation(other, score, HARD_NEGATIVE)
+        return Localisation(place, score, UNCERTAIN)
     hard = second > settings.hard_negative * score and second > settings.not_found
-    return Found(place, score, HARD_NEGATIVE if hard else NORMAL)
+    return Localisation(place, score, HARD_NEGATIVE if hard else NORMAL)
 
 
-def keep_inside(position: Place, size: Place, picture: Sequence[float], ratio: float = 0.2) -> Place:
-    """The nearest position at which this share of a target's sides still lies in the picture.
+def keep_inside(position: Point, size: Point, picture: Sequence[float], ratio: float = 0.2) -> Point:
+    """Returns the nearest position at which a share of the target's sides lies in the picture.
 
-    All in the same units, and all (row, column) or all (x, y). The original counts positions from the middle of the
-    first pixel, but edges from the edge of it: where this limits a position, its are half a pixel larger.
+    All arguments are in the same units, and all are (row, column) or all (x, y). The original counts positions from the
+    centre of the first pixel but edges from its edge. So where this function limits a position, the original's is half
+    a pixel larger.
 
     Args:
-        position: of the target's centre.
-        size: of the target.
-        picture: its edges, the two low ones and the two high ones.
-        ratio: the share.
+        position: centre of the target.
+        size: sides of the target.
+        picture: edges of the picture: the two low ones, then the two high ones.
+        ratio: share of the target's sides.
     """
     first, second = (
         min(max(at, low - (0.5 - ratio) * extent), high + (0.5 - ratio) * extent)

@@ -1,4 +1,4 @@
-"""Losses of classifier and box head. All are computed in the type they are given: hand over float32 at least."""
+"""Losses of classifier and box head. They are computed in the type of their arguments: pass float32 or float64."""
 
 import math
 
@@ -7,14 +7,11 @@ from torch import Tensor
 
 
 def lb_hinge(scores: Tensor, labels: Tensor, threshold: float = 0.05) -> Tensor:
-    """Squared errors, where in the background only scores above zero are errors (DiMP).
+    """Returns the mean squared error of score maps. In the background only scores above zero are errors (DiMP).
 
     Args:
-        scores, labels: same shape.
-        threshold: labels below it are background.
-
-    Returns:
-        The mean over all elements.
+        scores, labels: maps of the same shape.
+        threshold: label below which a cell is background.
     """
     background = labels < threshold
     errors = torch.where(background, scores.clamp_min(0), scores - labels)
@@ -22,21 +19,20 @@ def lb_hinge(scores: Tensor, labels: Tensor, threshold: float = 0.05) -> Tensor:
 
 
 def kl_regression(scores: Tensor, proposal_density: Tensor, gt_density: Tensor) -> Tensor:
-    """Divergence of what scores say about boxes from what is true, by importance sampling (PrDiMP).
+    """Returns the KL divergence of predicted from true densities of boxes, by importance sampling (PrDiMP).
+
+    It is averaged over all dims but the last. The constant entropy of the true density is left out.
 
     Args:
-        scores: logarithms of densities, up to a constant, of M boxes (..., M).
-        proposal_density: with which these were drawn, (..., M).
-        gt_density: the true one, (..., M).
-
-    Returns:
-        The mean over all but the boxes, up to the entropy of the true density.
+        scores: log-densities of M boxes up to a constant, (..., M).
+        proposal_density: sampling density of the boxes, (..., M).
+        gt_density: true density of the boxes, (..., M).
     """
     normaliser = (scores - proposal_density.log()).logsumexp(-1) - math.log(scores.shape[-1])
     return (normaliser - (scores * (gt_density / proposal_density)).mean(-1)).mean()
 
 
 def kl_grid(scores: Tensor, density: Tensor) -> Tensor:
-    """Cross entropy of score maps and densities, both (..., F, F); the mean over all maps (PrDiMP)."""
+    """Returns the mean cross entropy of score maps with densities, both (..., F, F) (PrDiMP)."""
     scores, density = scores.flatten(-2), density.flatten(-2)
     return (scores.logsumexp(-1) - (scores * density).sum(-1)).mean()

@@ -1,23 +1,23 @@
-"""The samples that a tracker learns its filter from: those of the first frame, and the latest and heaviest since."""
+"""Memory of the samples from which a tracker learns its filter: the first frame's and later ones."""
 
 import torch
 from torch import Tensor
 
 
 class SampleMemory:
-    """Samples with weights that fade while others come.
+    """Samples whose weights decay as new samples are added.
 
-    The weights sum to one, or to a little more at the moment when those of the first frame reach their minimum, as in
-    the original.
+    The weights sum to 1. As in the original, they sum to a little more when the first frame's samples reach their
+    minimal weight.
 
     Args:
-        features: of the N samples of the first frame, (N, D, H, W). They are never overwritten.
+        features: N samples of the first frame, (N, D, H, W). They are never overwritten.
         boxes: xywh in pixels of the crop, (N, 4).
-        size: M, how many samples are held; more than N.
-        minimum: what the samples of the first frame weigh together, at least.
+        size: number of samples that fit, more than N.
+        minimum: smallest total weight of the first frame's samples.
 
     Raises:
-        ValueError: nothing would fit besides the samples of the first frame.
+        ValueError: there is no room besides the samples of the first frame.
     """
 
     def __init__(self, features: Tensor, boxes: Tensor, size: int = 50, minimum: float = 0.25):
@@ -30,25 +30,25 @@ class SampleMemory:
         self._features = features.new_zeros(size, *features.shape[1:])
         self._boxes = boxes.new_zeros(size, 4)
         self._features[: self._initial], self._boxes[: self._initial] = features, boxes
-        # On the CPU, wherever the features are: the choice of a slot is no reason to wait for a device.
+        # Always on the CPU, so that the choice of a slot does not synchronise with the device.
         self._weights = torch.zeros(size, device="cpu")
         self._weights[: self._initial] = 1 / self._initial
         self._last: int | None = None
 
     def __len__(self) -> int:
-        """Number of samples that are stored."""
+        """Returns the number of stored samples."""
         return self._stored
 
     def add(self, features: Tensor, box: Tensor, rate: float) -> int:
-        """Stores a sample in a free slot or, if there is none, in that of the lightest later one.
+        """Stores a sample in a free slot, or else in the slot of the later sample of the smallest weight.
 
         Args:
             features: (D, H, W).
             box: xywh in pixels of the crop, (4,).
-            rate: weight of the sample; that of the others shrinks by as much.
+            rate: weight of the sample; the other weights are scaled by 1 - rate.
 
         Returns:
-            The slot.
+            Index of the slot.
         """
         slot = self._stored
         if slot == len(self._weights):
@@ -59,7 +59,7 @@ class SampleMemory:
         return slot
 
     def stored(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Views of the features and boxes that are stored, and their weights, on the features' device."""
+        """Returns views of the stored features and boxes, and their weights, on the features' device."""
         used = slice(self._stored)
         return self._features[used], self._boxes[used], self._weights[used].to(self._features.device)
 
@@ -69,7 +69,7 @@ class SampleMemory:
             weights /= 1 - rate
             weights[slot] = rate
         else:
-            # Only ratios count: instead of all others shrinking, each new one weighs more than the one before.
+            # Only ratios count: a larger weight of the new sample stands for smaller weights of all others.
             weights[slot] = weights[self._last] / (1 - rate)
         weights /= weights.sum()
         if weights[:first].sum() < self._minimum:

@@ -1,4 +1,4 @@
-"""Names of weights: PyTracking's and ours. What no rule changes has the same name in both."""
+"""Rules from PyTracking's names of weights to ours. A name that no rule changes is the same in both."""
 
 import re
 
@@ -16,7 +16,7 @@ RENAMED = (
 
 
 def our_name(official: str) -> str:
-    """Ours of an official name."""
+    """Returns our name of a weight from its official name."""
     for pattern, ours in RENAMED:
         official = re.sub(pattern, ours, official)
     return official

@@ -1,4 +1,4 @@
-"""DiMP's network: a ResNet, the classifier that learns a filter for each target, and the box regressor."""
+"""DiMP's network: a ResNet, a classifier that learns a filter for each target, and a box regressor."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,22 +14,27 @@ from trackers.dimp.regressor import BoxRegressor, Level, Modulation
 from trackers.layers.backbones import ResNet, SmallResNet
 
 
-class Seen(NamedTuple):
-    """What the network sees in crops: the stages that boxes are read from, and the classifier's features."""
+class CropFeatures(NamedTuple):
+    """Features of N crops.
 
-    maps: list[Tensor]  # (N, C, h, w) each
-    features: Tensor  # (N, D, h, w)
+    Attributes:
+        maps: outputs of the backbone's stages that the box regressor reads, (N, C, h, w) each.
+        features: the classifier's features, (N, D, h, w).
+    """
+
+    maps: list[Tensor]
+    features: Tensor
 
 
 class DiMPNetwork(nn.Module):
-    """Everything between crops and boxes. In stacks of maps, frames are dimension 0 and sequences dimension 1.
+    """Network from crops to boxes. In stacks of maps, frames are dimension 0 and sequences dimension 1.
 
     Args:
-        backbone: arguments of `ResNet`, or of `SmallResNet` if there is a "stem" among them.
-        classifier: arguments of `Classifier` without `inputs` and `stride`; its "optimiser" is called with the stride
-            of the features and the width of labels.
-        box_head: arguments of `BoxRegressor`; its "levels", as mappings, read the last stages of the backbone.
-        refinement: arguments of `refine`: how boxes climb.
+        backbone: arguments of `ResNet`, or of `SmallResNet` if "stem" is among them.
+        classifier: arguments of `Classifier` without `inputs` and `stride`. Its "optimiser" is called with the stride
+            of the features and the width of labels, and returns the optimiser.
+        box_head: arguments of `BoxRegressor`. Its "levels" are mappings, which read the last stages of the backbone.
+        refinement: arguments of `refine`.
         label_sigma: standard deviation of labels in pixels.
     """
 
@@ -50,10 +55,10 @@ class DiMPNetwork(nn.Module):
         self.box_head = BoxRegressor(**dict(box_head, levels=levels))
         self.refinement = dict(refinement)
 
-    def see(self, crops: Tensor) -> Seen:
-        """Crops (N, 3, S, S), normalised."""
+    def extract(self, crops: Tensor) -> CropFeatures:
+        """Returns the features of normalised crops (N, 3, S, S)."""
         maps = self.backbone.stage_maps(crops)[-len(self.box_head.levels) :]
-        return Seen(maps, self.classifier.features(maps[-1]))
+        return CropFeatures(maps, self.classifier.features(maps[-1]))
 
     def forward(
         self,
@@ -64,47 +69,47 @@ class DiMPNetwork(nn.Module):
         filter: Tensor | None = None,
         modulation: Modulation | None = None,
     ) -> dict[str, Tensor]:
-        """What is learned from templates and found with it; or, given what was learned, all that a frame needs.
+        """Learns filters from templates and applies them to search crops; or runs one frame with a learned filter.
 
         Args:
             search: normalised crops (B, S, 3, H, W).
-            boxes: to be rated or refined, xywh in pixels of the crop, (B, S, K, 4).
-            template: normalised crops (B, T, 3, H, W); the box regressor looks at the first.
-            template_box: xywh in pixels, (B, T, 4).
-            filter, modulation: in place of templates, those learned for one sequence: (1, D, k, k), and the box head's.
+            boxes: boxes to be rated or refined, xywh in pixels of the crop, (B, S, K, 4).
+            template: normalised crops (B, T, 3, H, W); the box regressor reads the first of each sequence.
+            template_box: xywh in pixels of the crop, (B, T, 4).
+            filter, modulation: in place of templates, the filter (1, D, k, k) and the modulation of one sequence.
 
         Returns:
-            With templates "scores" (iterates, S, B, F, F), of the filter first made and after every step of the
-            optimiser, and "boxes" (S, B, K), ratings. Else "scores" (1, S, B, F, F), "refined" (K, 4) and its "boxes"
-            (K,), ratings.
+            With templates: "scores" (iterates, S, B, F, F) of the initial filter and of the filter after every
+            optimiser step, and "boxes" (S, B, K), ratings of the boxes. Without templates: "scores" (1, S, B, F, F),
+            "refined" (K, 4), refined boxes, and "boxes" (K,), their ratings.
         """
         count = search.shape[1]
         if template is None:
-            found = self.see(search[0])
+            found = self.extract(search[0])
             refined, rated = self.refine(found, modulation, boxes[0, 0])
             scores = self.classifier.scores(found.features[:, None], filter)
             return {"scores": scores[None], "refined": refined, "boxes": rated}
-        known, shots = template_box.transpose(0, 1), template.shape[1]
-        seen = self.see(template.transpose(0, 1).flatten(0, 1))
-        found = self.see(search.transpose(0, 1).flatten(0, 1))
-        filters = self.classifier.learn(seen.features.unflatten(0, (shots, -1)), known)
+        template_box = template_box.transpose(0, 1)
+        known = self.extract(template.transpose(0, 1).flatten(0, 1))
+        found = self.extract(search.transpose(0, 1).flatten(0, 1))
+        filters = self.classifier.learn(known.features.unflatten(0, (template.shape[1], -1)), template_box)
         features = found.features.unflatten(0, (count, -1))
         scores = torch.stack([self.classifier.scores(features, f) for f in filters])
-        firsts = [maps[: len(template)] for maps in seen.maps]
-        modulation = self.box_head.modulation(firsts, known[0], seen.features[: len(template)]).repeat(count)
-        views, asked = self.box_head.features(found.maps), boxes.transpose(0, 1).flatten(0, 1)
-        rated = self.box_head.scores(views, modulation, asked, found.features)
+        firsts = [maps[: len(template)] for maps in known.maps]
+        modulation = self.box_head.modulation(firsts, template_box[0], known.features[: len(template)]).repeat(count)
+        maps, boxes = self.box_head.features(found.maps), boxes.transpose(0, 1).flatten(0, 1)
+        rated = self.box_head.scores(maps, modulation, boxes, found.features)
         return {"scores": scores, "boxes": rated.unflatten(0, (count, -1))}
 
-    def refine(self, found: Seen, modulation: Modulation, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (K, 4), xywh in pixels, after climbing in one crop, and their ratings (K,) before the last step."""
-        head, views = self.box_head, self.box_head.features(found.maps)
-        boxes, ratings = refine(head, views, modulation, boxes[None], **self.refinement, embedding=found.features)
+    def refine(self, found: CropFeatures, modulation: Modulation, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns boxes (K, 4), xywh in pixels, refined in one crop, and their ratings (K,) before the last step."""
+        head, maps = self.box_head, self.box_head.features(found.maps)
+        boxes, ratings = refine(head, maps, modulation, boxes[None], **self.refinement, embedding=found.features)
         return boxes[0], ratings[0]
 
     def groups(self) -> list[Group]:
-        """Those of backbone, classifier and box head; the backbone's streams are read by all of them."""
-        groups = {g.name: g.under("backbone.") for g in self.backbone.groups()}
+        """Returns the groups of backbone, classifier and box head. The heads' readers join the backbone's streams."""
+        groups = {g.name: g.with_prefix("backbone.") for g in self.backbone.groups()}
         stages = self.backbone.stage_names
         readers = {stages[-1]: [replace(s, path=f"classifier.{s.path}") for s in self.classifier.input_slices()]}
         for i, name in enumerate(stages[-len(self.box_head.levels) :]):
@@ -112,5 +117,5 @@ class DiMPNetwork(nn.Module):
             readers.setdefault(name, []).extend(replace(s, path=f"box_head.{s.path}") for s in slices)
         for name, slices in readers.items():
             groups[name] = replace(groups[name], slices=(*groups[name].slices, *slices))
-        heads = [g.under("classifier.") for g in self.classifier.groups()]
-        return [*groups.values(), *heads, *(g.under("box_head.") for g in self.box_head.groups())]
+        heads = [g.with_prefix("classifier.") for g in self.classifier.groups()]
+        return [*groups.values(), *heads, *(g.with_prefix("box_head.") for g in self.box_head.groups())]

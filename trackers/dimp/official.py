@@ -1,4 +1,4 @@
-"""Official checkpoints of DiMP-18 and -50, PrDiMP-18 and -50, and SuperDiMP."""
+"""Conversion of official checkpoints of DiMP-18 and -50, PrDiMP-18 and -50, and SuperDiMP."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from trackers.published import published_recipe
 
 DEAD = ("feature_extractor.layer4.", "feature_extractor.fc.")  # never executed
 TABLES = ("optimiser.label", "optimiser.mask", "optimiser.weight")  # stored as 1 x 1 convolutions
-# By configuration, the files in conf/tracker/scale/ that make it.
+# Files in conf/tracker/scale/ by configuration.
 SCALES = {
     "dimp": ("dimp_full",),
     "dimp18": ("dimp_full", "dimp50_full", "dimp18_full"),
@@ -21,38 +21,38 @@ SCALES = {
 
 
 def recognises(weights: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is that of one of them."""
+    """Returns whether a state dict is of one of these trackers."""
     return {"classifier.filter_initializer.filter_conv.weight", "bb_regressor.iou_predictor.weight"} <= weights.keys()
 
 
 def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
-    """The tracker in a state dict.
+    """Returns the tracker in a state dict under our names.
 
     Args:
-        weights: of a dense network.
-        config_name: what the file says of its training: the name of the settings, or of the actor. DiMP-50 and
-            SuperDiMP have the same layers.
+        weights: state dict of a dense network.
+        config_name: name of the training's settings or actor in the file. Only it tells DiMP-50 from SuperDiMP, which
+            have the same layers.
     """
     live, dead = {}, 0
-    for name, w in weights.items():
-        if name.startswith(DEAD):
+    for official, w in weights.items():
+        if official.startswith(DEAD):
             dead += w.numel() if w.is_floating_point() else 0
             continue
-        ours = our_name(name)
+        ours = our_name(official)
         live[ours] = w.flatten() if ours.endswith(TABLES) else w
-    which = _which(weights, config_name)
-    recipe = published_recipe("dimp", *SCALES[which])
+    name = _configuration(weights, config_name)
+    recipe = published_recipe("dimp", *SCALES[name])
     recipe["compat"] = recipe["template"]["compat"] = recipe["search"]["compat"] = "reference"
     note = (
-        f"{which} ({config_name or 'the file does not say how it was trained'}): {len(live)} weights. Left out: "
-        f"{dead:,} numbers of layers that are never executed (layer4, fc). Taken for granted: the recipe; "
+        f"{name} ({config_name or 'the file does not say how it was trained'}): {len(live)} weights. Left out: "
+        f"{dead:,} numbers of layers that are never executed (layer4, fc). Assumed: the recipe; "
         "+tracker.KEY=VALUE changes it"
     )
     return CheckpointContents(live, recipe, note=note)
 
 
-def _which(weights: Mapping[str, Tensor], config_name: str | None) -> str:
-    """The configuration's name."""
+def _configuration(weights: Mapping[str, Tensor], config_name: str | None) -> str:
+    """Returns the name of the configuration, a key of `SCALES`."""
     small = "feature_extractor.layer1.0.conv3.weight" not in weights
     if "classifier.filter_optimizer.label_map_predictor.weight" not in weights:
         return "prdimp18" if small else "prdimp50"

@@ -1,8 +1,8 @@
 """Learning of a filter from frames with known boxes, by steepest descent with a step length from second derivatives.
 
-Gradients with respect to the filter are written out: training differentiates through all iterations, while tracking
-needs no autograd. Scores are linear in the filter, so each iteration moves them by the scores of its step instead of
-computing them anew, and reads the features twice only.
+Gradients with respect to the filter are written out: training differentiates through all iterations, and tracking
+needs no autograd. Scores are linear in the filter. So each iteration adds the scores of its step to the scores, and
+reads the features only twice.
 """
 
 import math
@@ -19,15 +19,15 @@ from trackers.dimp.precision import at_least_single
 
 
 class _Optimiser(nn.Module, ABC):
-    """What both optimisers share.
+    """Base class of both optimisers.
 
     Args:
-        stride: pixels a cell.
-        sigma: of the label, in cells.
-        step: factor of the step length at first; learned.
-        regularisation: square root of the weight of the filter's squared norm at first; learned.
-        min_regularisation: its lower bound.
-        alpha_eps: more regularisation, for the step length only.
+        stride: pixels per cell.
+        sigma: standard deviation of the label, in cells.
+        step: initial factor of the step length; it is learned.
+        regularisation: initial square root of the weight of the filter's squared norm; it is learned.
+        min_regularisation: lower bound of the regularisation.
+        alpha_eps: further regularisation in the computation of the step length.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class _Optimiser(nn.Module, ABC):
     def forward(
         self, filter: Tensor, features: Tensor, boxes: Tensor, iterations: int, weights: Tensor | None = None
     ) -> list[Tensor]:
-        """Improves a filter.
+        """Improves filters by some steps.
 
         Args:
             filter: (B, D, k, k).
             features: (n, B, D, H, W).
             boxes: xywh in pixels, (n, B, 4).
-            iterations: how many steps.
-            weights: of the frames, (n, B); 1 / n each by default.
+            iterations: number of steps.
+            weights: weights of the frames, (n, B); 1 / n each by default.
 
         Returns:
-            The filter given and those after every step, in float32 at least.
+            The given filters and the filters after every step, in float32 at least.
         """
         features, filter = at_least_single(features), at_least_single(filter)
         size, strength, factor = filter.shape[-1], self._strength(), self.log_step_length.exp()
@@ -78,7 +78,7 @@ class _Optimiser(nn.Module, ABC):
         return filters
 
     def objective(self, filter: Tensor, features: Tensor, boxes: Tensor, weights: Tensor | None = None) -> Tensor:
-        """What the steps make smaller, a mean over sequences; arguments as of `forward`."""
+        """Returns the objective that the steps minimise, a mean over sequences; see `forward` for the arguments."""
         features, filter = at_least_single(features), at_least_single(filter)
         loss = self._loss(apply_filter(features, filter), self._task(features, boxes, filter.shape[-1], weights))
         return (loss + self._strength() * filter.square().sum()) / len(filter)
@@ -88,23 +88,23 @@ class _Optimiser(nn.Module, ABC):
 
     @abstractmethod
     def _task(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> Any:
-        """All that does not change with the filter, for filters of this size."""
+        """Returns the tensors that do not depend on the filter's values, for filters of side `size`."""
 
     @abstractmethod
     def _loss(self, scores: Tensor, task: Any) -> Tensor:
-        """What scores (n, B, F, F) cost, summed over sequences."""
+        """Returns the loss of scores (n, B, F, F), summed over sequences."""
 
     @abstractmethod
     def _slope(self, scores: Tensor, task: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """What `filter_gradient` turns into the data's part of the gradient, and its curvature (B,) along a change."""
+        """Returns the loss's derivative by the scores, and a function from a change of scores to its curvature (B,)."""
 
-    def _place(self, features: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, int, float]:
-        """Boxes in the type of the features, side of the score map, and where in its cell a score lies."""
+    def _geometry(self, features: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, int, float]:
+        """Returns boxes in the type of the features, the side of the score map, and a score's offset in its cell."""
         return boxes.to(features.dtype), score_cells(features.shape[-1], size), 0.5 * (size % 2)
 
 
 class _Fit(NamedTuple):
-    """Maps (n, B, F, F) of what scores should be, the slope below zero, and the weight of squared errors."""
+    """Maps (n, B, F, F): labels of scores, slope of the activation below zero, and weight of squared errors."""
 
     label: Tensor
     mask: Tensor
@@ -114,13 +114,13 @@ class _Fit(NamedTuple):
 class GaussNewton(_Optimiser):
     """Least squares with learned labels, masks and weights of cells by their distance to the target (DiMP).
 
-    Where the mask is 0, in the background by habit, scores below zero are no errors.
+    Where the mask is 0, usually in the background, scores below zero are no errors.
 
     Args:
         stride, sigma, step, regularisation, min_regularisation, alpha_eps: see `_Optimiser`.
-        bins: entries of the learned tables.
-        bin: distance between these, in cells; farther away the last one holds.
-        mask_factor: how far the masks' logits reach at first.
+        bins: number of entries of the learned tables.
+        bin: distance between two entries, in cells; beyond the last entry its value holds.
+        mask_factor: initial range of the masks' logits.
     """
 
     def __init__(
@@ -144,34 +144,34 @@ class GaussNewton(_Optimiser):
         self.weight = nn.Parameter(torch.ones(bins))
 
     def _task(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> _Fit:
-        boxes, cells, offset = self._place(features, boxes, size)
+        boxes, cells, offset = self._geometry(features, boxes, size)
         dx, dy = centre_offsets(boxes, cells, self.stride, offset).square().unbind(-2)
         distance = (dy[..., :, None] + dx[..., None, :]).sqrt()
         label, mask, weight = look_up(torch.stack([self.label, self.mask, self.weight]), distance / self.bin)
         return _Fit(label, mask.sigmoid(), _frame_weights(weights, features) * weight.square())
 
     def _loss(self, scores: Tensor, task: _Fit) -> Tensor:
-        return (task.weight * (_bent(scores, task.mask) * scores - task.label).square()).sum()
+        return (task.weight * (_activation_slope(scores, task.mask) * scores - task.label).square()).sum()
 
     def _slope(self, scores: Tensor, task: _Fit) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        slope = _bent(scores, task.mask)
+        slope = _activation_slope(scores, task.mask)
         weighted = task.weight * slope
         residuals = weighted * (slope * scores - task.label)
         return residuals, lambda moved: (weighted * slope * moved.square()).sum((0, 2, 3))
 
 
 class _Match(NamedTuple):
-    """Densities of the target's place (n, B, F, F), and the weights of frames (n or 1, B or 1, 1, 1)."""
+    """Densities of the target's position (n, B, F, F), and weights of frames (n or 1, B or 1, 1, 1)."""
 
     density: Tensor
     weight: Tensor | float
 
 
 class Newton(_Optimiser):
-    """Cross entropy of the scores' softmax with a density of where the target is (PrDiMP); arguments of `_Optimiser`.
+    """Cross entropy of the scores' softmax with a density of the target's position (PrDiMP).
 
-    Steps descend on the cross entropy plus half of the filter's squared norm times its weight. The objective has all of
-    that, as in the reference.
+    Its arguments are those of `_Optimiser`. As in the reference, the gradient belongs to half of the weighted squared
+    norm of the filter, but the objective contains all of it.
     """
 
     def __init__(
@@ -186,9 +186,9 @@ class Newton(_Optimiser):
         super().__init__(stride, sigma, step, regularisation, min_regularisation, alpha_eps)
 
     def _task(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> _Match:
-        boxes, cells, offset = self._place(features, boxes, size)
+        boxes, cells, offset = self._geometry(features, boxes, size)
         density = label_density(boxes, cells, self.stride, self.sigma, offset, normalise=False)
-        # Unlike the label of the training, what little is inside of the map counts in full here.
+        # Unlike the label of training losses, a target that is mostly outside of the map counts in full.
         density = density / (density.sum((-2, -1), keepdim=True) + 1e-8)
         return _Match(density, _frame_weights(weights, features))
 
@@ -208,14 +208,11 @@ class Newton(_Optimiser):
 
 
 def look_up(tables: Tensor, positions: Tensor) -> Tensor:
-    """Values between the entries of tables, linearly interpolated.
+    """Interpolates tables linearly; returns values (T, ...).
 
     Args:
         tables: (T, bins).
-        positions: (...) in entries, not negative; beyond the last entry its value holds.
-
-    Returns:
-        (T, ...).
+        positions: positions in entries, not negative, (...); beyond the last entry its value holds.
     """
     last = tables.shape[1] - 1
     positions = positions.clamp_max(last)
@@ -223,8 +220,8 @@ def look_up(tables: Tensor, positions: Tensor) -> Tensor:
     return torch.lerp(tables[:, low], tables[:, (low + 1).clamp_max(last)], (positions - low).to(tables.dtype))
 
 
-def _bent(scores: Tensor, mask: Tensor) -> Tensor:
-    """The slope of the activation: 1 above zero, the mask below, their mean at zero."""
+def _activation_slope(scores: Tensor, mask: Tensor) -> Tensor:
+    """Returns the slope of the activation: 1 above zero, the mask below, their mean at zero."""
     return (1 + mask) / 2 + (1 - mask) / 2 * scores.sign()
 
 

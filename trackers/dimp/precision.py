@@ -1,4 +1,4 @@
-"""Where half precision would lose what counts: quotients of squared norms, and differences of antiderivatives."""
+"""Precision of steps for which half precision is not enough, e.g. quotients of squared norms."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """In float32, or in float64 if it is that already."""
+    """Returns a tensor in float32, or unchanged if it is in float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager:
-    """Computes on the device of `x` in the precision that tensors have. (The meta device knows no autocast.)"""
+    """Returns a context without autocast on the device of `x`. The meta device has no autocast."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

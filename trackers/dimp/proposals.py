@@ -1,4 +1,4 @@
-"""Boxes near a target, for training: samples of a mixture and their densities, or jittered boxes and their overlaps."""
+"""Boxes near a target for training: samples of a mixture with densities, or jittered boxes with overlaps."""
 
 import math
 from collections.abc import Sequence
@@ -8,23 +8,24 @@ from torch import Tensor
 
 from trackers.boxes import giou, xywh_to_xyxy
 
-Sigma = tuple[float, float]  # of centre and of size, in relative coordinates
-TRIES, SHRINK = 20, 0.9  # of a jitter that leaves the box; what the next one is smaller by
+Sigma = tuple[float, float]  # standard deviations of centre and of size, in relative coordinates
+TRIES = 20  # draws of a jittered box
+SHRINK = 0.9  # factor of the jitter after each draw that overlaps too little
 
 
 def to_relative(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes (..., 4), xywh, to (cx / W, cy / H, log w, log h), with reference sizes (W, H), (..., 2)."""
+    """Converts boxes (..., 4), xywh, to (cx / W, cy / H, log w, log h) for reference sizes (W, H), (..., 2)."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:] / 2) / sizes, boxes[..., 2:].log()], -1)
 
 
 def from_relative(relative: Tensor, sizes: Tensor) -> Tensor:
-    """The inverse of `to_relative`."""
+    """Inverts `to_relative`."""
     extent = relative[..., 2:].exp()
     return torch.cat([relative[..., :2] * sizes - extent / 2, extent], -1)
 
 
 def sample_proposals(boxes: Tensor, count: int, sigmas: Sequence[Sigma]) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples of an equal mixture of normal distributions around each box (PrDiMP). See `place_proposals`."""
+    """Draws boxes from an equal mixture of normal distributions around each box (PrDiMP); see `place_proposals`."""
     shape = (*boxes.shape[:-1], count)
     picks = torch.randint(len(sigmas), shape, device=boxes.device)
     noise = torch.randn(*shape, 4, device=boxes.device, dtype=boxes.dtype)
@@ -34,16 +35,16 @@ def sample_proposals(boxes: Tensor, count: int, sigmas: Sequence[Sigma]) -> tupl
 def place_proposals(
     boxes: Tensor, picks: Tensor, noise: Tensor, sigmas: Sequence[Sigma]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The samples that noise makes, in coordinates relative to the box and its size.
+    """Converts noise to boxes, in coordinates relative to each box and its size.
 
     Args:
-        boxes: xywh in pixels, (..., 4), with an area.
+        boxes: boxes with an area, xywh in pixels, (..., 4).
         picks: component of each sample, (..., M).
         noise: standard normal, (..., M, 4).
-        sigmas: of each component; the first is also that of the true density.
+        sigmas: standard deviations of each component; the first component is also the true density.
 
     Returns:
-        Samples (..., M, 4), xywh; the density that they were drawn with and the true one, (..., M), both in relative
+        Samples (..., M, 4), xywh; their sampling density and their true density, (..., M) each, in relative
         coordinates.
     """
     spread = noise.new_tensor([[c, c, s, s] for c, s in [*sigmas, sigmas[0]]])
@@ -56,19 +57,19 @@ def place_proposals(
 
 
 def jittered_proposals(boxes: Tensor, count: int, sigmas: Sequence[float], min_iou: float) -> tuple[Tensor, Tensor]:
-    """Boxes whose centre and size are jittered, and how much they overlap the box (DiMP).
+    """Draws boxes with jittered centre and size around each box (DiMP).
 
-    One that overlaps too little is drawn again, from a narrower distribution; after the last try the box itself is
-    taken.
+    A proposal that overlaps too little is drawn again from a narrower distribution. After the last try it is the box
+    itself.
 
     Args:
-        boxes: xywh in pixels, (..., 4), with an area.
-        count: of proposals for each.
+        boxes: boxes with an area, xywh in pixels, (..., 4).
+        count: number of proposals per box.
         sigmas: standard deviations in mean sides; each proposal picks one.
-        min_iou: smallest overlap.
+        min_iou: smallest overlap of a proposal with its box.
 
     Returns:
-        Proposals (..., count, 4), xywh, and overlaps (..., count).
+        Proposals (..., count, 4), xywh, and their overlaps (IoU) with the box (..., count).
     """
     device, dtype = boxes.device, boxes.dtype
     boxes = boxes[..., None, :].expand(*boxes.shape[:-1], count, 4)
@@ -88,5 +89,5 @@ def jittered_proposals(boxes: Tensor, count: int, sigmas: Sequence[float], min_i
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of paired boxes, xywh, (..., 4) to (...)."""
+    """Returns the IoU (...) of paired boxes (..., 4), xywh."""
     return giou(xywh_to_xyxy(a), xywh_to_xyxy(b))[1]

@@ -1,8 +1,8 @@
-"""Refinement of boxes: steps up the slope of their scores, in closed form.
+"""Refinement of boxes by gradient ascent on their scores, with gradients in closed form.
 
-A score is a sum over levels of `gain . relu(W (m * pooled) + shift)`, and `pooled` is `rows @ map @ columns`, of which
-only the two small matrices depend on the box. Their derivatives are hat functions. So the slope takes no autograd: it
-works in inference mode, keeps nothing for later and can be exported.
+A score is a sum over levels of `gain . relu(W (m * pooled) + shift)`, and `pooled` is `rows @ map @ columns`. Only the
+small matrices `rows` and `columns` depend on the box, and their derivatives are hat functions. So gradients need no
+autograd: they work in inference mode, keep no activations and can be exported.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from trackers.dimp.precision import no_autocast
 from trackers.dimp.proposals import from_relative, to_relative
 from trackers.dimp.regressor import BoxRegressor, Hidden, Modulation
 
-SMALLEST = 1e-3  # pixels: side of a box without area, which has no logarithm
+SMALLEST = 1e-3  # smallest side in pixels, since the logarithm of 0 is infinite
 
 
 def refine(
@@ -30,19 +30,22 @@ def refine(
     space: str,
     embedding: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Boxes after some steps of gradient ascent, as rated in evaluation mode.
+    """Refines boxes by gradient ascent on their scores in evaluation mode.
 
     Args:
-        head: with its batch norms' running statistics, whatever its mode.
-        features, modulation, embedding: as for `BoxRegressor.scores`.
+        head: box regressor. Its batch norms use running statistics, whatever its mode.
+        features, modulation, embedding: see `BoxRegressor.scores`.
         boxes: xywh in pixels of the crop, (N, K, 4).
         steps: number of steps.
         step_length: factor of the gradient.
-        space: "relative": steps of centre over the size of the frame's first box, and of log size (SuperDiMP, PrDiMP);
-            "default": steps of xywh in units of the box's own size (DiMP).
+        space: coordinates of the steps. "relative": centre over the size of the frame's first box, and logarithm of
+            the size (SuperDiMP, PrDiMP). "default": xywh in units of the box's own size (DiMP).
 
     Returns:
         Boxes (N, K, 4), and their scores before the last step (N, K).
+
+    Raises:
+        ValueError: the space is not known.
     """
     if space not in ("relative", "default"):
         raise ValueError(f"space={space} is not known; choose relative or default")
@@ -67,7 +70,7 @@ def refine(
 
 
 class Slopes:
-    """Scores of boxes and their derivatives, for the frames and the reference that it was made for.
+    """Function from boxes to their scores and the scores' derivatives, for given features and modulation.
 
     Args:
         head, features, modulation, embedding: see `refine`.
@@ -87,7 +90,7 @@ class Slopes:
         ]
 
     def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, K, 4), xywh, to scores (N, K) and derivatives by their corners (x1, y1) and (x2, y2), (N, K, 2)."""
+        """Returns scores (N, K) of boxes (N, K, 4), xywh, and derivatives by (x1, y1) and by (x2, y2), (N, K, 2)."""
         corners = xywh_to_xyxy(boxes)
         parts = [part(corners) for part in self.parts]
         scores, low, high = (torch.stack(values).sum(0) for values in zip(*parts, strict=True))
@@ -96,16 +99,17 @@ class Slopes:
 
 @dataclass
 class _Part:
-    """One level's share in the scores.
+    """Contribution of one level to the scores.
 
     Attributes:
         cells: the map as a matrix for each frame, (N, H, C * W).
-        shape: (H, W).
-        vector: modulation (N, 1, C, 1, 1).
-        weight: of the hidden layer, (F, C * pool * pool).
-        scale, shift: batch norm and bias in one, (F,).
-        gain: of the score, (F,).
-        pool, cells_a_pixel: of the pooling.
+        shape: (H, W) of the map.
+        vector: modulation, (N, 1, C, 1, 1).
+        weight: weight of the hidden layer, (F, C * pool * pool).
+        scale, shift: batch norm and bias of the hidden layer, (F,).
+        gain: weight of the score's layer, (F,).
+        pool: bins along each side of a box.
+        cells_per_pixel: scale of the map.
     """
 
     cells: Tensor
@@ -116,23 +120,23 @@ class _Part:
     shift: Tensor
     gain: Tensor
     pool: int
-    cells_a_pixel: float
+    cells_per_pixel: float
 
     @classmethod
-    def of(cls, layer: Hidden, gain: Tensor, m: Tensor, vector: Tensor, pool: int, cells_a_pixel: float) -> "_Part":
-        """Scaling outputs folds the batch norm, scaling inputs the modulation: the weights need no copy."""
+    def of(cls, layer: Hidden, gain: Tensor, m: Tensor, vector: Tensor, pool: int, cells_per_pixel: float) -> "_Part":
+        """Returns a level's part. Outputs are scaled by the batch norm and inputs by the modulation, not weights."""
         bn, linear = layer.bn, layer.linear
         scale = bn.weight.detach() * (bn.running_var + bn.eps).rsqrt()
         shift = (linear.bias.detach() - bn.running_mean) * scale + bn.bias.detach()
         cells = m.transpose(1, 2).flatten(2).contiguous()
         vector, shape = vector[:, None, :, None, None], (m.shape[2], m.shape[3])
-        return cls(cells, shape, vector, linear.weight.detach(), scale, shift, gain, pool, cells_a_pixel)
+        return cls(cells, shape, vector, linear.weight.detach(), scale, shift, gain, pool, cells_per_pixel)
 
     def __call__(self, corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Corners (N, K, 4) to scores (N, K) and derivatives by (x1, y1) and by (x2, y2), (N, K, 2)."""
+        """Returns scores (N, K) of corners (N, K, 4), and derivatives by (x1, y1) and by (x2, y2), (N, K, 2)."""
         (n, k), (height, width), pool = corners.shape[:2], self.shape, self.pool
-        low, high = (corners * self.cells_a_pixel).chunk(2, -1)
-        both = bin_weights(low, high, pool, max(height, width))  # (N, K, 2, pool, cells): of columns and of rows
+        low, high = (corners * self.cells_per_pixel).chunk(2, -1)
+        both = bin_weights(low, high, pool, max(height, width))  # (N, K, 2, pool, cells): columns, then rows
         columns = both[:, :, 0, :, :width].flatten(0, 1)
         rows = both[:, :, 1, :, :height].flatten(1, 2)
 
@@ -141,7 +145,7 @@ class _Part:
         hidden = (pooled * self.vector).flatten(2) @ self.weight.T * self.scale + self.shift
         scores = hidden.clamp_min(0) @ self.gain
 
-        # The same way back, up to the two matrices.
+        # Backward pass, as far as the two matrices.
         by_pooled = ((hidden > 0) * (self.gain * self.scale)) @ self.weight
         by_pooled = by_pooled.view(n, k, -1, pool, pool) * self.vector
         by_pooled = by_pooled.transpose(2, 3).reshape(n * k, -1, pool)
@@ -153,26 +157,24 @@ class _Part:
         for by_edge in bin_slopes(low, high, both):
             x = (by_edge[:, :, 0, :, :width] * by_columns).sum((-2, -1))
             y = (by_edge[:, :, 1, :, :height] * by_rows).sum((-2, -1))
-            slopes.append(torch.stack([x, y], -1) * self.cells_a_pixel)
+            slopes.append(torch.stack([x, y], -1) * self.cells_per_pixel)
         return scores, *slopes
 
 
 def bin_slopes(low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives of `bin_weights`.
+    """Returns the derivatives of `bin_weights` by `low` and by `high`, (..., bins, cells); zero for empty intervals.
 
     Args:
         low, high: ends of the intervals (...), in cells.
-        weights: what it returns for them, (..., bins, cells).
-
-    Returns:
-        The derivatives by `low` and by `high`, (..., bins, cells); zero where the interval is empty.
+        weights: result of `bin_weights` for these intervals, (..., bins, cells).
     """
     bins, cells = weights.shape[-2:]
     share = torch.arange(bins + 1, device=low.device, dtype=low.dtype)[:, None] / bins
     length = (high - low)[..., None, None]
     edges = low[..., None, None] + length * share
     hat = (1 - (edges - torch.arange(cells, device=low.device, dtype=low.dtype)).abs()).clamp_min(0)
-    with_high = hat * share  # how the antiderivative changes at each edge, as the upper end moves, or the lower one
+    # Derivatives of the antiderivative at each edge: by the upper and by the lower end.
+    with_high = hat * share
     with_low = hat - with_high
     filled = length > 0
     factor = torch.where(filled, bins / torch.where(filled, length, 1), 0)

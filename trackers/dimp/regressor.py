@@ -1,4 +1,4 @@
-"""The box regressor: rates boxes by what they hold, in the light of what the reference box held (ATOM's IoU-Net)."""
+"""Box regressor: rates boxes by their features, given features of a reference box (ATOM's IoU-Net)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from trackers.boxes import xywh_to_xyxy
 from trackers.dimp.pooling import precise_roi_pool
 from trackers.dimp.precision import at_least_single, no_autocast
 
-FIRST = 3  # the first level's number in the official names
-JOINED = "fc34"  # the layers that read all levels, whatever their number
+FIRST = 3  # number of the first level in official names
+JOINED = "fc34"  # official name of the layers that read all levels, for any number of levels
 CONTEXT = 1.5  # reference cells come from the box enlarged by this factor
 
 
 @dataclass(frozen=True)
 class Level:
-    """One map of the backbone that boxes are read from.
+    """One map of the backbone in which boxes are pooled.
 
     Attributes:
-        channels: of the map.
-        stride: pixels a cell.
+        channels: channels of the map.
+        stride: pixels per cell.
         reference: channels of the reference branch.
         reference_pool, pool: bins along each side of a box, in the reference and in the frame.
     """
@@ -37,39 +37,45 @@ class Level:
 
 
 class Modulation(NamedTuple):
-    """What the regressor remembers of the reference, for B boxes."""
+    """Features of B reference boxes.
 
-    vectors: list[Tensor]  # (B, width): how much each channel of each level counts
-    cells: Tensor | None = None  # (B, r * r, D): the classifier's features in and around the box
+    Attributes:
+        vectors: factors of the channels of each level, (B, width) each.
+        cells: the classifier's features in and around the box, (B, r * r, D); None without correlation.
+    """
+
+    vectors: list[Tensor]
+    cells: Tensor | None = None
 
     def repeat(self, count: int) -> "Modulation":
-        """All boxes, `count` times one after the other."""
+        """Returns all boxes repeated `count` times."""
         cells = None if self.cells is None else self.cells.repeat(count, 1, 1)
         return Modulation([v.repeat(count, 1) for v in self.vectors], cells)
 
 
 class Hidden(nn.Module):
-    """Linear layer, batch norm and ReLU on rows (official names)."""
+    """Linear layer, batch norm and ReLU (official names)."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.linear, self.bn = nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, inputs) to (M, outputs)."""
+        """Maps rows (M, inputs) to (M, outputs)."""
         return self.bn(self.linear(x)).relu()
 
 
 class BoxRegressor(nn.Module):
-    """Scores of boxes in a frame, given one box in a reference. Official names, with 3, 4, ... for the levels in order.
+    """Scores boxes in a frame, given one box in a reference frame.
 
-    From pooling on, everything is computed in at least single precision.
+    Names are official, with 3, 4, ... for the levels in order. From pooling on, everything is computed in at least
+    single precision.
 
     Args:
-        levels: the maps that it reads, finest first.
+        levels: the maps of the backbone that it reads, finest first.
         width: channels of the frame's branch, of modulation vectors and of hidden layers.
-        correlation: side of a grid of reference cells that are looked for in the frame, and whose cosines are added to
-            the last level's map; it and the classifier's features have the same stride. 0 for none, as in the original.
+        correlation: side r of a grid of reference cells whose cosines with the frame's features are added to the last
+            level's map. The classifier's features must have the stride of that map. 0 for none, as in the original.
     """
 
     def __init__(self, levels: Sequence[Level], width: int, correlation: int = 0):
@@ -104,45 +110,45 @@ class BoxRegressor(nn.Module):
                 nn.init.uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    # The reference
+    # Reference branch
 
     def modulation(self, maps: Sequence[Tensor], boxes: Tensor, embedding: Tensor | None = None) -> Modulation:
-        """What boxes hold.
+        """Returns the modulation of reference boxes.
 
         Args:
-            maps: of the backbone, (B, C, H, W) each.
+            maps: maps of the backbone, (B, C, H, W) each.
             boxes: xywh in pixels of the crop, (B, 4).
             embedding: features of the classifier, (B, D, h, w); only with correlation.
         """
-        known, corners = [], xywh_to_xyxy(boxes)[:, None]
+        pooled, corners = [], xywh_to_xyxy(boxes)[:, None]
         for x, level, m in zip(self.names, self.levels, maps, strict=True):
-            seen = self.get_submodule(f"conv{x}_1r")(m)
-            with no_autocast(seen):
-                seen = precise_roi_pool(seen, corners, level.reference_pool, 1 / level.stride)[:, 0]
-                known.append(self.get_submodule(f"fc{x}_1r")(seen) if level.reference_pool > 1 else seen)
+            m = self.get_submodule(f"conv{x}_1r")(m)
+            with no_autocast(m):
+                m = precise_roi_pool(m, corners, level.reference_pool, 1 / level.stride)[:, 0]
+                pooled.append(self.get_submodule(f"fc{x}_1r")(m) if level.reference_pool > 1 else m)
         with no_autocast(boxes):
-            joined = torch.cat(known, 1)
+            joined = torch.cat(pooled, 1)
             vectors = [self.get_submodule(name)(joined)[..., 0, 0] for name in self.joined]
         return Modulation(vectors, self._reference_cells(boxes, embedding) if self.correlation else None)
 
     def _reference_cells(self, boxes: Tensor, embedding: Tensor) -> Tensor:
-        """(B, 4) and (B, D, h, w) to (B, r * r, D)."""
+        """Pools features (B, D, h, w) in and around boxes (B, 4) to cells (B, r * r, D)."""
         around = torch.cat([boxes[:, :2] - (CONTEXT - 1) / 2 * boxes[:, 2:], CONTEXT * boxes[:, 2:]], 1)
         scale = 1 / self.levels[-1].stride
         cells = precise_roi_pool(embedding, xywh_to_xyxy(around)[:, None], self.correlation, scale)
         return cells[:, 0].flatten(2).transpose(1, 2)
 
-    # The frame
+    # Frame branch
 
     def features(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps of the backbone (N, C, H, W) to those that boxes are rated by, (N, width, H, W)."""
+        """Returns the features (N, width, H, W) of each level for maps of the backbone (N, C, H, W)."""
         return [
             self.get_submodule(f"conv{x}_2t")(self.get_submodule(f"conv{x}_1t")(m))
             for x, m in zip(self.names, maps, strict=True)
         ]
 
     def matched(self, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None) -> list[Tensor]:
-        """The features, in at least single precision; with correlation, where the reference's cells are is added."""
+        """Returns the features in at least single precision; with correlation, plus cosines with reference cells."""
         features = [at_least_single(f) for f in features]
         if self.correlation:
             with no_autocast(embedding):
@@ -153,23 +159,20 @@ class BoxRegressor(nn.Module):
     def scores(
         self, features: Sequence[Tensor], modulation: Modulation, boxes: Tensor, embedding: Tensor | None = None
     ) -> Tensor:
-        """Ratings of boxes.
+        """Returns the ratings (N, K) of boxes.
 
         Args:
-            features: what the method `features` returns for N frames.
-            modulation: of each frame's sequence, for N.
+            features: results of the method `features` for N frames.
+            modulation: modulation for each of the N frames.
             boxes: xywh in pixels of the crop, (N, K, 4).
             embedding: features of the classifier, (N, D, h, w); only with correlation.
-
-        Returns:
-            (N, K).
         """
         hidden, corners = [], xywh_to_xyxy(boxes)
         features = self.matched(features, modulation, embedding)
         with no_autocast(boxes):
             for x, level, m, vector in zip(self.names, self.levels, features, modulation.vectors, strict=True):
                 pooled = precise_roi_pool(m, corners, level.pool, 1 / level.stride)
-                # Pooling is linear, so that the vector may be multiplied afterwards, where there is less.
+                # Pooling is linear, so the vector is multiplied after it, where the tensor is smaller.
                 pooled = pooled * vector[:, None, :, None, None]
                 hidden.append(self.get_submodule(f"fc{x}_rt")(pooled.flatten(2).flatten(0, 1)))
             return self.iou_predictor(torch.cat(hidden, 1)).view(boxes.shape[:2])
@@ -177,23 +180,23 @@ class BoxRegressor(nn.Module):
     # Pruning
 
     def input_slices(self, level: int) -> tuple[Slice, ...]:
-        """Where the channels of a level's map are read."""
+        """Returns the slices that read the channels of a level's map."""
         x = self.names[level]
         return tuple(Slice(f"conv{x}_1{branch}.0.weight", 1, gated=True) for branch in "rt")
 
     def groups(self) -> list[Group]:
-        """All channels between the maps and the score."""
-        groups, known, hidden = [], 0, 0
+        """Returns the groups of all channels between the maps and the score."""
+        groups, pooled, hidden = [], 0, 0
         for i, (x, joined) in enumerate(zip(self.names, self.joined, strict=True)):
             last = f"conv{x}_1r"
             if self.levels[i].reference_pool > 1:
                 groups.append(self._group(last, *_produced(last), Slice(f"fc{x}_1r.0.weight", 1)))
                 last = f"fc{x}_1r"
-            readers = (Slice(f"{name}.0.weight", 1, (known,)) for name in self.joined)
+            readers = (Slice(f"{name}.0.weight", 1, (pooled,)) for name in self.joined)
             groups.append(self._group(last, *_produced(last), *readers))
-            known += groups[-1].size
+            pooled += groups[-1].size
             groups.append(self._group(f"conv{x}_1t", *_produced(f"conv{x}_1t"), Slice(f"conv{x}_2t.0.weight", 1)))
-            # Features and modulation are multiplied: the gate of one of them closes the channel.
+            # Features and modulation are multiplied, so a gate on one of them closes the channel.
             slices = [*_produced(f"conv{x}_2t"), *_produced(joined, gated=False)]
             if self.correlation and i == len(self.levels) - 1:
                 slices += [Slice(f"{self._correlation}.{p}", 0, gated=True) for p in ("weight", "bias")]
@@ -209,7 +212,7 @@ class BoxRegressor(nn.Module):
 
 
 def cosines(cells: Tensor, embedding: Tensor) -> Tensor:
-    """How alike cells (N, R, D) and every place of a map (N, D, h, w) are: (N, R, h, w); 0 where either is zero."""
+    """Returns the cosines (N, R, h, w) of cells (N, R, D) with all positions of a map (N, D, h, w); 0 for zeros."""
     maps = F.normalize(cells, dim=2) @ F.normalize(embedding, dim=1).flatten(2)
     return maps.unflatten(2, embedding.shape[2:])
 
@@ -220,7 +223,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, padding: int | None = N
 
 
 def _produced(name: str, parts: tuple[str, str] = ("0", "1"), gated: bool = True) -> tuple[Slice, ...]:
-    """The outputs of a layer and of its batch norm."""
+    """Returns the slices of the output channels of a layer and its batch norm."""
     layer, norm = (f"{name}.{part}" for part in parts)
     return (
         *(Slice(f"{layer}.{p}", 0) for p in ("weight", "bias")),

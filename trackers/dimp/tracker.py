@@ -19,22 +19,23 @@ from trackers.dimp.proposals import jittered_proposals, sample_proposals
 
 
 class DiMP(Tracker):
-    """A classifier that is learned for each target, and a box regressor that climbs to the best box.
+    """A classifier that learns a filter for each target, and a box regressor that refines boxes by gradient ascent.
 
     Args:
-        template, search: the crops; `count` is the number of frames in a sample that the classifier learns from, and of
-            those that it is tested on.
-        backbone, classifier, box_head, refinement: of `DiMPNetwork`.
+        template, search: geometry of the crops. `template.count` is the number of frames in a sample from which the
+            classifier learns, `search.count` the number of frames on which it is tested.
+        backbone, classifier, box_head, refinement: arguments of `DiMPNetwork`.
         label_width: standard deviation of the target's label, in mean sides of the box.
-        losses: "classifier": hinge (DiMP, SuperDiMP) | kl (PrDiMP); "boxes": kl (SuperDiMP, PrDiMP) | iou (DiMP).
-        proposals: "count" of boxes that the regressor rates, and their "sigmas".
-        weights: of the losses: "boxes"; "first", "last" and "steps" for the score maps of the filter first made, of the
-            final one, and of all others together.
-        frozen_stages: the backbone's stem and so many stages keep their pretrained weights and statistics; None for
-            none.
-        compat: "reference": found boxes lie half a crop pixel off, as in the original; "exact": they do not.
-        recipe: how it is trained.
-        online: the online loop's settings.
+        losses: loss of the "classifier": hinge (DiMP, SuperDiMP) or kl (PrDiMP); loss of "boxes": kl (SuperDiMP,
+            PrDiMP) or iou (DiMP).
+        proposals: "count" and "sigmas" of the boxes that the regressor rates; see `trackers.dimp.proposals`.
+        weights: loss weights: "boxes"; "first", "last" and "steps" for the score maps of the initial filter, of the
+            final filter, and of all filters between.
+        frozen_stages: number of the backbone's stages that, with the stem, keep their pretrained weights and
+            statistics; None freezes nothing.
+        compat: "reference" reports boxes half a crop pixel off, as the original does; "exact" does not.
+        recipe: hyperparameters of the training.
+        online: settings of the online loop.
     """
 
     family = "CNN"
@@ -66,10 +67,10 @@ class DiMP(Tracker):
         self.objectives, self.proposals, self.weights = dict(losses), dict(proposals), dict(weights)
         self.frozen_stages, self.compat = frozen_stages, compat
 
-    # What is trained and pruned
+    # Training and pruning
 
     def departures_from_original(self) -> dict[str, bool]:
-        """What lets a small network learn from nothing, and is off at full scale."""
+        """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""
         network = self.network
         return super().departures_from_original() | {
             "a small backbone of stride 8": network.backbone.stride == 8,
@@ -78,18 +79,18 @@ class DiMP(Tracker):
         }
 
     def groups(self) -> list[Group]:
-        """See `DiMPNetwork.groups`."""
+        """Returns the pruning groups of the network; see `DiMPNetwork.groups`."""
         return self.network.groups()
 
     def trained(self, name: str) -> bool:
-        """All but the backbone's first stages."""
+        """Returns whether a parameter is trained; those of the backbone's frozen stages are not."""
         return not name.startswith(self._frozen())
 
     def train(self, mode: bool = True) -> "DiMP":
-        """Batch norms of frozen stages keep their statistics."""
+        """Sets the mode; frozen stages stay in evaluation mode, so that batch norms keep their statistics."""
         super().train(mode)
-        for head in self._frozen():
-            self.network.get_submodule(head.rstrip(".")).eval()
+        for prefix in self._frozen():
+            self.network.get_submodule(prefix.rstrip(".")).eval()
         return self
 
     def _frozen(self) -> tuple[str, ...]:
@@ -99,27 +100,30 @@ class DiMP(Tracker):
         return tuple(f"backbone.{part}." for part in ("conv1", "bn1", *stages))
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """The ResNet's, see `ResNet.pretrained`."""
+        """Returns the ResNet's pretrained weights; see `ResNet.pretrained`."""
         return self.network.backbone.pretrained()
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """See `ResNet.load_pretrained`."""
+        """Loads the ResNet's pretrained weights; see `ResNet.load_pretrained`."""
         self.network.backbone.load_pretrained(weights, source)
 
     # Training
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of the score maps of all the optimiser's steps, and of rated proposals; `total` is minimised."""
+        """Returns the losses of the score maps of all optimiser steps and of the rated proposals, and "total"."""
         size = self.search.size
         boxes = size * batch["search_box"]
         propose = sample_proposals if self.objectives["boxes"] == "kl" else jittered_proposals
-        proposals, *about = propose(boxes, **self.proposals)
+        proposals, *targets = propose(boxes, **self.proposals)
         search, template = self.normalise(batch["search"]), self.normalise(batch["template"])
         found = self.network(search, proposals, template, size * batch["template_box"])
-        return self.output_losses(found, boxes, about)
+        return self.output_losses(found, boxes, targets)
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Logarithms of densities, up to a constant, lose it: scores become densities, ratings are centred."""
+        """Returns scores and ratings without the unknown constant of log-densities.
+
+        Scores of kl losses become densities, and ratings of kl losses are centred.
+        """
         scores, rated = outputs["scores"], outputs["boxes"]
         if self.objectives["classifier"] == "kl":
             scores = scores.flatten(-2).softmax(-1)
@@ -127,65 +131,66 @@ class DiMP(Tracker):
             rated = rated - rated.mean(-1, keepdim=True)
         return {"scores": scores, "boxes": rated}
 
-    def output_losses(self, found: Mapping[str, Tensor], boxes: Tensor, about: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The losses of the network's outputs.
+    def output_losses(self, found: Mapping[str, Tensor], boxes: Tensor, targets: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Returns the losses of the network's outputs, and "total".
 
         Args:
-            found: what it returns.
-            boxes: the true ones, xywh in pixels of the crop, (B, S, 4).
-            about: of the rated proposals, (B, S, M): their density and the truth's, or their overlap.
+            found: the outputs.
+            boxes: true boxes, xywh in pixels of the crop, (B, S, 4).
+            targets: for the rated proposals, (B, S, M) each: for kl their sampling density and their true density, for
+                iou their overlap with the true box.
         """
         first, *steps, last = [self.score_loss(scores, boxes.transpose(0, 1)) for scores in found["scores"]]
         rated = found["boxes"].transpose(0, 1)
         if self.objectives["boxes"] == "kl":
-            parts = {"boxes": kl_regression(rated, *about)}
+            parts = {"boxes": kl_regression(rated, *targets)}
         else:
-            parts = {"boxes": F.mse_loss(rated, 2 * about[0] - 1)}
+            parts = {"boxes": F.mse_loss(rated, 2 * targets[0] - 1)}
         parts |= {"first": first, "last": last, "steps": torch.stack(steps).mean()}
         parts["total"] = sum(self.weights[name] * value for name, value in parts.items())
         return parts
 
     def score_loss(self, scores: Tensor, boxes: Tensor) -> Tensor:
-        """The loss of score maps (S, B, F, F) against boxes (S, B, 4), xywh in pixels of the crop."""
-        place = {"cells": scores.shape[-1], "stride": self.network.backbone.stride, "sigma": self.sigma}
+        """Returns the loss of score maps (S, B, F, F) for true boxes (S, B, 4), xywh in pixels of the crop."""
+        grid = {"cells": scores.shape[-1], "stride": self.network.backbone.stride, "sigma": self.sigma}
         if self.objectives["classifier"] == "hinge":
-            return lb_hinge(scores, gaussian_labels(boxes, **place))
-        return kl_grid(scores, label_density(boxes, **place))
+            return lb_hinge(scores, gaussian_labels(boxes, **grid))
+        return kl_grid(scores, label_density(boxes, **grid))
 
     # Tracking
 
     def start(self, template: Crop) -> OnlineState:
-        """Learns the first filter from changed copies of the first frame."""
+        """Learns the first filter from augmented copies of the first frame, and returns the state."""
         return OnlineState(self.network, self.online, self.search.size, self.compat, template.to(self.device))
 
     def step(self, state: OnlineState, search: Crop) -> tuple[Tensor, float]:
-        """See `OnlineState.step`."""
+        """Returns the box and its score; see `OnlineState.step`."""
         return state.step(search.to(self.device))
 
     # Counting and timing
 
     def example_inputs(self) -> Batch:
-        """A template and a search crop, with boxes in their middles."""
+        """Returns a template and a search crop, with boxes near their centres."""
         return self._crops("search") | self._crops("template") | {"boxes": self._boxes(8)}
 
     def frame_inputs(self, network: DiMPNetwork | None = None) -> dict[str, Any]:
-        """A search crop and the boxes that are refined in it; the filter was learned before."""
+        """Returns a search crop, the boxes that are refined in it, and a filter and modulation for it."""
         network = network or self.network
         device = next(network.parameters()).device
         given = {name: tensor.to(device) for name, tensor in self._crops("template").items()}
         with torch.no_grad():
-            seen = network.see(given["template"][0])
+            seen = network.extract(given["template"][0])
             filter = network.classifier.initialiser(seen.features[:, None], given["template_box"])
             modulation = network.box_head.modulation(seen.maps, given["template_box"][0], seen.features)
         boxes = self._boxes(1 + self.online.boxes)
         return self._crops("search") | {"filter": filter, "modulation": modulation, "boxes": boxes}
 
     def timed_parts(self) -> dict[str, Callable[[], Any]]:
-        """Of a frame backbone, classifier and box refinement; and one update of the filter from a full memory."""
+        """Returns functions of a frame's parts and of one filter update from a full memory."""
         network, given, memory = self.network, self.frame_inputs(), self.online.memory
         classifier, crop, filter, boxes = network.classifier, given["search"][0], given["filter"], given["boxes"][0, 0]
         with torch.no_grad():
-            seen = network.see(crop)
+            seen = network.extract(crop)
         samples, known = seen.features[:, None].repeat(memory, 1, 1, 1, 1), self._boxes(1)[0].repeat(memory, 1, 1)
         steps = self.online.iterations["update"]
         return {
@@ -203,7 +208,7 @@ class DiMP(Tracker):
         return crops | ({"template_box": self._boxes(1)[0]} if role == "template" else {})
 
     def _boxes(self, count: int) -> Tensor:
-        """About as large as targets are, near the middle: (1, 1, count, 4)."""
+        """Returns boxes (1, 1, count, 4) of about a target's size near the centre of the search crop."""
         size, side = self.search.size, self.search.size / self.search.factor
         extent = side * torch.rand(count, 2).add(0.5)
         centre = size / 2 + side * (torch.rand(count, 2) - 0.5)

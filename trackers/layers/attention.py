@@ -1,4 +1,4 @@
-"""Multi-head attention whose heads may have different widths: what pruning dimensions head by head leaves behind."""
+"""Multi-head attention whose heads may have different widths, as after pruning dimensions head by head."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,18 +12,17 @@ from pruning.groups import Group, Slice
 class Attention(nn.Module):
     """timm's attention (same names of arguments and parameters) with heads of any width.
 
-    Rows of `qkv` are [q | k | v], head after head (as in `nn.MultiheadAttention`); head h has `widths[h]` of each. All
-    heads keep the softmax scale of the unpruned width. Heads run in fused kernels, one call for all of about the same
-    width.
+    Rows of `qkv` are [q | k | v], head after head, as in `nn.MultiheadAttention`; head h has `widths[h]` rows of each.
+    All heads keep the softmax scale of the unpruned width. Heads of similar width share one call of a fused kernel.
     """
 
-    BUCKET = 8  # heads run together when their widths agree once rounded up to this: kernels like multiples of 8
+    BUCKET = 8  # heads whose widths round up to the same multiple of 8 run together: kernels prefer such widths
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, proj_bias: bool = True, **rest: object):
         super().__init__()
         unsupported = {k: v for k, v in rest.items() if v and k not in ("norm_layer", "device", "dtype")}
         if unsupported:
-            raise ValueError(f"this attention has no {unsupported}; choose a plain ViT backbone")
+            raise ValueError(f"Attention does not support {unsupported}; choose a plain ViT, e.g. vit_base_patch16_224")
         if dim % num_heads:
             raise ValueError(f"dim={dim} is not a multiple of num_heads={num_heads}")
         self.scale = (dim // num_heads) ** -0.5
@@ -34,18 +33,18 @@ class Attention(nn.Module):
         self._cache: tuple | None = None
 
     def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
-        """Tokens (B, N, C) to (B, N, C). The last two arguments are timm's and must keep their defaults."""
+        """Maps tokens (B, N, C) to (B, N, C). The other two arguments are timm's and must keep their defaults."""
         return self.attend(x, x, x)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0
     ) -> Tensor:
-        """Queries (B, Nq, C) to keys and values (B, Nk, C): (B, Nq, C).
+        """Returns attention (B, Nq, C) of queries (B, Nq, C) to keys and values (B, Nk, C).
 
         Args:
-            query, key, value: tokens.
-            bias: added to the logits, broadcasting to (B, heads, Nq, Nk); or bool, False where nothing may be attended.
-            dropout: of the attention map.
+            query, key, value: tokens before projection.
+            bias: added to the logits, broadcast to (B, heads, Nq, Nk); or bool, False for pairs without attention.
+            dropout: dropout probability of the attention map.
         """
         if not any(self.widths):
             return self._only_bias(query)
@@ -63,9 +62,9 @@ class Attention(nn.Module):
         )
 
     def with_scores(self, x: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        """Also how much attention token `query` pays to each token, summed over the heads: (B, N).
+        """Returns self-attention (B, N, C) and token `query`'s attention to each token, summed over heads, (B, N).
 
-        It costs one row of the attention map more, and the kernel stays fused. Where no head is left, all zeros.
+        The scores cost one extra row of the attention map, so the kernel stays fused. Without heads they are zero.
         """
         if not any(self.widths):
             return self._only_bias(x), x.new_zeros(x.shape[:2])
@@ -76,19 +75,19 @@ class Attention(nn.Module):
 
     @property
     def _counting(self) -> bool:
-        """Without numbers there is only arithmetic to be counted: as much in one head as in many that are as wide.
+        """Whether the weights are on the meta device, where only MACs are counted.
 
-        Filling up ragged heads is left out, and so the count is a function of how many units there are.
+        All heads then run as one, without padding of ragged heads, so that MACs depend on the number of units alone.
         """
         return self.qkv.weight.is_meta
 
     def _only_bias(self, query: Tensor) -> Tensor:
-        return self.proj(self.qkv(query))  # (B, N, 0) in between: only the bias is left
+        return self.proj(self.qkv(query))  # through (B, N, 0): only the bias of `proj` is left
 
     def _heads(
         self, query: Tensor, key: Tensor, value: Tensor
     ) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Callable[[list[Tensor]], Tensor]]:
-        """q, k and v of every bucket, each (B, heads, N, width), and what turns the buckets' results into tokens."""
+        """Returns q, k and v of every bucket, (B, heads, N, width), and a function from buckets' results to tokens."""
         ragged = len(set(self.widths)) > 1 and not self._counting
         weight, bias, proj = self._packed() if ragged else (self.qkv.weight, self.qkv.bias, self.proj.weight)
         buckets = self.buckets if ragged else [(len(self.widths), self.widths[0])]
@@ -107,7 +106,7 @@ class Attention(nn.Module):
         return list(zip(*parts, strict=True)), project
 
     def groups(self) -> list[Group]:
-        """One group: the dims of all heads. q, k, v and the input of `proj` share them."""
+        """Returns one group: the dims of all heads, which q, k, v and the input of `proj` share."""
         size = sum(self.widths)
         rows = (0, size, 2 * size)
         slices = [Slice("qkv.weight", 0, rows, gated=True), Slice("proj.weight", 1)]
@@ -118,14 +117,18 @@ class Attention(nn.Module):
         return [Group("", "attention", size, tuple(slices), owner="", vanish=(), runs=tuple(self.widths))]
 
     def keep(self, units: tuple[int, ...]) -> None:
-        """Told by surgery which units of the group stay: works out what is left of each head."""
+        """Updates the widths of the heads after surgery.
+
+        Args:
+            units: units of the group that are kept.
+        """
         kept = torch.zeros(sum(self.widths), dtype=torch.long)
         kept[list(units)] = 1
         self.widths = [int(head.sum()) for head in kept.split(self.widths)]
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Sorts live heads into buckets; `rows` and `columns` say where each weight goes in the packed layout."""
+        """Groups live heads into buckets; `rows` and `columns` are the positions of weights in the packed layout."""
         by_width: dict[int, list[int]] = {}
         for head, width in enumerate(self.widths):
             if width:
@@ -145,21 +148,22 @@ class Attention(nn.Module):
         self.register_buffer(name, torch.tensor(positions, dtype=torch.long, device=device), persistent=False)
 
     def _packed(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Weights of `qkv` and `proj` bucket by bucket, heads filled up with zeros; kept while nothing is trained.
+        """Returns the weights of `qkv` and `proj`, bucket by bucket, with heads padded by zeros.
 
-        Zeros stay out of the parameters, so that what is counted, pruned and saved is what is there.
+        They are cached while no gradients are needed. The zeros are not part of the parameters, so they are not
+        counted, pruned or saved.
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._pack()
         parameters = [p for p in (self.qkv.weight, self.qkv.bias, self.proj.weight) if p is not None]
         key = [(p.device, p.dtype, p.data_ptr(), p._version) for p in parameters]
         if self._cache is None or self._cache[0] != key:
-            # The weights are held, too: memory that is freed could be given to others at the same address.
+            # The weights are kept alive: otherwise other tensors could be allocated at their addresses.
             self._cache = (key, self._pack(), [p.detach() for p in parameters])
         return self._cache[1]
 
     def train(self, mode: bool = True) -> "Attention":
-        """Also forgets the packed weights: `p.data.mul_(...)` changes weights without leaving a trace."""
+        """Sets the mode and clears the cached weights: `p.data.mul_(...)` changes weights without a new version."""
         self._cache = None
         return super().train(mode)
 
@@ -173,7 +177,7 @@ class Attention(nn.Module):
 
 
 def _project(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Tensor | None) -> Sequence[Tensor]:
-    """The three projections, those of one and the same input in one product."""
+    """Returns the three projections; projections of the same input share one product."""
     third = len(weight) // 3
 
     def linear(x: Tensor, first: int, last: int) -> Tensor:
@@ -188,10 +192,10 @@ def _project(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Te
 
 
 class SingleQueryAttention(nn.Module):
-    """Self-attention of one token: its softmax is over one key, so that neither queries nor keys matter.
+    """Self-attention of one token. Its softmax over one key is 1, so there are no queries and keys.
 
     Args:
-        dim: of the token.
+        dim: channels of the token.
     """
 
     def __init__(self, dim: int):
@@ -199,11 +203,11 @@ class SingleQueryAttention(nn.Module):
         self.value, self.proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, C) to (B, 1, C)."""
+        """Maps tokens (B, 1, C) to (B, 1, C)."""
         return self.proj(self.value(x))
 
     def groups(self) -> list[Group]:
-        """The dims of all heads."""
+        """Returns one group: the dims of all heads."""
         slices = (Slice("value.weight", 0, gated=True), Slice("value.bias", 0, gated=True), Slice("proj.weight", 1))
         size = self.value.out_features
         return [Group("", "attention", size, slices, vanish=())] if size else []
@@ -211,7 +215,7 @@ class SingleQueryAttention(nn.Module):
 
 @torch.no_grad()
 def start_by_matching(attention: Attention) -> None:
-    """W_q = W_k, so that logits start as similarity of content; W_v and W_proj near a scaled identity."""
+    """Initialises attention so that it compares content: W_q = W_k, and W_v and W_proj near a scaled identity."""
     dim = attention.proj.in_features
     query = torch.randn(dim, dim) * dim**-0.5
     near_identity = [0.5 * torch.eye(dim) + 0.02 * torch.randn(dim, dim) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Convolutional backbones: torchvision's ResNets, cut down to what trackers run, with their pruning groups declared."""
+"""Convolutional backbones: torchvision's ResNets without the layers that trackers do not run, and a small ResNet."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,13 +21,13 @@ class ResNet(nn.Module):
     """A ResNet up to its third stage (stride 16), under torchvision's names.
 
     Args:
-        name: "resnet18", "resnet50", ... of torchvision.
-        frozen_norm: batch norm is four constants, as in DETR; else an ordinary layer.
-        stages: how many are built.
+        name: ResNet of torchvision: "resnet18", "resnet50", ...
+        frozen_norm: whether batch norms are constant, as in DETR.
+        stages: number of stages that are built.
 
     Attributes:
         width: channels of the features.
-        stride: pixels a cell.
+        stride: pixels per cell.
     """
 
     def __init__(self, name: str, frozen_norm: bool = True, stages: int = 3):
@@ -50,17 +50,17 @@ class ResNet(nn.Module):
 
     @property
     def stage_names(self) -> list[str]:
-        """The stages, which are also the names of their streams' groups."""
+        """Names of the stages, which are also the names of the groups of their residual streams."""
         return [f"layer{i}" for i in range(1, self.stages + 1)]
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, C, H / stride, W / stride)."""
+        """Returns the features (B, C, H / stride, W / stride) of pictures (B, 3, H, W)."""
         return self.stage_maps(pictures)[-1]
 
     def stage_maps(self, pictures: Tensor) -> list[Tensor]:
-        """What each stage makes of (B, 3, H, W)."""
+        """Returns the output of each stage for pictures (B, 3, H, W)."""
         x = self.relu(self.bn1(self.conv1(pictures)))
-        # On a CPU pooling is an order of magnitude faster with channels last, which pays for both conversions.
+        # On a CPU pooling is an order of magnitude faster with channels last, conversions included.
         x = self.maxpool(x.contiguous(memory_format=torch.channels_last)).contiguous()
         maps = []
         for name in self.stage_names:
@@ -69,25 +69,30 @@ class ResNet(nn.Module):
         return maps
 
     def pretrained(self) -> Mapping[str, Tensor]:
-        """ImageNet weights from torchvision, which downloads them when they are asked for first."""
+        """Returns ImageNet weights from torchvision, which downloads them on first use."""
         return torchvision.models.get_model(self.name, weights="IMAGENET1K_V1").state_dict()
 
     def load_pretrained(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """A whole ResNet with torchvision's names; of its last stage and classifier nothing is taken.
+        """Loads a complete ResNet with torchvision's names, except for its last stage and classifier.
+
+        Args:
+            weights: state dict of the ResNet.
+            source: file or library, for error messages.
 
         Raises:
-            CheckpointError: it is another network's; `source` is for the message.
+            CheckpointError: the weights belong to another network.
         """
         wanted = self.state_dict()
-        # Constant batch norms count no batches.
+        # Constant batch norms have no `num_batches_tracked`.
         known = {n for n in weights if n.startswith(("layer4.", "fc.")) or n.endswith("num_batches_tracked")}
         load_strictly(self, {n: w for n, w in weights.items() if n in wanted or n not in known}, source)
 
     def groups(self) -> list[Group]:
-        """The inner channels of every block, and the residual streams; the last of these is read by the caller.
+        """Returns the groups of every block's inner channels and of the residual streams.
 
-        Gates sit where channels are read, so that they work with constant batch norms as with learned ones. Blocks that
-        add to their input without changing its size may lose all inner channels; what they add is constant then.
+        The caller adds the readers of the last stream. Gates sit where channels are read, so that they work with
+        constant and with learned batch norms. A block without downsampling may lose all inner channels; it then adds a
+        constant.
         """
         groups = []
         stream, name = [Slice("conv1.weight", 0), *_norm("bn1")], "stem"
@@ -126,10 +131,11 @@ class ResNet(nn.Module):
 
 
 class SmallResNet(ResNet):
-    """A ResNet for trackers that are trained from nothing: stride 8, one light stem and one stage of basic blocks.
+    """A ResNet for trackers that are trained from scratch: stride 8, a light stem and one stage of basic blocks.
 
     Args:
-        stem, width: channels of stem and features.
+        stem: channels of the stem.
+        width: channels of the features.
         blocks: number of basic blocks.
     """
 
@@ -145,7 +151,7 @@ class SmallResNet(ResNet):
 
 
 def _norm(path: str) -> list[Slice]:
-    """Those of a batch norm. Its tensors are cut, whether they are parameters or constants."""
+    """Returns the slices of a batch norm's tensors, which are cut whether they are parameters or constants."""
     return [Slice(f"{path}.{tensor}", 0) for tensor in NORM_TENSORS]
 
 

@@ -1,4 +1,4 @@
-"""Towers: what the box heads of OSTrack and STARK are made of."""
+"""Convolution towers of the box heads of OSTrack and STARK."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,12 +9,12 @@ from pruning.groups import Group, Slice
 
 
 class Towers(nn.Module):
-    """Parallel towers of 3x3 convolutions, batch norm and ReLU, each ended by a 1x1 convolution (official names).
+    """Parallel towers of 3x3 convolutions, batch norm and ReLU, each with a final 1x1 convolution (official names).
 
     Args:
         width: channels of the features.
         channels: channels of a tower's layers, e.g. (256, 128, 64, 32).
-        outputs: output channels of each tower, by name.
+        outputs: output channels by tower.
     """
 
     def __init__(self, width: int, channels: Sequence[int], outputs: Mapping[str, int]):
@@ -27,7 +27,7 @@ class Towers(nn.Module):
             self.add_module(f"conv{self.depth + 1}_{tower}", nn.Conv2d(channels[-1], last, 1))
 
     def maps(self, features: Tensor) -> list[Tensor]:
-        """Features (B, C, F, F) to each tower's map (B, outputs, F, F), in at least single precision."""
+        """Returns each tower's map (B, outputs, F, F) of features (B, C, F, F), in at least single precision."""
         maps = []
         for tower in self.towers:
             x = features
@@ -37,11 +37,11 @@ class Towers(nn.Module):
         return maps
 
     def input_slices(self) -> tuple[Slice, ...]:
-        """Where the towers read the channels of the features."""
+        """Returns the slices that read the channels of the features."""
         return tuple(Slice(f"conv1_{tower}.0.weight", 1) for tower in self.towers)
 
     def groups(self) -> list[Group]:
-        """The output channels of every layer of every tower, the last ones excepted."""
+        """Returns the groups of the output channels of all layers but the last of each tower."""
         return [self._layer_group(tower, i) for tower in self.towers for i in range(1, self.depth + 1)]
 
     def _layer_group(self, tower: str, i: int) -> Group:

@@ -3,7 +3,8 @@
 import torch
 
 from tests.trackers.networks import small_ostrack
-from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from trackers.checkpoints.reading import read_checkpoint
 
 
 def test_half_a_file_is_read_as_single_precision(tmp_path, monkeypatch):

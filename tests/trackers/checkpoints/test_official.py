@@ -1,4 +1,4 @@
-"""Official checkpoints: known by their content, read without running any of it, every key accounted for."""
+"""Tests of official checkpoints: recognition by content, safe reading, and an account of every key."""
 
 import logging
 import sys
@@ -28,7 +28,7 @@ CONFIG = "vitb_256_mae_32x4_ep300"
 
 @pytest.fixture
 def save(tmp_path, monkeypatch):
-    """`save(net, name)` writes a file as the original trainer does, and leaves its classes unknown again."""
+    """Returns `save(net, name)`, which writes a file as the original trainer does and then removes its classes."""
 
     def call(net: dict[str, Tensor], name: str = "OSTrack_ep0300.pth.tar", config: str = CONFIG) -> Path:
         module = types.ModuleType("lib.train.admin.settings")
@@ -47,7 +47,7 @@ def save(tmp_path, monkeypatch):
 
 
 def official(gates: bool = False) -> dict[str, Tensor]:
-    """A small network's weights as its official file holds them."""
+    """Returns a small network's weights under official names."""
     net = small_ostrack(None).network.state_dict()
     net |= {"backbone.cls_token": torch.ones(1, 1, 128), "backbone.pos_embed": torch.ones(1, 197, 128)}
     if gates:
@@ -60,7 +60,7 @@ def official(gates: bool = False) -> dict[str, Tensor]:
 
 
 def timms(attention: nn.Module) -> nn.Module:
-    """The same in timm's form, whose projections are a layer of their own that hooks can reach."""
+    """Attention in timm's form, whose projections are layers that hooks can reach."""
     theirs = TimmAttention(128, SIZES["num_heads"], qkv_bias=True).double()
     theirs.load_state_dict(attention.state_dict(), strict=True)
     return theirs
@@ -117,7 +117,7 @@ def test_a_sparse_file_computes_with_its_soft_gates(save):
     for i, block in enumerate(reference.network.backbone.blocks):
         attention, mlp = (net[f"backbone.blocks.{i}.{kind}.zeta"].flatten().double() for kind in ("attn", "mlp"))
         block.attn = timms(block.attn)
-        # As the original has it: on activations, q, k and v alike after the bias, the MLP's after its GELU.
+        # As the original applies gates: to activations, to q, k and v after the bias, to the MLP's after its GELU.
         block.attn.qkv.register_forward_hook(lambda *io, gate=attention: io[2] * gate.repeat(3))
         block.mlp.act.register_forward_hook(lambda *io, gate=mlp: io[2] * gate)
     torch.testing.assert_close(maps(checkpoint), reference.network(*crops()), rtol=1e-6, atol=1e-7)
@@ -158,7 +158,7 @@ def test_gates_that_cannot_be_read_so(given, word):
 
 
 def test_a_budget_for_a_file_without_gates(save):
-    with pytest.raises(CheckpointError, match="holds no gates"):
+    with pytest.raises(CheckpointError, match="has no gates"):
         load_checkpoint(save(official()), gates=GateReading(0.5))
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_is_something_else(tmp_path):
 
 
 def official_stark(gates: bool = False) -> tuple[STARK, dict[str, Tensor]]:
-    """A tracker, and its weights as its official file holds them: dense, or as the paper's fork has them."""
+    """Returns a tracker and its weights under official names, dense or as in the paper's fork."""
     tracker = small_stark(
         template=CropSpec(128, 2.0, count=2, compat="reference"),
         search=CropSpec(320, 5.0, compat="reference"),
@@ -298,7 +298,7 @@ FULL_BUT_SMALL = [
 
 @pytest.fixture
 def train(run, monkeypatch):
-    """`train.py` at full scale, but for the sizes of its network, which are those of `small_ostrack`."""
+    """Runs `train.py` at full scale with a network of the sizes of `small_ostrack`."""
     monkeypatch.setattr("tests.conftest.SMALL_NETWORK", FULL_BUT_SMALL)
     return lambda *overrides: run("train", *overrides)
 

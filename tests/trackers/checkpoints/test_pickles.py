@@ -1,4 +1,4 @@
-"""Files of `torch.save`: everything that is data comes back, nothing that is code runs."""
+"""Tests of reading `torch.save` files: all data is read, and no code runs."""
 
 import argparse
 import copyreg
@@ -30,7 +30,7 @@ def save(value, path, zipped, protocol=2):
 
 
 def write_raw(pickled, path, container):
-    """A file as `torch.save` writes it, around any pickle."""
+    """Writes a file as `torch.save` does, with any pickle inside."""
     if container == "bare":
         path.write_bytes(pickled)
     elif container == "legacy":
@@ -72,7 +72,7 @@ def test_weights_come_back(tmp_path, zipped):
 
 
 class OldTensor:
-    """How tensors were written before torch 0.4."""
+    """Pickles a tensor as torch before 0.4 did."""
 
     def __reduce__(self):
         return torch._utils._rebuild_tensor, (torch.ones(2)._typed_storage(), 0, (2,), (1,))
@@ -87,7 +87,7 @@ def test_weights_of_long_ago_and_of_another_device(tmp_path, monkeypatch, zipped
 
 @pytest.fixture
 def project(monkeypatch):
-    """A module that is there while its objects are saved, and counts how often it is used afterwards."""
+    """Provides a module while its objects are saved, and counts its uses afterwards."""
     module = types.ModuleType("lib.train.settings")
     exec(
         """
@@ -192,7 +192,7 @@ def attack(kind):
 
 @pytest.fixture
 def extension():
-    """Code 240 means `os.system`, and the real unpickler has met it already."""
+    """Extension code 240 means `os.system`, and the real unpickler has cached it."""
     copyreg.add_extension("os", "system", 240)
     pickle.loads(b"\x80\x02\x82\xf0.")
     yield

@@ -1,4 +1,4 @@
-"""SuperDiMP's classifier beyond the reference vectors: exactness of the pooling, of the steps, of cut channels."""
+"""Tests of SuperDiMP's classifier beyond the reference vectors: pooling, optimiser steps and pruned channels."""
 
 from itertools import pairwise
 
@@ -35,7 +35,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def optimiser(kind: type[nn.Module], **options: float) -> nn.Module:
-    """Parameters are moved away from where they begin, as constant weights and sharp labels hide mistakes."""
+    """Returns an optimiser with changed parameters, since constant weights and sharp labels hide mistakes."""
     module = kind(STRIDE, 0.9, **options).double()
     for i, p in enumerate(module.parameters()):
         p.data += 0.05 * draw(*p.shape, seed=i)
@@ -55,7 +55,7 @@ def classifier(kind: type[nn.Module], seed: int = 0, size: int = 4, **options: o
 
 
 def test_aligned_bins_are_means_of_trapezes():
-    """Over whole cells the bilinear surface has the mean of the cells' corners."""
+    """Over whole cells the mean of the bilinear surface is the mean of the cells' corners."""
     features, boxes = draw(1, 3, 8, 8), torch.tensor([[[16.0, 32, 80, 96]]], dtype=torch.float64)
     pooled = precise_roi_pool(features, boxes, 4, 1 / 16)
     corners = F.avg_pool2d(features, 2, 1)[:, :, 2:6, 1:5]
@@ -63,7 +63,7 @@ def test_aligned_bins_are_means_of_trapezes():
 
 
 def test_pooling_is_the_integral():
-    """Against a dense sum, for boxes inside, across the border and in the ring where the map fades to zero."""
+    """Compares with a dense sum, for boxes inside, across the border and in the ring where the map fades to zero."""
     features = draw(1, 2, 6, 7)
     boxes = torch.tensor([[[13.0, 21, 57, 71], [-30, -25, 40, 50], [60, 70, 200, 160], [-14, 20, -3, 60]]]).double()
     count, size = 400, 3
@@ -114,7 +114,7 @@ def test_filters_are_convolutions_and_their_adjoint(size):
 
 @torch.no_grad()
 def test_the_first_filter_is_the_pooled_convolution():
-    """The initialiser pools before it convolves; at the map's border too, that is the same."""
+    """The initialiser pools before it convolves, which is exact also at the map's border."""
     initialiser, features = FilterInitialiser(WIDTH, 4, STRIDE).double(), draw(3, 2, WIDTH, CELLS, CELLS)
     initialiser.conv.bias += draw(WIDTH)
     boxes = torch.cat([BOXES[..., :2], BOXES[..., :2] + BOXES[..., 2:]], -1).flatten(0, 1)
@@ -127,7 +127,7 @@ def test_the_first_filter_is_the_pooled_convolution():
 
 
 def slow_gauss_newton(module: GaussNewton, filters: Tensor, features: Tensor, boxes: Tensor, weights: Tensor) -> Tensor:
-    """One step by autograd: the gradient of half the loss, and its Gauss-Newton curvature along it."""
+    """Computes one step by autograd: the gradient of half the loss, and the Gauss-Newton curvature along it."""
     size = filters.shape[-1]
     filters = filters.clone().requires_grad_()
     centre = (boxes[..., :2] + boxes[..., 2:] / 2) / STRIDE - 0.5 * (size % 2)
@@ -271,7 +271,7 @@ def test_the_hinge_forgives_negative_background():
 
 
 def groups(network: nn.Module) -> list[Group]:
-    """The classifier's, with the backbone's stream as a group of its own."""
+    """Returns the classifier's groups, and the backbone's stream as a group of its own."""
     classifier = network[0]
     stream = Group("stream", "stream", classifier.features.conv.in_channels, classifier.input_slices())
     return [g.with_prefix("0.") for g in (*classifier.groups(), stream)]

@@ -1,4 +1,4 @@
-"""Official files of the DiMP family: known by their content, dead layers counted, the rest strictly in its place."""
+"""Tests of official files of the DiMP family: recognition by content, dead layers, and strict loading."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ DEAD = {"feature_extractor.layer4.0.conv1.weight": (4, 3, 1, 1), "feature_extrac
 
 
 def official(network):
-    """The weights of one of our networks under their names."""
+    """Returns the weights of one of our networks under official names."""
     blocks, weights = len(network.classifier.features.blocks), {}
     for name, w in network.state_dict().items():
         name = name.replace("classifier.features.conv.", f"classifier.feature_extractor.{blocks}.")

@@ -1,4 +1,4 @@
-"""What SuperDiMP does around its networks: where its crops lie, what it keeps, and when it says that it found it."""
+"""Tests of SuperDiMP's online loop: crops, memory, first-frame samples and localisation."""
 
 import math
 
@@ -11,25 +11,25 @@ from trackers.dimp.first_frame import FirstFrame, dropout_copies, first_frame_sa
 from trackers.dimp.localisation import Flag, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
 
-# Each pixel says where it is: green its column, red its row.
+# The colour of a pixel is its position: red is its row, green its column.
 RAMP = np.zeros((200, 240, 3), np.uint8)
 RAMP[..., 0], RAMP[..., 1] = np.arange(200)[:, None], np.arange(240)
 
 
 def learned(box, factor, size, inside, compat):
-    """The training crop of `RAMP` around a box, and its window."""
+    """Returns the training crop of `RAMP` around a box, and its window."""
     window = training_window(RAMP.shape, box, factor, size, inside, compat)
     return replicated_crop(RAMP, window, size, compat), window
 
 
 def shown(window, size):
-    """The rows and columns of the picture at the middles of a crop's pixels, counted like those of `RAMP`."""
+    """Returns the rows and columns of `RAMP` at the centres of a crop's pixels."""
     along = (np.arange(size) + 0.5) * window.side / size - 0.5
     return window.top + along, window.left + along
 
 
 def off(pixels, window):
-    """By how many picture pixels a crop of `RAMP` is displaced from what its window says, without its rim."""
+    """Returns the displacement in picture pixels of a crop of `RAMP` from its window, measured without the rim."""
     rows, columns = shown(window, len(pixels))
     mid = slice(3, -3)
     return (pixels[mid, mid, 0].T - rows[mid]).mean(), (pixels[mid, mid, 1] - columns[mid]).mean()

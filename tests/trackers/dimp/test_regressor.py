@@ -1,4 +1,4 @@
-"""DiMP's box regressor beyond the reference vectors: closed-form refinement, pruning, correlation, proposals."""
+"""Tests of DiMP's box regressor beyond the reference vectors: refinement, pruning, correlation, proposals."""
 
 import copy
 import itertools
@@ -33,13 +33,13 @@ each_space = pytest.mark.parametrize(("space", "length"), [("relative", 2e-2), (
 
 
 def small(kind: str = "two levels", seed: int = 0) -> BoxRegressor:
-    """Float64, random weights and statistics, in evaluation mode."""
+    """Returns a regressor of random weights and statistics, in float64 and evaluation mode."""
     levels, correlation = HEADS[kind]
     return shake(BoxRegressor(levels, 8, correlation).double().eval(), seed)
 
 
 class Scene:
-    """Maps, features of the classifier and boxes of one reference and of `frames` frames."""
+    """Returns maps, classifier features and boxes of one reference and of `frames` frames."""
 
     def __init__(self, head: BoxRegressor, frames: int = 1, boxes: int = 6, seed: int = 1):
         random = torch.Generator().manual_seed(seed)
@@ -66,7 +66,7 @@ class Scene:
 
 
 def by_autograd(head: BoxRegressor, scene: Scene, steps: int, length: float, space: str) -> tuple[Tensor, Tensor]:
-    """The definition of the steps, word for word."""
+    """Refines boxes by autograd, as the steps are defined."""
     modulation = head.modulation(scene.known, scene.box, scene.known_code).repeat(len(scene.boxes))
     features, boxes = head.features(scene.seen), scene.boxes
     sizes, scores = boxes[:, :1, 2:], None
@@ -269,7 +269,7 @@ def test_sampled_proposals_are_as_wide_as_said_and_weigh_one() -> None:
     offsets = to_relative(made, box[..., None, 2:]) - to_relative(box, box[..., 2:])[..., None, :]
     wanted = [((0.05**2 + 0.5**2) / 2) ** 0.5] * 2 + [((0.1**2 + 0.3**2) / 2) ** 0.5] * 2
     torch.testing.assert_close(offsets[0, 0].std(0), torch.tensor(wanted, dtype=torch.float64), atol=0, rtol=0.02)
-    # Importance sampling of the truth's density must give its integral.
+    # Importance sampling of the true density must give its integral, 1.
     assert float((truth / density).mean()) == pytest.approx(1, abs=0.03)
 
 

@@ -1,4 +1,4 @@
-"""DiMP as a whole: sizes, groups, learning, tracking, official files. Its parts have tests of their own."""
+"""Tests of DiMP as a whole: sizes, groups, training, tracking, official files."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ def recipe(name, scale="full", *changes):
 
 
 def small(name="dimp"):
-    """A published network's layers with small crops; or the tiny one."""
+    """Returns a tracker with a published network's layers and small crops, or the tiny tracker."""
     changes = ["tracker.template.size=96", "tracker.template.factor=3", "tracker.frozen_stages=null"]
     return build_tracker(recipe(name, "full", *changes) if name != "tiny" else recipe("dimp", "tiny"))
 
@@ -50,7 +50,7 @@ def batch(tracker, sequences=2):
 
 @pytest.mark.parametrize(
     ("name", "backbone", "classifier", "box_head"),
-    # Those of SuperDiMP are published with all that is never executed, which is left out here.
+    # SuperDiMP's published numbers include layers that are never executed, which are left out here.
     [("dimp", 8543296, 7078702, 10461569)],
 )
 def test_the_published_network_has_its_published_sizes(name, backbone, classifier, box_head):

@@ -27,7 +27,7 @@ def tokens(dim: int, seed: int = 1) -> Tensor:
 
 
 def head_by_head(attention: Attention, x: Tensor, widths: list[int], scale: float) -> Tensor:
-    """Attention as the formula has it, a head at a time."""
+    """Computes attention by its formula, one head at a time."""
     q, k, v = (x @ attention.qkv.weight.T + attention.qkv.bias).chunk(3, -1)
     heads = [
         ((a @ b.transpose(1, 2)) * scale).softmax(-1) @ c
@@ -114,7 +114,7 @@ def test_a_child_rebuilt_on_the_meta_device_runs_once_it_has_weights() -> None:
 
 @pytest.mark.parametrize("option", [{"qk_norm": True}, {"attn_drop": 0.1}, {"gated": True}, {"attn_head_dim": 16}])
 def test_what_it_cannot_do_is_refused(option: dict) -> None:
-    with pytest.raises(ValueError, match=f"no .*{next(iter(option))}"):
+    with pytest.raises(ValueError, match=f"not support .*{next(iter(option))}"):
         Attention(24, 3, **option)
 
 
@@ -124,7 +124,7 @@ def test_heads_must_divide_the_width() -> None:
 
 
 def test_packed_weights_follow_every_change_of_the_weights() -> None:
-    """The layout is kept between evaluation passes, so a stale one must never be used."""
+    """The packed weights are cached between evaluation passes, and a stale cache must never be used."""
     attention = Attention(16, 2).eval()
     for s in attention.groups()[0].slices:
         parent, _, name = s.path.rpartition(".")

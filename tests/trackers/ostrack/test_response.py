@@ -1,4 +1,4 @@
-"""The response of networks that are not sure: changes of size and shape cost, and the window is blended in."""
+"""Tests of the response for uncertain networks: the penalty of changes of size and shape, and the window."""
 
 import math
 
@@ -13,7 +13,7 @@ WINDOW = torch.tensor([[0.0, 0.5], [0.5, 1.0]])
 
 
 def respond(response: Response, sizes: list[tuple[float, float]], scores: list[float]) -> torch.Tensor:
-    """Four cells, after a box of 0.2 x 0.4."""
+    """Returns the responses of four cells after a box of 0.2 x 0.4."""
     maps = torch.tensor(sizes).T.view(1, 2, 2, 2), torch.tensor(scores).view(1, 1, 2, 2)
     return response(maps[1], maps[0], torch.tensor([[0.2, 0.4]]), WINDOW).flatten()
 
@@ -21,7 +21,7 @@ def respond(response: Response, sizes: list[tuple[float, float]], scores: list[f
 def test_the_formula():
     sizes = [(0.2, 0.4), (0.4, 0.8), (0.1, 0.2), (0.4, 0.4)]
     found = respond(Response(window=0.25, penalty=0.3), sizes, [0.8, 0.8, 0.8, 0.8])
-    # Twice and half the size change as much; twice the width changes the size by sqrt(2), and the shape by 2.
+    # Doubling and halving the size cost the same. Doubling the width changes the size by sqrt(2), the shape by 2.
     changes = [0, 1, 1, 2 * math.sqrt(2) - 1]
     expected = [0.75 * 0.8 * math.exp(-0.3 * c) + 0.25 * w for c, w in zip(changes, (0, 0.5, 0.5, 1), strict=True)]
     assert found.tolist() == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""OSTrack beyond the reference vectors: elimination under pruning, other backbones, pretrained starts."""
+"""Tests of OSTrack beyond the reference vectors: elimination under pruning, other backbones, pretrained weights."""
 
 import copy
 from unittest import mock
@@ -75,7 +75,7 @@ def test_eliminated_positions_are_zero_and_the_others_in_place():
     features = backbone(backbone.embed_template(template), search)
     zero = (features == 0).all(2)
     assert zero.sum(1).tolist() == [16 - 6, 16 - 6]  # ceil(.7 * 16) = 12, ceil(.5 * 12) = 6
-    # A candidate's own content decides what it is, wherever the batch put it.
+    # A candidate's features depend on its content, not on its sample's position in the batch.
     alone = torch.cat([backbone(backbone.embed_template(template[i : i + 1]), search[i : i + 1]) for i in range(2)])
     torch.testing.assert_close(features, alone, rtol=1e-9, atol=1e-12)
 
@@ -173,7 +173,7 @@ def test_the_published_networks_have_their_published_sizes(tracker, eliminates, 
     assert count_params(built.network) + never_read == 92_518_533 + 768 * (crop_tokens - 320)
     macs = count_macs(built.network, built.example_inputs()).total
     with mock.patch("trackers.layers.attention.F.scaled_dot_product_attention", lambda q, k, v, *_, **__: v):
-        # The published counts leave the two products of attention out (and the row that ranks candidates: 1 MMAC).
+        # Published counts leave out the two products of attention and the row that ranks candidates (1 MMAC).
         without_products = count_macs(built.network, built.example_inputs()).total
     assert macs / 1e9 == pytest.approx(gmacs, abs=0.007)
     assert without_products / 1e9 == pytest.approx(published, abs=0.05)

@@ -1,4 +1,4 @@
-"""STARK's corners near the last ones, for networks that are not sure of them."""
+"""Tests of the weighting of STARK's corner maps by the last box."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ LAST = torch.tensor([[0.5, 0.5, 0.4, 0.2]])
 
 
 def maps(cells: int = 16) -> torch.Tensor:
-    """Of a network that knows nothing."""
+    """Returns uniform corner maps."""
     return torch.zeros(1, 2, cells * cells).log_softmax(2)
 
 

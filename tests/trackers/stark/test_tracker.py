@@ -1,4 +1,4 @@
-"""STARK beyond the reference vectors: pruning, what is computed once, template updates, two-stage training."""
+"""Tests of STARK beyond the reference vectors: pruning, caches, template updates, two-stage training."""
 
 import random
 from unittest import mock
@@ -35,7 +35,7 @@ LOSS = {"giou": 2.0, "l1": 5.0, "class": 1.0, "corners": 0.5, "similarity": 0.2}
 
 
 def small_stark(seed: int = 0, **changes: object) -> STARK:
-    """Random weights, in evaluation mode; biases, norms and statistics are moved away from 0 and 1."""
+    """Returns a tracker of random weights in evaluation mode, with biases, norms and statistics away from 0 and 1."""
     torch.manual_seed(seed)
     transformer = {"width": 24, "heads": 3, "hidden": 32, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.1}
     options = {
@@ -188,7 +188,7 @@ def test_a_mask_that_is_remembered_keeps_its_memory():
     address = position.amplitude.data_ptr()
     position.unpadded(2)
     position.amplitude.data = own
-    # Else the next mask could lie there and be taken for the last one.
+    # Otherwise the next mask could be allocated there and be taken for the last one.
     assert address not in {mask.data_ptr() for mask in [own.clone() for _ in range(64)]}
 
 
