@@ -185,7 +185,7 @@ def test_a_pretrained_vit_is_no_tracker(tmp_path):
 
 def test_a_file_that_is_something_else(tmp_path):
     torch.save({"weights": {"fc.weight": torch.ones(3)}, "epoch": 3}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"neither a known tracker .*'weights', 'epoch'"):
+    with pytest.raises(CheckpointError, match=r"no known tracker .*'weights', 'epoch'"):
         load_checkpoint(tmp_path / "other.pth")
 
 
