@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruning.cost import count_params
 from pruning.gates import Gates
@@ -39,8 +39,13 @@ def test_every_kind_of_case_is_known(case: Case) -> None:
 
 
 @each("dimp", "features")
-@torch.inference_mode()
 def test_features_are_the_same(case: Case) -> None:
+    agrees(case, features_of(case))
+
+
+@torch.inference_mode()
+def features_of(case: Case) -> dict[str, Any]:
+    """Returns all arrays that the reference stores of a forward pass."""
     tracker = build(case)
     crop = tracker.normalise(pictures(inputs(case), "picture"))
     *_, layer2, layer3 = tracker.network.backbone.stage_maps(crop)
@@ -52,12 +57,21 @@ def test_features_are_the_same(case: Case) -> None:
         mine[f"{name}_stats"] = torch.stack([x.mean(), x.std(unbiased=False), x.abs().max(), x.min()])
     mine |= {f"{n}_channel_mean": x.mean((1, 2))[::8] for n, x in (("layer2", layer2), ("layer3", layer3))}
     mine |= {"layer2_slice": layer2[::31, ::6, ::6], "layer3_slice": layer3[::47, ::4, ::4]}
-    mine |= {"conv_slice": raw[::23, ::4, ::4], "clf_slice": seen[::23, ::4, ::4]}
-    agrees(case, mine)
+    return mine | {"conv_slice": raw[::23, ::4, ::4], "clf_slice": seen[::23, ::4, ::4]}
 
 
 @each("dimp", "train_step")
 def test_a_training_step_is_the_same(case: Case) -> None:
+    mine, network = training_step(case)
+    agrees(case, mine)
+    trained = {n for n, p in network.named_parameters() if p.grad is not None}
+    names = {our_name(name) for name in case.config["grad_order"]}
+    silent = {n for n in trained - names if float(network.get_parameter(n).grad.norm()) > 1e-9}
+    assert silent == set(), "parameters with a gradient that the reference does not have"
+
+
+def training_step(case: Case) -> tuple[dict[str, Any], nn.Module]:
+    """Returns all arrays that the reference stores of a training step, and the network with its gradients."""
     tracker, given = build(case, torch.float64), inputs(case)
     assert [f"{part}." for part in case.config["frozen"]] == [h.split(".", 1)[1] for h in tracker._frozen()]
     tracker.setup("fit")
@@ -74,7 +88,7 @@ def test_a_training_step_is_the_same(case: Case) -> None:
     of_maps = [tracker.score_loss(m, boxes["test"].transpose(0, 1)) for m in found["scores"]]
     names = [our_name(name) for name in case.config["grad_order"]]
     norms = {n: network.get_submodule(our_name(f"{n}.").rstrip(".")) for n in case.config["bn_order"]}
-    mine = {
+    arrays = {
         "total_loss": parts["total"].detach(),
         stored_as(case, "bb_ce", "iou"): parts["boxes"].detach(),
         stored_as(case, "clf_losses", "clf_ce"): torch.stack(of_maps).detach(),
@@ -84,10 +98,7 @@ def test_a_training_step_is_the_same(case: Case) -> None:
         "bn_mean_norms": [norm.running_mean.norm() for norm in norms.values()],
         "bn_var_norms": [norm.running_var.norm() for norm in norms.values()],
     }
-    agrees(case, mine)
-    trained = {n for n, p in network.named_parameters() if p.grad is not None}
-    silent = {n for n in trained - set(names) if float(network.get_parameter(n).grad.norm()) > 1e-9}
-    assert silent == set(), "parameters with a gradient that the reference does not have"
+    return arrays, network
 
 
 def stored_as(case: Case, *names: str) -> str:
