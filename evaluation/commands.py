@@ -21,7 +21,7 @@ from rich.table import Table
 from torch.multiprocessing import ProcessExitedException
 
 from evaluation.files import write_json
-from evaluation.processes.devices import assign_gpu
+from evaluation.processes.devices import assign_gpu, check_device
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
@@ -130,6 +130,7 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
         completes_recipe: whether the checkpoint's recipe becomes `cfg.tracker`, changed by what `cfg.tracker` holds.
     """
     _use_threads(cfg)
+    check_device(cfg.device)
     if invocation.is_sweep:
         assign_gpu(cfg, invocation.job_number)
     source = ParentSource.of(cfg.checkpoint)

@@ -72,7 +72,7 @@ def test_processes_take_samples_in_turn_and_an_epoch_has_as_many_for_each():
 
 def test_ddp_within_a_sweep_is_refused_with_a_command_that_works(run, tmp_path):
     with pytest.raises(SystemExit) as stop:
-        run("train", "-m", "trainer=ddp", "trainer.devices=2", "ratio=0.5")
+        run("train", "-m", "trainer=ddp", "device=cpu", "trainer.devices=2", "ratio=0.5")
     assert stop.value.code
     (failed,) = results(tmp_path / "outputs")
     assert "python train.py -m" in failed["error"]
@@ -83,7 +83,7 @@ def test_ddp_within_a_sweep_is_refused_with_a_command_that_works(run, tmp_path):
 def test_two_processes_make_one_job(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     cache = f"paths.cache={tmp_path}"
-    outputs = run("train", "trainer=ddp_spawn", "trainer.devices=2", "ratio=0.5", "logger=csv", cache)
+    outputs = run("train", "trainer=ddp_spawn", "trainer.devices=2", "device=cpu", "ratio=0.5", "logger=csv", cache)
     (result,) = results(outputs)
     assert result["ratio_achieved"] <= 0.5
     assert result["masked_vs_compacted"] < 1e-5

@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, before anything is built from it."""
+"""The contents of a checkpoint file, before anything is built from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from pruning.plan import Plan
 
 
 class CheckpointError(ValueError):
-    """A file that is not a checkpoint, or does not fit what is to be built from it."""
+    """A file that is not a checkpoint, or whose weights do not fit the tracker that is built."""
 
 
 @dataclass
 class CheckpointContents:
-    """The content of a file, ours or an official one.
+    """The contents of a file, ours or an official one.
 
     Attributes:
         weights: by parameter name.
@@ -37,7 +37,7 @@ class CheckpointContents:
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, assign: bool = False) -> None:
-    """`load_state_dict` that names every difference.
+    """Loads a state dict and names every difference if it does not fit.
 
     Raises:
         CheckpointError: a name or a shape does not fit.

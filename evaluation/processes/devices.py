@@ -6,6 +6,19 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 
+def check_device(device: str) -> None:
+    """Checks that the machine has the device that trackers are scored and timed on.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if device_type(device) == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={device}, but torch finds no CUDA GPU on this machine; set device=cpu, or trainer=cpu for all work "
+            "on the CPU"
+        )
+
+
 def assign_gpu(cfg: DictConfig, job: int) -> None:
     """Gives a job of a sweep one of the GPUs that it sees; see `gpu_overrides`.
 

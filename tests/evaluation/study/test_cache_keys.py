@@ -92,7 +92,7 @@ def unread_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     def would_track(maker: StageMaker) -> SimpleNamespace:
         benchmark = OmegaConf.to_container(maker.cfg.benchmark)
         said = {key: value for key, value in benchmark["sequences"].items() if key != "cache"}
-        return SimpleNamespace(tracked=lambda: {"benchmark": benchmark["name"], "sequences": said})
+        return SimpleNamespace(tracking_inputs=lambda: {"benchmark": benchmark["name"], "sequences": said})
 
     monkeypatch.setattr(StageMaker, "benchmark", property(would_track))
 
