@@ -1,25 +1,19 @@
 """What many tests need: a small world on disk, and runs of the three scripts inside of this process."""
 
 import gc
+import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-import eval as eval_script
-import prune as prune_script
-import train as train_script
-from datamodules.synthetic import SplitSpec, SyntheticSet, ensure_synthetic
-from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
+from tests.processes import quick_spawn
 
-SCRIPTS = {"train": train_script.main, "prune": prune_script.main, "eval": eval_script.main}
+# Whatever imports torch is imported by the fixtures: the process that only deals tests out does without.
 CONF = Path(__file__).parent.parent / "conf"
-WORLD = SyntheticSet(0, 96, 72, SplitSpec(3, 20, 2), SplitSpec(2, 6, 1))
 SMALL_WORLD = [
     *("synthetic.width=96", "synthetic.height=72", "synthetic.train.sequences=3", "synthetic.train.frames=20"),
     *("synthetic.train.stride=2", "synthetic.val.sequences=2", "synthetic.val.frames=6"),
@@ -43,6 +37,8 @@ def deselect(config: pytest.Config, items: list[pytest.Item], marker: str) -> No
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    import torch
+
     if not torch.cuda.is_available():
         deselect(config, items, "gpu")
 
@@ -58,6 +54,8 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)  # tiny networks; more threads only wait for each other
 
 
@@ -65,19 +63,32 @@ def one_thread() -> None:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with the small world, shared by all tests."""
     folder = tmp_path_factory.mktemp("cache")
-    ensure_synthetic(WORLD, folder, workers=1)
+    write_small_world(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def got10k(cache: Path) -> Path:
-    """The small world's folder in the layout of GOT-10k."""
-    return ensure_synthetic(WORLD, cache, workers=1) / "got10k"
+    """The small world's folder in the layout of GOT-10k. No test may change it."""
+    return write_small_world(cache) / "got10k"
+
+
+def write_small_world(cache: Path) -> Path:
+    """Returns the folder of the small world in a cache; it is made if it is not there."""
+    from datamodules.synthetic import SplitSpec, SyntheticSet, ensure_synthetic
+
+    return ensure_synthetic(SyntheticSet(0, 96, 72, SplitSpec(3, 20, 2), SplitSpec(2, 6, 1)), cache, workers=1)
 
 
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a tiny OSTrack with random weights."""
+    """The file of a tiny OSTrack with random weights. No test may change it."""
+    import torch
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
+
     with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
         recipe = OmegaConf.to_container(compose("train", SMALL_NETWORK).tracker, resolve=True)
     torch.manual_seed(0)
@@ -85,20 +96,44 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def run(cache: Path, tmp_path: Path) -> Callable[..., Path]:
     """`run("train", "ratio=0.5")` runs a script with small settings and returns the folder of its outputs."""
+    return partial(run_script, cache, tmp_path / "outputs")
 
-    def call(script: str, *overrides: str) -> Path:
-        outputs = tmp_path / "outputs"
+
+@pytest.fixture(scope="session")
+def half(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of `run("train", "ratio=0.5")`. No test may change them."""
+    return run_script(cache, tmp_path_factory.mktemp("half") / "outputs", "train", "ratio=0.5")
+
+
+def run_script(cache: Path, outputs: Path, script: str, *overrides: str) -> Path:
+    """Runs a script in this process, with small settings. Returns `outputs`, the folder of its outputs.
+
+    Latencies are measured in few rounds. Hydra does not compose the configuration once more to read `hydra.mode` in it.
+    """
+    from hydra._internal.hydra import Hydra
+
+    from evaluation.export import profile
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "WARMUP", 1)
+        patch.setattr(profile, "RUNS", 3)
+        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         given = [f"paths.cache={cache}", f"paths.outputs={outputs}", *SMALL_WORLD]
         given += SHORT_STAGES if script != "eval" else []
         given += SMALL_NETWORK if script == "train" and not any(o.startswith("tracker=") for o in overrides) else []
         flags = [o for o in overrides if o.startswith("-")] + [f"--config-path={CONF}"]
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags, *given, *(o for o in overrides if o not in flags)])
-        SCRIPTS[script]()
-        return outputs
+        patch.setattr(sys, "argv", [f"{script}.py", *flags, *given, *(o for o in overrides if o not in flags)])
+        importlib.import_module(script).main()
+    return outputs
 
-    return call
+
+@pytest.fixture
+def spawned_quickly() -> Iterator[None]:
+    """Processes that the product spawns start at once, see `quick_spawn`."""
+    with quick_spawn():
+        yield
 
 
 def results(outputs: Path, name: str = "result.json") -> list[dict]:

@@ -96,8 +96,8 @@ def test_an_unknown_argument_that_was_forced_in(run, capsys):
 
 
 @pytest.fixture
-def checkpoint(run):
-    return next(run("train", "ratio=0.5").rglob("checkpoint.safetensors"))
+def checkpoint(half):
+    return next(half.rglob("checkpoint.safetensors"))
 
 
 def test_a_missing_checkpoint(run, capsys):

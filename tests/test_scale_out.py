@@ -80,7 +80,7 @@ def test_ddp_within_a_sweep_is_refused_with_a_command_that_works(run, tmp_path):
     assert "hydra/launcher=submitit_slurm hydra.launcher.nodes=1 hydra.launcher.tasks_per_node=2" in failed["error"]
 
 
-def test_two_processes_make_one_job(run, tmp_path, monkeypatch):
+def test_two_processes_make_one_job(run, tmp_path, monkeypatch, spawned_quickly):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     cache = f"paths.cache={tmp_path}"
     outputs = run("train", "trainer=ddp_spawn", "trainer.devices=2", "device=cpu", "ratio=0.5", "logger=csv", cache)

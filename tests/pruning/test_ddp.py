@@ -1,4 +1,4 @@
-"""A stage on two processes: what has to be the same on both, and the same as on one."""
+"""A stage on two processes has the same results on both processes, and the same as on one process."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from pruning.criteria import Random
+from tests.processes import quick_spawn
 from tests.pruning.training import METHODS, fit, loader, pruning, weights
 
 STAGES = [
@@ -23,7 +24,7 @@ CARRY_GATES = ("embed.weight", "embed.bias", "fc2.weight")  # but for square.wei
 
 
 def stage(method: str, frozen: bool, data: DataLoader, root: Path, **options: object) -> dict[str, Tensor]:
-    """Trains for 12 steps; returns everything that the ranks have to agree on."""
+    """Trains for 12 steps and returns everything that must be equal on all ranks."""
     module, callback = METHODS[method].module(), pruning(method, every=3)
     for name in CARRY_GATES if frozen else ():
         module.network.get_parameter(name).requires_grad_(False)
@@ -35,12 +36,12 @@ def stage(method: str, frozen: bool, data: DataLoader, root: Path, **options: ob
 
 
 def share(rank: int) -> DataLoader:
-    """Every other sample: together what one process takes at a time, if its batch is twice as large."""
+    """Returns every other sample: both ranks together see the batches of one process with twice the batch size."""
     return DataLoader(TensorDataset(*(t[rank::2] for t in loader(8, 6).dataset.tensors)), batch_size=4)
 
 
 def work(rank: int, folder: Path) -> None:
-    """What each of the two processes does."""
+    """Runs the stages in one of the two processes."""
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = str(rank)  # so that Lightning starts no processes of its own
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -64,14 +65,15 @@ def work(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What both ranks ended with, by stage.
+    """Returns the results of both ranks, by stage.
 
     The processes are started here and not by Lightning (`ddp_spawn`), which would start two for every stage: importing
     Lightning takes longer than all stages together. They are spawned, as a fork would inherit the threads and locks of
     whatever other tests left running. A spawned process finds its work by module and name: `work` must stay at the top.
     """
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.start_processes(work, (folder,), nprocs=2, start_method="spawn")
+    with quick_spawn():
+        torch.multiprocessing.start_processes(work, (folder,), nprocs=2, start_method="spawn")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -103,6 +105,6 @@ def test_two_ranks_are_one_with_the_joint_batch(method: str, frozen: bool, ranks
 
 @pytest.mark.filterwarnings("ignore:.*no `val_dataloader`.*", "ignore:.*LeafSpec.*")
 def test_a_rank_by_itself_would_end_elsewhere(ranks: list[dict], tmp_path: Path) -> None:
-    """Or the tests above would show nothing."""
+    """Checks that one rank alone ends with other gates, so that the tests above are meaningful."""
     alone, both = stage("slim", True, share(0), tmp_path), ranks[0]["slim", True]
     assert (alone["values"] - both["values"]).abs().max() > 1e-3
