@@ -14,8 +14,8 @@ def check_device(device: str) -> None:
     """
     if device_type(device) == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            f"device={device}, but torch finds no CUDA GPU on this machine; set device=cpu, or trainer=cpu for all work "
-            "on the CPU"
+            f"device={device}, but torch finds no CUDA GPU on this machine; set device=cpu, or trainer=cpu for all "
+            "work on the CPU"
         )
 
 

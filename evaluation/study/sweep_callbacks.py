@@ -1,6 +1,7 @@
 """Hydra callbacks of a sweep: they keep its table and report up to date, and end it with one message if jobs failed."""
 
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -40,10 +41,8 @@ class ReportCallback(Callback):
             _record_failure(config, job_return._return_value)
             if is_sweep:
                 job_return.status, job_return.return_value = JobStatus.COMPLETED, None
-        report = Path(config.hydra.sweep.dir) / "report.html"
-        # A report takes seconds. An interrupted sweep should have one of the finished jobs.
-        is_recent = report.is_file() and time.time() - report.stat().st_mtime < REPORT_INTERVAL
-        if is_sweep and not is_recent:
+        # A report takes seconds, but an interrupted sweep should have one of its finished jobs.
+        if is_sweep and _seconds_since_report(Path(config.hydra.sweep.dir)) > REPORT_INTERVAL:
             self.on_multirun_end(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -79,6 +78,13 @@ class FailureCallback(Callback):
                 f"error: {len(failed)} of {len(results)} jobs failed. The others are in {folder / 'study.csv'}; the "
                 f"same command with hydra.sweep.dir={folder} tries only these once more:{names}"
             )
+
+
+def _seconds_since_report(folder: Path) -> float:
+    """Returns the age of the newest report of a sweep, or of the sweep itself if there is none."""
+    report = folder / "report.html"
+    newest = report if report.is_file() else folder / STARTED
+    return time.time() - newest.stat().st_mtime if newest.is_file() else math.inf
 
 
 def _record_failure(config: DictConfig, error: BaseException) -> None:
