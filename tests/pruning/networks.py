@@ -48,7 +48,7 @@ def crops(network: OSTrackNetwork, batch: int = 2, seed: int = 0) -> dict[str, T
 
 
 class ConvNet(nn.Module):
-    """conv-bn-relu, a residual block, a branch, a concatenation, flatten -> linear: what a CNN can couple."""
+    """CNN with conv-bn-relu, a residual block, a branch, a concatenation and a flattened map before a linear layer."""
 
     def __init__(self, stream: int = 6, inner: int = 5, branch: int = 4, hidden: int = 7):
         super().__init__()
@@ -91,7 +91,7 @@ class ConvNet(nn.Module):
 
 
 class NormNet(nn.Module):
-    """A residual stream read through LayerNorms, and a square matrix that one group cuts in both dims."""
+    """Residual stream with LayerNorms, and a square matrix that one group cuts in both dims."""
 
     def __init__(self, width: int = 8, hidden: int = 5, inputs: int = 6):
         super().__init__()
@@ -121,7 +121,7 @@ class NormNet(nn.Module):
 
 
 class Branch(nn.Module):
-    """norm -> linear -> norm -> linear, to be added to a residual stream; without hidden units both norms vanish."""
+    """Residual branch: norm, linear, norm, linear. Without hidden units both norms vanish."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -141,7 +141,7 @@ class Branch(nn.Module):
 
 
 class BranchNet(nn.Module):
-    """A residual stream with branches that vanish, each with a norm in front and one inside."""
+    """Residual stream with branches that may vanish, each with one norm in front and one inside."""
 
     def __init__(self, width: int = 7, hidden: int = 5, depth: int = 3, inputs: int = 6):
         super().__init__()
@@ -169,7 +169,7 @@ class BranchNet(nn.Module):
 
 
 class Filtered(nn.Module):
-    """Channels answered by a filter of their own, whose size sets the scale of the answer (as in DiMP's optimiser).
+    """Network whose channels are multiplied by a filter; the norm of the filter scales the output (as in DiMP).
 
     Rows of `mixed` are masked with the channels of `code` and gated with those of `other`; its columns are masked.
     """
@@ -200,7 +200,7 @@ class Filtered(nn.Module):
 
 
 class Recipe(NamedTuple):
-    """Of a `Mixed` network.
+    """Sizes of a `Mixed` network.
 
     Attributes:
         stages: of maps: width of the residual stream, of the branch that is concatenated with the stage's input (0 for
@@ -218,7 +218,7 @@ class Recipe(NamedTuple):
 
 
 class ResidualConv(nn.Module):
-    """Adds to a stream of maps; without units inside it adds a constant."""
+    """Residual block of convolutions; without inner units it adds a constant."""
 
     def __init__(self, stream: int, inner: int):
         super().__init__()
@@ -230,7 +230,7 @@ class ResidualConv(nn.Module):
 
 
 class Stage(nn.Module):
-    """Turns its input, together with a branch of it, into a residual stream."""
+    """Residual stream that starts from the input, concatenated with a branch of the input."""
 
     def __init__(self, inputs: int, width: int, branch: int, inner: Sequence[int]):
         super().__init__()
@@ -247,7 +247,7 @@ class Stage(nn.Module):
         return x
 
     def groups(self) -> list[Group]:
-        """The branch, the insides, and the stream (last)."""
+        """Returns the groups of the branch, of the inner units and (last) of the stream."""
         groups = []
         if self.branch is not None:
             size = self.branch.out_channels
@@ -271,7 +271,7 @@ def _batch_norm(path: str) -> list[Slice]:
 
 
 class Block(nn.Module):
-    """Attention and an MLP, one after the other or side by side; then they leave together."""
+    """Attention and MLP in sequence or in parallel; in parallel they vanish together."""
 
     def __init__(self, width: int, heads: int, hidden: int, beside: bool):
         super().__init__()
@@ -291,7 +291,7 @@ class Block(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Any mix of streams of maps and of tokens, concatenations, attention, and flatten -> linear. In float64."""
+    """Network of a recipe: streams of maps and tokens, concatenations, attention and a flattened map, in float64."""
 
     def __init__(self, recipe: Recipe):
         super().__init__()
@@ -347,7 +347,7 @@ class Mixed(nn.Module):
 
 
 def shake(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights, biases, norms and batch statistics, none at its initial value."""
+    """Sets random weights, biases, norms and batch statistics, none at its initial value."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in [*network.named_parameters(), *network.named_buffers()]:
@@ -367,7 +367,7 @@ def shake(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def random_plan(groups: Sequence[Group], seed: int) -> Plan:
-    """Of a random subset of groups: random units, one, all, none if it may be empty, or whole runs (ragged heads)."""
+    """Returns a plan for a random subset of groups: random units, one, all, none if allowed, or a run of units."""
     rng, kept = random.Random(seed), {}
     for group in groups:
         n, how = group.size, rng.choice(["unnamed", "some", "some", "one", "all", "run", "none"])
@@ -389,7 +389,7 @@ def random_plan(groups: Sequence[Group], seed: int) -> Plan:
 
 
 def random_gates(network: nn.Module, groups: Sequence[Group], plan: Plan, seed: int, soft: bool = True) -> Gates:
-    """Gates closed as planned; the open ones between 0.2 and 1.7."""
+    """Returns gates closed by the plan; open gates have values between 0.2 and 1.7."""
     gates = Gates(network, groups)
     gates.close(plan)
     if soft:
@@ -399,7 +399,7 @@ def random_gates(network: nn.Module, groups: Sequence[Group], plan: Plan, seed: 
 
 
 def compacted(network: nn.Module, gates: Gates, plan: Plan) -> nn.Module:
-    """A compacted copy; the network stays as it is."""
+    """Returns a compacted copy of the network."""
     child = copy.deepcopy(network)
     own = Gates(child, gates.groups)
     own.values.data.copy_(gates.values.data)
@@ -409,6 +409,6 @@ def compacted(network: nn.Module, gates: Gates, plan: Plan) -> nn.Module:
 
 
 def largest_error(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """Largest difference relative to the largest entry of each output; `a` is the reference."""
+    """Returns the largest difference relative to the largest entry of each output; `a` is the reference."""
     assert a.keys() == b.keys()
     return float(torch.stack([(a[k] - b[k]).abs().max() / a[k].abs().max() for k in a]).max())  # nan stays nan

@@ -49,7 +49,7 @@ def uniform_share(groups: Sequence[Group], cost: Cost, asked: float) -> float:
 
 
 def assert_tight(groups: Sequence[Group], cost: Cost, plan: Plan, ratio: float) -> None:
-    """Within the budget, and no unit that left could return."""
+    """Asserts that the cost fits and that no removed unit could return."""
     kept, asked = counts(groups, plan), ratio * cost([g.size for g in groups]) * (1 + 1e-12)
     assert cost(kept) <= asked
     for i, group in enumerate(groups):
@@ -58,7 +58,7 @@ def assert_tight(groups: Sequence[Group], cost: Cost, plan: Plan, ratio: float) 
 
 
 def assert_ranked(groups: Sequence[Group], places: dict[str, Tensor], plan: Plan) -> None:
-    """No unit stays while a better one of its group leaves."""
+    """Asserts that no unit is kept while a better one of its group is removed."""
     for group in groups:
         order = places[group.name].argsort(descending=True).tolist()
         assert set(plan.units(group)) == set(order[: len(plan.units(group))]), group.name
@@ -151,13 +151,13 @@ def test_ratio_one_keeps_everything() -> None:
 def test_the_best_units_stay_without_floors() -> None:
     groups = [Group("a", "mlp", 4, ()), Group("b", "mlp", 4, ())]
     places = {"a": torch.tensor([0.9, 0.1, 0.8, 0.7]), "b": torch.tensor([0.2, 0.6, 0.3, 0.4])}
-    assert fit_plan(groups, places, units(groups), 0.5, RemovalRules(0)) == Plan({"a": (0, 2, 3), "b": (1,)})
-    assert fit_plan(groups, places, units(groups), 0.25, RemovalRules(0)) == Plan(
-        {"a": (0,), "b": (1,)}
-    )  # never below one
-    assert fit_plan(groups, places, units(groups), 0.5, RemovalRules(1)) == Plan(
-        {"a": (0, 2), "b": (1, 3)}
-    )  # all alike
+
+    def fitted(ratio: float, floor: float) -> Plan:
+        return fit_plan(groups, places, units(groups), ratio, RemovalRules(floor))
+
+    assert fitted(0.5, 0) == Plan({"a": (0, 2, 3), "b": (1,)})
+    assert fitted(0.25, 0) == Plan({"a": (0,), "b": (1,)})  # every group keeps at least one unit
+    assert fitted(0.5, 1) == Plan({"a": (0, 2), "b": (1, 3)})  # every group keeps the same share
 
 
 def test_a_unit_that_is_too_dear_makes_room_for_cheaper_ones() -> None:
@@ -273,7 +273,7 @@ def test_a_network_without_groups_can_only_stay_whole() -> None:
 
 
 def runs_kept(group: Group, plan: Plan) -> list[tuple[int, int]]:
-    """Kept and all units of every run."""
+    """Returns the numbers of kept units and of all units of every run."""
     kept, begin, found = set(plan.units(group)), 0, []
     for run in group.runs or (group.size,):
         found.append((len(kept & {*range(begin, begin + run)}), run))
@@ -282,7 +282,7 @@ def runs_kept(group: Group, plan: Plan) -> list[tuple[int, int]]:
 
 
 def assert_rounded(groups: Sequence[Group], cost: Cost, plan: Plan, ratio: float, step: int) -> None:
-    """Kept counts of runs are multiples, or whole; and no block more would fit."""
+    """Asserts that kept counts of runs are multiples or complete, and that no further block fits."""
     kept, asked = counts(groups, plan), ratio * cost([g.size for g in groups]) * (1 + 1e-12)
     assert cost(kept) <= asked
     for i, group in enumerate(groups):
@@ -321,7 +321,7 @@ def test_of_every_run_the_best_stay_and_the_rest_leaves_first() -> None:
 
 
 def test_the_rest_of_a_run_does_not_return_in_place_of_a_block() -> None:
-    """Of 10 units that leave in blocks of 2 + 4 + 4, 6.5 may stay: 4 do, as 2 + 4 would be no multiple."""
+    """10 units are removed in blocks of 2 + 4 + 4 and 6.5 may stay: 4 units stay, as 2 + 4 is no multiple."""
     for places in (torch.linspace(0, 1, 10), torch.full((10,), 0.5)):
         group = Group("a", "mlp", 10, ())
         plan = fit_plan([group], {"a": places}, units([group]), 0.65, RemovalRules(0, 4))

@@ -40,14 +40,14 @@ pytestmark = [
 
 
 class Spy(L.Callback):
-    """Calls a function in one hook. Callbacks run in their order: put before or after the one under test."""
+    """Callback that calls a function in one hook; its position decides whether it runs before the pruning callback."""
 
     def __init__(self, hook: str, call: Callable[..., None]):
         setattr(self, hook, call)
 
 
 class Notes(Logger):
-    """Remembers what was logged, by name: (step, value)."""
+    """Logger that keeps (step, value) by name."""
 
     name, version = "notes", 0
 
@@ -68,7 +68,7 @@ def own_weights_spy(into: list[dict[str, Tensor]]) -> Spy:
 
 
 def mask_spy(callback: L.Callback, into: list[Tensor]) -> Spy:
-    """The mask that every batch was computed with."""
+    """Returns a spy that collects the mask of every batch."""
     return Spy("on_train_batch_end", lambda *_: into.append(callback.gates.mask.clone()))
 
 
@@ -227,7 +227,7 @@ def test_units_fade_linearly_and_are_gone_before_the_next_update(accumulate: int
 
 def test_units_that_return_fade_in(tmp_path: Path) -> None:
     class Turning(Magnitude):
-        """Ranks the other way round at every call."""
+        """Criterion that reverses its ranking at every call."""
 
         sign = 1
 
@@ -248,7 +248,7 @@ def test_units_that_return_fade_in(tmp_path: Path) -> None:
 
 
 def test_the_loss_does_not_jump_where_units_leave(tmp_path: Path) -> None:
-    """Always the same batch and hardly any learning, so that the masks alone change the loss."""
+    """Trains on one batch with a tiny learning rate, so that only the masks change the loss."""
     jumps = {}
     for decay in (False, True):
         module = Regressor(lr=1e-5)
@@ -343,7 +343,7 @@ def test_a_checkpoint_between_accumulated_batches_holds_own_weights(tmp_path: Pa
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_ends_as_an_unbroken_one(method: str, epoch: int, tmp_path: Path) -> None:
-    """Interrupted 1, 2 or 3 steps after an update, while units fade."""
+    """Interrupts the stage 1, 2 or 3 steps after an update, while gates close."""
     build = METHODS[method].module
     module, callback = build(), pruning(method)
     keeper, masks = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, every_n_epochs=1), []
@@ -514,7 +514,7 @@ def test_one_shot_leaves_the_whole_stage_dense(tmp_path: Path) -> None:
     assert callback.finish(draws(1))["ratio_achieved"] <= 0.4
 
 
-# What goes wrong
+# Errors
 
 
 def test_a_step_that_a_loss_scaler_skips_does_not_spoil_the_gates(tmp_path: Path) -> None:
@@ -537,7 +537,7 @@ def test_a_step_that_a_loss_scaler_skips_does_not_spoil_the_gates(tmp_path: Path
 
 
 class Forgetful(Regressor):
-    """Gates the rows of fc1 but not their bias, so that the mask does not close its units."""
+    """Network that gates the rows of fc1 but not the bias, so that the mask does not close its units."""
 
     def groups(self) -> list[Group]:
         hidden, width = super().groups()

@@ -38,7 +38,7 @@ def step(gates: Gates, method: ChipNet, progress: float) -> None:
 
 
 def gated(gates: Gates, z: Tensor) -> dict[str, Tensor]:
-    """The network's weights as functions of the gates."""
+    """Returns the weights of the network as functions of the gates."""
     weights = {name: p.detach() for name, p in gates.network.named_parameters()}
     for group, part in zip(gates.groups, z.split(gates.sizes), strict=True):
         for s in (s for s in group.slices if s.gated):

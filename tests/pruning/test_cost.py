@@ -97,7 +97,7 @@ def test_params_of_a_network_without_groups_are_constant() -> None:
 def ostrack_macs(
     dim: int, hidden: int, widths: Sequence[int], towers: Sequence[int], patch: int, sides: tuple[int, int]
 ) -> tuple[int, int]:
-    """By hand, for one block: (backbone, head). `widths` of heads as the kernel sees them."""
+    """Returns the MACs of backbone and head for one block, counted by hand; `widths` of heads as in the kernel."""
     z, x = ((side // patch) ** 2 for side in sides)
     n, live = z + x, sum(widths)
     embed = n * dim * 3 * patch * patch
@@ -183,7 +183,7 @@ def test_published_ostrack_256() -> None:
 
 
 def like(x: Tensor) -> InputFunction:
-    """The same input, whatever was cut."""
+    """Returns the same input for every cut network."""
     return lambda network: {"x": x}
 
 
@@ -206,7 +206,7 @@ def kept_counts(groups: Sequence[Group], plan: Plan) -> list[int]:
 
 
 def assert_exact(network: nn.Module, cost: MacCost, inputs: InputFunction, plan: Plan) -> nn.Module:
-    """The child costs what was foretold, to the unit; returns it."""
+    """Asserts that the child has exactly the predicted cost, and returns the child."""
     groups = network.groups()
     child = compact(copy.deepcopy(network), groups, plan)
     foretold = cost(kept_counts(groups, plan))
@@ -243,7 +243,7 @@ def test_macs_of_emptied_networks(name: str) -> None:
 @pytest.mark.parametrize("name", ["ostrack", "cnn", "branches", "mixed"])
 @pytest.mark.parametrize("seed", range(2))
 def test_macs_of_children_of_children(name: str, seed: int) -> None:
-    """The first child has ragged heads, and groups that are empty; the second is cut from it."""
+    """Cuts a child with ragged heads and empty groups, and a second child from the first."""
     build, inputs = CASES[name]
     network = build()
     rough = {g.name: tuple(range(g.size // 4, g.size)) for g in network.groups()}
@@ -255,7 +255,7 @@ def test_macs_of_children_of_children(name: str, seed: int) -> None:
 
 
 def small_tracker(name: str, **changes: Any) -> Tracker:
-    """A tracker at tiny scale and smaller still, without weights."""
+    """Returns a tracker smaller than tiny scale, without weights."""
     recipe = OmegaConf.to_container(composed("train", [f"tracker={name}", "scale=tiny"]).tracker, resolve=True)
     if name == "ostrack":
         recipe["vit"] |= {"embed_dim": 24, "depth": 3, "num_heads": 3, "stem_hidden": 6}
@@ -305,7 +305,7 @@ def test_counting_in_closed_form_leaves_the_network_alone() -> None:
 
 
 class Wide(nn.Module):
-    """Linear layers with one group inside; `twist` is what happens in between."""
+    """Two linear layers with one group between them; `twist` is the operation between the layers."""
 
     def __init__(self, twist: Callable[[Tensor], Tensor], units: int = 12):
         super().__init__()
@@ -320,7 +320,7 @@ class Wide(nn.Module):
 
 
 def products_of_channels(x: Tensor) -> Tensor:
-    """As bilinear pooling does: all pairs of channels, and with each pair some work."""
+    """Computes a product for all pairs of channels, like bilinear pooling."""
     pairs = (x[:, :, None] * x[:, None]).flatten(1)
     return x + (pairs @ pairs.T).sum()
 
@@ -376,7 +376,7 @@ def test_groups_of_one_unit_are_as_they_are() -> None:
 
 
 def polynomial() -> Polynomial:
-    """With a constant, shared factors, an offset, a square and something that needs a group."""
+    """Checks a polynomial with a constant, shared factors, an offset, a square and a term that needs a group."""
     a, b, both = AffineSize(0, ((0, 2),)), AffineSize(3, ((1, 1),)), AffineSize(1, ((0, 0.5), (2, 4)))
     return Polynomial([Term(7), Term(3, (a, b)), Term(2, (both,)), Term(1, (a, a, both)), Term(11, (b,), 2)], 3)
 

@@ -32,7 +32,7 @@ def inputs(seed: int) -> Tensor:
 
 
 def step(criterion: Criterion, gates: Gates, seed: int, frozen: bool = False) -> None:
-    """One step of a stage, but for the optimiser's."""
+    """Takes one step of a stage without the optimizer step."""
     gates.network.zero_grad()
     gates.fold()
     loss_of(gates.network(inputs(seed))).backward()
@@ -216,7 +216,7 @@ def test_penalties_on_kinds_that_are_nearly_spelt_like_one_are_refused() -> None
 
 
 def explicit_gates(network: NormNet, groups: list[Group], x: Tensor) -> dict[str, Tensor]:
-    """dL/dg of autograd, with gates that are written into the weights by hand."""
+    """Returns dL/dg by autograd, with gates multiplied into the weights by hand."""
     hidden, width = (torch.ones(g.size, dtype=torch.float64, requires_grad=True) for g in groups)
     gated = {
         "embed.weight": network.embed.weight * width[:, None],
@@ -305,7 +305,7 @@ def test_impossible_memories_are_refused(memory: float) -> None:
 
 @pytest.mark.parametrize("name", ["slim", *LEARNED])
 def test_what_was_learned_goes_through_a_checkpoint(name: str) -> None:
-    """Saved, loaded by a criterion that has just started: from there both learn the same."""
+    """Loads the saved state into a new criterion; both then learn the same."""
     build: Callable[[], Criterion] = {"slim": Slim, **LEARNED}[name]
     twins, ends = [], []
     for _ in range(2):
@@ -331,7 +331,7 @@ def test_criteria_that_look_at_weights_need_neither_gradients_nor_a_state(criter
     assert all(build.needs_gradients for build in (Slim, Taylor, Fisher, Depth))
 
 
-# By lot
+# Random scores
 
 
 def test_random_scores_are_the_same_at_every_call_and_differ_by_seed() -> None:
@@ -356,7 +356,7 @@ def test_random_scores_are_the_same_at_every_call_and_differ_by_seed() -> None:
 
 
 class Deep(nn.Module):
-    """Adds what two hidden layers make of a residual stream, in branches of two groups each."""
+    """Residual stream with branches of two hidden layers, and therefore of two groups, each."""
 
     def __init__(self, width: int = 6, hidden: tuple[int, int] = (4, 3), depth: int = 3):
         super().__init__()
@@ -383,7 +383,7 @@ class Deep(nn.Module):
 
 
 def scale_gradients(network: Deep, x: Tensor) -> list[float]:
-    """dL/ds of autograd for a scale s on what each branch adds besides its bias, which stays when the branch goes."""
+    """Returns dL/ds by autograd for a scale s on the output of each branch without its bias, which remains."""
     scales = torch.ones(len(network.layers), dtype=torch.float64, requires_grad=True)
     weights = {f"layers.{i}.2.weight": layers[2].weight * scales[i] for i, layers in enumerate(network.layers)}
     return torch.autograd.grad(loss_of(functional_call(network, weights, (x,))), scales)[0].tolist()
@@ -410,7 +410,7 @@ def test_depth_scores_branches_by_the_gradient_of_a_scale_on_what_they_add() -> 
 
 
 def test_depth_of_weights_without_gradients_goes_by_the_gates() -> None:
-    """Where the last layer reads its units as they are, opening all gates together is that scale, too."""
+    """If the last layer reads the units directly, opening all gates together equals that scale."""
     network = shake(BranchNet().double())
     groups = network.groups()
     for i, branch in enumerate(network.branches):

@@ -49,7 +49,7 @@ def loss_of(out: Tensor | dict[str, Tensor], power: int = 1) -> Tensor:
 def reference(
     network: nn.Module, groups: list[Group], scale: dict[str, Tensor], mask: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Gated and masked tensors, entry by entry, as autograd sees them. Written apart from `Slice.positions`."""
+    """Returns gated and masked tensors for autograd, entry by entry, without `Slice.positions`."""
     weights = dict(network.named_parameters()) | dict(network.named_buffers())
     for group in groups:
         for s in (s for s in group.slices if s.gated or s.masked):

@@ -22,7 +22,7 @@ WHOLE = 20  # runs that the whole forward is timed in; that tells it from single
 
 
 class Clock:
-    """In place of the measurement: times follow from what is computed.
+    """Replacement of the measurement: a rule gives the time of an operation.
 
     Attributes:
         measured: how many operations were timed.
@@ -65,7 +65,7 @@ def on_grid(group: Group) -> list[int]:
 
 
 def test_times_of_products_are_exact_on_and_between_the_grid(clocked: Callable) -> None:
-    """Multiply-accumulates of this network are products of different groups' counts: interpolation loses nothing."""
+    """MACs of this network are products of counts of different groups, so interpolation is exact."""
     network, x = BranchNet(width=24, hidden=40, depth=2), torch.zeros(3, 6)
     groups = network.groups()
     cost, _ = clocked(network, macs, x=x)
@@ -81,7 +81,7 @@ def test_times_of_products_are_exact_on_and_between_the_grid(clocked: Callable) 
 
 
 class Square(nn.Module):
-    """One product whose time grows with the square of the units, and nothing else."""
+    """Network with one product whose time grows with the square of the units."""
 
     def __init__(self, units: int = 64):
         super().__init__()

@@ -16,7 +16,7 @@ def stream(scale: float = 1.0) -> torch.Tensor:
 
 
 def norms(bias: bool = True, eps: float = 1e-5) -> tuple[nn.LayerNorm, nn.LayerNorm]:
-    """A norm with random weights, and that of the kept channels alone."""
+    """Returns a norm with random weights, and the norm of the kept channels alone."""
     generator = torch.Generator().manual_seed(1)
     full = nn.LayerNorm(len(KEPT), eps=eps, bias=bias, dtype=torch.float64)
     for p in full.parameters():
@@ -75,7 +75,7 @@ SOFT = torch.tensor([1, 0.3, 0, 1, 0, 0.3, 1, 1, 0.3, 1, 0.7], dtype=torch.float
 
 
 def test_channels_that_leave_count_in_part() -> None:
-    """Channels m * u: their mean is weighed by m, and so is what they deviate from it."""
+    """The mean of channels m * u is weighted by m, and so are the deviations from it."""
     full, _ = norms(eps=1e-2)
     set_mask(full, SOFT)
     u = torch.randn(4, 9, len(SOFT), dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.7

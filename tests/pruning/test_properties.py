@@ -1,4 +1,4 @@
-"""What holds for any network that declares its groups, whatever it is made of and whatever is cut from it."""
+"""Properties of every network that declares its groups, for every cut."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ def tuples(values: st.SearchStrategy, least: int, most: int) -> st.SearchStrateg
 
 
 def recipes(least: int = 1, most: int = 5) -> st.SearchStrategy[Recipe]:
-    """Groups of `least` to `most` units, attention of one to three heads."""
+    """Draws groups of `least` to `most` units, and attention of one to three heads."""
     size = st.integers(least, most)
     stage = st.tuples(size, st.one_of(st.just(0), size), tuples(size, 0, 2))
     return st.builds(
@@ -40,7 +40,7 @@ SEEDS = st.integers(0, 2**10)
 
 @st.composite
 def plans(draw: Callable, groups: Sequence[Group]) -> Plan:
-    """Units by the bits of a number for each group; where nothing would be left that must be, the last unit stays."""
+    """Draws the units of each group by the bits of a number; a group that must not be empty keeps its last unit."""
     masks = [draw(st.one_of(st.just(0), st.integers(0, 2**g.size - 1))) for g in groups]
     together = {i: branch for branch in branches(groups) for i in branch}
     kept = {}
@@ -55,7 +55,7 @@ def plans(draw: Callable, groups: Sequence[Group]) -> Plan:
 
 @st.composite
 def gates_of(draw: Callable, network: nn.Module, plan: Plan) -> Gates:
-    """Closed as planned; the values of the first ones are drawn, the others repeat them."""
+    """Draws gates closed by the plan; the values of the first gates are drawn, the other gates repeat them."""
     gates = Gates(network, network.groups())
     gates.close(plan)
     values = draw(st.lists(st.sampled_from([1.0, 0.25, 1.75, -0.5]), min_size=1, max_size=7))
@@ -141,7 +141,7 @@ def test_macs_in_closed_form_are_those_of_the_child(data: st.DataObject, recipe:
 
 
 def next_blocks(group: Group, plan: Plan, open_units: set[int], step: int) -> list[int]:
-    """How many units would return next in every run, given those that may."""
+    """Returns how many units would return next in every run."""
     kept, begin, found = {*plan.units(group)}, 0, []
     for run in group.runs or (group.size,):
         units = {*range(begin, begin + run)}

@@ -16,7 +16,7 @@ from tests.pruning.training import MapBranches, MapConv, MapNet, assert_same, dr
 
 
 class Told(Criterion):
-    """Scores that a test has chosen, by group; 1 for others."""
+    """Criterion with given scores by group, 1 for other groups."""
 
     def __init__(self, **scores: list[float]):
         self.scores = scores
@@ -31,7 +31,7 @@ def pruner(ratio: float = 0.4, criterion: Criterion | None = None, **options: An
 
 
 def attached(given: Pruner) -> tuple[MapNet, Pruner]:
-    """A network that is not trained, and its pruning."""
+    """Returns an untrained network and its attached pruner."""
     network = shake(MapNet(width=12, hidden=16).double(), 3)
     given.attach(network, network.groups())
     return network, given
@@ -101,7 +101,7 @@ def test_attaching_to_another_network_starts_anew() -> None:
 
 
 def test_what_another_network_costs_is_found_anew() -> None:
-    """Its groups may be equal although other things in it are larger."""
+    """Network whose groups may be equal to those of another network although other layers are larger."""
     small, large = MapNet(width=12, hidden=16), MapNet(width=12, hidden=16, inputs=60)
     assert small.groups() == large.groups()
     pruning = pruner()
@@ -129,7 +129,7 @@ def test_what_kept_gates_have_learned_is_folded_or_left_behind(kept_gates: str) 
 
 
 def test_a_plan_that_empties_branches_is_finished() -> None:
-    """The residual stream stays before anything inside of a branch, and later branches before earlier ones."""
+    """Scores the residual stream highest, and later branches higher than earlier ones."""
     network = shake(MapBranches(width=12, hidden=4).double())
     dense, groups = sum(p.numel() for p in network.parameters()), network.groups()
     order = Told(**{g.name: [float(i)] * g.size for i, g in enumerate(groups)})
@@ -146,7 +146,7 @@ def test_a_plan_that_empties_branches_is_finished() -> None:
     assert not any(isinstance(m, nn.LayerNorm) for m in network.branches[0].modules())
 
 
-# What may leave, and how
+# Rules of removal
 
 
 def test_protected_groups_stay_whole() -> None:
@@ -220,7 +220,7 @@ def test_wrong_settings_are_refused_before_training() -> None:
     with pytest.raises(ValueError, match=r"pruning.kinds names \['attention'\]"):
         pruner(kinds=["attention"]).check(network, groups)
     elsewhere = {"scope": {"default": "kind", "attention": "layer"}, "criterion": Slim(penalty={"attention": 2.0})}
-    pruner(**elsewhere).check(network, groups)  # what is said of a kind that only other networks have
+    pruner(**elsewhere).check(network, groups)  # settings for kinds that only other networks have
     with pytest.raises(ValueError, match="out of reach"):
         pruner(0.01).check(network, groups)
     pruner(0.5).check(network, groups)
@@ -282,7 +282,7 @@ def test_units_return_where_regrowing_is_allowed() -> None:
     assert kept == {False: (8, 9, 10, 11), True: (0, 1, 2, 3)}
 
 
-# What the ratio is of
+# The quantity that the ratio refers to
 
 
 @pytest.mark.parametrize("ratio_of", ["macs", "latency"])
@@ -330,7 +330,7 @@ def test_the_ratio_may_be_of_units_whatever_they_weigh() -> None:
 
 
 class Choosy(MapNet):
-    """Adds an error to its output in some calls, as a discrete choice that rounding flips."""
+    """Network with an error in its output in some calls, like a discrete choice that rounding flips."""
 
     def __init__(self, errors: dict[int, float]):
         super().__init__(width=12, hidden=16)

@@ -68,7 +68,7 @@ def test_the_size_of_a_groups_scores_does_not_matter_once_they_are_normalised(no
 
 
 def test_raw_norms_empty_a_layer_of_small_units_and_relative_ones_do_not() -> None:
-    """Units of the first layer have 73 weights, of the second 11: raw norms rank sizes."""
+    """Units of the first layer have 73 weights, those of the second 11, so raw norms reflect sizes."""
     layers = nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 2))
     generator = torch.Generator().manual_seed(0)
     for p in layers.parameters():

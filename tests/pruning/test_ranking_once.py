@@ -1,4 +1,4 @@
-"""A training without a mask ranks units for all ratios: cut at one, it is as if it had been trained for it."""
+"""A training without a mask ranks units for all ratios: a cut to any ratio equals a training for that ratio."""
 
 import copy
 from pathlib import Path

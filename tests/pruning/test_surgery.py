@@ -195,7 +195,7 @@ def test_a_convolution_that_would_lose_everything_is_refused_before_anything_is_
 
 
 def branch_plans() -> st.SearchStrategy[Plan]:
-    """Of a `BranchNet`: any units of the branches, so that many are empty, and some of the stream."""
+    """Returns a random plan of a `BranchNet` in which many branches are empty."""
     inner = {f"branches.{i}": st.sets(st.integers(0, 4), max_size=2) for i in range(3)}
     units = st.fixed_dictionaries(inner | {"width": st.sets(st.integers(0, 6), min_size=1)})
     return units.map(lambda kept: Plan({name: tuple(sorted(k)) for name, k in kept.items()}))
@@ -292,7 +292,7 @@ def test_pruning_a_pruned_network_equals_one_plan(network: nn.Module, seed: int)
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_an_optimizer_goes_on_with_what_is_left(build: Callable[..., Optimizer], seed: int) -> None:
-    """Of kept entries it knows what it knew: a step after surgery moves them as it would have moved them before."""
+    """The optimizer keeps the state of kept entries: a step after surgery moves them like a step before."""
     network = shake(tiny_ostrack().double(), seed)
     groups, x = network.groups(), crops(network, seed=seed)
     plan = random_plan(groups, seed)
@@ -338,7 +338,7 @@ def test_an_optimizer_forgets_what_has_vanished() -> None:
 
 
 class Bottlenecks(nn.Module):
-    """Two bottlenecks that keep the size of their input; the second one's last convolution may have a bias."""
+    """Two bottlenecks that keep the size of their input; the last convolution of the second one may have a bias."""
 
     def __init__(self, bias: bool):
         super().__init__()

@@ -24,7 +24,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], InputFunction]] = {
 
 
 def several_of_each(groups: Sequence[Group], seed: int) -> Plan:
-    """At least two units of every group: on a dim of one, torch lays tensors out in other ways."""
+    """Returns a plan with at least two units of every group, as torch uses other layouts for dims of one."""
     rng = random.Random(seed)
     return Plan({g.name: tuple(sorted(rng.sample(range(g.size), rng.randint(2, g.size)))) for g in groups})
 
@@ -62,7 +62,7 @@ def test_a_network_is_traced_where_it_is_and_left_alone() -> None:
 
 
 class Parts(nn.Module):
-    """Linear layers side by side, of which some are concatenated, in some order and some more than once."""
+    """Parallel linear layers, some of which are concatenated, in several orders and more than once."""
 
     def __init__(self, units: Sequence[int], joined: Sequence[Sequence[int]]):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Trainings that take a second: modules to prune, data, every criterion with settings that suit them, and a trainer."""
+"""Trainings of one second: modules to prune, data, all criteria with suitable settings, and a trainer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,21 +20,21 @@ from tests.pruning.networks import BranchNet, ConvNet, NormNet, shake
 
 
 class MapNet(NormNet):
-    """With outputs by name, as the pruner compares them; the first one never depends on the input."""
+    """`NormNet` with outputs by name; the first output does not depend on the input."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {"constant": self.out.bias.expand(2, 2), "out": super().forward(x)}
 
 
 class MapBranches(BranchNet):
-    """With outputs by name."""
+    """`BranchNet` with outputs by name."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {"out": super().forward(x)}
 
 
 class MapConv(ConvNet):
-    """Of pictures that are made of 6 numbers."""
+    """`ConvNet` with pictures that are made of 6 numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,10 +45,11 @@ class MapConv(ConvNet):
 
 
 class Regressor(L.LightningModule):
-    """Not a tracker: a network, groups and a loss.
+    """Module with a network, groups and a loss.
 
     Attributes:
-        losses, seen: losses of all steps, and the outputs of all validations.
+        losses: losses of all steps.
+        seen: outputs of all validations.
     """
 
     def __init__(self, fail_at: int | None = None, dtype: torch.dtype = torch.float64, lr: float = 1e-2):
@@ -79,14 +80,14 @@ class Regressor(L.LightningModule):
 
 
 class BranchRegressor(Regressor):
-    """The same with residual branches that may vanish."""
+    """Regressor with residual branches that may vanish."""
 
     def build(self) -> nn.Module:
         return MapBranches(width=12, hidden=16, depth=4)
 
 
 class ConvRegressor(Regressor):
-    """The same with batch norms, which keep their statistics."""
+    """Regressor with batch norms whose statistics stay constant."""
 
     def build(self) -> nn.Module:
         return MapConv()
@@ -100,7 +101,7 @@ class ConvRegressor(Regressor):
 
 @dataclass(frozen=True)
 class Method:
-    """A criterion as the tests train it: options of the callback, and a module that it has something to say about."""
+    """Criterion in tests, with options of the callback and a module that the criterion suits."""
 
     criterion: Callable[[], Criterion]
     options: dict[str, Any] = field(default_factory=dict)
@@ -121,7 +122,7 @@ if hasattr(criteria, "ChipNet"):
 
 
 def pruning(method: str = "slim", **options: Any) -> PruningCallback:
-    """The callback for a stage of 24 steps; all options but these are its defaults."""
+    """Returns the callback for a stage of 24 steps, with default values of all other options."""
     given = METHODS[method]
     defaults = {"ratio": 0.4, "every": 4, "floor": 0.05, "schedule": Cubic(start=0.1, end=0.7)}
     return PruningCallback(**({"criterion": given.criterion()} | defaults | given.options | options))
