@@ -21,7 +21,6 @@ from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import FinishedStage, Stage, digest, ensure, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.training import training_progress
-from pruning.budget import check_ratio
 from pruning.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
 
@@ -64,10 +63,10 @@ class Job:
             ValueError: a setting, a checkpoint or a data set cannot be used.
         """
         cfg = self.cfg
-        check_ratio(cfg.ratio)
+        pruning = self.maker.pruning  # checks the ratio, so it comes first
         tracker = self.maker.initial_tracker()
-        self.maker.pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
-        if self.maker.pruning.criterion.needs_gradients and not cfg.stages.sparsity.steps and cfg.ratio < 1:
+        pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
+        if pruning.criterion.needs_gradients and not cfg.stages.sparsity.steps and cfg.ratio < 1:
             raise ValueError(
                 f"pruning={cfg.job.method} ranks by what it learns, but stages.sparsity.steps=0; train, or choose "
                 "pruning=magnitude"
