@@ -1,5 +1,17 @@
 """OSTrack (Ye et al., ECCV 2022), a one-stream transformer tracker."""
 
-from trackers.ostrack.tracker import OSTrack
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trackers.ostrack.tracker import OSTrack
 
 __all__ = ["OSTrack"]
+
+
+def __getattr__(name: str) -> Any:
+    # Only when asked for: timm takes a second to import, and a process that loads another tracker does without.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trackers.ostrack.tracker import OSTrack
+
+    return OSTrack
