@@ -175,7 +175,7 @@ def _vary(network: OSTrackNetwork) -> OSTrackNetwork:
     """Gives units different norms, and moves vectors away from their initial 0 and 1, which would hide errors."""
     gates = Gates(network, network.groups())
     gates.values.data.uniform_(0.5, 1.5)
-    gates.bake()
+    gates.fold_permanently()
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.is_floating_point() and tensor.dim() == 1:
             tensor += 0.2 * torch.rand_like(tensor)

@@ -126,7 +126,7 @@ class MacCost(Polynomial):
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction):
-        traced = trace(on_meta(network), groups, inputs, _record_product)
+        traced = trace(copy_to_meta(network), groups, inputs, _record_product)
         super().__init__([_term(operation.tensors[0]) for operation in traced.operations], len(groups))
         counted = count_macs(traced.control, inputs(traced.control)).total
         predicted = round(self(traced.control_counts))
@@ -178,14 +178,14 @@ def count_macs(network: nn.Module, inputs: Mapping[str, Any]) -> Macs:
     fused CPU kernel. Convolutions, linear layers, attention and batched products count; norms and activations do not.
     """
     with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
-        on_meta(network)(**on_meta(dict(inputs)))
+        copy_to_meta(network)(**copy_to_meta(dict(inputs)))
     flops = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}
     root = type(network).__name__
     parts = {name: _flops(child, f"{root}.{name}", flops) // 2 for name, child in network.named_children()}
     return Macs(flops.get("Global", 0) // 2, parts)
 
 
-def on_meta(thing: Any) -> Any:
+def copy_to_meta(thing: Any) -> Any:
     """Returns a copy of a network (in evaluation mode) or of a mapping of tensors on the meta device."""
     if isinstance(thing, nn.Module):
         return copy.deepcopy(thing).to("meta").eval().requires_grad_(False)

@@ -177,7 +177,7 @@ class Gates:
         return {} if self._ungated is None else {t.path: w for t, w in zip(self._tensors, self._ungated, strict=True)}
 
     @torch.no_grad()
-    def bake(self) -> None:
+    def fold_permanently(self) -> None:
         """Multiplies the gates into the weights permanently, then opens all gates and sets them to 1."""
         self.fold()
         self._ungated = [t.tensor.data for t in self._tensors]

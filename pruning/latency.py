@@ -154,13 +154,13 @@ def _milliseconds(call: Callable[[], Any], device: str, runs: int = 3) -> float:
     call()
     times, started = [], time.perf_counter()
     while len(times) < runs or (time.perf_counter() - started < SECONDS_PER_ENTRY and len(times) < 50):
-        begin = clock(device)
+        begin = synchronised_time(device)
         call()
-        times.append(clock(device) - begin)
+        times.append(synchronised_time(device) - begin)
     return 1e3 * min(times)
 
 
-def clock(device: str) -> float:
+def synchronised_time(device: str) -> float:
     """Returns the time in seconds after all work queued on the device is done."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

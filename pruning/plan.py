@@ -36,7 +36,7 @@ class Plan:
                     f"the plan for group '{name}' must list distinct ascending units below {sizes[name]}, not {units}"
                 )
 
-    def then(self, later: "Plan") -> "Plan":
+    def followed_by(self, later: "Plan") -> "Plan":
         """Returns the plan of the original network that equals this plan followed by `later`.
 
         Args:

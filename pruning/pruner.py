@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruning.budget import RemovalRules, check_ratio, fit_plan
-from pruning.cost import Cost, MacCost, ParamCost, UnitCost, on_meta
+from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.gates import Gates
 from pruning.groups import Group, check_groups
@@ -195,7 +195,7 @@ class Pruner:
         with torch.no_grad():
             with gates.folded():
                 masked = [network(**draw) for draw in inputs]
-            gates.bake()
+            gates.fold_permanently()
             compact(network, gates.groups, self.plan)
             errors = torch.stack([_difference(m, network(**d)) for m, d in zip(masked, inputs, strict=True)])
         error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())  # max returns a nan
@@ -221,7 +221,7 @@ class Pruner:
     def _cost_of(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
         """Returns the cost that the ratio refers to. Cached, as two measurements of latency would differ."""
         needs_inputs = inputs is not None and self.ratio_of in ("macs", "latency")
-        arguments = tree_leaves(inputs(on_meta(network))) if needs_inputs else []
+        arguments = tree_leaves(inputs(copy_to_meta(network))) if needs_inputs else []
         shapes = tuple(t.shape for t in (*network.parameters(), *arguments) if isinstance(t, Tensor))
         key = (self.ratio_of, tuple(groups), shapes)
         if self._cached_cost is None or self._cached_cost[0] != key:

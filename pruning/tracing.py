@@ -79,7 +79,7 @@ class TensorRecord(NamedTuple):
     layout: Layout | None = None
 
     @classmethod
-    def of(cls, tensor: Tensor) -> "TensorRecord":
+    def from_tensor(cls, tensor: Tensor) -> "TensorRecord":
         """Returns the record of a tensor."""
         order = sorted(range(tensor.dim()), key=lambda d: -tensor.stride(d))
         return cls(tuple(tensor.shape), Layout(tensor.dtype, tuple(order)))
@@ -141,7 +141,7 @@ def record_operation(function: Any, args: tuple, kwargs: dict, result: Any) -> l
     """Records an operation with all its arguments, so that it can be run again."""
     leaves, spec = tree_flatten((args, kwargs))
     first = next((leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)), None)
-    leaves = [TensorRecord.of(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    leaves = [TensorRecord.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     return [OperationRecord(function, leaves, spec, () if first is None else tuple(first.shape))]
 
 

@@ -1,4 +1,4 @@
-"""Trackers. `load_tracker(path)` loads any saved tracker."""
+"""Trackers: networks, losses, online loop and checkpoints. `load_tracker(path)` loads any saved tracker."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,7 @@
 """Base class of all trackers: a network, its losses, its part of the online loop, and its pruning groups.
 
-A new tracker is a subclass of `Tracker` and a file in `conf/tracker/`. Nothing else has to change.
+A new tracker is a subclass of `Tracker`, a file in `conf/tracker/` and a file of sizes in `conf/tracker/scale/`.
+Nothing else has to change.
 """
 
 from abc import ABC, abstractmethod
@@ -23,13 +24,13 @@ Batch = dict[str, Tensor]
 
 
 class Crop(NamedTuple):
-    """Input of a tracker while tracking. It is on the CPU until the tracker moves it.
+    """Crop of one frame, the input of `Tracker.start` and `Tracker.step`. It is on the CPU until the tracker moves it.
 
     Attributes:
-        pixels: (3, S, S), 0 to 255, uint8; float32 where a tracker's crop is not rounded.
+        pixels: (3, S, S), 0 to 255, uint8; float32 if the tracker does not round its crops.
         padding: rows and columns that show padding, (2, S) bool; None if there are none.
         target: the last known box in the crop, cxcywh in units of the crop's side.
-        picture: the picture's edges in the crop, xyxy in the same units.
+        picture: the picture's edges in the crop, xyxy in units of the crop's side.
     """
 
     pixels: Tensor
@@ -50,9 +51,9 @@ class Recipe:
 
     Attributes:
         lr: peak learning rate of AdamW.
-        rates: factors of `lr` by prefix of parameter names; the longest matching prefix counts.
+        rates: factors of `lr` by prefix of parameter names; the longest matching prefix applies.
         weight_decay: weight decay of AdamW.
-        decay_vectors: whether norms, biases and other vectors decay too, as in the originals; else only matrices.
+        decay_vectors: whether weight decay applies to norms, biases and other vectors too, as in the originals.
         clip: largest gradient norm; None for no clipping.
         schedule: factor of the learning rate as a function of the stage's progress in [0, 1].
         sampling: order of the frames of a training sample, see `datamodules.sampling`.
@@ -79,7 +80,7 @@ class Online:
     """Settings of the online loop that all trackers share.
 
     Attributes:
-        min_size: smallest side of a box, and smallest part of it inside the picture, in pixels; None for no clipping.
+        min_size: smallest side of a box in pixels, after the box is clipped to the picture; None for no clipping.
         size_smoothing: weight of the previous frame's width and height in the new ones; 0 as in the originals.
     """
 
@@ -113,7 +114,7 @@ class Tracker(L.LightningModule, ABC):
         stage: name of the running training stage, the prefix of all logged values.
         lr_scale: factor of the recipe's learning rate in this stage.
         distilled: modules of `network` whose output is distilled from parent to child: tokens (B, N, C) or maps
-            (B, C, H, W). Of several outputs the first counts.
+            (B, C, H, W). If a module returns several outputs, the first one is distilled.
         lockstep: whether several targets advance in one batched forward, see `steps`.
         teacher: parent that is distilled in this stage; None for no distillation.
     """
@@ -208,21 +209,25 @@ class Tracker(L.LightningModule, ABC):
         return self.example_inputs()
 
     def timed_parts(self) -> dict[str, Callable[[], Any]]:
-        """Returns functions that run the parts of a frame's work, by name, for benchmarks; {} for one single part."""
+        """Returns functions that run the parts of a frame's work, by name, for benchmarks; {} if there is one part."""
         return {}
 
     def departures_from_original(self) -> dict[str, bool]:
-        """Returns features that the original lacks, in words, and whether this tracker has them. Results name them."""
+        """Returns options that the original lacks, in words, and whether this tracker uses them.
+
+        Results and reports list the options that are used.
+        """
         return {"sizes of boxes smoothed over time": self.online.size_smoothing > 0}
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the network's training outputs in the form whose squared error is distilled; by default unchanged.
+        """Returns the network's training outputs in the form that distillation compares; by default unchanged.
 
-        All returned values are finite: log-probabilities, for example, become probabilities.
+        Distillation minimises squared errors, so all returned values must be finite. Log-probabilities, for example,
+        become probabilities.
         """
         return dict(outputs)
 
-    def trained(self, name: str) -> bool:
+    def is_trained(self, name: str) -> bool:
         """Returns whether the network's parameter `name` is trained; True by default."""
         return True
 
@@ -256,10 +261,10 @@ class Tracker(L.LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Freezes the parameters that are not trained."""
         for name, p in self.network.named_parameters():
-            p.requires_grad_(self.trained(name))
+            p.requires_grad_(self.is_trained(name))
 
     def on_fit_start(self) -> None:
-        """Moves the teacher to the device: it is no submodule, so Lightning does not move it."""
+        """Moves the teacher to the device. Lightning does not move it, because it is no submodule."""
         if self.teacher is not None:
             self.teacher.parent.to(self.device)
 
@@ -294,19 +299,19 @@ class Tracker(L.LightningModule, ABC):
         """Returns AdamW with the recipe's learning rates and decays, and its schedule over the stage's steps."""
         r, groups = self.recipe, {}
         for name, p in self.network.named_parameters():
-            if not self.trained(name):
+            if not self.is_trained(name):
                 continue
             lr = r.lr * self.lr_scale * r.rate(name)
             decay = r.weight_decay if r.decay_vectors or p.squeeze().dim() > 1 else 0.0
             groups.setdefault((lr, decay), []).append(p)
         parts = [{"params": ps, "lr": lr, "weight_decay": wd} for (lr, wd), ps in groups.items()]
-        # A fused step saves a tenth of a tiny network's time, but Lightning cannot clip with it in mixed precision.
+        # A fused step saves a tenth of a tiny network's time. Lightning cannot clip with it in mixed precision.
         optimizer = torch.optim.AdamW(parts, fused=self.trainer.precision == "32-true")
         steps = max(1, self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: r.schedule(min(step / steps, 1.0)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clips gradients by norm as the recipe says, whatever the trainer's `gradient_clip_val`."""
+        """Clips the norm of the gradients to the recipe's `clip`. The trainer's `gradient_clip_val` has no effect."""
         if self.recipe.clip is not None:
             self.clip_gradients(optimizer, self.recipe.clip, "norm")

@@ -1,6 +1,7 @@
 """Conversions between box formats, overlaps of boxes, and clipping.
 
-`xywh` is (left, top, width, height), `xyxy` two corners, `cxcywh` centre and size: the last dim of a tensor.
+The last dim of a tensor of boxes has four entries: `xywh` is (left, top, width, height), `xyxy` is (left, top, right,
+bottom), and `cxcywh` is (centre x, centre y, width, height).
 """
 
 import torch
@@ -8,18 +9,18 @@ from torch import Tensor
 
 
 def xywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """Converts boxes (..., 4)."""
+    """Converts boxes (..., 4) from xywh to xyxy."""
     return torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """Converts boxes (..., 4)."""
+    """Converts boxes (..., 4) from cxcywh to xyxy."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """Converts boxes (..., 4)."""
+    """Converts boxes (..., 4) from xyxy to cxcywh."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
 
 
@@ -43,7 +44,7 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def clip_box(box: tuple[float, float, float, float], width: int, height: int, margin: float) -> tuple[float, ...]:
-    """Clips an xywh box in pixels to the picture. At least `margin` pixels of it stay inside, and of its sides."""
+    """Clips an xywh box in pixels to the picture. The result is at least `margin` pixels wide and high."""
     x, y, w, h = box
     x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
     y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)

@@ -1,4 +1,4 @@
-"""The contents of a checkpoint file, before anything is built from them."""
+"""Contents of a checkpoint file before a tracker is built from them, and the strict loading of weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,20 +11,21 @@ from pruning.plan import Plan
 
 
 class CheckpointError(ValueError):
-    """A file that is not a checkpoint, or whose weights do not fit the tracker that is built."""
+    """Error of a file that is not a checkpoint, or whose weights do not fit the tracker that is built."""
 
 
 @dataclass
 class CheckpointContents:
-    """The contents of a file, ours or an official one.
+    """Contents of a checkpoint of this project or of an official checkpoint.
 
     Attributes:
-        weights: by parameter name.
-        recipe: how to build the tracker; None if the file holds a pretrained backbone alone.
+        weights: weights by parameter name.
+        recipe: the `tracker` section of the configuration; None if the file holds a pretrained backbone alone.
         plan: the units that the tracker keeps; `weights` are cut to it.
-        gates: values that scale the units of groups, by group name: those of the ICASSP 2023 paper's networks.
-        metrics, config: what was measured, and the run that made it; for the record.
-        note: what a reader of the recipe should know.
+        gates: gate values by group name, each (size,), in files of the ICASSP 2023 paper; else empty.
+        metrics: metrics at the time of saving.
+        config: configuration of the run that wrote the file. Nothing is built from it.
+        note: assumptions about an official file that the log reports; "" if there are none.
     """
 
     weights: Mapping[str, Tensor]

@@ -1,4 +1,7 @@
-"""Crops: square windows around boxes, their pixels, and boxes relative to them."""
+"""Crops: square windows around boxes, the pixels of the windows, and boxes relative to the windows.
+
+Data loaders import this module, so it imports neither torch nor Lightning.
+"""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ Box = tuple[float, ...] | np.ndarray
 
 
 class Window(NamedTuple):
-    """Square of a picture in pixels; pixel `i` reaches from `i` to `i + 1`."""
+    """Square in the coordinates of a picture, in pixels. Pixel `i` covers the interval from `i` to `i + 1`."""
 
     left: float
     top: float
@@ -30,7 +33,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodedRegion:
-    """Decoded part of a picture. Training crops are cut from it as from the whole picture.
+    """Decoded part of a picture, from which training crops are cut as if it were the whole picture.
 
     Attributes:
         pixels: (h, w, 3) uint8. Pixel `i` of a reduced picture is about the mean of the full picture's pixels from
@@ -47,12 +50,15 @@ class DecodedRegion:
     reduction: int = 1
 
     @classmethod
-    def of(cls, image: "np.ndarray | DecodedRegion") -> "DecodedRegion":
+    def wrap(cls, image: "np.ndarray | DecodedRegion") -> "DecodedRegion":
         """Wraps a whole picture (H, W, 3); returns a region unchanged."""
         return image if isinstance(image, DecodedRegion) else cls(image, image.shape)
 
     def __getitem__(self, spans: tuple[slice, slice]) -> np.ndarray:
-        """Returns rows and columns of the picture, which is not reduced, by their numbers in the whole picture."""
+        """Returns the pixels (h, w, 3) of some rows and columns, which are counted in the whole picture.
+
+        Only for `reduction` 1. Rows and columns outside of the region are left out.
+        """
         rows, columns = (
             slice(max(0, span.start - first), max(0, span.stop - first))
             for span, first in zip(spans, (self.top, self.left), strict=True)
@@ -60,7 +66,13 @@ class DecodedRegion:
         return self.pixels[rows, columns]
 
     def resampled(self, window: Window, size: int, border: int) -> np.ndarray:
-        """Returns the pixels of a window, (size, size, 3) uint8; `border` is OpenCV's type of border."""
+        """Returns the pixels of a window, (size, size, 3) uint8, by bilinear interpolation.
+
+        Args:
+            window: square in the whole picture, in pixels.
+            size: side of the result in pixels.
+            border: OpenCV's border type for pixels outside of the picture.
+        """
         left, top = (window.left - self.left) / self.reduction, (window.top - self.top) / self.reduction
         step = window.side / self.reduction / size
         # OpenCV counts both coordinates from the centre of the first pixel.
@@ -70,13 +82,13 @@ class DecodedRegion:
 
 
 class CropWindow(NamedTuple):
-    """Window of one crop. A `CropSpec` computes it once from a box; pixels, padding and boxes of the crop follow it.
+    """Window of one crop, which a `CropSpec` computes from a box. It determines pixels, padding and boxes of the crop.
 
     Attributes:
         pixels: square of whole pixels that the crop shows.
-        boxes: square to which boxes in the crop are relative. It is not rounded as `pixels` is, see `CropSpec`.
-        padding: rows and columns of the crop that show padding or a mixture with it, (2, size) bool.
-        margins: padded pixels of `pixels` at its left, top, right and bottom.
+        boxes: square to which boxes in the crop are relative. `CropSpec` does not round it to whole pixels.
+        padding: rows and columns of the crop that show padding or a mixture of padding and picture, (2, size) bool.
+        margins: number of padded pixels at the left, top, right and bottom of `pixels`.
     """
 
     pixels: Window
@@ -97,18 +109,19 @@ class CroppedImage(NamedTuple):
 class CropSpec:
     """Geometry of the crops around a box, and how far training moves them.
 
-    The window's side is ceil(factor * sqrt(w * h)). Its corner is rounded half to even to a whole pixel for what the
-    crop shows, and not rounded for boxes (`sample_target` and `transform_image_to_crop` of the originals).
+    The window's side is ceil(factor * sqrt(w * h)). The corner of `CropWindow.pixels` is rounded half to even to a
+    whole pixel, and the corner of `CropWindow.boxes` is not rounded (`sample_target` and `transform_image_to_crop` of
+    the originals).
 
     Attributes:
         size: side of the crop in pixels.
         factor: side of the window over the box's mean side sqrt(w * h).
-        centre_jitter: training moves the window's centre by up to half of this, in mean sides, in x and in y.
+        centre_jitter: twice the largest displacement of the window's centre in training, in mean sides, in x and in y.
         scale_jitter: training multiplies width and height by exp(scale_jitter * N(0, 1)), independently.
         count: number of such crops that a tracker sees at once (templates).
-        compat: "reference" repeats two faults of PyTracking and its descendants, to which official weights are used:
-            the picture's last column and row are lost where a window reaches them, and boxes of training crops lie half
-            a crop pixel away from the boxes of tracking crops. "exact" has neither fault.
+        compat: "reference" repeats two faults of PyTracking and its descendants, with which official weights were
+            trained: a crop that reaches the picture's last column or row does not show it, and boxes of training crops
+            are shifted by half a crop pixel against boxes of tracking crops. "exact" has neither fault.
     """
 
     size: int
@@ -122,7 +135,7 @@ class CropSpec:
 
     def __post_init__(self) -> None:
         if self.compat not in ("exact", "reference"):
-            raise ValueError(f"compat={self.compat} is not known; choose exact or reference")
+            raise ValueError(f"compat={self.compat} of a crop is not known; choose exact or reference")
 
     def tracking_crop(self, image: np.ndarray, box: Box) -> CroppedImage:
         """Returns the crop of a picture (H, W, 3) uint8 in which a tracker looks for its target.
@@ -152,10 +165,11 @@ class CropSpec:
         """Returns the pixels of a window, (size, size, 3) uint8, black outside of the picture.
 
         Args:
-            image: (H, W, 3) uint8. A reduced picture loses no row or column, since each of its rows stands for several.
-            window: from this spec.
+            image: picture (H, W, 3) uint8, or a decoded region of it. A reduced region keeps its last row and column
+                even with `compat` "reference", since each of its rows stands for several rows of the picture.
+            window: window that this spec computed.
         """
-        region = DecodedRegion.of(image)
+        region = DecodedRegion.wrap(image)
         if region.reduction > 1:
             return region.resampled(window.pixels, self.size, cv2.BORDER_CONSTANT)
         x, y, side = (int(v) for v in window.pixels)
@@ -167,7 +181,7 @@ class CropSpec:
         return cv2.resize(padded, (self.size, self.size))
 
     def _window(self, shape: tuple[int, ...], box: Box) -> CropWindow:
-        """Returns the window around a box, with the boxes of a tracking crop."""
+        """Returns the window of a tracking crop around an xywh box, in a picture of shape (H, W, ...)."""
         x, y, w, h = (float(v) for v in box)
         area = w * h
         side = math.ceil(math.sqrt(area) * self.factor) if area > 0 else 0
@@ -176,14 +190,22 @@ class CropSpec:
         left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
         lost, (height, width) = self.compat == "reference", shape[:2]
         margins = max(0, -left), max(0, -top), max(0, left + side - width + lost), max(0, top + side - height + lost)
-        rows, columns = (_mixed(before, after, side, self.size) for before, after in (margins[1::2], margins[::2]))
+        rows, columns = (
+            _padded_entries(before, after, side, self.size) for before, after in (margins[1::2], margins[::2])
+        )
         exact = self.size / (self.size / side)  # the originals divide by a resize factor; results keep that rounding
         boxes = Window(x + w / 2 - exact / 2, y + h / 2 - exact / 2, exact)
         return CropWindow(Window(left, top, side), boxes, np.stack([rows, columns]), margins)
 
 
-def _mixed(before: int, after: int, side: int, size: int) -> np.ndarray:
-    """Returns which of `size` entries a bilinear resize of `side` mixes with the first `before` or last `after`."""
+def _padded_entries(before: int, after: int, side: int, size: int) -> np.ndarray:
+    """Returns the entries (size,) bool that show padding after a bilinear resize.
+
+    Args:
+        before, after: number of padded entries at the start and at the end, before the resize.
+        side: number of entries before the resize.
+        size: number of entries after the resize.
+    """
     if not (before or after):
         return np.zeros(size, bool)
     padded = np.zeros((side, 1))

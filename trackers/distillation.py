@@ -1,4 +1,4 @@
-"""Distillation: a child also learns its parent's outputs and attention maps while it is trained."""
+"""Distillation: losses by which a child also learns the outputs and attention maps of its parent."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from trackers.base import Batch, Tracker
 
-MIN_POWER = 1e-6  # lower bound of a target's mean square in `output_distance`; uniform maps of 32 x 32 cells reach it
+# Lower bound of a target's mean square in `output_distance`: that of a uniform probability map of 32 x 32 cells.
+MIN_POWER = 1e-6
 
 
 class Teacher:
-    """Parent that a student learns from. It is no submodule of the student: it is not saved, counted or trained.
+    """Parent from which a student learns. It is no submodule of the student, so it is not saved, counted or trained.
 
-    Hooks read outputs and features of both networks during a training step, so networks need no code for it.
+    Hooks read outputs and features of both networks during a training step, so networks contain no distillation code.
 
     Args:
         parent: tracker of the student's class; it is frozen and put into evaluation mode.
@@ -37,14 +38,14 @@ class Teacher:
         if not (outputs or features):
             raise ValueError(
                 "distillation.outputs=0 and distillation.features=0 leave nothing to learn from the parent; "
-                "raise one, e.g. distillation.outputs=1, or choose distillation=none"
+                "set one of them, e.g. distillation.outputs=1, or choose distillation=none"
             )
         if features and not parent.distilled:
             raise ValueError(
                 f"distillation.features={features}, but {type(parent).__name__} names no modules in `distilled`; "
                 "choose distillation.features=0"
             )
-        # Autocast caches copies of weights that need gradients. Made under no_grad, those copies would lack gradients.
+        # Autocast caches copies of weights that need gradients. Copies made under no_grad would have no gradients.
         self.parent = parent.eval().requires_grad_(False)
         self.outputs, self.features = outputs, features
 
@@ -54,8 +55,8 @@ class Teacher:
         The parent's network runs on the inputs of each call of the student's network, under the same autocast.
 
         Returns:
-            `student.losses(batch)`, and "distill_outputs" and "distill_features" if their weight is not 0. These two
-            are not weighted; their weights count in "total".
+            `student.losses(batch)`, and "distill_outputs" and "distill_features" if their weight is not 0. Both are
+            returned without their weights; "total" contains them with their weights.
 
         Raises:
             RuntimeError: `student.losses` did not call the student's network.
@@ -102,10 +103,10 @@ def output_distance(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]
 def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Returns the squared distance, 0 to 2, between attention maps (Zagoruyko and Komodakis, ICLR 2017).
 
-    An attention map is the mean over channels of squared features, with l2 norm 1 for each sample. So both networks may
-    have different channels. Unlike in the paper, the mean over positions is subtracted from the features first: a layer
-    norm gives all positions the same square. Positions where either network's features are all zero (eliminated
-    candidates) are left out.
+    An attention map is the mean over channels of squared features, divided by its l2 norm for each sample. So the
+    networks may have different numbers of channels. Unlike in the paper, the mean over positions is subtracted from the
+    features first, because a layer norm gives all positions the same mean square. Positions at which all features of
+    one network are zero (eliminated candidates) are left out.
 
     Args:
         student, teacher: tokens (B, N, C) or maps (B, C, H, W); C may differ.

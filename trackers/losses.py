@@ -17,7 +17,7 @@ def gaussian_heatmap(boxes: Tensor, size: int) -> Tensor:
         size: cells per side, F.
 
     Returns:
-        (B, F, F).
+        Target maps (B, F, F), in [0, 1].
     """
     cells = boxes * size
     centre = (cells[:, :2] + cells[:, 2:] / 2).round()
@@ -39,14 +39,14 @@ def gaussian_heatmap(boxes: Tensor, size: int) -> Tensor:
 
 
 def near_target(boxes: Tensor, size: int) -> Tensor:
-    """Returns weights of the cells around each target: a Gaussian around its centre, 0 where it is below 0.3.
+    """Returns the weight of each cell: a Gaussian around the target's centre, set to 0 where it is below 0.3.
 
     Args:
         boxes: xywh in units of the crop's side, (B, 4).
         size: cells per side, F.
 
     Returns:
-        (B, F, F). Sigma is 0.12 times the mean of the crop's and the target's side.
+        Weights (B, F, F). Sigma is 0.12 times the mean of the crop's and the target's side.
     """
     ticks = (torch.arange(size, device=boxes.device, dtype=boxes.dtype) + 0.5) / size
     centre = boxes[:, :2] + boxes[:, 2:] / 2

@@ -1,4 +1,4 @@
-"""Online loop of all trackers: crops around the last box, runs the tracker, maps the box back and clips it."""
+"""Online loop of all trackers: crop around the last box, run the tracker, convert the box to pixels and clip it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Target:
 
 
 class Lockstep:
-    """Tracks several objects at once, each in a video of its own, one frame of each video per call.
+    """Online loop of several videos, with one target in each video and one frame of each video per call.
 
-    A tracker with `lockstep` finds all targets in one batched forward; other trackers find one after the other. Boxes
-    equal those of separate tracking up to rounding.
+    A tracker with `lockstep` finds all targets in one batched forward; other trackers find one target after the other.
+    The boxes are those of separate tracking, except for float rounding.
 
         loop = Lockstep(tracker)
         targets = [loop.begin(video[0], box) for video, box in zip(videos, boxes)]
@@ -83,7 +83,14 @@ class Lockstep:
         return results
 
     def _box_in_image(self, relative: torch.Tensor, window: Window, old: Box, shape: tuple[int, ...]) -> Box:
-        """Converts a box, cxcywh in units of the crop's side, to the reported box: smoothed and clipped."""
+        """Returns the reported box, xywh in pixels, smoothed and clipped.
+
+        Args:
+            relative: result of the tracker, cxcywh (4,) in units of the crop's side.
+            window: window of the crop.
+            old: box of the previous frame, xywh in pixels.
+            shape: (H, W, 3) of the picture.
+        """
         settings = self.tracker.online
         cx, cy, w, h = window.absolute(relative)
         share = settings.size_smoothing
@@ -93,7 +100,7 @@ class Lockstep:
 
 
 class OnlineTracker:
-    """Tracks one object through a video.
+    """Online tracker of one object in one video.
 
         tracker = load_tracker("child.safetensors")
         tracker.init(first_image, (x, y, w, h))
@@ -137,6 +144,7 @@ class OnlineTracker:
 
 
 def _as_array(image: Any) -> np.ndarray:
+    """Returns an image as (H, W, 3) uint8; raises ValueError for other shapes and types."""
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ValueError(
@@ -147,6 +155,7 @@ def _as_array(image: Any) -> np.ndarray:
 
 
 def _check_box(box: Any, shape: tuple[int, ...]) -> Box:
+    """Returns a box as floats; raises ValueError if it has no area or lies outside of a picture of shape (H, W, 3)."""
     values = tuple(float(v) for v in np.asarray(box, np.float64).flatten())
     if len(values) != 4 or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
         raise ValueError(f"a box must be (x, y, width, height) in pixels with a positive size, not {values}")

@@ -1,4 +1,4 @@
-"""Published recipes from `conf/tracker/`, for official checkpoints, whose files do not contain them."""
+"""Published recipes from `conf/tracker/` for official checkpoints, which contain no recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ def published_recipe(name: str, *scales: str) -> dict[str, Any]:
     """Returns the `tracker` section of the configuration for published weights, resolved.
 
     Args:
-        name: file in conf/tracker/.
-        scales: files in conf/tracker/scale/; later ones override earlier ones.
+        name: name of a file in conf/tracker/, without .yaml.
+        scales: names of files in conf/tracker/scale/, without .yaml. Later files override earlier files.
     """
     files = [CONF / f"{name}.yaml", *(CONF / "scale" / f"{scale}.yaml" for scale in scales)]
     merged = OmegaConf.merge({"tracker": {}}, *({"tracker": OmegaConf.load(file)} for file in files))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """Linear warm-up, then half a cosine down to 0.
+    """Schedule with a linear warm-up, then half a cosine that falls to 0.
 
     Attributes:
         warmup: fraction of the stage that is warm-up.
@@ -23,11 +23,11 @@ class WarmupCosine:
 
 @dataclass(frozen=True)
 class StepDrop:
-    """Constant rate that drops at every multiple of `at`, as StepLR (OSTrack: once, at 80 %).
+    """Schedule with a constant rate that drops at every multiple of `at`, like torch's StepLR (OSTrack: once, at 80 %).
 
     Attributes:
         at: fraction of the stage after which the rate drops.
-        factor: factor of the rate at each drop.
+        factor: factor by which each drop multiplies the rate.
     """
 
     at: float = 0.8

@@ -1,4 +1,4 @@
-"""A frame for training crops: only the region that they show is decoded, and no finer than they show it."""
+"""A frame for training crops. It decodes only the region that its crops show, no finer than they show it."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -10,7 +10,7 @@ import numpy as np
 from datamodules.frames.jpeg import Rectangle, cut_jpeg, read_layout
 from trackers.crops import DecodedRegion, Window
 
-# OpenCV skips most of the inverse DCT: a pixel of a reduced picture is about the mean of those that it replaces.
+# OpenCV skips most of the inverse DCT. A pixel of a reduced picture is about the mean of the pixels that it replaces.
 IMREAD_FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -58,12 +58,12 @@ class Frame:
 
     @cached_property
     def decoded_region(self) -> DecodedRegion:
-        """The decoded region, RGB: all windows that were asked for, or the whole picture if there were none.
+        """The decoded region, RGB: it covers all requested windows. Without a request it is the whole picture.
 
         Raises:
             UnreadableFrameError: the picture cannot be read.
         """
-        return (self._layout and self._requests and self._decode_part()) or DecodedRegion.of(self._read_whole())
+        return (self._layout and self._requests and self._decode_part()) or DecodedRegion.wrap(self._read_whole())
 
     def _decode_part(self) -> DecodedRegion | None:
         lefts, tops, rights, bottoms = zip(*(rectangle for rectangle, _ in self._requests), strict=True)
@@ -79,6 +79,6 @@ class Frame:
 
 
 def _clip_to(length: int, start: float, side: float) -> tuple[int, int]:
-    """Returns the first pixel and the end of a window within `length`; at least the pixel that is nearest to it."""
+    """Returns the first pixel and the end of a window within `length`. A window outside gives the nearest pixel."""
     first = min(max(int(start), 0), length - 1)
     return first, min(max(int(start + side), first + 1), length)

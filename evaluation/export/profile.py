@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from pruning.latency import clock
+from pruning.latency import synchronised_time
 from trackers.base import Tracker
 
 WARMUP, RUNS = 10, 50
@@ -43,8 +43,8 @@ def medians(calls: Mapping[Any, Callable[[], Any]], device: str = "cpu") -> dict
     with torch.inference_mode():
         for run in range(WARMUP + RUNS):
             for name, call in calls.items():
-                start = clock(device)
+                start = synchronised_time(device)
                 call()
                 if run >= WARMUP:
-                    times[name].append(clock(device) - start)
+                    times[name].append(synchronised_time(device) - start)
     return {name: 1e3 * statistics.median(values) for name, values in times.items()}

@@ -156,7 +156,7 @@ class StageMaker:
     def _compact(self, folder: Path, trained: Checkpoint) -> None:
         torch.manual_seed(0)  # masked and compacted network are compared on the same random inputs in every job
         metrics = self.pruning.finish([trained.tracker.example_inputs() for _ in range(3)])
-        plan = trained.plan.then(self.pruning.plan)
+        plan = trained.plan.followed_by(self.pruning.plan)
         Checkpoint(trained.tracker, trained.recipe, plan, metrics, self._settings).save(folder / CHECKPOINT)
 
     def _folder(self, stage: Stage) -> Path:

@@ -61,7 +61,7 @@ class Criterion(ABC):
         """Loads the result of `state_dict`; called after `start`."""
 
 
-def by_unit(setting: Mapping[str, float], gates: Gates) -> Tensor:
+def setting_by_unit(setting: Mapping[str, float], gates: Gates) -> Tensor:
     """Returns a setting by kind as a vector over all units, in the order of `gates.values`.
 
     Args:

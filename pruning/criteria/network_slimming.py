@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning.cost import Cost
-from pruning.criteria.criterion import Criterion, by_unit, check_kinds
+from pruning.criteria.criterion import Criterion, check_kinds, setting_by_unit
 from pruning.criteria.magnitude import group_norms
 from pruning.gates import Gates
 from pruning.groups import Group
@@ -36,7 +36,7 @@ class NetworkSlimming(Criterion):
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
         """Prepares the weights of the penalty for every unit."""
-        self.weights = by_unit(self.penalty, gates)
+        self.weights = setting_by_unit(self.penalty, gates)
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
         """Returns the largest scales by group name."""

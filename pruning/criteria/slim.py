@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pruning.cost import Cost
-from pruning.criteria.criterion import Criterion, by_unit, check_kinds
+from pruning.criteria.criterion import Criterion, check_kinds, setting_by_unit
 from pruning.gates import Gates
 from pruning.groups import Group
 
@@ -34,7 +34,7 @@ class Slim(Criterion):
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
         """Builds the optimizer of the gates."""
-        self.weights = by_unit(self.penalty, gates)
+        self.weights = setting_by_unit(self.penalty, gates)
         self.optimizer = torch.optim.Adam([gates.values], lr=self.travel / steps)
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from trackers.dimp.losses import kl_regression
 from trackers.dimp.names import our_name
 from trackers.dimp.official import convert
 from trackers.dimp.proposals import overlaps, place_proposals
-from trackers.dimp.refinement import Slopes, refine
+from trackers.dimp.refinement import ScoreGradients, refine
 from trackers.dimp.regressor import BoxRegressor, Level, Modulation
 
 from .cases import Case, each
@@ -103,7 +103,7 @@ def test_scores_are_the_same(case: Case) -> None:
     agrees(case, mine, *PROPOSALS, *OF_EVALUATION)
     # The closed form has the same slope.
     with torch.inference_mode():
-        again, low, high = Slopes(head, features, modulation.repeat(frames))(asked)
+        again, low, high = ScoreGradients(head, features, modulation.repeat(frames))(asked)
     by_box = torch.cat([low + high, high], -1).unflatten(0, (frames, -1))
     agrees(case, {"scores": again.unflatten(0, (frames, -1)), "grad_boxes": by_box}, "scores", "grad_boxes")
 

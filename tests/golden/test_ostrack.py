@@ -199,7 +199,7 @@ def schedules(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_keep_rate_is_scheduled(case: Case, part: dict[str, Any]) -> None:
     rates = [
         [
-            replace(elimination(case.config), start_epoch=start, warmup_epochs=warmup).while_training(epoch)
+            replace(elimination(case.config), start_epoch=start, warmup_epochs=warmup).training_share(epoch)
             for epoch in part["epochs"]
         ]
         for start, warmup in part["start_warm"]

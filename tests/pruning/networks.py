@@ -404,7 +404,7 @@ def compacted(network: nn.Module, gates: Gates, plan: Plan) -> nn.Module:
     own = Gates(child, gates.groups)
     own.values.data.copy_(gates.values.data)
     own.mask.copy_(gates.mask)
-    own.bake()
+    own.fold_permanently()
     return compact(child, gates.groups, plan)
 
 

@@ -286,7 +286,7 @@ def test_validation_sees_what_the_child_will_be(decay: bool, tmp_path: Path) -> 
         gates = Gates(child, module.groups())
         gates.close(callback.plan)
         gates.values.data.copy_(callback.gates.values.data)
-        gates.bake()
+        gates.fold_permanently()
         compact(child, module.groups(), callback.plan)
         expected.append(child(next(iter(val))[0])["out"])
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from pruning.budget import RemovalRules, fit_plan
 from pruning.cost import ParamCost
 from pruning.criteria import Criterion, Depth, Fisher, Magnitude, NetworkSlimming, Random, Slim, Taylor
-from pruning.criteria.criterion import by_unit
+from pruning.criteria.criterion import setting_by_unit
 from pruning.gates import Gates
 from pruning.groups import Group, Slice, branches
 from pruning.plan import Plan
@@ -116,14 +116,14 @@ def test_slim_is_the_size_of_the_gates() -> None:
 def test_a_setting_by_kind_reaches_every_unit() -> None:
     network = ConvNet()
     gates = Gates(network, network.groups())
-    weights = gates.split(by_unit({"default": 1.0, "inner": 2.0, "elsewhere": 3.0}, gates))
+    weights = gates.split(setting_by_unit({"default": 1.0, "inner": 2.0, "elsewhere": 3.0}, gates))
     assert {name: w.unique().tolist() for name, w in weights.items()} == {
         "stream": [1],
         "inner": [2],
         "branch": [2],
         "hidden": [1],
     }
-    assert not by_unit({}, gates).any()
+    assert not setting_by_unit({}, gates).any()
 
 
 def test_slim_moves_gates_by_the_loss_and_the_penalty_and_never_below_0() -> None:
@@ -197,7 +197,7 @@ def test_each_criterion_penalises_what_it_ranks_and_nothing_else(build: type[Cri
     assert changed.keys() == ({"bn0.weight", "bn1.weight", "bn2.weight"} if build is NetworkSlimming else set())
     for name, grad in changed.items():
         assert torch.equal(grad, (2.0 if name == "bn1.weight" else 1.0) * network.get_parameter(name).sign())
-    weights = by_unit(penalty, gates)
+    weights = setting_by_unit(penalty, gates)
     assert torch.equal(gates.values.grad, weights * values.sign() if build is Slim else torch.zeros_like(weights))
 
 

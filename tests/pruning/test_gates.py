@@ -150,7 +150,7 @@ def test_folding_twice_and_changing_the_mask_while_folded_are_refused() -> None:
     with pytest.raises(RuntimeError, match="cannot change while"):
         gates.close(Plan())
     with pytest.raises(RuntimeError, match="already folded"):
-        gates.bake()
+        gates.fold_permanently()
     with gates.folded():  # inside of a step this is not an error, and does not unfold at its end
         pass
     assert gates.is_folded
@@ -282,7 +282,7 @@ def test_baking_puts_the_gates_into_the_weights_and_opens_them(name: str) -> Non
     with torch.no_grad():
         with gates.folded():
             masked = as_map(network(**inputs))
-        gates.bake()
+        gates.fold_permanently()
         assert not gates.is_folded
         assert gates.values.eq(1).all()
         assert gates.mask.eq(1).all()
@@ -385,5 +385,5 @@ def test_masked_filters_are_those_of_the_cut_network(seed: int) -> None:
     with torch.no_grad():
         with gates.folded():
             masked = network(**inputs)
-        gates.bake()
+        gates.fold_permanently()
         torch.testing.assert_close(compact(network, groups, plan)(**inputs), masked, rtol=1e-12, atol=0)

@@ -37,6 +37,6 @@ def test_a_plan_survives_json() -> None:
 
 def test_then_counts_in_what_was_left() -> None:
     first, second = Plan({"a": (1, 2, 4)}), Plan({"a": (0, 2), "b": (1,)})
-    assert first.then(second) == Plan({"a": (1, 4), "b": (1,)})
-    assert first.then(Plan()) == first
-    assert Plan().then(second) == second
+    assert first.followed_by(second) == Plan({"a": (1, 4), "b": (1,)})
+    assert first.followed_by(Plan()) == first
+    assert Plan().followed_by(second) == second

@@ -101,7 +101,7 @@ def test_a_plan_after_a_plan_is_one_plan(data: st.DataObject, recipe: Recipe, se
     assert Plan.from_dict(json.loads(json.dumps(first.to_dict()))) == first
     child = compact(copy.deepcopy(network), network.groups(), first)
     second = data.draw(plans(child.groups()))
-    both = first.then(second)
+    both = first.followed_by(second)
     assert Plan.from_dict(json.loads(json.dumps(both.to_dict()))) == both
     both.check(network.groups())
     at_once = compact(copy.deepcopy(network), network.groups(), both)

@@ -1,1 +1,1 @@
-"""Checkpoints: saving and loading, conversion of official files, and reading of pickles without running them."""
+"""Checkpoints: saving and loading, recognition of official files, and safe reading of pickles."""

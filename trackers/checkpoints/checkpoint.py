@@ -1,9 +1,9 @@
-"""Checkpoints: a recipe and weights in one safetensors file, from which any parent or child comes back.
+"""Saving and loading of trackers: a checkpoint is one safetensors file with a recipe and weights.
 
-The file's header holds JSON: `recipe` (how to build the tracker), `plan` (what was cut from it), `metrics`, and
-`config` (the whole run, for the record). Loading builds the architecture without memory, replays the cuts, and takes
-the weights strictly. Official checkpoints are read as well (see `official_files.py`). Nothing that a file holds is
-executed, and only classes of `trackers` are built.
+The file's header holds JSON: `recipe` (arguments that build the tracker), `plan` (units that the tracker keeps),
+`metrics`, and `config` (configuration of the run that wrote the file). Loading builds the architecture on the meta
+device, replays the cuts, and loads the weights strictly. Official checkpoints are read as well (see
+`official_files.py`). Loading never runs code from a file, and builds classes of `trackers` only.
 """
 
 import json
@@ -21,26 +21,26 @@ from safetensors.torch import save_file
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.base import Tracker
-from trackers.checkpoints.gate_reading import AS_THEY_ARE, GateReading
+from trackers.checkpoints.gate_reading import DEFAULT_READING, GateReading
 from trackers.checkpoints.reading import FORMAT, read_checkpoint, recipe_in
 from trackers.contents import CheckpointError, load_strictly
 from trackers.online import OnlineTracker
 
 log = logging.getLogger(__name__)
 
-PRETRAINED = "pretrained"  # stands for the pretrained weights of the backbone, from the library that it comes from
+PRETRAINED = "pretrained"  # value of `checkpoint` for the backbone's pretrained weights from timm or torchvision
 
 
 @dataclass
 class Checkpoint:
-    """A tracker and everything that its file says about it.
+    """Tracker with its recipe, plan and metrics, as they are stored in one file.
 
     Attributes:
         tracker: network and recipe in one, on the CPU, in evaluation mode.
-        recipe: the `tracker` section of the configuration it is built from.
-        plan: the units it keeps of the network that the recipe builds; empty for a parent.
-        metrics: what was measured when it was saved.
-        config: the run that made it.
+        recipe: the `tracker` section of the configuration from which the tracker is built.
+        plan: kept units of the network that the recipe builds; empty for a parent.
+        metrics: metrics at the time of saving.
+        config: configuration of the run that made the tracker.
     """
 
     tracker: Tracker
@@ -50,22 +50,23 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path, half: bool = False) -> Path:
-        """Writes the file; whoever reads at the same time sees the old one or the new one.
+        """Writes the file atomically and returns its path.
 
         Args:
-            path: the file.
-            half: write half precision, which is half the size, where it can hold the values: statistics of norms may be
-                beyond its 65,504. Trackers compute in single precision all the same.
+            path: the file. Its folder is created if it is missing.
+            half: whether weights are written in half precision, which halves the size of the file. A tensor with a
+                value beyond 65,504 (e.g. a variance of a batch norm) keeps its precision. Loading converts half
+                precision to single precision.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {
+        fields = {
             "recipe": self.recipe,
             "plan": self.plan.to_dict(),
             "metrics": self.metrics,
             "config": self.config,
         }
-        header = {"format": FORMAT} | {name: json.dumps(value) for name, value in about.items()}
+        header = {"format": FORMAT} | {name: json.dumps(value) for name, value in fields.items()}
         weights = {n: w.detach().cpu().contiguous().clone() for n, w in self.tracker.network.state_dict().items()}
         if half:
             weights = {n: _halved(w) for n, w in weights.items()}
@@ -76,6 +77,7 @@ class Checkpoint:
 
 
 def _halved(weight: torch.Tensor) -> torch.Tensor:
+    """Returns a floating-point tensor in half precision if its values fit; other tensors unchanged."""
     fits = weight.is_floating_point() and (weight.abs() <= torch.finfo(torch.half).max).all()
     return weight.half() if fits else weight
 
@@ -84,21 +86,22 @@ def build_tracker(recipe: Mapping[str, Any]) -> Tracker:
     """Builds the tracker that a recipe describes, with fresh weights.
 
     Raises:
-        CheckpointError: the recipe names a class outside of `trackers`, which a file must never make us build.
+        CheckpointError: the recipe names a class outside of `trackers`. No file may cause such a class to be built.
     """
     _check_classes(recipe)
     return instantiate(dict(recipe), _convert_="all")
 
 
 def load_checkpoint(
-    path: str | Path, recipe: Mapping[str, Any] | None = None, gates: GateReading = AS_THEY_ARE
+    path: str | Path, recipe: Mapping[str, Any] | None = None, gates: GateReading = DEFAULT_READING
 ) -> Checkpoint:
-    """Loads any parent or child, from our files or official ones.
+    """Loads a parent or a child from a checkpoint of this project or from an official checkpoint.
 
     Args:
         path: the file.
-        recipe: how to build the tracker; None for the recipe in the file. A pretrained backbone (MAE's) needs one.
-        gates: how gates in the files of the ICASSP 2023 paper are read.
+        recipe: the `tracker` section of a configuration; None for the recipe in the file. A file of a pretrained
+            backbone (e.g. MAE's) has no recipe, so the argument is needed.
+        gates: interpretation of the gates in files of the ICASSP 2023 paper.
 
     Raises:
         CheckpointError: the file is not a checkpoint, or its weights do not fit the recipe and the plan. The message
@@ -118,20 +121,20 @@ def load_checkpoint(
         tracker = build_tracker(recipe)
     compact(tracker.network, tracker.groups(), contents.plan)
     load_strictly(tracker.network, contents.weights, path, assign=True)
-    tracker.to("cpu")  # the weights are there already, but Lightning remembers the meta device
-    plan = contents.plan.then(gates.apply(tracker.network, tracker.groups(), contents.gates))
+    tracker.to("cpu")  # the weights are on the CPU already, but Lightning still reports the meta device
+    plan = contents.plan.followed_by(gates.apply(tracker.network, tracker.groups(), contents.gates))
     for p in tracker.network.parameters():
         p.requires_grad_(True)
     return Checkpoint(tracker.eval(), recipe, plan, contents.metrics, contents.config)
 
 
 def initial_checkpoint(
-    recipe: Mapping[str, Any], source: str | Path | None, gates: GateReading = AS_THEY_ARE
+    recipe: Mapping[str, Any], source: str | Path | None, gates: GateReading = DEFAULT_READING
 ) -> Checkpoint:
-    """Builds or loads the tracker that a training starts from.
+    """Builds or loads the tracker with which a training starts.
 
     Args:
-        recipe: how to build the tracker.
+        recipe: the `tracker` section of the configuration.
         source: a file for `load_checkpoint`; "pretrained" for the pretrained backbone of its library; None for fresh
             weights.
         gates: see `load_checkpoint`.
@@ -145,13 +148,20 @@ def initial_checkpoint(
 
 
 def load_tracker(
-    path: str | Path, device: str | torch.device = "cpu", gates: GateReading = AS_THEY_ARE
+    path: str | Path, device: str | torch.device = "cpu", gates: GateReading = DEFAULT_READING
 ) -> OnlineTracker:
-    """Loads a tracker that is ready for `init(image, box)` and `update(image)`, from the file alone."""
+    """Loads a tracker for `init(image, box)` and `update(image)`.
+
+    Args:
+        path: a file for `load_checkpoint`. No configuration is needed.
+        device: torch device on which the tracker runs.
+        gates: see `load_checkpoint`.
+    """
     return OnlineTracker(load_checkpoint(path, gates=gates).tracker, device)
 
 
 def _check_classes(recipe: Any) -> None:
+    """Raises CheckpointError if a `_target_` anywhere in the recipe is no class of `trackers`."""
     if isinstance(recipe, Mapping):
         if "_target_" in recipe:
             _check_target(recipe["_target_"])
@@ -163,7 +173,8 @@ def _check_classes(recipe: Any) -> None:
 
 
 def _check_target(target: Any) -> None:
-    # A path says little: `trackers.base.np.load` begins like one of ours. So the class itself is asked for its module.
+    # The path alone is not enough: `trackers.base.np.load` starts with `trackers.` too. So the module that defines the
+    # class is checked.
     found = get_object(target) if str(target).startswith("trackers.") else None
     if not isinstance(found, type) or not found.__module__.startswith("trackers."):
         raise CheckpointError(f"a recipe may only build classes of 'trackers', not '{target}'")

@@ -1,4 +1,4 @@
-"""Interpretation of the gates in the ICASSP 2023 paper's files."""
+"""Interpretation of the gates in checkpoints of the ICASSP 2023 paper: they scale weights, or a budget cuts units."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from trackers.contents import CheckpointError
 
 @dataclass(frozen=True)
 class GateReading:
-    """Settings that the paper's files lack: they contain gates, but neither the budget nor the masks of a child.
+    """Settings for files of the ICASSP 2023 paper, which contain gates but neither the budget nor the mask of a child.
 
     Attributes:
-        budget: fraction of units that a child keeps, with gates of 1; None for a file of the sparsity stage, whose
-            gates scale the weights.
+        budget: fraction of units that a child keeps; the gates of the kept units are then taken as 1. None for a file
+            of the sparsity stage, whose gates scale the weights.
         scope: pool of gates that compete for the budget: "kind" for all layers of a kind (OSTrack's `pruning_type` 1,
             "naive"; STARK's `compress_sep`) or "layer" (`pruning_type` 2, `compress_layerwise`).
 
@@ -60,7 +60,7 @@ class GateReading:
         if self.budget is None:
             soft = Gates(network, gated)
             soft.values.data = torch.cat([gates[g.name] for g in gated]).to(soft.values)
-            soft.bake()
+            soft.fold_permanently()
             return Plan()
         kinds = {g.kind for g in gated}
         pools = [{g.name: gates[g.name] for g in gated if g.kind == kind} for kind in sorted(kinds)]
@@ -69,7 +69,10 @@ class GateReading:
         return plan
 
     def _kept(self, gates: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-        """Returns the units whose gates reach the threshold. Equal gates share a fate: a layer may lose all units."""
+        """Returns the units whose gates reach the threshold, by group name.
+
+        Units with equal gates are all kept or all removed, so a layer may lose all units.
+        """
         pooled = torch.cat(list(gates.values()))
         kept = {}
         for name, values in gates.items():
@@ -79,4 +82,4 @@ class GateReading:
         return kept
 
 
-AS_THEY_ARE = GateReading()
+DEFAULT_READING = GateReading()  # gates scale the weights; no unit is cut

@@ -1,7 +1,7 @@
 """Reading of official checkpoints, which are recognised by their weights, not by their file names.
 
 Trackers of the PyTracking lineage are `torch.save` dictionaries with the weights under "net" and objects of their
-projects. They are read without running any code (see `pickles.py`). Every weight is used or known to be dead.
+projects. They are read without running any code (see `pickles.py`). Each weight is either loaded or known to be unused.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def _config_name(content: Mapping[str, Any]) -> str | None:
 
 
 def _weights(content: Any) -> dict[str, Tensor]:
-    """Returns the weights in a file: a tracker's, MAE's, or a bare state dict's."""
+    """Returns the weights of a tracker's file, of MAE's file or of a state dict, by name; {} for other content."""
     if not isinstance(content, Mapping):
         return {}
     for key in ("net", "model", "state_dict"):

@@ -1,9 +1,9 @@
 """Safe reading of `torch.save` files from other projects: no code that a file names is run.
 
 Official trackers save objects of their own classes and numpy values beside their weights. A pickle rebuilds an object
-by calling the functions that it names, so a reader is as safe as the names that it resolves. Here nothing is ever
-imported. A name is either one of the few in `_REAL`, or refused because it belongs to installed code, or becomes an
-inert `StandIn`.
+by calling the functions that it names, so a reader is as safe as the names that it resolves. This reader imports
+nothing. It resolves the names in `_REAL`, refuses other names of the standard library, torch and numpy unless they are
+in `_INERT`, and replaces all remaining names by an inert `StandIn`.
 """
 
 import _compat_pickle
@@ -49,8 +49,8 @@ _INERT = {
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     "types.SimpleNamespace",
 }
-# Stand-ins for these would be safe, too. But benign trackers do not name them, and a stand-in for a function of torch
-# that rebuilds an exotic tensor would lose weights silently.
+# Packages whose other names are refused. Stand-ins for these names would be safe, too. But benign trackers do not use
+# them, and a stand-in for a function of torch that rebuilds an exotic tensor would lose weights silently.
 _REFUSED = sys.stdlib_module_names | {"torch", "numpy"}
 
 
@@ -111,7 +111,7 @@ class _Unpickler(pickle._Unpickler):  # the C version returns extension objects 
     dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build, pickle.BINPERSID[0]: load_binpersid}
 
 
-# All that `torch.load` uses of a pickle module, so that it cannot reach the real one.
+# The attributes of a pickle module that `torch.load` uses. With this module it cannot call the real `pickle`.
 _PICKLE = SimpleNamespace(
     __name__=__name__, Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load()
 )
@@ -121,14 +121,14 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
     """Returns the content of a file written by `torch.save`, without running any code that the file names.
 
     Both formats can be read: zip (torch >= 1.6) and the older one. Objects of classes that are not plain data become
-    `StandIn`s. Memory is not bounded: a file may still ask for more than there is.
+    `StandIn`s. Memory is not limited: a file may still ask for more memory than the machine has.
 
     Args:
         path: the file.
         device: "cpu", or "meta" to read shapes without values.
 
     Raises:
-        UnsafePickleError: the file asks for something of the standard library, torch or numpy that is not plain data.
+        UnsafePickleError: the file names an object of the standard library, torch or numpy that is not plain data.
         ValueError: the file was not written by `torch.save`, is damaged, or is a TorchScript archive.
         OSError: the file cannot be opened.
     """

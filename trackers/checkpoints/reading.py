@@ -1,4 +1,4 @@
-"""Reads checkpoint files, ours and official ones; the content of a file says which it is."""
+"""Reading of checkpoint files: safetensors of this project or official pickles, recognised by their content."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,13 @@ FORMAT = "light-weight-trackers/1"
 
 
 def read_header(path: str | Path) -> CheckpointContents:
-    """Returns what a file says of its tracker, with weights on the `meta` device: no number of them is read.
+    """Returns the contents of a file without the values of its weights, which costs little time and memory.
 
     Args:
         path: a .safetensors file of `Checkpoint.save`, or an official checkpoint.
+
+    Returns:
+        The contents. `weights` is empty for a .safetensors file, and on the `meta` device for an official checkpoint.
 
     Raises:
         CheckpointError: the file does not exist or is not a checkpoint.
@@ -27,7 +30,7 @@ def read_header(path: str | Path) -> CheckpointContents:
 
 
 def read_checkpoint(path: str | Path) -> CheckpointContents:
-    """Returns what a file holds, weights included; arguments and errors as those of `read_header`."""
+    """Returns the contents of a file with all weights; see `read_header` for the argument and the errors."""
     return _read(path, "cpu")
 
 
@@ -73,5 +76,5 @@ def _read_safetensors(path: Path, device: str) -> CheckpointContents:
 
 
 def _to_single(weight: Tensor) -> Tensor:
-    """Returns half precision as single: files may hold either, trackers compute in single."""
+    """Converts half precision to single precision, in which trackers compute; returns other types unchanged."""
     return weight.float() if weight.dtype == float16 else weight

@@ -146,7 +146,7 @@ def replicated_crop(image: np.ndarray | DecodedRegion, window: Window, size: int
             window reaches them, as the original does. A reduced picture is spared, since each of its rows stands for
             several. "exact" shows every row and column.
     """
-    region = DecodedRegion.of(image)
+    region = DecodedRegion.wrap(image)
     if region.reduction > 1:
         return region.resampled(window, size, cv2.BORDER_REPLICATE)
     left, top, side = (int(v) for v in window)

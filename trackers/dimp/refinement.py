@@ -50,26 +50,26 @@ def refine(
     if space not in ("relative", "default"):
         raise ValueError(f"space={space} is not known; choose relative or default")
     with no_autocast(boxes):
-        slopes = Slopes(head, features, modulation, embedding)
-        boxes = boxes.to(slopes.dtype)
+        gradients = ScoreGradients(head, features, modulation, embedding)
+        boxes = boxes.to(gradients.dtype)
         scores = boxes.new_zeros(boxes.shape[:2])
         if space == "default":
             for _ in range(steps):
-                scores, low, high = slopes(boxes)
+                scores, low, high = gradients(boxes)
                 boxes = boxes + step_length * torch.cat([low + high, high], -1) * boxes[..., 2:].repeat(1, 1, 2)
             return boxes, scores
         boxes = torch.cat([boxes[..., :2], boxes[..., 2:].clamp_min(SMALLEST)], -1)
         sizes = boxes[:, :1, 2:]
         relative = to_relative(boxes, sizes)
         for _ in range(steps):
-            scores, low, high = slopes(boxes)
+            scores, low, high = gradients(boxes)
             gradient = torch.cat([(low + high) * sizes, (high - low) * boxes[..., 2:] / 2], -1)
             relative = relative + step_length * gradient
             boxes = from_relative(relative, sizes)
         return boxes, scores
 
 
-class Slopes:
+class ScoreGradients:
     """Function from boxes to their scores and the scores' derivatives, for given features and modulation.
 
     Args:
@@ -79,13 +79,13 @@ class Slopes:
     def __init__(
         self, head: BoxRegressor, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None = None
     ):
-        maps = head.matched(features, modulation, embedding)
+        maps = head.add_correlation(features, modulation, embedding)
         layers = [head.get_submodule(f"fc{x}_rt") for x in head.names]
         gains = head.iou_predictor.weight.detach()[0].split([layer.linear.out_features for layer in layers])
         self.bias = head.iou_predictor.bias.detach()
         self.dtype = maps[0].dtype
         self.parts = [
-            _Part.of(layer, gain, m.detach(), vector.detach(), level.pool, 1 / level.stride)
+            _LevelScores.from_layer(layer, gain, m.detach(), vector.detach(), level.pool, 1 / level.stride)
             for layer, gain, m, vector, level in zip(layers, gains, maps, modulation.vectors, head.levels, strict=True)
         ]
 
@@ -98,7 +98,7 @@ class Slopes:
 
 
 @dataclass
-class _Part:
+class _LevelScores:
     """Contribution of one level to the scores.
 
     Attributes:
@@ -123,7 +123,9 @@ class _Part:
     cells_per_pixel: float
 
     @classmethod
-    def of(cls, layer: Hidden, gain: Tensor, m: Tensor, vector: Tensor, pool: int, cells_per_pixel: float) -> "_Part":
+    def from_layer(
+        cls, layer: Hidden, gain: Tensor, m: Tensor, vector: Tensor, pool: int, cells_per_pixel: float
+    ) -> "_LevelScores":
         """Returns a level's part. Outputs are scaled by the batch norm and inputs by the modulation, not weights."""
         bn, linear = layer.bn, layer.linear
         scale = bn.weight.detach() * (bn.running_var + bn.eps).rsqrt()
@@ -153,15 +155,15 @@ class _Part:
         by_rows = (by_pooled @ columns).view(n, k * pool, -1) @ self.cells.transpose(1, 2)
         by_rows = by_rows.view(n, k, pool, height)
 
-        slopes = []
-        for by_edge in bin_slopes(low, high, both):
+        gradients = []
+        for by_edge in bin_weight_gradients(low, high, both):
             x = (by_edge[:, :, 0, :, :width] * by_columns).sum((-2, -1))
             y = (by_edge[:, :, 1, :, :height] * by_rows).sum((-2, -1))
-            slopes.append(torch.stack([x, y], -1) * self.cells_per_pixel)
-        return scores, *slopes
+            gradients.append(torch.stack([x, y], -1) * self.cells_per_pixel)
+        return scores, *gradients
 
 
-def bin_slopes(low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def bin_weight_gradients(low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the derivatives of `bin_weights` by `low` and by `high`, (..., bins, cells); zero for empty intervals.
 
     Args:

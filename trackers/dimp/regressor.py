@@ -147,7 +147,9 @@ class BoxRegressor(nn.Module):
             for x, m in zip(self.names, maps, strict=True)
         ]
 
-    def matched(self, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None) -> list[Tensor]:
+    def add_correlation(
+        self, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None
+    ) -> list[Tensor]:
         """Returns the features in at least single precision; with correlation, plus cosines with reference cells."""
         features = [at_least_single(f) for f in features]
         if self.correlation:
@@ -168,7 +170,7 @@ class BoxRegressor(nn.Module):
             embedding: features of the classifier, (N, D, h, w); only with correlation.
         """
         hidden, corners = [], xywh_to_xyxy(boxes)
-        features = self.matched(features, modulation, embedding)
+        features = self.add_correlation(features, modulation, embedding)
         with no_autocast(boxes):
             for x, level, m, vector in zip(self.names, self.levels, features, modulation.vectors, strict=True):
                 pooled = precise_roi_pool(m, corners, level.pool, 1 / level.stride)

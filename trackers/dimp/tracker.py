@@ -82,7 +82,7 @@ class DiMP(Tracker):
         """Returns the pruning groups of the network; see `DiMPNetwork.groups`."""
         return self.network.groups()
 
-    def trained(self, name: str) -> bool:
+    def is_trained(self, name: str) -> bool:
         """Returns whether a parameter is trained; those of the backbone's frozen stages are not."""
         return not name.startswith(self._frozen())
 

@@ -1,4 +1,4 @@
-"""Multi-head attention whose heads may have different widths, as after pruning dimensions head by head."""
+"""Multi-head attention whose heads may have different widths, which pruning of single dimensions causes."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,8 @@ class Attention(nn.Module):
     All heads keep the softmax scale of the unpruned width. Heads of similar width share one call of a fused kernel.
     """
 
-    BUCKET = 8  # heads whose widths round up to the same multiple of 8 run together: kernels prefer such widths
+    # Heads whose widths round up to the same multiple of 8 run in one call. Kernels are fast at multiples of 8.
+    BUCKET = 8
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, proj_bias: bool = True, **rest: object):
         super().__init__()
@@ -33,7 +34,7 @@ class Attention(nn.Module):
         self._cache: tuple | None = None
 
     def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
-        """Maps tokens (B, N, C) to (B, N, C). The other two arguments are timm's and must keep their defaults."""
+        """Maps tokens (B, N, C) to (B, N, C). timm passes the other two arguments, which must keep their defaults."""
         return self.attend(x, x, x)
 
     def attend(
@@ -43,7 +44,8 @@ class Attention(nn.Module):
 
         Args:
             query, key, value: tokens before projection.
-            bias: added to the logits, broadcast to (B, heads, Nq, Nk); or bool, False for pairs without attention.
+            bias: float added to the logits, or bool that is False for pairs without attention; broadcast to
+                (B, heads, Nq, Nk).
             dropout: dropout probability of the attention map.
         """
         if not any(self.widths):
@@ -62,9 +64,14 @@ class Attention(nn.Module):
         )
 
     def with_scores(self, x: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        """Returns self-attention (B, N, C) and token `query`'s attention to each token, summed over heads, (B, N).
+        """Returns self-attention (B, N, C), and the attention of one token to each token, summed over heads, (B, N).
 
-        The scores cost one extra row of the attention map, so the kernel stays fused. Without heads they are zero.
+        Only one extra row of the attention map is computed, so the kernel stays fused. If all heads are pruned, the
+        scores are zero.
+
+        Args:
+            x: tokens (B, N, C).
+            query: index of the token.
         """
         if not any(self.widths):
             return self._only_bias(x), x.new_zeros(x.shape[:2])
@@ -82,7 +89,8 @@ class Attention(nn.Module):
         return self.qkv.weight.is_meta
 
     def _only_bias(self, query: Tensor) -> Tensor:
-        return self.proj(self.qkv(query))  # through (B, N, 0): only the bias of `proj` is left
+        """Returns the output if all heads are pruned: the bias of `proj` at every token, (B, N, C)."""
+        return self.proj(self.qkv(query))
 
     def _heads(
         self, query: Tensor, key: Tensor, value: Tensor
@@ -128,7 +136,10 @@ class Attention(nn.Module):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Groups live heads into buckets; `rows` and `columns` are the positions of weights in the packed layout."""
+        """Sorts the remaining heads into buckets, and sets the positions of weights in the packed layout.
+
+        `rows` are the positions of the rows of `qkv`, `columns` the positions of the input columns of `proj`.
+        """
         by_width: dict[int, list[int]] = {}
         for head, width in enumerate(self.widths):
             if width:
@@ -136,8 +147,8 @@ class Attention(nn.Module):
         self.buckets = [(len(heads), width) for width, heads in sorted(by_width.items())]
         self.live = [head for _, heads in sorted(by_width.items()) for head in heads]
         self.padded = sum(n * width for n, width in self.buckets)
-        places = [width for n, width in self.buckets for _ in range(n)]
-        start = dict(zip(self.live, [sum(places[:i]) for i in range(len(places))], strict=True))
+        padded_widths = [width for n, width in self.buckets for _ in range(n)]
+        start = dict(zip(self.live, [sum(padded_widths[:i]) for i in range(len(padded_widths))], strict=True))
         columns = [start[head] + i for head in sorted(start) for i in range(self.widths[head])]
         self._register("columns", columns)
         self._register("rows", [part * self.padded + column for part in range(3) for column in columns])
@@ -163,11 +174,12 @@ class Attention(nn.Module):
         return self._cache[1]
 
     def train(self, mode: bool = True) -> "Attention":
-        """Sets the mode and clears the cached weights: `p.data.mul_(...)` changes weights without a new version."""
+        """Sets the mode and clears the cached weights: `p.data.mul_(...)` changes weights but not their version."""
         self._cache = None
         return super().train(mode)
 
     def _pack(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Returns the weights of `_packed`, computed anew."""
         weight, bias, proj = self.qkv.weight, self.qkv.bias, self.proj.weight
         return (
             weight.new_zeros(3 * self.padded, weight.shape[1]).index_copy(0, self.rows, weight),
@@ -177,7 +189,7 @@ class Attention(nn.Module):
 
 
 def _project(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Tensor | None) -> Sequence[Tensor]:
-    """Returns the three projections; projections of the same input share one product."""
+    """Returns q, k and v. Projections of the same tensor are computed in one matrix product."""
     third = len(weight) // 3
 
     def linear(x: Tensor, first: int, last: int) -> Tensor:
@@ -192,7 +204,7 @@ def _project(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Te
 
 
 class SingleQueryAttention(nn.Module):
-    """Self-attention of one token. Its softmax over one key is 1, so there are no queries and keys.
+    """Self-attention of a single token. A softmax over one key is 1, so the layer has no queries and keys.
 
     Args:
         dim: channels of the token.
@@ -214,8 +226,8 @@ class SingleQueryAttention(nn.Module):
 
 
 @torch.no_grad()
-def start_by_matching(attention: Attention) -> None:
-    """Initialises attention so that it compares content: W_q = W_k, and W_v and W_proj near a scaled identity."""
+def initialise_for_matching(attention: Attention) -> None:
+    """Initialises attention so that tokens attend to similar tokens: W_q = W_k; W_v and W_proj near 0.5 * identity."""
     dim = attention.proj.in_features
     query = torch.randn(dim, dim) * dim**-0.5
     near_identity = [0.5 * torch.eye(dim) + 0.02 * torch.randn(dim, dim) for _ in range(2)]

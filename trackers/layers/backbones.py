@@ -1,4 +1,4 @@
-"""Convolutional backbones: torchvision's ResNets without the layers that trackers do not run, and a small ResNet."""
+"""Convolutional backbones: torchvision's ResNets without the stages that no tracker runs, and a small ResNet."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
 class ResNet(nn.Module):
-    """A ResNet up to its third stage (stride 16), under torchvision's names.
+    """ResNet without its last stage and classifier, under torchvision's parameter names. Three stages have stride 16.
 
     Args:
         name: ResNet of torchvision: "resnet18", "resnet50", ...
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
         return torchvision.models.get_model(self.name, weights="IMAGENET1K_V1").state_dict()
 
     def load_pretrained(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """Loads a complete ResNet with torchvision's names, except for its last stage and classifier.
+        """Loads the weights of a complete ResNet with torchvision's names; `layer4` and `fc` are skipped.
 
         Args:
             weights: state dict of the ResNet.
@@ -88,11 +88,11 @@ class ResNet(nn.Module):
         load_strictly(self, {n: w for n, w in weights.items() if n in wanted or n not in known}, source)
 
     def groups(self) -> list[Group]:
-        """Returns the groups of every block's inner channels and of the residual streams.
+        """Returns the groups of the inner channels of all blocks and of the residual streams.
 
-        The caller adds the readers of the last stream. Gates sit where channels are read, so that they work with
-        constant and with learned batch norms. A block without downsampling may lose all inner channels; it then adds a
-        constant.
+        The caller adds to the last group the slices that read the last stream. The weights that read a channel carry
+        its gate, so that gates work with constant and with learned batch norms. A block without downsampling may lose
+        all inner channels; it then adds a constant.
         """
         groups = []
         stream, name = [Slice("conv1.weight", 0), *_norm("bn1")], "stem"
@@ -118,8 +118,8 @@ class ResNet(nn.Module):
             stream += [Slice(f"{path}.{last}.{tensor}", 0) for tensor in ("weight", "bias")]
             stream += _norm(f"{path}.bn{last[-1]}")
         groups = [g for g in (*groups, self._stream(name, stream)) if g.size]
-        there = {*dict(self.named_parameters()), *dict(self.named_buffers())}
-        return [replace(g, slices=tuple(s for s in g.slices if s.path in there)) for g in groups]
+        existing = {*dict(self.named_parameters()), *dict(self.named_buffers())}
+        return [replace(g, slices=tuple(s for s in g.slices if s.path in existing)) for g in groups]
 
     def _stream(self, name: str, slices: list[Slice]) -> Group:
         return Group(name, "stream", self.get_parameter(slices[0].path).shape[0], tuple(slices))
@@ -131,7 +131,7 @@ class ResNet(nn.Module):
 
 
 class SmallResNet(ResNet):
-    """A ResNet for trackers that are trained from scratch: stride 8, a light stem and one stage of basic blocks.
+    """ResNet for trackers that are trained from scratch: stride 8, one convolution as stem, one stage of basic blocks.
 
     Args:
         stem: channels of the stem.
@@ -151,7 +151,7 @@ class SmallResNet(ResNet):
 
 
 def _norm(path: str) -> list[Slice]:
-    """Returns the slices of a batch norm's tensors, which are cut whether they are parameters or constants."""
+    """Returns the slices of all tensors of a batch norm, parameters and constants."""
     return [Slice(f"{path}.{tensor}", 0) for tensor in NORM_TENSORS]
 
 

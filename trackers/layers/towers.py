@@ -9,7 +9,9 @@ from pruning.groups import Group, Slice
 
 
 class Towers(nn.Module):
-    """Parallel towers of 3x3 convolutions, batch norm and ReLU, each with a final 1x1 convolution (official names).
+    """Parallel towers of 3x3 convolutions with batch norm and ReLU, and a final 1x1 convolution in each tower.
+
+    Parameters have the names of official OSTrack and STARK checkpoints.
 
     Args:
         width: channels of the features.
@@ -27,7 +29,7 @@ class Towers(nn.Module):
             self.add_module(f"conv{self.depth + 1}_{tower}", nn.Conv2d(channels[-1], last, 1))
 
     def maps(self, features: Tensor) -> list[Tensor]:
-        """Returns each tower's map (B, outputs, F, F) of features (B, C, F, F), in at least single precision."""
+        """Returns one map (B, outputs, F, F) per tower for features (B, C, F, F), in at least single precision."""
         maps = []
         for tower in self.towers:
             x = features
@@ -41,7 +43,7 @@ class Towers(nn.Module):
         return tuple(Slice(f"conv1_{tower}.0.weight", 1) for tower in self.towers)
 
     def groups(self) -> list[Group]:
-        """Returns the groups of the output channels of all layers but the last of each tower."""
+        """Returns one group for the output channels of each layer except the last layer of each tower."""
         return [self._layer_group(tower, i) for tower in self.towers for i in range(1, self.depth + 1)]
 
     def _layer_group(self, tower: str, i: int) -> Group:

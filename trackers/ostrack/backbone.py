@@ -13,8 +13,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
-from trackers.layers.attention import Attention, start_by_matching
-from trackers.ostrack.elimination import Elimination, best_candidates, restore, scoring_token, select
+from trackers.layers.attention import Attention, initialise_for_matching
+from trackers.ostrack.elimination import Elimination, best_candidates, restore_tokens, scoring_token, select_tokens
 from trackers.ostrack.stem import ConvStem
 
 
@@ -27,7 +27,7 @@ class OneStreamViT(nn.Module):
         elimination: candidate elimination; None for none.
         stem_hidden: hidden channels of a `ConvStem` (stride 8) in place of the ViT's patch embedding; None for the
             ViT's own.
-        matching_init: whether attention starts by comparing content, see `start_by_matching`. A small ViT that is
+        matching_init: whether attention starts by comparing content, see `initialise_for_matching`. A small ViT that is
             trained from scratch needs most of its training to learn that.
         drop_path_rate: stochastic depth rate of the last block; the rate rises linearly from 0.
         embed_dim, depth, num_heads, mlp_ratio: sizes that replace the named model's; None keeps the model's.
@@ -91,7 +91,7 @@ class OneStreamViT(nn.Module):
         self.matching_init = matching_init
         if matching_init:
             for block in self.blocks:
-                start_by_matching(block.attn)
+                initialise_for_matching(block.attn)
 
     def embed_template(self, template: Tensor) -> Tensor:
         """Embeds template crops (B, 3, S, S) as tokens (B, Nz, C), which do not depend on the search crop."""
@@ -112,7 +112,7 @@ class OneStreamViT(nn.Module):
                 tokens, stay = _run_eliminating(block, tokens, count, share)
                 alive = stay if alive is None else alive.gather(1, stay)
         features = self.norm(tokens)[:, count:]
-        return features if alive is None else restore(features, alive, cells)
+        return features if alive is None else restore_tokens(features, alive, cells)
 
     def shares(self) -> list[float]:
         """Returns the share of the search tokens that each block keeps."""
@@ -174,7 +174,7 @@ def _run_eliminating(block: Block, tokens: Tensor, count: int, share: float) -> 
     attended, scores = block.attn.with_scores(block.norm1(tokens), scoring_token(math.isqrt(count)))
     tokens = tokens + block.drop_path1(attended)
     stay = best_candidates(scores[:, count:], share)
-    tokens = torch.cat([tokens[:, :count], select(tokens[:, count:], stay)], 1)
+    tokens = torch.cat([tokens[:, :count], select_tokens(tokens[:, count:], stay)], 1)
     return tokens + block.drop_path2(block.mlp(block.norm2(tokens))), stay
 
 

@@ -31,7 +31,7 @@ class Elimination:
                 f"blocks={list(self.blocks)}; e.g. blocks=[3,6,9] keep=[0.7,0.7,0.7]"
             )
 
-    def while_training(self, epoch: int) -> float:
+    def training_share(self, epoch: int) -> float:
         """Returns the share that every block keeps in an epoch; the first epoch is 1 (`adjust_keep_rate`)."""
         final = self.keep[0]
         passed = (epoch - self.start_epoch) / max(self.warmup_epochs, 1)
@@ -59,12 +59,12 @@ def best_candidates(scores: Tensor, share: float) -> Tensor:
     return scores.sort(dim=1, descending=True).indices[:, :count].sort(dim=1).values
 
 
-def select(tokens: Tensor, indices: Tensor) -> Tensor:
+def select_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
     """Returns the tokens (B, n, C) at `indices` (B, n) of tokens (B, N, C)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-def restore(tokens: Tensor, indices: Tensor, count: int) -> Tensor:
-    """Inverts `select`: returns `count` tokens (B, count, C), zero where no token was selected."""
+def restore_tokens(tokens: Tensor, indices: Tensor, count: int) -> Tensor:
+    """Inverts `select_tokens`: returns `count` tokens (B, count, C), zero where no token was selected."""
     filled = torch.zeros(len(tokens), count, tokens.shape[2], dtype=tokens.dtype, device=tokens.device)
     return filled.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[2]), tokens)

@@ -102,7 +102,7 @@ class OSTrack(Tracker):
         """Sets the share of kept candidates for the epoch. As in the original, it also holds in validation."""
         backbone = self.network.backbone
         if backbone.elimination is not None:
-            backbone.keep = backbone.elimination.while_training(self.current_epoch + 1)
+            backbone.keep = backbone.elimination.training_share(self.current_epoch + 1)
 
     def on_train_end(self) -> None:
         """Restores each block's own share of kept candidates."""

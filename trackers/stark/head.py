@@ -30,9 +30,9 @@ class CornerHead(Towers):
             and the bottom right corner, (B, 2, F * F).
         """
         logits = torch.cat(self.maps(features), 1).flatten(2).log_softmax(-1)
-        return self.expected(logits), logits
+        return self.expected_corners(logits), logits
 
-    def expected(self, maps: Tensor) -> Tensor:
+    def expected_corners(self, maps: Tensor) -> Tensor:
         """Returns the expected corners of corner maps (B, 2, F * F): (B, 4), xyxy in units of the crop's side."""
         cells = round(maps.shape[2] ** 0.5)
         ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + self.offset) / cells

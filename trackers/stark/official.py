@@ -34,8 +34,10 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Checkpoin
         weights: state dict of a dense, sparse or child network.
         config_name: name of the training's configuration, if the file contains it.
     """
-    gates = {_ours(name.removesuffix(".zeta")): w.flatten() for name, w in weights.items() if name.endswith(".zeta")}
-    live = {_ours(name): w for name, w in weights.items() if not name.endswith("zeta")}
+    gates = {
+        _our_name(name.removesuffix(".zeta")): w.flatten() for name, w in weights.items() if name.endswith(".zeta")
+    }
+    live = {_our_name(name): w for name, w in weights.items() if not name.endswith("zeta")}
     _join_projections(live)
     dead = _drop_decoder_queries(live)
     recipe = _recipe(weights)
@@ -48,7 +50,7 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Checkpoin
     return CheckpointContents(live, recipe, gates=gates, note=note)
 
 
-def _ours(name: str) -> str:
+def _our_name(name: str) -> str:
     for official, ours in RENAMED:
         name = re.sub(official, ours, name)
     return name
@@ -83,7 +85,7 @@ def _recipe(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     def layers(stack: str) -> int:
         return len({n.split(".")[3] for n in weights if n.startswith(f"transformer.{stack}.layers.")})
 
-    hidden = next(w for n, w in weights.items() if _ours(n).endswith("encoder.layers.0.mlp.linear1.weight")).shape[0]
+    hidden = next(len(w) for n, w in weights.items() if _our_name(n).endswith("encoder.layers.0.mlp.linear1.weight"))
     heads = (8 if width == 256 else 4) if gates is None else gates.shape[2]
     sizes = {"width": width, "heads": heads, "hidden": hidden}
     recipe["transformer"] |= sizes | {f"{stack}_layers": layers(stack) for stack in ("encoder", "decoder")}

@@ -96,7 +96,7 @@ class STARK(Tracker):
         """Returns the pruning groups of the network; see `STARKNetwork.groups`."""
         return self.network.groups()
 
-    def trained(self, name: str) -> bool:
+    def is_trained(self, name: str) -> bool:
         """Returns whether a parameter is trained; with objective "class" only those of the class head are."""
         if self.objective == "class":
             return name.startswith("cls_head.")
@@ -160,7 +160,7 @@ class STARK(Tracker):
         boxes = found["boxes"]
         if self.expectation is not None:
             last, head = boxes.new_tensor([crop.target for crop in searches]), self.network.box_head
-            boxes = xyxy_to_cxcywh(head.expected(self.expectation(found["corners"], last, head.offset)))
+            boxes = xyxy_to_cxcywh(head.expected_corners(self.expectation(found["corners"], last, head.offset)))
         return list(zip(boxes.cpu(), scores.tolist(), strict=True))
 
     def observe(self, state: dict[str, Any], image: np.ndarray, box: tuple[float, ...], score: float) -> None:

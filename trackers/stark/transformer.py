@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
-from trackers.layers.attention import Attention, SingleQueryAttention, start_by_matching
+from trackers.layers.attention import Attention, SingleQueryAttention, initialise_for_matching
 
 
 class FeedForward(nn.Module):
@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         width, heads, hidden: sizes.
         encoder_layers, decoder_layers: number of layers.
         dropout: see `EncoderLayer`.
-        matching_init: whether the encoder's attention starts by comparing content, see `start_by_matching`.
+        matching_init: whether the encoder's attention starts by comparing content, see `initialise_for_matching`.
         position_in_values: whether positions are added to the encoder's values, not only to queries and keys.
         template_heads: number of heads in each encoder layer that start with attention to the templates, by a learned
             bias.
@@ -122,7 +122,7 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(p)
         if matching_init:
             for layer in self.encoder.layers:
-                start_by_matching(layer.self_attn)
+                initialise_for_matching(layer.self_attn)
 
     def forward(
         self, tokens: Tensor, position: Tensor, padding: Tensor | None, query: Tensor, templates: int

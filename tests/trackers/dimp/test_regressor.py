@@ -21,7 +21,7 @@ from trackers.dimp.proposals import (
     sample_proposals,
     to_relative,
 )
-from trackers.dimp.refinement import Slopes, bin_slopes, refine
+from trackers.dimp.refinement import ScoreGradients, bin_weight_gradients, refine
 from trackers.dimp.regressor import BoxRegressor, Level, Modulation, cosines
 
 TWO = [Level(10, 8, 6, 3, 5), Level(12, 16, 9, 1, 3)]
@@ -104,7 +104,7 @@ def test_refinement_builds_no_graph() -> None:
     with torch.no_grad():
         modulation = head.modulation(scene.known, scene.box, scene.known_code)
         features = head.features(scene.seen)
-    slopes = Slopes(head, features, modulation, scene.seen_code)
+    slopes = ScoreGradients(head, features, modulation, scene.seen_code)
     assert not any(value.requires_grad for value in slopes(scene.boxes))
 
 
@@ -158,7 +158,7 @@ def test_slopes_of_bins_are_derivatives() -> None:
     weights = bin_weights(low, high, 3, 9)
     upstream = torch.randn(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     wanted = torch.autograd.grad((weights * upstream).sum(), (low, high))
-    for mine, theirs in zip(bin_slopes(low, high, weights), wanted, strict=True):
+    for mine, theirs in zip(bin_weight_gradients(low, high, weights), wanted, strict=True):
         torch.testing.assert_close((mine * upstream).sum((-2, -1)), theirs, atol=1e-12, rtol=0)
 
 

@@ -63,7 +63,7 @@ def test_a_child_whose_branches_vanished_is_pruned_again():
     compact(again.network, again.groups(), second)
     torch.testing.assert_close(again.network(*crops())["score_map"], masked["score_map"], rtol=1e-9, atol=1e-10)
     at_once = small_ostrack().double()
-    compact(at_once.network, at_once.groups(), first.then(second))
+    compact(at_once.network, at_once.groups(), first.followed_by(second))
     at_once.network.load_state_dict(again.network.state_dict(), strict=True)
     torch.testing.assert_close(at_once.network(*crops())["score_map"], masked["score_map"], rtol=1e-9, atol=1e-10)
 

@@ -20,9 +20,9 @@ def maps(cells: int = 16) -> torch.Tensor:
 
 def test_who_knows_nothing_finds_the_last_box():
     head = CornerHead(4, [4], offset=0.5)
-    found = head.expected(Expectation(0.2)(maps(), LAST, head.offset))
+    found = head.expected_corners(Expectation(0.2)(maps(), LAST, head.offset))
     assert found[0].tolist() == pytest.approx([0.3, 0.4, 0.7, 0.6], abs=0.01)
-    assert head.expected(maps())[0].tolist() == pytest.approx([0.5] * 4)
+    assert head.expected_corners(maps())[0].tolist() == pytest.approx([0.5] * 4)
 
 
 def test_the_formula():
@@ -38,7 +38,7 @@ def test_the_formula():
 def test_who_is_sure_is_believed():
     sure = torch.full((1, 2, 256), -30.0)
     sure[0, 0, 16 * 2 + 3] = sure[0, 1, 16 * 9 + 8] = 0
-    found = CornerHead(4, [4]).expected(Expectation(1.0)(sure.log_softmax(2), LAST, 0.0))
+    found = CornerHead(4, [4]).expected_corners(Expectation(1.0)(sure.log_softmax(2), LAST, 0.0))
     assert found[0].tolist() == pytest.approx([3 / 16, 2 / 16, 8 / 16, 9 / 16], abs=1e-3)
 
 
