@@ -3,6 +3,7 @@
 import gc
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -71,6 +72,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def got10k(cache: Path) -> Path:
     """The small world's folder in the layout of GOT-10k. No test may change it."""
     return write_small_world(cache) / "got10k"
+
+
+@pytest.fixture
+def fresh_cache(got10k: Path, tmp_path: Path) -> Path:
+    """A cache of one test. It holds the small world, which processes of its own would have to render, and no stage."""
+    folder = tmp_path / "cache"
+    shutil.copytree(got10k.parent, folder / got10k.parent.name)
+    return folder
 
 
 def write_small_world(cache: Path) -> Path:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,12 @@ def _is_read(cfg: DictConfig, path: tuple[str, ...]) -> bool:
         node = OmegaConf.select(cfg, ".".join(path[:depth]))
         if isinstance(node, DictConfig) and "_target_" in node:
             return path[depth] in _arguments(OmegaConf.to_container(node, resolve=False)["_target_"])
+    return _is_read_by_name(path)
+
+
+@cache
+def _is_read_by_name(path: tuple[str, ...]) -> bool:
+    """Returns whether an interpolation or the code of jobs reads a key."""
     dotted = ".".join(path)
     if re.search(rf"\$\{{{re.escape(dotted)}\}}", READ_BY_CONF):
         return True
@@ -101,6 +108,7 @@ def _names_of_entries(section: str) -> set[str]:
     return set(re.findall(rf"\b(\w+) = (?:self\.)?cfg\.{section}\[", READ_BY_CODE))
 
 
+@cache
 def _arguments(target: str) -> set[str]:
     """Returns the names of the arguments of a function, or of a class and its bases, which get them by `**options`."""
     found = get_object(target)

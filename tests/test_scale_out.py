@@ -80,9 +80,9 @@ def test_ddp_within_a_sweep_is_refused_with_a_command_that_works(run, tmp_path):
     assert "hydra/launcher=submitit_slurm hydra.launcher.nodes=1 hydra.launcher.tasks_per_node=2" in failed["error"]
 
 
-def test_two_processes_make_one_job(run, tmp_path, monkeypatch, spawned_quickly):
+def test_two_processes_make_one_job(run, fresh_cache, monkeypatch, spawned_quickly):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    cache = f"paths.cache={tmp_path}"
+    cache = f"paths.cache={fresh_cache}"
     outputs = run("train", "trainer=ddp_spawn", "trainer.devices=2", "device=cpu", "ratio=0.5", "logger=csv", cache)
     (result,) = results(outputs)
     assert result["ratio_achieved"] <= 0.5
@@ -91,10 +91,10 @@ def test_two_processes_make_one_job(run, tmp_path, monkeypatch, spawned_quickly)
     rows = list(csv.DictReader(metrics.open()))
     # An epoch of 4 samples is one batch of 2 for each, so 4 steps are 4 epochs. Alone it would be 2.
     assert max(int(row["epoch"]) for row in rows if row["parent/unreadable_frames"]) == 3
-    stages = {p.name for p in (tmp_path / "stages").iterdir() if not p.name.endswith(".lock")}
+    stages = {p.name for p in (fresh_cache / "stages").iterdir() if not p.name.endswith(".lock")}
     assert sorted(name.split("-")[0] for name in stages) == ["child", "evaluation", "evaluation", "parent", "sparsity"]
     assert not any(name.endswith(".unfinished") for name in stages)
-    assert not list((tmp_path / "stages").rglob("scratch"))
+    assert not list((fresh_cache / "stages").rglob("scratch"))
 
 
 def test_slurm_gets_what_was_asked_for(run, tmp_path, monkeypatch):
@@ -127,9 +127,9 @@ def launchers() -> list:
 
 
 @pytest.mark.parametrize("launcher", launchers())
-def test_a_job_in_a_process_of_its_own_shares_the_parent(run, tmp_path, monkeypatch, launcher):
+def test_a_job_in_a_process_of_its_own_shares_the_parent(run, fresh_cache, monkeypatch, launcher):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    cache = f"paths.cache={tmp_path}"
+    cache = f"paths.cache={fresh_cache}"
     (alone,) = results(run("train", "ratio=1", cache, *ONE_SHOT))
     outputs = run("train", "-m", f"hydra/launcher={launcher}", "ratio=0.5", cache, NO_REPORT, *ONE_SHOT)
     (child,) = results(outputs / "studies")

@@ -155,10 +155,10 @@ def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_
     assert results(study)[1] == finished, "with times and all: it was not run again"
 
 
-def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monkeypatch, tmp_path, capsys):
+def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monkeypatch, tmp_path, fresh_cache, capsys):
     from trackers.ostrack import OSTrack
 
-    mine = ("seed=3", f"paths.cache={tmp_path}")
+    mine = ("seed=3", f"paths.cache={fresh_cache}")
 
     def plan(*overrides: str) -> list[list[str]]:
         capsys.readouterr()
@@ -170,7 +170,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     assert {state for _, _, state, _ in first} == {"would run"}
     assert (parent[1], of_parent[1]) == (again[1], of_again[1])
     assert [row[3] for row in (sparsity, child, of_child)] == ["parent", "sparsity", "child"]
-    assert not (tmp_path / "stages").exists()
+    assert not (fresh_cache / "stages").exists()
     assert not results(tmp_path / "outputs")
 
     honest, calls = OSTrack.losses, []

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -170,11 +171,13 @@ def _outputs(tracker: DiMP, case: Case, given: dict[str, np.ndarray], variant: s
     crops = {role: _crops(tracker, given, role) for role in ("train", "test")}
     boxes = torch.from_numpy(given["train_boxes"]).float()
     asked, *_ = proposals(given, "test_boxes")
-    found = tracker.network(crops["test"], asked.float().transpose(0, 1), crops["train"], boxes.transpose(0, 1))
-    classifier, seen = tracker.network.classifier, tracker.network.extract(crops["train"][0])
-    filters = classifier.learn(seen.features[:, None], boxes)
+    classifier = tracker.network.classifier
+    with mock.patch.object(classifier, "learn", wraps=classifier.learn) as learn:
+        found = tracker.network(crops["test"], asked.float().transpose(0, 1), crops["train"], boxes.transpose(0, 1))
+    features, _ = learn.call_args.args
+    filters = classifier.learn(features, boxes)
     assert len(filters) == case.config["iterations"] + 1
-    objective = [classifier.optimiser.objective(f, seen.features[:, None], boxes) for f in filters]
+    objective = [classifier.optimiser.objective(f, features, boxes) for f in filters]
     return {
         "scores": like_stored(found["scores"][[0, -1], :, 0], case.stored[f"scores/{variant}"]),
         "box_scores": found["boxes"][:, 0],
