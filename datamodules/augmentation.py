@@ -47,7 +47,7 @@ class Augmentation:
     brightness: float
 
     def __call__(self, crops: list[LabelledCrop], rng: np.random.Generator, train: bool) -> list[LabelledCrop]:
-        """Returns the changed crops; `train` says whether changes for training only apply."""
+        """Returns the changed crops; `train` switches the changes on that are for training only."""
         gray, flip = rng.random() < self.gray, rng.random() < self.flip
         result = []
         for crop in crops:

@@ -1,4 +1,4 @@
-"""The dataset of training samples, which depend on the seed and their number only, and the sampler of these numbers."""
+"""The dataset of training samples, and the sampler of their numbers. The seed and its number determine a sample."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -36,8 +36,8 @@ class TrackingDataset(Dataset):
         augmentation: changes the crops.
         seed: seed of all random numbers.
         train: whether to draw training samples. They differ from validation samples and get all augmentations.
-        reduced_decoding: whether frames are decoded at 1/2, 1/4 or 1/8 if their crops shrink them as much anyway.
-            Boxes, windows and padding stay the same.
+        reduced_decoding: whether a frame is decoded at 1/2, 1/4 or 1/8 if its crops shrink it at least as much. Boxes,
+            windows and padding stay the same.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class TrackingDataset(Dataset):
     def _request(
         self, frame: Frame, sequence: Sequence, number: int, role: str, rng: np.random.Generator
     ) -> "CropRequest":
-        """Draws a window around the box that shows a part of the frame, and asks the frame to decode it."""
+        """Draws a window near the box until it shows a part of the frame, and asks the frame to decode the window."""
         box, spec = sequence.boxes[number], self.specs[role]
         if role == "search" and not sequence.visible[number]:
             box = central_box(frame.shape)
@@ -131,7 +131,7 @@ class CropRequest(NamedTuple):
     box: np.ndarray
 
     def crop(self) -> LabelledCrop:
-        """Cuts the crop and returns it with the box in it.
+        """Returns the crop with the box in it and its padding.
 
         Raises:
             UnreadableFrameError: the frame cannot be read.
@@ -149,7 +149,7 @@ def _stack(role: str, crops: list[LabelledCrop]) -> dict[str, Tensor]:
 
 
 class EpochSampler(Sampler):
-    """Yields sample numbers that continue from epoch to epoch: every epoch is new, and a resumed one is the same.
+    """Yields sample numbers that continue from epoch to epoch. Every epoch is new; a resumed epoch repeats its numbers.
 
     Processes take the numbers in turn. Together, their batches hold the samples of one larger batch of one process.
 
@@ -157,7 +157,7 @@ class EpochSampler(Sampler):
         samples: samples in an epoch.
         next_number: returns the first number, when an epoch begins or resumes. After a resume, the numbers run past the
             end of the epoch; the trainer counts batches and stops in time.
-        rank, world_size: number of this process and of all processes.
+        rank, world_size: number of this process, from 0, and number of processes.
     """
 
     def __init__(self, samples: int, next_number: Callable[[], int], rank: int = 0, world_size: int = 1):

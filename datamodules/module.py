@@ -33,7 +33,7 @@ class TrackingDataModule(L.LightningDataModule):
         samples_per_epoch, val_samples: samples of a training epoch and of a validation; val_samples=0 skips validation.
         workers: loader processes. Samples do not depend on their number.
         seed: seed of all random numbers.
-        reduced_decoding: whether frames are decoded at 1/2, 1/4 or 1/8 if their crops shrink them as much anyway.
+        reduced_decoding: whether a frame is decoded at 1/2, 1/4 or 1/8 if its crops shrink it at least as much.
 
     Raises:
         ValueError: a weight of a source is negative, or none is positive.
@@ -65,7 +65,7 @@ class TrackingDataModule(L.LightningDataModule):
                 check_weights(self.sources[split])
 
     def check(self) -> None:
-        """Reads all data sets before training starts.
+        """Reads all data sets and checks them before training starts.
 
         Raises:
             ValueError: a data set in use is missing, broken or too short, or a sequence is used for both training and

@@ -145,6 +145,6 @@ class FrameSampler:
 
 
 def central_box(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a box, xywh in pixels, at the centre of a picture (H, W, ...), to search where no target is (STARK)."""
+    """Returns the central box of a picture (H, W, ...), xywh in pixels. It stands for an absent target, as in STARK."""
     height, width = shape[:2]
     return np.array([7 * width, 7 * height, 2 * width, 2 * height]) / 16

@@ -15,7 +15,7 @@ class Source:
     """A data set from which samples are drawn.
 
     Attributes:
-        read: returns its sequences; raises DataError.
+        read: returns the sequences of the data set; raises DataError.
         weight: share of the samples relative to the other sources, whatever their sizes; 0 leaves the source out.
     """
 
@@ -85,6 +85,6 @@ def check_disjoint(train: Mapping[str, SequenceTable], val: Mapping[str, Sequenc
 
 
 def _locations(table: SequenceTable, names: np.ndarray) -> set[str]:
-    """Returns folder and name of each sequence that has one of these names."""
+    """Returns "folder/name" of each sequence whose name is in `names`."""
     rows = np.flatnonzero(np.isin(table.columns["name"], names))
     return {f"{table.root / table.columns['folder'][i]}/{table.columns['name'][i]}" for i in rows}

@@ -1,8 +1,8 @@
-"""Cuts a part out of a JPEG file without decoding it. The part decodes to the same bits as in the whole picture.
+"""Cuts a part out of a JPEG file without decoding it. The part decodes to exactly the pixels of the whole picture.
 
-A sequential JPEG is coded by rows of blocks, each block relative to the one before. Two parts can be cut out:
+A sequential JPEG is coded by rows of blocks, and each block relative to the block before it. Two parts can be cut out:
 
-- The top rows, since a decoder stops after as many rows as the header says.
+- The top rows, since a decoder stops after the number of rows in the header.
 - Any rectangle between restart markers, where coding starts afresh, if the markers come at the same places in each row
   of blocks. Few files have such markers; `jpegtran -copy all -restart 8B` adds them without loss.
 
@@ -17,7 +17,7 @@ BEGIN, END = b"\xff\xd8", b"\xff\xd9"
 FILL, SCAN, INTERVAL, APP1, RESTART = 0xFF, 0xDA, 0xDD, 0xE1, 0xD0
 SEQUENTIAL = (0xC0, 0xC1)  # Huffman-coded frames in one pass from top to bottom
 OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
-MARGIN = 16  # pixels: colours depend on their neighbours, also in a picture that is decoded at 1/8
+MARGIN = 16  # pixels: the colour of a pixel depends on its neighbours, also in a picture that is decoded at 1/8
 ZEROS = np.zeros(64, np.uint8)  # padding after the last row: decoders read ahead and warn of anything else
 
 
@@ -124,12 +124,12 @@ def cut_jpeg(data: bytes, layout: JPEGLayout, wanted: Rectangle) -> tuple[np.nda
 
 
 def _covering_units(low: int, high: int, unit: int, length: int) -> tuple[int, int]:
-    """Returns the first and the end of the units that cover pixels `low` to `high` and a margin, of `length` pixels."""
+    """Returns the first and the end of the units that cover the pixels `low` to `high` of `length`, and a margin."""
     return max(0, low - MARGIN) // unit, -(-min(length, high + MARGIN) // unit)
 
 
 def _restart_markers(file: np.ndarray, layout: JPEGLayout) -> np.ndarray:
-    """Returns the offsets of the restart markers, between those of the start and the end of the coded picture."""
+    """Returns the byte offsets of the start of the coded picture (less 2), of its restart markers, and of its end."""
     if layout.restart_interval:
         at = np.flatnonzero(file[layout.start : layout.end] == FILL) + layout.start
     else:
@@ -139,7 +139,7 @@ def _restart_markers(file: np.ndarray, layout: JPEGLayout) -> np.ndarray:
 
 
 def _join_intervals(file: np.ndarray, intervals: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """Joins restart intervals, numbered by (rows, columns), with markers between them that count from 0 again."""
+    """Joins the restart intervals with the numbers (rows, columns); the markers between them count from 0 again."""
     rows = [file[marks[row[0]] : marks[row[-1] + 1]] for row in intervals]
     before = np.cumsum([0, *(len(row) for row in rows[:-1])])
     at = (marks[intervals] - marks[intervals[:, :1]] + before[:, None]).ravel()

@@ -1,4 +1,4 @@
-"""Readers, one file per data set: from its official layout to a `SequenceTable`, for training and evaluation alike."""
+"""Readers, one file per data set. Each turns the official layout into a `SequenceTable` for training and scoring."""
 
 from datamodules.readers.coco import read_coco
 from datamodules.readers.folder import read_folder

@@ -1,4 +1,4 @@
-"""COCO (Lin et al., ECCV 2014): each annotated object is a sequence of one still picture.
+"""Reader of COCO (Lin et al., ECCV 2014): each annotated object is a sequence of one still picture. Layout:
 
 root/annotations/instances_train2017.json, root/images/train2017/000000000009.jpg
 """

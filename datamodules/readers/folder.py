@@ -1,4 +1,4 @@
-"""Your own videos: folders of frames and video files."""
+"""Reader of your own videos: folders of frames, and video files."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 def read_folder(
     root: str | Path, annotation: str | Path | None = None, cache: str | Path | None = None
 ) -> SequenceTable:
-    """Reads one video or several.
+    """Reads one video, or all videos in a folder.
 
     `root` is one of these:
 

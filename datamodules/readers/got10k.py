@@ -1,4 +1,4 @@
-"""GOT-10k (Huang et al., TPAMI 2021).
+"""Reader of GOT-10k (Huang et al., TPAMI 2021). Layout:
 
 root/train/list.txt, root/train/GOT-10k_Train_000001/{00000001.jpg, ..., groundtruth.txt, absence.label, cover.label}
 """

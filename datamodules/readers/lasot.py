@@ -1,4 +1,4 @@
-"""LaSOT (Fan et al., CVPR 2019) and its extension (IJCV 2021).
+"""Reader of LaSOT (Fan et al., CVPR 2019) and its extension (IJCV 2021). Layout:
 
 root/airplane/airplane-1/{img/00000001.jpg, ..., groundtruth.txt, full_occlusion.txt, out_of_view.txt}
 """
@@ -54,6 +54,6 @@ def _read(files: SequenceFiles) -> Sequence:
     check_frames_match_boxes(files.folder, len(frames), len(boxes))
     absent = np.zeros(len(boxes), bool)
     for label in labels:
-        if label.is_file():  # some copies lack them
+        if label.is_file():  # some copies lack the label files
             absent |= read_labels(label, len(boxes)) > 0
     return Sequence(files.name, files.folder, frames, boxes, absent)

@@ -1,4 +1,4 @@
-"""NfS, Need for Speed (Kiani Galoogahi et al., ICCV 2017).
+"""Reader of NfS, Need for Speed (Kiani Galoogahi et al., ICCV 2017). Layout:
 
 root/airboard_1/30/{airboard_1/00001.jpg, ..., airboard_1.txt}, root/airboard_1/240/...
 """
@@ -44,7 +44,8 @@ def read_nfs(
 
 def _read(files: SequenceFiles, step: int) -> Sequence:
     frames, boxes = list_frames(files.folder), _read_boxes(files.annotations[0])[::step]
-    if abs(len(frames) - len(boxes)) == 1:  # true of some sequences; the got10k toolkit drops the extra one too
+    # Some sequences have one frame or one box too many. The got10k toolkit drops it as well.
+    if abs(len(frames) - len(boxes)) == 1:
         shorter = min(len(frames), len(boxes))
         frames, boxes = sort_frames(list(frames)[:shorter]), boxes[:shorter]
     check_frames_match_boxes(files.folder, len(frames), len(boxes))

@@ -1,4 +1,4 @@
-"""Official lists of sequences. The tables in `lists` hold names, splits and frame ranges of data sets."""
+"""Reads the official lists of sequences: tables in `lists` with names, splits and frame ranges."""
 
 import csv
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""OTB-2013 and OTB-2015 (Wu et al., CVPR 2013 and TPAMI 2015).
+"""Reader of OTB-2013 and OTB-2015 (Wu et al., CVPR 2013 and TPAMI 2015). Layout:
 
 root/Basketball/{img/0001.jpg, ..., groundtruth_rect.txt}
 """

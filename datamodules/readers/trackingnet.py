@@ -1,4 +1,4 @@
-"""TrackingNet (Müller et al., ECCV 2018).
+"""Reader of TrackingNet (Müller et al., ECCV 2018). Layout:
 
 root/TRAIN_0/{anno/NAME.txt, frames/NAME/0.jpg, ...}, ..., root/TRAIN_11, root/TEST
 """

@@ -1,4 +1,4 @@
-"""UAV123 and UAV20L (Mueller et al., ECCV 2016).
+"""Reader of UAV123 and UAV20L (Mueller et al., ECCV 2016). Layout:
 
 root/anno/{UAV123, UAV20L}/bike1.txt, root/data_seq/UAV123/bike1/000001.jpg
 """

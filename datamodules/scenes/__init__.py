@@ -1,4 +1,4 @@
-"""Endless training samples without files: loader processes draw random scenes, the training device renders them."""
+"""Endless training samples without data sets: loader processes draw random scenes, the training device renders them."""
 
 from datamodules.scenes.bank import BankSpec
 from datamodules.scenes.module import SceneDataModule

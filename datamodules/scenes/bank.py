@@ -1,4 +1,4 @@
-"""The bank of pictures that scenes are composed of: objects in all their poses, and backdrops. It is painted once."""
+"""The bank of pictures from which scenes are composed: objects in all poses, and backdrops. It is painted once."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ from torch import Tensor
 from datamodules.scenes.camera import LUMA
 from datamodules.synthetic.bank_pictures import paint_backdrop, paint_object
 
-# Part of the file's name: raise it whenever the same spec gives other pictures.
+# Part of the file's name. Raise it whenever the same spec gives other pictures.
 VERSION = 1
 OCCLUDERS = 0.15  # fraction of the objects that are occluders
-FEW = 100  # pictures up to which painting is faster than starting processes
+FEW = 100  # up to this number of pictures, painting in this process is faster than starting others
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class BankSpec:
 
     @property
     def file_name(self) -> str:
-        """Name of the bank's file: the same for equal specs only."""
+        """Name of the bank's file. It is the same only for equal specs of the same `VERSION`."""
         text = json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
         return f"scenes-{hashlib.sha256(text.encode()).hexdigest()[:10]}.safetensors"
 
@@ -96,7 +96,7 @@ class Bank(NamedTuple):
 
 
 def ensure_bank(spec: BankSpec, cache: Path) -> Path:
-    """Returns the file of a bank, which the first call paints. Of several processes that ask for it, one paints."""
+    """Returns the file of a bank and paints it on the first call. If several processes ask for it, one paints."""
     file = Path(cache) / spec.file_name
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):

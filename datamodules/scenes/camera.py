@@ -34,8 +34,8 @@ def apply_camera(picture: Tensor, settings: Tensor, affected: Sequence[Tensor], 
     Args:
         picture: rendered pictures, (M, 3, S, S) in 0..1.
         settings: (M, 12), see `SETTINGS`.
-        affected: numbers of the pictures that are blurred, of those that are compressed, and, for each of `SCALES` but
-            the first, of those that a sensor of this resolution saw.
+        affected: numbers of the blurred pictures, numbers of the compressed pictures, and, for each of `SCALES` but the
+            first, numbers of the pictures from a sensor of this resolution.
         generator: random generator of the noise.
     """
     gamma, *gains, saturation, contrast, middle, haze, blur, sharpen, noise, quality = settings.unbind(1)
@@ -85,7 +85,7 @@ def _lower_resolution(picture: Tensor, scale: float) -> Tensor:
 
 
 def _compress(picture: Tensor, quality: Tensor) -> Tensor:
-    """Applies JPEG's quantisation of block-wise cosines, twice as coarse for colour, which keeps its resolution."""
+    """Quantises the cosine transform of 8 x 8 blocks as JPEG does, colour twice as coarsely but at full resolution."""
     size = picture.shape[-1]
     padding = -size % 8
     padded = F.pad(picture, [0, padding, 0, padding], mode="replicate") * 255 - 128

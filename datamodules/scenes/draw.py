@@ -84,18 +84,18 @@ def draw_scenes(
         padded = np.stack([np.stack(p[cut]) for p in padding])
         padded[..., 1, :] = np.where(mirror[:, cut, None], padded[..., 1, ::-1], padded[..., 1, :])
         batch[role] = {
-            "box": _single(relative[:, cut]),
+            "box": _float32(relative[:, cut]),
             "padding": padded,
             "object": drawn.object[:, cut],
-            "object_map": _single(object_map[:, cut]),
-            "gain": _single(drawn.gain[:, cut]),
+            "object_map": _float32(object_map[:, cut]),
+            "gain": _float32(drawn.gain[:, cut]),
             "pattern": drawn.pattern[:, cut, :, 0].astype(int),
-            "pattern_strength": _single(drawn.pattern[:, cut, :, 1]),
-            "pattern_map": _single(pattern_map[:, cut]),
+            "pattern_strength": _float32(drawn.pattern[:, cut, :, 1]),
+            "pattern_map": _float32(pattern_map[:, cut]),
             "backdrop": drawn.backdrop[:, cut],
-            "backdrop_map": _single(backdrop_map[:, cut]),
-            "frame": _single(frame[:, cut]),
-            "camera": _single(camera[:, cut]),
+            "backdrop_map": _float32(backdrop_map[:, cut]),
+            "frame": _float32(frame[:, cut]),
+            "camera": _float32(camera[:, cut]),
             "affected": find_affected(camera[:, cut], scale[:, cut]),
             "levels": [
                 [np.flatnonzero(part == i) for i in range(LEVELS)] for part in np.moveaxis(level[:, cut], -1, 0)
@@ -155,7 +155,7 @@ class _SceneBatch:
         self.box = self._box(numbers, matrix, centre)
 
     def _draw_distractors(self) -> None:
-        """Draws objects around the target. Half of them look like it, most of these in another colour."""
+        """Draws objects around the target. Half of them look like the target, mostly in another colour."""
         rng, gap, size = self.rng, self.gap, self.target_size
         count, views = gap.shape
         centre, pattern = self.centre[:, :, TARGET], self.pattern[:, 0, TARGET]
@@ -191,7 +191,7 @@ class _SceneBatch:
         self._place(BEHIND + 2, occluded, numbers, matrix, self.centre[:, :, TARGET] + offset, self._draw_patterns())
 
     def _draw_camera(self) -> None:
-        """Draws how the camera moves over the backdrop; sometimes it shows another one."""
+        """Draws how the camera moves over the backdrop; sometimes the camera shows another backdrop."""
         rng, gap, size = self.rng, self.gap, self.target_size
         count, views = gap.shape
         another = rng.random(gap.shape) < 0.1 * gap
@@ -305,7 +305,7 @@ class _SceneBatch:
         points = self.bank.extents.flatten(0, 1).numpy()[numbers] @ matrix.swapaxes(-1, -2) + centre[..., None, :]
         limit = self.shape[:, None]
         low, high = np.clip(points.min(2), 0, limit), np.clip(points.max(2), 0, limit)
-        # The origin of an object lies in the frame, but an odd shape may reach little further into it.
+        # The origin of an object lies in the frame, but the part of an odd shape in the frame may be very small.
         extent = np.maximum(high - low, 3.0)
         return np.concatenate([np.clip(low, 0, limit - extent), extent], -1)
 
@@ -324,5 +324,5 @@ def _rotation(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
 
 
-def _single(values: np.ndarray) -> np.ndarray:
+def _float32(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, np.float32)

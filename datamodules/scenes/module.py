@@ -20,7 +20,7 @@ from trackers.crops import CropSpec
 
 
 class SceneDataModule(L.LightningDataModule):
-    """Generates training and validation samples from random scenes; no picture file is read.
+    """Generates training and validation samples from random scenes. It reads no data set.
 
     Args:
         bank: size and seed of the pictures that scenes are composed of.

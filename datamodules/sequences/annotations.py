@@ -1,4 +1,4 @@
-"""Parsers of the text files of numbers that data sets and toolkits write. A file is read exactly or refused."""
+"""Parsers of text files of numbers: annotations and results of toolkits. A file is read exactly or refused."""
 
 import re
 import warnings
@@ -77,7 +77,7 @@ def _normalize(text: bytes) -> bytes:
 
 
 def _normalize_line(line: bytes) -> bytes:
-    """Returns a line with commas between its numbers. A line that mixes separators keeps its blanks: it is refused."""
+    """Returns a line with commas between numbers. A line with mixed separators keeps its blanks, so it is refused."""
     if b"," in line:
         return b",".join(part.strip(BLANKS) for part in line.split(b","))
     return b",".join(part for part in line.replace(b"\t", b" ").split(b" ") if part)

@@ -17,7 +17,7 @@ EXACT_WHOLE = 2**53  # doubles hold every smaller whole number exactly
 
 
 def fixed_point_table(text: bytes, columns: int) -> np.ndarray | None:
-    """Returns the table, (lines, columns) float64, or None if its numbers are not of equal decimals.
+    """Returns the table, (lines, columns) float64, or None if the numbers differ in their count of decimals.
 
     None does not mean that the text is wrong: a general parser has to decide that.
 

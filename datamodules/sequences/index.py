@@ -1,4 +1,4 @@
-"""The cached index of a data set: thousands of folders are listed and parsed once, not at every start."""
+"""The cached index of a data set. Thousands of folders are listed and parsed once, and not at every start."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from datamodules.sequences.table import SequenceTable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the cached files; files of another format are written anew
+FORMAT = 1  # version of the cached files; files of another version are written again
 KEY = "key.json"
-MANY = 1000  # sequences from which on reading shows its progress
+PROGRESS_FROM = 1000  # number of sequences from which reading shows a progress bar
 
 
 @dataclass(frozen=True)
 class SequenceFiles:
-    """Where a data set keeps one sequence; nothing of it has been read yet.
+    """Paths of the files of one sequence. None of the files has been read yet.
 
     Attributes:
         name: unique in the data set.
@@ -58,7 +58,7 @@ def read_sequences(
         from rich.console import Console
         from rich.progress import track
 
-        hidden = len(listed) < MANY
+        hidden = len(listed) < PROGRESS_FROM
         progress = track(listed, f"reading {root.name}", console=Console(stderr=True), disable=hidden)
         return SequenceTable.from_sequences(map(read, progress), root)
 
@@ -68,7 +68,7 @@ def read_sequences(
 def cached_table(
     root: Path, listed: list[SequenceFiles], make: Callable[[], SequenceTable], cache: str | Path | None
 ) -> SequenceTable:
-    """Makes the table of some sequences and stores it, or loads it from the cache.
+    """Loads the table of some sequences from the cache, or makes and stores it.
 
     A cached table is valid as long as no folder of frames and no annotation file has changed its time or size.
 

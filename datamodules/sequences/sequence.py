@@ -51,7 +51,7 @@ def sort_frames(names: list[str]) -> Names[str]:
 
 
 def _natural_key(name: str) -> list[str | int]:
-    """Returns the sort key of natural order: text and numbers in turns."""
+    """Returns the sort key of natural order: text and numbers by turns, numbers as int."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
@@ -107,7 +107,7 @@ class Sequence:
         return read_video_frame(self.folder, i) if self.folder.is_file() else read_picture(self.folder / name)
 
     def frame(self, i: int) -> Frame:
-        """Returns frame `i` for crops, which need not decode all of it."""
+        """Returns frame `i` as a `Frame`, which decodes only the parts that crops ask for."""
         return Frame(self.folder / self.frames[i], partial(self.image, i))
 
     @cached_property
@@ -123,7 +123,7 @@ class Sequence:
 
 
 def visible_mask(boxes: np.ndarray, absent: np.ndarray, cover: np.ndarray | None) -> np.ndarray:
-    """Returns which frames show the object: (n,) bool. The box has an area and no label says that nothing is visible.
+    """Returns which frames show the object, (n,) bool: the box has an area and no label says that the object is hidden.
 
     Args:
         boxes: xywh, (n, 4).

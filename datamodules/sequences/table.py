@@ -74,7 +74,7 @@ class SequenceTable:
     def from_pictures(
         cls, root: Path, folder: Path, names: np.ndarray, pictures: np.ndarray, boxes: np.ndarray, sizes: np.ndarray
     ) -> "SequenceTable":
-        """Returns the table of annotated objects in still pictures, without making a `Sequence` of any.
+        """Returns the table of annotated objects in still pictures, without making a `Sequence` for each.
 
         Args:
             root: folder of the data set.
@@ -136,11 +136,11 @@ class SequenceTable:
         return np.diff(before[c["box_end"]], prepend=0)
 
     def digest(self) -> str:
-        """Returns a hash of what a tracker is given: names, lengths and first boxes."""
+        """Returns a hash of the inputs of a tracker: names, lengths and first boxes of all videos."""
         c = self.columns
         first = c["boxes"][np.concatenate([[0], c["box_end"][:-1]])[: len(self)]]
-        given = json.dumps([c["name"].tolist(), c["count"].tolist(), first.tolist()])
-        return hashlib.sha256(given.encode()).hexdigest()[:16]
+        inputs = json.dumps([c["name"].tolist(), c["count"].tolist(), first.tolist()])
+        return hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
         """Writes one file per column into an existing folder."""
@@ -150,7 +150,7 @@ class SequenceTable:
 
     @classmethod
     def load(cls, folder: Path, root: Path) -> "SequenceTable":
-        """Loads what `save` wrote; columns are mapped and read when used.
+        """Loads a table that `save` wrote. Columns are memory-mapped, so they are read when they are used.
 
         Raises:
             OSError: a file is missing.

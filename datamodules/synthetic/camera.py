@@ -96,7 +96,7 @@ class Sensor:
         side = np.sqrt(width * height)
         self.shutter = rng.choice([0.0, rng.uniform(0.2, 0.7)])
         self.shrink = float(rng.choice([1.0, np.exp(-abs(rng.normal(0, 0.5)))], p=[0.6, 0.4]))
-        # Hunting autofocus: the picture is sharp most of the time.
+        # An autofocus that hunts for its distance: the picture is sharp most of the time.
         hunts = rng.random() < 0.2
         self.defocus = np.maximum(smooth_path(rng, moments, 6) - 0.5, 0) * (side / 200 if hunts else 0)
         self.quality = int(rng.integers(15, 70)) if rng.random() < 0.3 else None

@@ -53,7 +53,7 @@ class MovingObject:
     def draw(self, t: int, picture: np.ndarray, blur: np.ndarray) -> "AlphaMask | None":
         """Draws the object into `picture` (height, width, 3), in place, blurred along the vector `blur` (2,) in pixels.
 
-        Returns the alpha of what was drawn, or None if the object is outside of the picture.
+        Returns the alpha mask of the drawn object, or None if the object is outside of the picture.
         """
         kernel = motion_blur_kernel(blur)
         pad = 2 + (0 if kernel is None else kernel.shape[0] // 2)
@@ -90,7 +90,7 @@ class AlphaMask:
     alpha: np.ndarray
 
     def subtract(self, other: "AlphaMask") -> None:
-        """Removes the part that `other`, drawn later, covers."""
+        """Removes the part that is covered by `other`, an object that was drawn later."""
         left, top = max(self.left, other.left), max(self.top, other.top)
         right = min(self.left + self.alpha.shape[1], other.left + other.alpha.shape[1])
         bottom = min(self.top + self.alpha.shape[0], other.top + other.alpha.shape[0])

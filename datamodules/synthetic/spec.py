@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-# Part of the folder name: raise it whenever the same spec gives other pictures or labels, or else old folders are used.
+# Part of the folder name. Raise it whenever the same spec gives other pictures or labels, or old folders are used.
 VERSION = 2
 
 MIN_SIDE = 32
@@ -56,6 +56,6 @@ class SyntheticSet:
 
     @property
     def folder_name(self) -> str:
-        """Folder name: the same only for equal specs of the same generator version."""
+        """Name of the set's folder. It is the same only for equal specs of the same `VERSION`."""
         text = json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
         return "synthetic-" + hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -84,11 +84,13 @@ def _shape(rng: Generator, w: float, h: float) -> np.ndarray:
 
 
 def _lump(rng: Generator) -> list[_Part]:
+    """Returns the single part of a rigid object."""
     aspect = np.exp(rng.normal(0, 0.35))
     return [_Part(_shape(rng, aspect, 1 / aspect), (0, 0))]
 
 
 def _cluster(rng: Generator) -> list[_Part]:
+    """Returns the parts of a body with one to four appendages that swing."""
     parts = _lump(rng)
     for _ in range(int(rng.integers(1, 5))):
         turn, size = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.8)
@@ -142,7 +144,7 @@ BUILDER_WEIGHTS = (0.26, 0.24, 0.2, 0.16, 0.14)
 
 
 def _draw_part(rng: Generator, outline: np.ndarray, scale: float, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one part: a picture, BGRA premultiplied, and the position (2,) of its joint in pixels of the picture."""
+    """Returns the picture of a part, BGRA premultiplied, and the position (2,) of its joint in picture pixels."""
     low = np.floor(outline.min(0) * scale) - 2
     w, h = (np.ceil(outline.max(0) * scale) + 2 - low).astype(int)
     points = np.round((outline * scale - low) * 16).astype(np.int32)

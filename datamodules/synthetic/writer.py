@@ -18,7 +18,7 @@ from datamodules.synthetic.scene import Annotation, Scene
 from datamodules.synthetic.spec import SyntheticSet
 
 JPEG_QUALITY = 90
-ABSENT = 0.1  # visible fraction below which the object is labelled as absent
+ABSENT = 0.1  # an object whose visible fraction is smaller is labelled as absent
 # Part of the seed of a sequence, so that the splits share no scene and hence no texture and no object.
 SPLITS = {"train": 1, "val": 2}
 
