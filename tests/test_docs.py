@@ -176,6 +176,7 @@ def siamese(tmp_path, monkeypatch) -> Path:
     vars(trackers).pop("siamese", None)
 
 
+@pytest.mark.slow
 def test_the_worked_example_is_trained_pruned_loaded_and_tracks(siamese, run):
     outputs = run("train", f"hydra.searchpath=[file://{siamese}]", "tracker=siamese", "ratio=0.5")
     (result,) = results(outputs)

@@ -72,6 +72,7 @@ def train(cfg: DictConfig, name: str, folder: Path, cuts: list[int]) -> tuple[di
         return tracker.network.state_dict(), witness.seen, pruning[0].plan if pruning else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides", "cuts"),
     [

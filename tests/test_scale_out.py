@@ -80,6 +80,7 @@ def test_ddp_within_a_sweep_is_refused_with_a_command_that_works(run, tmp_path):
     assert "hydra/launcher=submitit_slurm hydra.launcher.nodes=1 hydra.launcher.tasks_per_node=2" in failed["error"]
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_job(run, fresh_cache, monkeypatch, spawned_quickly):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     cache = f"paths.cache={fresh_cache}"
@@ -126,6 +127,7 @@ def launchers() -> list:
     return ["submitit_local", pytest.param("ray", marks=pytest.mark.skipif(missing, reason=reason))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", launchers())
 def test_a_job_in_a_process_of_its_own_shares_the_parent(run, fresh_cache, monkeypatch, launcher):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -138,6 +140,7 @@ def test_a_job_in_a_process_of_its_own_shares_the_parent(run, fresh_cache, monke
     assert child["parent"]["metrics"] == alone["metrics"]
 
 
+@pytest.mark.slow
 def test_optuna_proposes_what_the_objective_likes(run):
     short = ("stages.parent.steps=1", "stages.sparsity.steps=2", "stages.child.steps=0", NO_REPORT)
     (study,) = (run("train", "-m", "experiment=tune", "hydra.sweeper.n_trials=2", *short) / "studies").iterdir()

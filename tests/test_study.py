@@ -15,6 +15,7 @@ from trackers import load_checkpoint, load_tracker
 NO_REPORT = "~hydra.callbacks.report"
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k, tmp_path):
     outputs = tmp_path / "outputs"
     with pytest.raises(SystemExit, match=r"1 of 4 jobs failed"):
@@ -59,6 +60,7 @@ def test_every_tracker_goes_the_whole_way_down_to_one_percent(run, tracker, meth
     assert child["macs"]["total"] < 0.1 * child["parent"]["macs"]["total"]
 
 
+@pytest.mark.slow
 def test_a_child_is_pruned_again_and_scored_from_its_file_alone(run):
     outputs = run("train", "ratio=0.5", "pruning=magnitude")
     checkpoint = next(outputs.rglob("checkpoint.safetensors"))
@@ -79,6 +81,7 @@ def test_a_child_is_cut_in_one_shot_without_any_training(run):
     assert child["masked_vs_compacted"] < 1e-4
 
 
+@pytest.mark.slow
 def test_several_checkpoints_are_scored_by_one_command(run):
     checkpoint = next(run("train", "ratio=0.5").rglob("checkpoint.safetensors"))
     outputs = run("eval", "-m", f"checkpoint={checkpoint},{checkpoint}")
@@ -86,6 +89,7 @@ def test_several_checkpoints_are_scored_by_one_command(run):
     assert first["metrics"] == second["metrics"]
 
 
+@pytest.mark.slow
 def test_stages_are_made_once_and_again_only_when_asked(run):
     first = results(run("train", "seed=7"))[0]
     again = results(run("train", "seed=7", "datamodule.workers=1"))[-1]
@@ -115,6 +119,7 @@ def test_ratio_of_macs_is_what_is_counted(run):
     assert result["method"] == "taylor"
 
 
+@pytest.mark.slow
 def test_ratio_of_latency_prunes_by_a_measured_table(run):
     (result,) = results(
         run("train", "ratio=0.9", "pruning=magnitude", "pruning.ratio_of=latency", "stages.child.steps=0")
@@ -123,6 +128,7 @@ def test_ratio_of_latency_prunes_by_a_measured_table(run):
     assert result["params"] < result["parent"]["params"]
 
 
+@pytest.mark.slow
 def test_pruning_prints_what_happened_to_every_group(run, capsys):
     outputs = run("train", "ratio=1")
     (parent,) = outputs.rglob("checkpoint.safetensors")
@@ -135,6 +141,7 @@ def test_pruning_prints_what_happened_to_every_group(run, capsys):
         assert [cell.strip() for cell in line.split("│")[3:5]] == [str(group["size"]), str(group["kept"])]
 
 
+@pytest.mark.slow
 def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_again(run, tmp_path):
     study = tmp_path / "study"
     command = ("train", "-m", "ratio=0.0001,0.5", f"hydra.sweep.dir={study}")
@@ -155,6 +162,7 @@ def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_
     assert results(study)[1] == finished, "with times and all: it was not run again"
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monkeypatch, tmp_path, fresh_cache, capsys):
     from trackers.ostrack import OSTrack
 
@@ -198,6 +206,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     assert resumed["units"] == whole["units"]
 
 
+@pytest.mark.slow
 def test_a_method_that_ranks_once_is_trained_once_for_all_ratios(run):
     half, quarter = results(run("train", "-m", "ratio=0.5,0.25", "pruning=icassp2023", "seed=5", NO_REPORT))
     assert half["seconds"]["ranking"] != "cached"
@@ -206,6 +215,7 @@ def test_a_method_that_ranks_once_is_trained_once_for_all_ratios(run):
     assert quarter["ratio_achieved"] <= 0.25 < half["ratio_achieved"] <= 0.5
 
 
+@pytest.mark.slow
 def test_force_makes_what_jobs_share_once_a_sweep(run):
     one_shot = ("pruning=magnitude", "stages.sparsity.steps=0", "stages.child.steps=0")
     sweep = run("train", "-m", "ratio=1,0.5", "seed=7", "force=true", *one_shot)
@@ -214,6 +224,7 @@ def test_force_makes_what_jobs_share_once_a_sweep(run):
     assert child["seconds"]["parent"] == "cached"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])  # of W&B see evaluation/test_loggers.py
 def test_results_reach_the_logger(run, logger):
     outputs = run("train", f"logger={logger}", "ratio=0.5", "force=true")
@@ -250,6 +261,7 @@ def test_full_scale_builds_runs_and_prunes():
     assert maps["score_map"].shape == (1, 1, 16, 16)
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_with_finite_losses(run):
     outputs = run("train", "trainer.precision=bf16-mixed", "ratio=0.5", "logger=csv", "trainer.log_every_n_steps=1")
     header, *rows = csv.reader(next(outputs.rglob("metrics.csv")).open())

@@ -59,6 +59,7 @@ def test_pooling(case, dtype):
 # Classifier
 
 
+@pytest.mark.slow
 @each("dimp", "classifier")
 def test_classifier(case):
     config, shapes = case.config, case.about["checkpoint"]

@@ -61,6 +61,7 @@ def features_of(case: Case) -> dict[str, Any]:
     return mine | {"conv_slice": raw[::23, ::4, ::4], "clf_slice": seen[::23, ::4, ::4]}
 
 
+@pytest.mark.slow
 @each("dimp", "train_step")
 def test_a_training_step_is_the_same(case: Case) -> None:
     mine, network = training_step(case)
@@ -140,6 +141,7 @@ def _their_slices(entries: list[list[Any]]) -> frozenset:
     return frozenset((our_name(name), *rest) for name, *rest in live)
 
 
+@pytest.mark.slow
 @each("dimp", "channel_prune", by=variants)
 @torch.no_grad()
 def test_pruned_networks_are_the_same_masked_and_cut(case: Case, part: dict[str, Any]) -> None:

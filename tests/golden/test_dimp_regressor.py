@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -81,6 +82,7 @@ def test_every_array_is_compared(case: Case) -> None:
     assert [name for name in case.stored if not known(name)] == []
 
 
+@pytest.mark.slow
 @each("dimp", "bb_regressor")
 def test_scores_are_the_same(case: Case) -> None:
     head, given = build(case), tensors(case)
@@ -108,6 +110,7 @@ def test_scores_are_the_same(case: Case) -> None:
     agrees(case, {"scores": again.unflatten(0, (frames, -1)), "grad_boxes": by_box}, "scores", "grad_boxes")
 
 
+@pytest.mark.slow
 @each("dimp", "bb_regressor")
 def test_training_is_the_same(case: Case) -> None:
     head, given = build(case), tensors(case)

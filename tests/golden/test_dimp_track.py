@@ -32,6 +32,7 @@ def plain_convolutions() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain_convolutions")
 @each("dimp", "track")
 def test_tracking_is_the_same(case: Case) -> None:

@@ -174,6 +174,7 @@ def variants(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
         yield variant["name"], variant
 
 
+@pytest.mark.slow
 @each("ostrack", "loss", by=variants)
 def test_losses_and_gradients_are_the_same(case: Case, part: dict[str, Any]) -> None:
     tracker = in_training(build(case), part)
@@ -277,6 +278,7 @@ def test_penalty_on_gates_is_the_same(case: Case, part: str) -> None:
     case.agrees(mine, f"{part}/")
 
 
+@pytest.mark.slow
 @each("ostrack", "sparsity", by=variants)
 def test_sparsity_step_has_the_same_gradients(case: Case, part: dict[str, Any]) -> None:
     tracker = in_training(build(case), part)
@@ -341,6 +343,7 @@ def test_masks_are_the_same(case: Case, part: Cut) -> None:
     case.agrees(mine, f"{part.name}/", unchecked=OF_NETWORKS)
 
 
+@pytest.mark.slow
 @each("ostrack", "slim", by=lambda case: Cut.all(case, "forward"))
 def test_gated_and_cut_networks_compute_the_same(case: Case, part: Cut) -> None:
     mine = run(gated_or_cut(case, part), case)
@@ -364,6 +367,7 @@ def count_rows(case: Case) -> Iterator[tuple[str, tuple[int, str]]]:
         yield name, (i, name)
 
 
+@pytest.mark.slow
 @each("ostrack", "slim", by=count_rows)
 def test_parameters_and_macs_are_the_same(case: Case, part: tuple[int, str]) -> None:
     row, name = part
@@ -408,6 +412,7 @@ def tokens_entering(backbone: nn.Module) -> list[int]:
 # Tracking
 
 
+@pytest.mark.slow
 @each("ostrack", "track")
 def test_tracker_follows_the_same_path(case: Case) -> None:
     tracker, about = build(case), case.about["inputs"]

@@ -150,6 +150,7 @@ def test_forward_is_the_same(case: Case) -> None:
 # Losses
 
 
+@pytest.mark.slow
 @each("stark", "loss")
 def test_losses_and_gradients_are_the_same(case: Case) -> None:
     about = case.about["loss"]
@@ -213,6 +214,7 @@ def dead_parameters(case: Case, tracker: STARK) -> int:
 # Tracking
 
 
+@pytest.mark.slow
 @each("stark", "track")
 def test_tracker_follows_the_same_path(case: Case) -> None:
     tracker, about = tracking(case), case.about["inputs"]

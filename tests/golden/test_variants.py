@@ -118,6 +118,7 @@ def test_the_schedule_of_the_keep_rate_may_be_missing(case: Case) -> None:
     ]
 
 
+@pytest.mark.slow
 @each("stark", "slim")
 def test_a_case_may_store_some_of_the_pools(case: Case, vary: Callable[..., Case]) -> None:
     kept = [pool for pool in pools(case) if pool != "stack"]
@@ -189,6 +190,7 @@ def differs(mine: Mapping[str, Any], variant: Case, name: str, vary: Callable[..
         agrees(vary(variant, others), mine)
 
 
+@pytest.mark.slow
 @each("dimp", "features")
 def test_features_of_another_network_are_read(case: Case, vary: Callable[..., Case]) -> None:
     first = vary(case, {}, **of_network(case, "dimp18"))
@@ -199,6 +201,7 @@ def test_features_of_another_network_are_read(case: Case, vary: Callable[..., Ca
     differs(mine, variant, "clf_stats", vary)
 
 
+@pytest.mark.slow
 @each("dimp", "train_step")
 def test_a_training_step_of_prdimp_is_read(case: Case, vary: Callable[..., Case]) -> None:
     side, network = 144, published("prdimp18")
@@ -225,6 +228,7 @@ def test_a_training_step_of_prdimp_is_read(case: Case, vary: Callable[..., Case]
     differs(variant.stored, variant, "clf_ce", vary)
 
 
+@pytest.mark.slow
 @each("dimp", "track")
 def test_a_track_of_prdimp_is_read(case: Case, vary: Callable[..., Case]) -> None:
     given, frames = case.about["inputs"], 2

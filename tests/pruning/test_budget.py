@@ -116,6 +116,7 @@ def published(of: str) -> tuple[nn.Module, Cost]:
     return network, ParamCost(network, groups) if of == "params" else MacCost(network, groups, lambda _: FULL_INPUTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["params", "macs"])
 @pytest.mark.parametrize("ratio", [0.5, 0.25, 0.1])
 def test_the_child_holds_what_the_budget_says(of: str, ratio: float) -> None:

@@ -136,6 +136,7 @@ def test_at_ratio_one_it_adds_nothing(method: str, tmp_path: Path) -> None:
     assert callback.state_key not in torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)["callbacks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_accumulating_two_batches_is_one_of_double_size(method: str, tmp_path: Path) -> None:
     results = []
@@ -340,6 +341,7 @@ def test_a_checkpoint_between_accumulated_batches_holds_own_weights(tmp_path: Pa
     assert_same({k.removeprefix("network."): v for k, v in state.items()}, saved[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_ends_as_an_unbroken_one(method: str, epoch: int, tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ def case(name: str) -> tuple[nn.Module, MacCost, InputFunction]:
     return network, MacCost(network, network.groups(), inputs), inputs
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(CASES)), st.integers(0, 2**20))
 def test_macs_in_closed_form_are_those_counted_in_the_compacted_network(name: str, seed: int) -> None:
@@ -240,6 +241,7 @@ def test_macs_of_emptied_networks(name: str) -> None:
     assert_exact(network, cost, inputs, least)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ostrack", "cnn", "branches", "mixed"])
 @pytest.mark.parametrize("seed", range(2))
 def test_macs_of_children_of_children(name: str, seed: int) -> None:
@@ -270,6 +272,7 @@ ELIMINATION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes"), [("ostrack", {}), ("ostrack", {"elimination": ELIMINATION}), ("stark", {}), ("dimp", {})]
 )

@@ -14,6 +14,8 @@ from pruning.criteria import Random
 from tests.processes import quick_spawn
 from tests.pruning.training import METHODS, fit, loader, pruning, weights
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 STAGES = [
     (method, frozen)
     for method in ("slim", "taylor", "magnitude", "depth", *(["chipnet"] if "chipnet" in METHODS else []))

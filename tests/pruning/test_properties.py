@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -127,6 +128,7 @@ def test_parameters_in_closed_form_are_those_of_the_child(data: st.DataObject, r
     assert ParamCost(child, child.groups())([g.size for g in child.groups()]) == count_params(child)
 
 
+@pytest.mark.slow
 @examples(8)
 @given(st.data(), recipes(least=3, most=6))
 def test_macs_in_closed_form_are_those_of_the_child(data: st.DataObject, recipe: Recipe) -> None:

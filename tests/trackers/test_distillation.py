@@ -149,6 +149,7 @@ def test_a_child_that_is_its_parent_has_nothing_to_learn(name):
     torch.testing.assert_close(found["total"], expected["total"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", TRACKERS)
@@ -306,6 +307,7 @@ def columns(outputs) -> set[str]:
     return {name for path in outputs.rglob("metrics.csv") for name in next(csv.reader(path.open()))}
 
 
+@pytest.mark.slow
 def test_a_job_distils_in_the_sparsity_and_child_stages_alone(run):
     given = ("ratio=0.5", "seed=11")
     (plain,) = results(run("train", *given))

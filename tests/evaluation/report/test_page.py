@@ -124,6 +124,7 @@ def light(color: str) -> bool:
     return np.mean([int(part) for part in re.findall(r"\d+", color)[:3]]) > 128
 
 
+@pytest.mark.slow
 def test_it_fits_every_screen_and_follows_the_theme(views):
     assert set(views) == set(VIEWS)
     for title, view in views.items():

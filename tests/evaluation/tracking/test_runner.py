@@ -143,6 +143,7 @@ def changed(folder):
     return {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_workers_and_lockstep(small_checkpoint, sequences, tmp_path, spawned_quickly):
     load = partial(load_checkpoint, small_checkpoint)
     runner().run(load, sequences, tmp_path / "alone")

@@ -279,6 +279,7 @@ def test_it_is_scored(run, save):
     assert results(outputs)[0]["params"] == sum(p.numel() for p in small_ostrack(None).network.parameters())
 
 
+@pytest.mark.slow
 def test_it_is_pruned(run, save, caplog):
     outputs = run("prune", f"checkpoint={save(official())}", "ratio=0.5", "+tracker.search.centre_jitter=1.0")
     (result,) = results(outputs)

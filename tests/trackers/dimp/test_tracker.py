@@ -84,6 +84,7 @@ def test_every_published_network_can_be_cut_to_one_percent(name):
 # Groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", ["dimp", "dimp18", "prdimp18", "tiny"])
 @torch.no_grad()
@@ -176,6 +177,7 @@ def moving(t, seed=0):
     return image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "dimp18", "prdimp18"])
 def test_tracking_is_deterministic_and_stays_finite(name):
     torch.manual_seed(0)
