@@ -69,7 +69,8 @@ def main() -> None:
 
 def as_job(cfg: DictConfig) -> Job:
     """Returns the job of a composed configuration, of which the benchmark needs the parent stage."""
-    return Job(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), ParentSource.of(cfg.checkpoint))
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    return Job(cfg, ParentSource.from_checkpoint(cfg.checkpoint))
 
 
 def draw(cfg: DictConfig, steps: int) -> list[Batch]:

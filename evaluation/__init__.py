@@ -1,1 +1,1 @@
-"""Everything about results: the commands, studies of cached stages, tracking and metrics, export, loggers, reports."""
+"""Produces results: the commands, studies as cached stages, tracking and metrics, export, loggers and reports."""

@@ -45,7 +45,7 @@ ACTIONS = ("score", "submit", "open_loop")
 
 
 def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
-    """Runs a job in the folder that the configuration names, or says in one message why it cannot.
+    """Runs a job in the folder `cfg.paths.job`. If it cannot run, one message says why.
 
     Args:
         cfg: conf/train.yaml or conf/prune.yaml, composed.
@@ -60,9 +60,9 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
         cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
         trainer = build_trainer(cfg.trainer)
         check_launchable(trainer, invocation)
-        job = Job(cfg, source, trains_parent, trainer.num_devices, _since(cfg, invocation))
+        job = Job(cfg, source, trains_parent, trainer.num_devices, _reusable_since(cfg, invocation))
         if not cfg.dry_run and (result := job.finished_result()) is not None:
-            log.info("this job has finished before")
+            log.info("this job is finished already; force=true runs it again")
             return _conclude(job, result)
         job.check()
         _check_objective(job)
@@ -88,24 +88,24 @@ def evaluate(cfg: DictConfig) -> None:
         if cfg.action == "open_loop":
             _score_open_loop(cfg, benchmark)
             return
-        boxes = _track(cfg, source, benchmark, _since(cfg, invocation))
+        boxes = _track(cfg, source, benchmark, _reusable_since(cfg, invocation))
         if cfg.action == "submit":
             benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
             log.info("archive %s", Path(cfg.archive).absolute())
             return
     folder = Path(cfg.paths.job)
     shutil.copytree(boxes, folder / "boxes" / benchmark.name, dirs_exist_ok=True)
-    result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_load(cfg)())
+    result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_loader(cfg)())
     write_json(folder / "result.json", result)
     _print_table(result)
     log.info("results in %s", folder)
 
 
-# What both commands begin with
+# Setup of both commands
 
 
 def _invocation() -> Invocation:
-    """Reads how Hydra started this job: the one place that asks Hydra's global state."""
+    """Returns how Hydra started this job. No other function reads Hydra's global state."""
     hydra = HydraConfig.get()
     is_sweep = hydra.mode == RunMode.MULTIRUN
     return Invocation(
@@ -120,20 +120,20 @@ def _invocation() -> Invocation:
 
 
 def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> tuple[DictConfig, ParentSource]:
-    """Returns the configuration of the job without any interpolation, and where its parent comes from.
+    """Returns the configuration of the job without any interpolation, and the source of its parent.
 
-    Every later reader, also in a process that Hydra knows nothing of, sees the same values.
+    All later code sees the same values, also in processes that Hydra did not start.
 
     Args:
         cfg: the composed configuration.
         invocation: how the command was started.
-        completes_recipe: whether the checkpoint's recipe becomes `cfg.tracker`, changed by what `cfg.tracker` holds.
+        completes_recipe: whether `cfg.tracker` holds only changes of the recipe in the checkpoint.
     """
     _use_threads(cfg)
     check_device(cfg.device)
     if invocation.is_sweep:
         assign_gpu(cfg, invocation.job_number)
-    source = ParentSource.of(cfg.checkpoint)
+    source = ParentSource.from_checkpoint(cfg.checkpoint)
     if completes_recipe:
         recipe = OmegaConf.merge(recipe_in(source.header, cfg.checkpoint), cfg.tracker)
         OmegaConf.update(cfg, "tracker", recipe, merge=False)
@@ -150,8 +150,11 @@ def _use_threads(cfg: DictConfig) -> None:
         cv2.setNumThreads(cfg.threads)
 
 
-def _since(cfg: DictConfig, invocation: Invocation) -> float:
-    """Returns the moment before which nothing counts as done; with `force` in a sweep its start, so that jobs share."""
+def _reusable_since(cfg: DictConfig, invocation: Invocation) -> float:
+    """Returns the time before which a finished stage is not reused, in seconds since the epoch: 0 without `force`.
+
+    With `force` in a sweep it is the start of the sweep, so that the jobs still share their stages.
+    """
     if not cfg.force:
         return 0.0
     started = invocation.sweep_folder / STARTED
@@ -160,7 +163,7 @@ def _since(cfg: DictConfig, invocation: Invocation) -> float:
 
 @contextmanager
 def _one_message(invocation: Invocation, *errors: type[Exception]) -> Iterator[None]:
-    """Ends the run with one message on such an error; in a sweep fails this job, and the others go on."""
+    """Turns an error of these types into one message that ends the run; in a sweep it ends this job alone."""
     try:
         yield
     except errors as error:
@@ -180,7 +183,7 @@ def _check_objective(job: Job) -> None:
 
 
 def _run_in_process(job: Job, invocation: Invocation) -> float | None:
-    """Runs a checked job, in each of its processes; rank 0 prints the results."""
+    """Runs a job that has been checked. Each process of the job calls it; rank 0 prints the results."""
     _use_threads(job.cfg)
     with _one_message(invocation, SequencesFailedError):
         result = job.run()
@@ -192,6 +195,7 @@ def _run_in_process(job: Job, invocation: Invocation) -> float | None:
 
 
 def _conclude(job: Job, result: dict[str, Any]) -> float | None:
+    """Prints the result of a job, and returns the metric that `cfg.objective` names."""
     _print_table(result)
     log.info("results in %s", job.folder)
     report = next(iter(result["metrics"].values()))
@@ -203,7 +207,7 @@ def _conclude(job: Job, result: dict[str, Any]) -> float | None:
 
 def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
     """Scores the checkpoint by the open-loop pair metric."""
-    tracker = _load(cfg)().tracker.to(cfg.device)
+    tracker = _loader(cfg)().tracker.to(cfg.device)
     scores = open_loop(tracker, benchmark.sequences)
     record = {"checkpoint": str(cfg.checkpoint), "benchmark": benchmark.name, "protocol": PROTOCOL}
     write_json(Path(cfg.paths.job) / "open_loop.json", record | scores)
@@ -213,20 +217,20 @@ def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
 
 
 def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, since: float) -> Path:
-    """Finds, completes or makes the result files of the checkpoint's tracker on a benchmark; returns their folder."""
+    """Tracks the benchmark with the checkpoint, unless the cache has its result files; returns their folder."""
     settings = OmegaConf.to_container(cfg)
     keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": source.identity}
     runner = instantiate(cfg.runner)
     stage = Stage(
         "evaluation",
         keys | benchmark.tracking_inputs(),
-        lambda folder: runner.run(_load(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
+        lambda folder: runner.run(_loader(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
     )
     return ensure(stage, Path(cfg.paths.cache) / "stages", since).folder / "boxes" / benchmark.name
 
 
-def _load(cfg: DictConfig) -> Callable[[], Checkpoint]:
-    """Returns a function that loads the checkpoint, which other processes can be handed."""
+def _loader(cfg: DictConfig) -> Callable[[], Checkpoint]:
+    """Returns a function that loads the checkpoint. It can be pickled, so other processes can call it."""
     return partial(load_checkpoint, cfg.checkpoint, OmegaConf.to_container(cfg.tracker), instantiate(cfg.gates))
 
 

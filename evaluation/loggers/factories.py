@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def wandb(
     folder: str, project: str, entity: str | None, group: str, checkpoints: bool, settings: dict[str, Any]
 ) -> "StageLogger | bool":
-    """Returns a logger with a Weights & Biases run. Of several processes of one job, only rank zero gets it.
+    """Returns a logger with a Weights & Biases run. If a job has several processes, only rank zero gets one.
 
     Args:
         folder: of the job; see `start_run` for this, `project` and `entity`.

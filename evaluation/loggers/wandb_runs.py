@@ -15,7 +15,7 @@ from evaluation.tracking.metrics import scores_of
 if TYPE_CHECKING:
     from wandb import Artifact, Run
 
-STAGES = ("parent", "sparsity", "child", "pruning")  # the parts of metrics' names before the slash
+STAGES = ("parent", "sparsity", "child", "pruning")  # names of metrics start with one of these and a slash
 IDENTITY = ("tracker", "scale", "method", "ratio", "ratio_of", "seed", "config_hash")
 
 

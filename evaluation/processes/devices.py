@@ -1,4 +1,4 @@
-"""Which GPU a job gets, and what of this its results depend on."""
+"""Assigns a GPU to each job of a sweep, and removes the numbers of GPUs from the settings that a result depends on."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def check_device(device: str) -> None:
     """Checks that the machine has the device that trackers are scored and timed on.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the machine lacks the device.
     """
     if device_type(device) == "cuda" and not torch.cuda.is_available():
         raise ValueError(
@@ -31,11 +31,11 @@ def assign_gpu(cfg: DictConfig, job: int) -> None:
 
 
 def gpu_overrides(cfg: DictConfig, job: int, gpus: int) -> dict[str, Any]:
-    """Returns the overrides that send job i of a sweep to GPU i mod k, so that jobs that run at once use all GPUs.
+    """Returns the overrides that send job i of a sweep to GPU i mod k of k GPUs. Simultaneous jobs then use all GPUs.
 
-    Only an open choice is filled in: `trainer.devices=1` with accelerator gpu or auto becomes [i mod k], and
-    `device=cuda` becomes cuda:(i mod k). `trainer.devices=[0]`, `device=cuda:0` and everything on the CPU stay. A
-    launcher that shows each job one GPU (Slurm, Ray) leaves no choice open.
+    Only settings that leave the choice open are changed: `trainer.devices=1` with accelerator gpu or auto becomes
+    [i mod k], and `device=cuda` becomes cuda:(i mod k). `trainer.devices=[0]`, `device=cuda:0` and settings for the CPU
+    stay. A launcher that shows each job one GPU (Slurm, Ray) leaves no choice open.
 
     Args:
         cfg: a job's configuration, with or without a trainer.

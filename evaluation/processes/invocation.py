@@ -1,4 +1,4 @@
-"""How a command was started, as plain data: the rest of the code never asks Hydra's global state."""
+"""How Hydra started a command, as plain data, so that no other code needs Hydra's global state."""
 
 from dataclasses import dataclass
 from pathlib import Path

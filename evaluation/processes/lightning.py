@@ -1,4 +1,4 @@
-"""Lightning's Trainer: building one to ask it how many processes there will be, and keeping it quiet."""
+"""Builds the Lightning trainer that tells the number of a job's processes, and hides messages of Lightning."""
 
 import logging
 import warnings
@@ -10,7 +10,7 @@ from pytorch_lightning import Trainer
 
 
 def build_trainer(settings: DictConfig | dict[str, Any]) -> Trainer:
-    """Builds a trainer that is asked for its processes and trains nothing.
+    """Returns a trainer that tells the number of a job's processes and starts them. It trains nothing.
 
     Args:
         settings: the `trainer` section of a configuration.
@@ -30,6 +30,6 @@ def silence_lightning() -> None:
         ".*treespec",
         ".*does not have many workers",
         ".*smaller than the logging interval",
-        "You're resuming from a checkpoint that ended before the epoch ended",  # our samples are numbered
+        "You're resuming from a checkpoint that ended before the epoch ended",  # samples are numbered, so none repeats
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,7 +1,7 @@
 """The processes of one job, as `trainer=ddp` and `trainer=ddp_spawn` start them.
 
-All processes walk through the same stages and share the trainings. Rank 0 decides for all and alone writes results. A
-process that works alone is rank 0.
+All processes go through the same stages and share the trainings. Only rank 0 decides and writes results. A process
+that works alone is rank 0.
 """
 
 from datetime import timedelta
@@ -18,7 +18,7 @@ _group: dist.ProcessGroup | None = None
 
 
 def join_process_group() -> None:
-    """Makes this process one of several; all of them must call this once `torch.distributed` is initialised."""
+    """Joins this process to the others of its job. All must call this after `torch.distributed` is initialised."""
     global _group
     # A gloo group of its own: NCCL neither waits for long nor sends objects without a device.
     _group = dist.new_group(backend="gloo", timeout=TIMEOUT)
@@ -30,7 +30,7 @@ def is_rank_zero() -> bool:
 
 
 def broadcast(value: T) -> T:
-    """Returns the value of rank 0 in all processes; each process waits here until rank 0 has come.
+    """Returns the value of rank 0 in all processes. Each process waits until rank 0 has called this function.
 
     Args:
         value: plain data; the values of the other ranks are ignored.

@@ -27,11 +27,11 @@ def figures_of(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> dic
 
 def _retention(finished: Sequence[Result]) -> Iterator[RenderedFigure]:
     benchmark, _ = leading_metric(finished)
-    of = join_words(fractions_of(finished), " or ")
+    ratio_of = join_words(fractions_of(finished), " or ")
     for index, metric in enumerate(metrics_of(finished, benchmark)):
         if lines := retention_series(finished, benchmark, metric):
             floor = floor_of(finished, benchmark, metric, relative=True)
-            yield plots.draw_retention(_slug(f"retention-{metric}"), lines, floor, metric, of, large=index == 0)
+            yield plots.draw_retention(_slug(f"retention-{metric}"), lines, floor, metric, ratio_of, large=index == 0)
 
 
 def _cost(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> Iterator[RenderedFigure]:

@@ -34,7 +34,7 @@ def networks_of(finished: Sequence[Result]) -> dict[str, Rows]:
     name_keys = ["tracker", *(["scale"] if len({result.get("scale") for result in results}) > 1 else [])]
     row_keys = [key for key in ("method", "ratio_of") if len({result.get(key) for result in results}) > 1]
     networks: dict[str, Rows] = {}
-    # The order of the jobs would put a ratio that the first seed lacks last, not between its neighbours.
+    # Sorted, because in the order of the jobs a ratio that the first seed lacks would come last.
     for result in sorted(results, key=lambda result: (*_text_of(result, (*name_keys, *row_keys)), -result["ratio"])):
         name = DOT.join(_text_of(result, name_keys))
         row = " ".join([*_text_of(result, row_keys), f"{result['ratio']:g}"])

@@ -31,7 +31,7 @@ from evaluation.report.tradeoffs import Tradeoff, front_table
 
 METRICS = {
     "AO": "Average overlap: mean intersection over union of predicted and annotated box, "
-    "over all frames but each sequence\u2019s first.",
+    "over all frames with a visible object but each sequence\u2019s first.",
     "SR0.5": "Success rate: the share of frames whose overlap exceeds 0.5.",
     "SR0.75": "Success rate at 0.75: the share of frames whose overlap exceeds 0.75.",
     "AUC": "Area under the success curve: the success rate averaged over overlap thresholds from 0 to 1.",

@@ -20,7 +20,7 @@ from evaluation.report.svg import inline_svg, svg_file
 
 
 def draw_retention(
-    name: str, series: Sequence[Series], floor: tuple[float, float] | None, metric: str, of: str, large: bool
+    name: str, series: Sequence[Series], floor: tuple[float, float] | None, metric: str, ratio_of: str, large: bool
 ) -> RenderedFigure:
     """Draws the retention of `metric` against the kept ratio, from dense (left) to small (right).
 
@@ -29,19 +29,19 @@ def draw_retention(
         series: the lines.
         floor: smallest and largest retention of the still box; None if not known.
         metric: name of the metric.
-        of: what the ratio is a fraction of, in words.
+        ratio_of: what the ratio is a fraction of, in words.
         large: whether the figure is the first and largest one.
     """
     with style():
         figure, axes = _axes((4.2, 3.15) if large else (3.3, 2.2))
         _ratio_axis(axes, sorted({point.x for line in series for point in line.points}), 1 if large else 1.6)
-        axes.set_xlabel(f"fraction of {of} kept")
+        axes.set_xlabel(f"fraction of {ratio_of} kept")
         axes.set_ylabel(f"{metric} retention")
         _floor(axes, floor, side="left")
         for line in series:
             _draw_line(axes, line, band=True)
         _percent_axis(axes, series, floor)
-        title = f"{metric} retention against the fraction of {of} kept"
+        title = f"{metric} retention against the fraction of {ratio_of} kept"
         description = _describe(series, floor, "{:g}".format, "{:.0%}".format)
         return render(figure, name, title, description, [_handle(line) for line in series])
 

@@ -30,7 +30,7 @@ class RenderedFigure:
 
 
 def render(figure: Figure, name: str, title: str, description: str, legend: Sequence[Line2D] = ()) -> RenderedFigure:
-    """Renders the figure. The files have `legend` below it, and the page has not."""
+    """Renders the figure as files with `legend` below, and as an SVG element without a legend."""
     svg = svg_file(figure)
     inline = inline_svg(svg, name, title, description)
     if legend:

@@ -39,7 +39,7 @@ class SeedPoint(NamedTuple):
 
 
 class CurvePoint(NamedTuple):
-    """Retention over the seeds that have a ratio; `std` is that of the sample, None for one seed."""
+    """Retention at one ratio over the seeds that have it; `std` is the sample standard deviation, None for one seed."""
 
     requested: float
     ratio: float
@@ -57,7 +57,7 @@ class Curve:
     Attributes:
         identity: tracker, scale, method, ratio_of.
         family: of the tracker: CNN, hybrid or transformer; None if results do not say.
-        benchmark, metric: whose retention this is.
+        benchmark, metric: names of the benchmark and of the metric.
         seeds: the points of each seed, by falling ratio from 1.
         floors: by seed, the score of a box that never moves divided by the parent's score. At 1 or above, the parent is
             no better than such a box, and retention has no meaning.
@@ -132,8 +132,8 @@ class FamilyStability:
 
     Attributes:
         family, scale, method, ratio_of: identity of the group.
-        benchmark, metric: whose retention this is.
-        trackers: their names. With one tracker, effects of the family and of the tracker cannot be separated.
+        benchmark, metric: names of the benchmark and of the metric.
+        trackers: names of the trackers. With one tracker, effects of the family and of the tracker cannot be separated.
         down_to: as in `Stability`.
         area: mean over trackers.
         area_std: over trackers; None for fewer than two.
@@ -270,7 +270,7 @@ def _ascending(points: Points) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _requested(results: Sequence[Result], identity: Identity) -> list[tuple[Any, float]]:
-    """Returns every (seed, ratio) of the study for the identity's kind of ratio, which failed jobs may not name."""
+    """Returns every (seed, ratio) of the study for a kind of ratio. Failed jobs that do not name theirs count, too."""
     ratios = {
         ratio
         for result in results

@@ -90,16 +90,16 @@ def _name_columns(rows: Iterable[Any], keys: Sequence[str], read: Callable[[Any,
             yield Column("", HEADINGS[key], False, lambda row, key=key: _cell(read(row, key), str))
 
 
-def _stability_columns(rows: Iterable[Row], area: Callable, at: Callable) -> Iterator[Column]:
+def _stability_columns(rows: Iterable[Row], area_cell: Callable, break_cell: Callable) -> Iterator[Column]:
     """Yields the columns of each metric: its area and its breaking ratios."""
     kinds = list(dict.fromkeys(kind for row in rows for kind in row))
     several = len({benchmark for benchmark, _ in kinds}) > 1
     for kind in kinds:
         group = DOT.join(kind) if several else kind[1]
-        yield Column(group, "Area", True, lambda row, kind=kind: area(row.get(kind)))
+        yield Column(group, "Area", True, lambda row, kind=kind: area_cell(row.get(kind)))
         for level in LEVELS:
             label = f"Below {level:.0%} at"
-            yield Column(group, label, True, lambda row, kind=kind, level=level: at(row.get(kind), level))
+            yield Column(group, label, True, lambda row, kind=kind, level=level: break_cell(row.get(kind), level))
 
 
 def _mean_column(
@@ -154,8 +154,8 @@ def _retention(benchmark: str, metric: str) -> Callable[[Result], float | None]:
     return lambda result: retention_of(result, benchmark, metric)
 
 
-def _metric(about: Any) -> tuple[str, str]:
-    return about.benchmark, about.metric
+def _metric(measured: Any) -> tuple[str, str]:
+    return measured.benchmark, measured.metric
 
 
 def _first(row: Row) -> Any:

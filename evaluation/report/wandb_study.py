@@ -79,7 +79,7 @@ def _typed(column: Sequence[str]) -> list[float | None] | list[str | None]:
 
 
 def _charts(rows: Sequence[Stability]) -> Iterator[tuple[str, Any]]:
-    """Yields a chart of retention over ratio for each metric; a tracker, scale, method and kind of ratio is a line."""
+    """Yields a chart of retention over ratio for each metric, with a line for each curve."""
     import wandb
 
     for (benchmark, metric), members in groupby(rows, lambda row: (row.curve.benchmark, row.curve.metric)):

@@ -1,17 +1,17 @@
-"""Which keys of a configuration a result depends on: what the stages of a job are cached by."""
+"""Selects the keys of a configuration that a result depends on. Jobs and their stages are cached by these keys."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-# Keys that decide where and how fast a result is computed, not what it is; with wildcards.
+# Keys, with wildcards, that change where and how fast a result is computed, but not the result.
 NO_EFFECT = (
     *("datamodule.workers", "datamodule.cache", "datamodule.*.cache", "benchmark.*.cache", "callbacks.progress.*"),
     *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.strategy"),
 )
-# Keys of `pruning` that a training sees in which no unit is removed before its end.
+# Keys of `pruning` that change a training in which no unit is removed before its end.
 RANKING_KEYS = ("criterion", "kinds", "protect")
-# Keys of `pruning` that only a training sees in which the mask is annealed.
+# Keys of `pruning` that change only a training in which the mask is annealed.
 ANNEALING_KEYS = ("schedule", "every", "decay")
 # Top-level keys that no number in the result of a job depends on.
 NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_every", "runner", "objective", "job")
@@ -34,7 +34,7 @@ def effective_keys(settings: Any, path: str = "") -> Any:
 
 
 def result_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the keys that the result of a job depends on: equal for jobs whose results differ in times alone."""
+    """Returns the keys that the result of a job depends on. Jobs with equal keys have equal results, but for times."""
     return effective_keys({key: value for key, value in settings.items() if key not in NOT_IN_RESULT})
 
 
@@ -53,12 +53,12 @@ def training_keys(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 
 def distillation_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the keys of distillation, for the trainings that may learn from the parent; none without distillation."""
+    """Returns the keys of distillation; none without distillation."""
     return {"distillation": settings["distillation"]} if settings["distillation"] else {}
 
 
 def ranking_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the keys of `pruning` that a training depends on which ranks units once for all ratios."""
+    """Returns the keys of `pruning` that change a training whose ranking of units serves all ratios."""
     return {key: settings["pruning"][key] for key in RANKING_KEYS}
 
 

@@ -26,12 +26,12 @@ from trackers.checkpoints.checkpoint import load_checkpoint
 
 
 class Job:
-    """One tracker, one ratio.
+    """A job of a study: one tracker at one ratio.
 
     Args:
         cfg: the resolved configuration.
-        source: where the parent comes from.
-        trains_parent: whether the job trains its parent, from a checkpoint or not. If not, the source is the parent.
+        source: source of the parent.
+        trains_parent: whether the job may train its parent, starting from the source. If not, the source is the parent.
         devices: number of devices of a node that the trainer uses.
         since: stages that were finished before this moment (seconds since the epoch) are made again.
     """
@@ -42,7 +42,7 @@ class Job:
         self.cfg, self.source, self.trains_parent, self.since = cfg, source, trains_parent, since
         self.folder, self.stages = Path(cfg.paths.job), Path(cfg.paths.cache) / "stages"
         self._keys = without_gpu_numbers(OmegaConf.to_container(cfg), devices)
-        method = cfg.job.method.split("/")[0]  # pruning=icassp2023/TRACKER is one method, with a file a tracker
+        method = cfg.job.method.split("/")[0]  # pruning=icassp2023/TRACKER is one method with a file for each tracker
         self.identity = {
             "tracker": cfg.job.tracker,
             "scale": cfg.scale,
@@ -57,7 +57,7 @@ class Job:
     # Before anything is trained
 
     def check(self) -> None:
-        """Finds errors early that would else appear late.
+        """Checks the settings, the checkpoint and the data before anything is trained.
 
         Raises:
             ValueError: a setting, a checkpoint or a data set cannot be used.
@@ -68,8 +68,8 @@ class Job:
         pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
         if pruning.criterion.needs_gradients and not cfg.stages.sparsity.steps and cfg.ratio < 1:
             raise ValueError(
-                f"pruning={cfg.job.method} ranks by what it learns, but stages.sparsity.steps=0; train, or choose "
-                "pruning=magnitude"
+                f"pruning={cfg.job.method} ranks units by gradients, but stages.sparsity.steps=0 trains "
+                "nothing; set more steps, or pruning=magnitude"
             )
         if cfg.distillation:
             instantiate(cfg.distillation)(tracker)
@@ -81,7 +81,7 @@ class Job:
 
     @cached_property
     def graph(self) -> dict[str, Stage]:
-        """The stages of the job by their role, each after the stages that it needs. Nothing is made for it.
+        """The stages of the job by their role, each after the stages that it needs. Building the graph makes no stage.
 
         "evaluation" scores the tracker of the job, "parent evaluation" scores the parent of a child.
         """
@@ -120,7 +120,7 @@ class Job:
         return self._stage("ranking", keys, make, (parent,), training_progress)
 
     def _sparsity(self, ranked: Stage, parent: Stage) -> Stage:
-        """Returns the stage that cuts the parent to the ratio, after a training that anneals masks or right away."""
+        """Returns the stage that cuts the parent to the ratio: after a training that anneals its mask, or at once."""
         trains = bool(self.cfg.stages.sparsity.steps) and not self._ranks_once
         keys = cache_keys.cutting_keys(self._keys, trains)
         if not trains:
@@ -160,9 +160,9 @@ class Job:
     # The whole job
 
     def finished_result(self) -> dict[str, Any] | None:
-        """Returns the result that an earlier run of this very job left in its folder, if there is one.
+        """Returns the result that an earlier run of the same job left in its folder; None without one.
 
-        A result of another job or of a failure is deleted, so that nobody takes it for the result of this one.
+        A result of another job or of a failure is deleted, so that nobody takes it for the result of this job.
         """
         path = self.folder / "result.json"
         if not path.is_file():
@@ -187,7 +187,7 @@ class Job:
         return table
 
     def run(self) -> dict[str, Any]:
-        """Makes or finds every stage, and leaves `result.json`, the checkpoint and the boxes in the job's folder.
+        """Makes every stage that the cache lacks, and writes `result.json`, the checkpoint and the boxes.
 
         Returns:
             The result; {} in all processes but that of rank 0.
@@ -217,7 +217,7 @@ class Job:
         return result
 
     def group_table(self) -> Table:
-        """Returns a table of the parent's groups and of what the child keeps of them, once the job has run."""
+        """Returns a table of the parent's groups and of the units that the child keeps; the job must have run."""
         parent = load_checkpoint(self.stages / self.graph["parent"].key / CHECKPOINT)
         child = load_checkpoint(self.folder / CHECKPOINT)
         kept = {name: len(units) for name, units in child.plan.kept.items()}

@@ -42,7 +42,7 @@ def describe_result(
 
 
 def size_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Returns the parameters and the multiply-accumulates of a checkpoint's network as it is."""
+    """Returns the parameters and the multiply-accumulates (MACs) of the network in a checkpoint."""
     network = checkpoint.tracker.network
     macs = count_macs(network, checkpoint.tracker.frame_inputs())
     return {"params": count_params(network), "macs": {"total": macs.total, "parts": macs.parts}}

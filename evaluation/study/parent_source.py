@@ -1,4 +1,4 @@
-"""Where the parent of a job comes from."""
+"""The source of a job's parent: a checkpoint, the pretrained backbone of a library, or random weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ from trackers.contents import CheckpointContents
 
 @dataclass(frozen=True)
 class ParentSource:
-    """What the parent is, or starts from. A file is identified and its header is read once for the whole job.
+    """The source of a parent: the parent itself, or the start of its training. The header of a file is read once.
 
     Attributes:
         checkpoint: a file; "pretrained" for the pretrained backbone of its library; None for fresh weights.
-        identity: what the cache knows the source by: the hash of a file's content, "pretrained" or None.
-        header: what the file says of its tracker, without weights; None for other sources.
+        identity: key of the source in the cache: the hash of a file's content, "pretrained" or None.
+        header: content of the file without its weights; None for other sources.
     """
 
     checkpoint: str | None
@@ -25,8 +25,8 @@ class ParentSource:
     header: CheckpointContents | None = None
 
     @classmethod
-    def of(cls, checkpoint: str | Path | None) -> "ParentSource":
-        """Identifies the value of the key `checkpoint`.
+    def from_checkpoint(cls, checkpoint: str | Path | None) -> "ParentSource":
+        """Returns the source that the configuration key `checkpoint` names.
 
         Raises:
             CheckpointError: the file does not exist or is not a checkpoint.

@@ -1,4 +1,4 @@
-"""What ran a job: versions, the commit of this code, and the machine."""
+"""Provenance of a result: versions of packages, commit of this code, and machine."""
 
 import importlib.metadata
 import platform
@@ -21,7 +21,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The processor's name; on Linux `platform` knows the architecture only."""
+    """Returns the name of the processor; on Linux, `platform` knows only the architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -29,7 +29,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the working tree that this file is in, marked where files differ from it."""
+    """Returns the commit of the working tree, marked if files differ from it; None outside of a repository."""
     command = ["git", "describe", "--always", "--dirty=, with changes", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)

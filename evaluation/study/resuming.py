@@ -1,4 +1,4 @@
-"""Checkpoints that let an interrupted training end exactly as an uninterrupted one."""
+"""Checkpoints from which an interrupted training continues and ends exactly as an uninterrupted one."""
 
 import random
 from pathlib import Path
@@ -19,7 +19,7 @@ class ResumeCheckpoint(Checkpoint):
     Lightning saves weights, optimiser, schedule, progress and the states of all callbacks, such as masks and what the
     criterion has learned. This class adds the states of all random generators of all processes. Samples need no state:
     they are numbered, see `datamodules.dataset.EpochSampler`. The last step has no checkpoint, because Lightning would
-    not end a training that it finds at its end.
+    not end a training that it resumes at its end.
 
     Args:
         path: path of the checkpoint file, which is replaced as a whole.
@@ -48,10 +48,10 @@ class ResumeCheckpoint(Checkpoint):
         """Restores the generators."""
         self._saved = trainer.global_step
         if trainer.global_rank < len(self._generators):
-            _restore(self._generators[trainer.global_rank])
+            _restore_generators(self._generators[trainer.global_rank])
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Saves between steps, never between accumulated batches; after the last batch of an epoch see below."""
+        """Saves between steps, never between accumulated batches; `on_train_epoch_end` saves after the last batch."""
         step = trainer.global_step
         if step > self._saved and step % self.every == 0 and not trainer.is_last_batch:
             self._save(trainer)
@@ -65,7 +65,7 @@ class ResumeCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the states of the generators of all processes."""
-        generators: list[Any] = [_states()]
+        generators: list[Any] = [_generator_states()]
         if trainer.world_size > 1:
             generators *= trainer.world_size
             torch.distributed.all_gather_object(generators, generators[0])
@@ -93,7 +93,7 @@ def saved_step(path: Path) -> int | None:
     return torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]
 
 
-def _states() -> dict[str, Any]:
+def _generator_states() -> dict[str, Any]:
     """Returns the states of all generators of this process as plain data, so that reading them executes nothing."""
     name, keys, *rest = np.random.get_state()
     return {
@@ -104,7 +104,7 @@ def _states() -> dict[str, Any]:
     }
 
 
-def _restore(states: dict[str, Any]) -> None:
+def _restore_generators(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state, device)

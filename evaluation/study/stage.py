@@ -1,4 +1,4 @@
-"""Cached stages: work that is named by exactly what it depends on, done once, and shared by all jobs that need it."""
+"""Cached stages. The key of a stage is the hash of exactly what its result depends on; jobs share finished stages."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def hash_file(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """One piece of a study, whose key is known before anything is made.
+    """A piece of work of a study. Its key is known before it is done.
 
     Attributes:
         name: "parent", "ranking", "sparsity", "child" or "evaluation".
@@ -43,7 +43,7 @@ class Stage:
         make: fills a folder. After an interruption it gets the same folder again and may continue from what is there.
         after: the stages whose folders this one reads; they are made before it.
         progress: returns in words how far an interrupted stage got, from its folder; "" if it has not started. None
-            where that is not known.
+            if a stage cannot tell.
     """
 
     name: str
@@ -81,7 +81,7 @@ def ensure(stage: Stage, cache: Path, since: float = 0.0) -> FinishedStage:
     moment: the next call continues an unfinished stage and does not repeat a finished one.
 
     Args:
-        stage: the stage; those that it comes after are finished.
+        stage: the stage. The stages in `stage.after` must be finished.
         cache: folder of all stages.
         since: a stage that was finished before this moment (seconds since the epoch) is made again from the beginning.
     """
@@ -110,7 +110,7 @@ def ensure(stage: Stage, cache: Path, since: float = 0.0) -> FinishedStage:
 
 
 def _join_stage(stage: Stage, cache: Path) -> FinishedStage:
-    """Takes part in a stage that rank 0 makes, in a temporary folder of which nothing is kept.
+    """Takes part in a stage that rank 0 makes. It works in a temporary folder, which is deleted.
 
     An interrupted stage continues from the scratch folder of rank 0. Its result is the same in all processes.
     """
@@ -124,7 +124,7 @@ def _join_stage(stage: Stage, cache: Path) -> FinishedStage:
 
 
 def state(stage: Stage, cache: Path, since: float = 0.0) -> str:
-    """Returns what `ensure` would find, in words: "cached", "partly done, <how far>" or "would run"."""
+    """Returns the state of a stage in words: "cached", "partly done, <progress>" or "would run"."""
     unfinished = _unfinished(stage, cache)
     if _is_done(cache / stage.key, since) or _is_done(unfinished, since):
         return "cached"

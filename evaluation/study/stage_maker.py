@@ -1,4 +1,4 @@
-"""Makes the stages of a job: each fills a folder of its own from the folders of the stages that it comes after."""
+"""Makes the stages of a job. A stage reads the folders of the stages before it, and fills a folder of its own."""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -30,9 +30,9 @@ class StageMaker:
 
     Args:
         cfg: the resolved configuration.
-        source: where the parent comes from.
+        source: source of the parent.
         stages: the folder that holds the folders of all stages.
-        identity: what tells the job from others, for its logger.
+        identity: see `Job.identity`; the logger stores it.
     """
 
     def __init__(self, cfg: DictConfig, source: ParentSource, stages: Path, identity: dict[str, Any]):
@@ -61,7 +61,7 @@ class StageMaker:
         return instantiate(self.cfg.logger, settings=settings, _recursive_=False, _convert_="all")
 
     def initial_tracker(self) -> Tracker:
-        """Returns a tracker like the one that the parent is or starts from, to check the configuration with.
+        """Returns the given parent, or the tracker from which its training starts, to check the configuration with.
 
         Only what the checks need is loaded: without a checkpoint the tracker lies on the `meta` device, unless
         latencies are measured. A tracker from a file is kept for `take_parent` and `train_parent`.
@@ -76,11 +76,11 @@ class StageMaker:
         return loaded.tracker
 
     def take_parent(self, folder: Path) -> None:
-        """Saves the parent as it was given."""
+        """Saves the given parent without training it."""
         self._take_initial().save(folder / CHECKPOINT)
 
     def train_parent(self, folder: Path) -> None:
-        """Trains the parent from what it starts from."""
+        """Trains the parent from its source, and saves it."""
         L.seed_everything(self.cfg.seed, verbose=False)
         initial = self._take_initial()
         fit(self.cfg, initial.tracker, "parent", folder, self.logger)
@@ -100,7 +100,7 @@ class StageMaker:
         self._compact(folder, initial)
 
     def cut(self, folder: Path, ranked: Stage) -> None:
-        """Cuts the parent at once, by what is known of its units."""
+        """Cuts the parent at once: by the ranking that its stage has learned, or by scores that need no training."""
         initial, learned = self._load(ranked), self._folder(ranked) / RANKING
         self.pruning.attach(initial.tracker.network, initial.tracker.groups(), initial.tracker.frame_inputs)
         if learned.is_file():
@@ -128,7 +128,7 @@ class StageMaker:
         return f"{done} of {len(sequences)} sequences" if done else ""
 
     def boxes(self, folder: Path) -> Path:
-        """Returns where in the folder of an evaluation its result files are."""
+        """Returns the folder of the result files in the folder of an evaluation."""
         return folder / "boxes" / self.benchmark.name
 
     @property

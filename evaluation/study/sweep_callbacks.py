@@ -1,4 +1,4 @@
-"""Hydra callbacks of a sweep: they keep its table and report up to date, and end it with one message if jobs failed."""
+"""Hydra callbacks of a sweep. They keep its table and report up to date, and end it with one message if jobs failed."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ from evaluation.report.study_results import read_results
 log = logging.getLogger(__name__)
 
 STARTED = ".began"  # empty file in the sweep's folder, whose time is the start of the sweep
-REPORT_INTERVAL = 60  # seconds between two reports of a running sweep
+REPORT_INTERVAL = 60  # shortest time between two reports of a running sweep, seconds
 
 
 class ReportCallback(Callback):
@@ -61,7 +61,7 @@ class ReportCallback(Callback):
 
 
 class FailureCallback(Callback):
-    """Ends a sweep whose jobs failed with an exit code and one message. It has to be the last callback."""
+    """Ends a sweep with an exit code and one message if jobs failed. Hydra must call it after the other callbacks."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Names the jobs that failed.

@@ -55,7 +55,7 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
 
 
 def training_progress(folder: Path) -> str:
-    """Returns the progress of an interrupted training in words, "" if it has not started; `folder` is its stage's."""
+    """Returns the progress of an interrupted stage of training in words, "" if it has not started."""
     step = saved_step(_checkpoint(folder))
     return "" if step is None else f"at step {step}"
 

@@ -39,7 +39,7 @@ class Benchmark:
     pack: "Callable[[Path, SequenceTable, Path], None] | None" = None
 
     def tracking_inputs(self) -> dict[str, str]:
-        """Returns everything that the result files of one tracker depend on, as plain data for a cache key."""
+        """Returns all properties of the benchmark that result files depend on, as plain data for a cache key."""
         return {"benchmark": self.name, "sequences": self.sequences.digest()}
 
     def scores(self, folder: Path) -> dict[str, Any]:

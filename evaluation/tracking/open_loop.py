@@ -1,8 +1,8 @@
-"""The open-loop pair metric: how well a tracker finds a target inside its search region. For ranking recipes.
+"""The open-loop pair metric: how well a tracker finds a target inside its search region. It ranks training recipes.
 
 AO depends on chance, because one target that is lost early changes it a lot. Here every search region lies near the
 annotated box, so a few hundred pairs of template and search region separate trainings that AO cannot. The metric also
-shows what AO hides: whether the tracker measures the size of the target or repeats the size that it was given.
+also shows whether the tracker measures the size of the target or repeats the size that it was given. AO hides this.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) ->
     Args:
         tracker: in evaluation mode, on its device.
         sequences: annotated sequences. Frames that do not show the target are left out.
-        seed: of the positions of the crops.
+        seed: seed of the random positions of the crops.
 
     Returns:
         The scores that `PROTOCOL` names, over all pairs, and "pairs", the number of pairs.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
     from trackers.online import Lockstep
 
-Failures = dict[str, str]  # reasons by sequence
+Failures = dict[str, str]  # reason of the failure, by name of the sequence
 
 
 def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: int) -> Failures:
@@ -48,7 +48,7 @@ def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: in
         except Exception as error:
             if len(running) == 1:
                 return failures | {running[0].sequence.name: _reason(error)}
-            for run in running:  # tracked one by one, only the sequence that caused the error fails again
+            for run in running:  # if they are tracked one by one, only the cause of the error fails again
                 failures |= track(loop, [run.sequence], folder, ahead)
             return failures
     return failures

@@ -68,4 +68,4 @@ def join_tracks(tracks: Mapping[str, Track], fill: float | None) -> Frames:
 
 def join_labels(labels: Sequence[np.ndarray | None], lengths: np.ndarray, default: int) -> np.ndarray:
     """Joins one label for each frame of all sequences, (n,); a sequence without labels has `default` everywhere."""
-    return np.concatenate([np.full(n, default) if of is None else of for of, n in zip(labels, lengths, strict=True)])
+    return np.concatenate([np.full(n, default) if own is None else own for own, n in zip(labels, lengths, strict=True)])

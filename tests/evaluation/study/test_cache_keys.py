@@ -109,7 +109,7 @@ def composed(cache: Path, *overrides: str) -> DictConfig:
 def job(cfg: DictConfig) -> Job:
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     devices = build_trainer(resolved.trainer).num_devices
-    return Job(resolved, ParentSource.of(resolved.checkpoint), devices=devices)
+    return Job(resolved, ParentSource.from_checkpoint(resolved.checkpoint), devices=devices)
 
 
 def stages(cfg: DictConfig) -> dict[str, Stage]:
