@@ -68,6 +68,7 @@ def test_the_papers_study_is_three_trackers_at_six_ratios():
     assert jobs("icassp2023", "tracker=dimp", "ratio=0.1") == [{"tracker": "dimp", "ratio": "0.1"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", PAPER_CHECKPOINTS)
 def test_every_job_of_the_papers_study_can_run(tracker):
     for cfg in check_jobs("icassp2023", f"tracker={tracker}", "ratio=1,0.25,0.01"):
@@ -101,6 +102,7 @@ def test_our_study_is_three_trackers_by_three_methods_by_three_seeds_by_six_rati
     assert {job["ratio"] for job in found} == {"1", "0.5", "0.25", "0.1", "0.05", "0.01"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
 def test_every_method_of_our_study_reaches_its_smallest_ratio(tracker):
     for cfg in check_jobs("stability", f"tracker={tracker}", "seed=0", "ratio=0.01"):

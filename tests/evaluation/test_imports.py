@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LIGHT = (
     *("evaluation.report", "evaluation.report.study_results", "evaluation.report.wandb_study", "evaluation.dashboard"),
     *("evaluation.loggers", "evaluation.loggers.ending", "evaluation.tracking.metrics", "evaluation.tracking.worker"),
@@ -21,6 +23,7 @@ def test_scripts_load_no_heavy_library():
     assert loaded_by("train", "prune", "eval") & HEAVY == set()
 
 
+@pytest.mark.slow
 def test_other_trackers_do_not_load_timm():
     assert "timm" not in loaded_by("trackers.checkpoints.checkpoint", "trackers.dimp", "trackers.stark")
 

@@ -114,6 +114,7 @@ def test_a_plan_after_a_plan_is_one_plan(data: st.DataObject, recipe: Recipe, se
         assert largest_error(at_once(**network.inputs()), step_by_step(**network.inputs())) < 1e-12
 
 
+@pytest.mark.slow
 @examples(50)
 @given(st.data(), recipes())
 def test_parameters_in_closed_form_are_those_of_the_child(data: st.DataObject, recipe: Recipe) -> None:
@@ -155,6 +156,7 @@ def next_blocks(group: Group, plan: Plan, open_units: set[int], step: int) -> li
     return found
 
 
+@pytest.mark.slow
 @examples(80)
 @given(
     recipes(most=9),

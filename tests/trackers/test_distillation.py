@@ -180,6 +180,7 @@ def student_total(student: Tracker, parts: dict[str, Tensor]) -> Tensor:
     return sum(weights[name] * value for name, value in parts.items() if name in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACKERS)
 def test_learning_from_the_parent_brings_a_child_nearer_to_it(name):
     # Both networks would keep too few common candidates of 16. Elimination has a test of its own.

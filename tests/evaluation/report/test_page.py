@@ -15,6 +15,8 @@ import pytest
 from evaluation.report import write_report
 from tests.evaluation.report.studies import dense, job, with_tracks
 
+pytestmark = pytest.mark.slow  # a browser
+
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chrome")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

@@ -310,6 +310,7 @@ def test_a_training_starts_from_it(train, save):
     torch.testing.assert_close(maps(parent), maps(load_checkpoint(save(official()))), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_mae(train, tmp_path):
     net = {n.removeprefix("backbone."): w for n, w in official().items() if n.startswith("backbone.")}
     net = {n: w for n, w in net.items() if n not in ("pos_embed_z", "pos_embed_x")} | {"mask_token": torch.ones(1)}

@@ -44,6 +44,7 @@ def published(name):
         return build_tracker(recipe(name)).network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_a_file_is_the_network_that_its_weights_make(name):
     weights = official(published(name))

@@ -115,6 +115,7 @@ def test_masked_is_cut(name, seed):
 # Learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "dimp18", "prdimp18"])
 def test_all_that_is_trained_gets_a_gradient_and_nothing_is_nan(name):
     torch.manual_seed(0)
@@ -125,6 +126,7 @@ def test_all_that_is_trained_gets_a_gradient_and_nothing_is_nan(name):
     assert all(p.grad.isfinite().all() for p in tracker.network.parameters())
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_one_batch_by_heart():
     torch.manual_seed(0)
     tracker = small("tiny").train()

@@ -153,6 +153,7 @@ def test_a_backbone_with_parts_that_nothing_would_run(name, found):
         OneStreamViT(name, 128, 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tracker", "eliminates", "gmacs", "published"),
     [

@@ -117,6 +117,7 @@ def test_a_cut_resnet_is_the_masked_one(name, frozen):
     torch.testing.assert_close(network(pictures), masked, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tracker", "params", "gmacs"),
     [
