@@ -1,4 +1,4 @@
-"""Target classifier: features, a filter that is learned from frames with known boxes, and score maps."""
+"""Target classifier: computes features, learns a filter from frames with known boxes, and returns score maps."""
 
 import math
 
@@ -28,7 +28,7 @@ def normalise(x: Tensor, filter_size: int) -> Tensor:
 
 
 class ClassifierFeatures(nn.Module):
-    """Features to which filters are applied.
+    """Network from features of the backbone to the features to which filters are applied.
 
     Args:
         inputs: channels of the backbone's features.
@@ -55,7 +55,7 @@ class ClassifierFeatures(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Features, initialiser and optimiser of a filter.
+    """Classifier of a target: network of features, initialiser of the filter, and optimiser of the filter.
 
     Args:
         inputs, width, filter_size, blocks, norm: see `ClassifierFeatures`.
@@ -108,8 +108,8 @@ class Classifier(nn.Module):
         """Returns the groups of the filters' channels and of the blocks' inner channels.
 
         Channel c of a filter is multiplied with channel c of the features, so all their writers and readers are cut
-        together. A masked channel is zero in the filter, too: else it would count in the filter's norm and change the
-        optimiser's steps.
+        together. A masked channel is zero in the filter, too. Otherwise the norm of the filter would include it, which
+        changes the steps of the optimiser.
         """
         groups = []
         for i, block in enumerate(self.features.blocks):

@@ -12,15 +12,15 @@ from trackers.dimp.crops import reference_crop, replicated_crop, training_window
 
 @dataclass(frozen=True)
 class DiMPCropSpec(CropSpec):
-    """A `CropSpec` whose windows are moved into the picture. What still lies outside repeats the picture's border.
+    """`CropSpec` whose windows are moved into the picture. Pixels that still lie outside repeat the picture's border.
 
     Attributes:
         inside: largest factor by which a window that is larger than the picture shrinks; None for no shrinking.
-        expansion: factor by which a tracking crop is larger, in the picture and in pixels. The first frame's crop needs
-            it as room for displaced copies.
-        compat: "reference" tracks with PyTracking's crop. It rounds otherwise than the training crop, lies a few pixels
-            off for large targets, which it subsamples, and loses the picture's last column and row. "exact" tracks
-            with the training crop, which shows everything.
+        expansion: factor by which the window and the size of a tracking crop are larger. Displaced copies of the first
+            frame need this room.
+        compat: "reference" tracks with PyTracking's crop. This crop is rounded differently from the training crop. It
+            subsamples large targets, whose position is then off by a few pixels, and does not show the picture's last
+            column and row. "exact" tracks with the training crop, which shows every column and row.
     """
 
     inside: float | None = None
@@ -50,7 +50,7 @@ class DiMPCropSpec(CropSpec):
         return CroppedImage(picture, _no_padding(size), window)
 
     def training_window(self, shape: tuple[int, ...], box: Box) -> CropWindow:
-        """Returns the window of the training crop, of `size` whatever the expansion. None of it is padding.
+        """Returns the window of the training crop, which `expansion` does not change. The crop has no padding.
 
         Args:
             shape: (H, W, ...) of the picture.

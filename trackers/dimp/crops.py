@@ -1,4 +1,4 @@
-"""Pixels and windows of SuperDiMP's crops for tracking and training: windows move inside, borders are repeated."""
+"""Pixels and windows of SuperDiMP's crops. Windows are moved into the picture, and the picture's border is repeated."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from trackers.crops import Box, DecodedRegion, Window
 
 
 class Patch(NamedTuple):
-    """First and last end of a patch before it is resized, each as (row, column) in pixels."""
+    """Low and high corner of a patch before it is resized, each (row, column) in pixels."""
 
     low: tuple[int, int]
     high: tuple[int, int]
@@ -24,10 +24,10 @@ def reference_crop(
     inside: float | None,
     first: bool = False,
 ) -> tuple[np.ndarray, Window]:
-    """Returns the crop in which the original looks for its target.
+    """Returns the crop in which the original looks for its target, and the window that the original reports for it.
 
-    The window is reported as the original does it. A large window is subsampled, and its reported position is up to
-    half a step off. The first frame's window is reported with the wanted side, not with the side that was cut.
+    A large window is subsampled, and its reported position is off by up to half a sampling step. The window of the
+    first frame is reported with the wanted side and not with the side that was cut.
 
     Args:
         image: (H, W, 3) uint8.
@@ -36,10 +36,10 @@ def reference_crop(
         size: side of the crop in pixels.
         inside: largest factor by which the window may shrink to the picture into which it is moved; None leaves the
             window where it is.
-        first: whether the crop is the first frame's, which is cut around the nearest pixel and never moved.
+        first: whether this is the crop of the first frame, which is cut around the nearest pixel and never moved.
 
     Returns:
-        The crop (size, size, 3) float32, 0..255, and the window that it shows.
+        The crop (size, size, 3) float32, 0 to 255, and the reported window.
 
     Raises:
         ValueError: the side is not a finite positive number, or the centre is not finite.
@@ -73,7 +73,7 @@ def cut_patch(
         inside: see `reference_crop`.
 
     Returns:
-        The patch (rows, columns, 3) float32, 0..255, and its ends in the picture.
+        The patch (rows, columns, 3) float32, 0 to 255, and its corners in the picture.
     """
     wanted = np.float32(sides)
     if inside is not None:
@@ -136,15 +136,15 @@ def training_window(
 
 
 def replicated_crop(image: np.ndarray | DecodedRegion, window: Window, size: int, compat: str) -> np.ndarray:
-    """Returns the pixels of a window, (size, size, 3) uint8. Beyond the picture its border is repeated.
+    """Returns the pixels of a window, (size, size, 3) uint8. Outside of the picture, its border is repeated.
 
     Args:
         image: (H, W, 3) uint8.
         window: in whole pixels.
         size: side of the crop in pixels.
         compat: "reference" shows copies of their neighbours in place of the picture's last row and column where the
-            window reaches them, as the original does. A reduced picture is spared, since each of its rows stands for
-            several. "exact" shows every row and column.
+            window reaches them, as the original does. It has no effect on a reduced picture, since each of its rows
+            stands for several rows. "exact" shows every row and column.
     """
     region = DecodedRegion.wrap(image)
     if region.reduction > 1:
@@ -166,9 +166,9 @@ def training_side(w: float, h: float, factor: float, size: int, compat: str) -> 
 
 
 def _moved_inside(start: int, count: int, length: int) -> int:
-    """Returns where `count` pixels start when they are moved inside a picture of `length` pixels.
+    """Returns the first of `count` pixels after they are moved into a picture of `length` pixels.
 
-    Where they are more than the picture's, the picture lies in their middle.
+    If `count` is larger than `length`, the picture lies in the middle of these pixels.
     """
     start += max(0, -start) - max(0, start + count - length)
     outside = (max(0, -start) + max(0, start + count - length)) // 2
@@ -178,15 +178,18 @@ def _moved_inside(start: int, count: int, length: int) -> int:
 def _replicated(
     image: np.ndarray | DecodedRegion, rows: tuple[int, int], columns: tuple[int, int], lost: int = 0
 ) -> np.ndarray:
-    """Returns the pixels of a window, whose rows and columns are given as (start, count).
+    """Returns the pixels (rows, columns, 3) of a window. Outside of the picture, its border is repeated.
 
-    Beyond the picture its border is repeated. `lost` rows and columns at the picture's end count as beyond it.
+    Args:
+        image: picture (H, W, 3) or a decoded region of it.
+        rows, columns: (start, count) of the window.
+        lost: number of last rows and columns of the picture that are treated as outside of it.
     """
     spans, margins = [], []
     for (start, count), length in zip((rows, columns), image.shape[:2], strict=True):
         length -= lost
         first, last = min(max(start, 0), length - 1), min(max(start + count, 1), length)
-        before = min(max(0, -start), count - 1)  # at least one pixel is shown, also by a window far away
+        before = min(max(0, -start), count - 1)  # even a window far outside shows at least one pixel
         spans.append(slice(first, last))
         margins += [before, count - before - (last - first)]
     return cv2.copyMakeBorder(np.ascontiguousarray(image[tuple(spans)]), *margins, cv2.BORDER_REPLICATE)

@@ -3,8 +3,8 @@
 Frames are dimension 0 of features, sequences dimension 1; a sequence's filter is applied to all of its frames. Scores
 of a filter of even size have one more row and column than the features, and score i lies between cells i - 1 and i.
 
-Both directions are one matrix product per frame with the features as they lie in memory. Only tensors with k * k
-channels in place of D are shifted and added, which is cheaper than convolutions with one output channel.
+The application and its adjoint are one matrix product per frame. Features are read in the order of memory. Only tensors
+with k * k channels (instead of D) are shifted and added, which costs less than convolutions with one output channel.
 """
 
 import math
@@ -97,7 +97,7 @@ class FilterInitialiser(nn.Module):
             across = torch.einsum("nbdhw,nbqjw->nbdhqj", features, _shifted(columns))
             pooled = torch.einsum("nbdhqj,nbpih->bdpiqj", across, _shifted(rows)) / len(features)
             filters = torch.einsum("bdpiqj,edij->bepq", pooled, self.conv.weight.to(features.dtype))
-            # The pooled map of ones: less than 1 where a box leaves the map.
+            # Result of pooling a map of ones. It is less than 1 where a box reaches outside of the map.
             ones = (rows.sum(-1)[..., :, None] * columns.sum(-1)[..., None, :]).mean(0)
             return filters + ones[:, None] * self.conv.bias[:, None, None]
 

@@ -1,4 +1,4 @@
-"""Augmented samples of the first frame: displaced, mirrored, blurred and rotated."""
+"""Augmented samples of the first frame: displaced, mirrored, blurred and rotated copies."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ Uniform = Callable[[int, int], Tensor]  # (rows, columns) -> random numbers in [
 
 @dataclass(frozen=True)
 class FirstFrame:
-    """Samples that are made of the first frame, besides the unchanged one.
+    """Settings of the samples that are made of the first frame in addition to the unchanged sample.
 
     Attributes:
         translation: displacement of four samples, one to each corner, in half sides; 0 leaves these samples out.
         flip: whether there is a mirrored sample.
         blurs: standard deviations (row, column) in pixels of one blurred sample each.
         angles: angles in degrees, anticlockwise, of one rotated sample each.
-        random_shift: mirrored, blurred and rotated samples are displaced by up to half of this, in sides.
+        random_shift: twice the largest displacement of mirrored, blurred and rotated samples, in sides of a sample.
         copies: number of copies of the first sample's features with dropped channels.
         dropout: probability with which a channel is dropped.
     """
@@ -43,7 +43,7 @@ def first_frame_samples(patch: Tensor, size: int, uniform: Uniform, settings: Fi
     """Returns the samples from which the tracker learns its first filter; the first sample is not changed.
 
     Args:
-        patch: pixels around the target, (3, H, W) float, larger than a sample. Beyond it its border is repeated.
+        patch: pixels around the target, (3, H, W) float, larger than a sample. Outside of it, its border is repeated.
         size: side S of a sample in pixels.
         uniform: source of random numbers. It is called once, with a row for each random displacement.
         settings: samples to be made.
@@ -75,7 +75,7 @@ def shifted_boxes(box: Tensor, shifts: Tensor, settings: FirstFrame) -> Tensor:
 
 
 def dropout_copies(features: Tensor, uniform: Uniform, settings: FirstFrame) -> Tensor:
-    """Returns copies (copies, D, H, W) of features (D, H, W) with dropped channels. They are not normalised again."""
+    """Returns copies (copies, D, H, W) of features (D, H, W) with dropped channels, without a new normalisation."""
     kept = uniform(settings.copies, len(features)) >= settings.dropout
     return features * (kept.to(features) / (1 - settings.dropout))[..., None, None]
 
@@ -107,7 +107,7 @@ def _cropped(patch: Tensor, size: int, shift: list[int]) -> Tensor:
 
 
 def _shown_pixels(patch: Tensor, size: int, shift: list[int]) -> list[Tensor]:
-    """Returns the rows and columns of the patch that a sample shows; beyond the patch its border is repeated."""
+    """Returns the rows and columns of the patch that a sample shows, limited to the patch."""
     return [
         (torch.arange(size, device=patch.device) - (size - length) // 2 - by).clamp(0, length - 1)
         for length, by in zip(patch.shape[1:], shift, strict=True)
@@ -133,5 +133,5 @@ def _rotated(patch: Tensor, size: int, shift: list[int], angle: float) -> Tensor
     y, x = rows[:, None].double() - (height - 1) / 2, columns[None].double() - (width - 1) / 2
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     at = torch.stack([(cos * x - sin * y) / ((width - 1) / 2), (sin * x + cos * y) / ((height - 1) / 2)], -1)
-    # Double precision again: interpolation weights are differences of large coordinates.
+    # Interpolation weights are differences of large coordinates, so they need double precision, too.
     return F.grid_sample(patch[None].double(), at[None], "bilinear", "border", align_corners=True)[0].to(patch)

@@ -1,4 +1,4 @@
-"""Online loop of DiMP: learns and updates a target's filter from a memory of samples, and refines boxes."""
+"""Tracking state of DiMP: a filter that is learned and updated from a memory of samples, and refined boxes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +19,12 @@ class Learning(Online):
 
     Attributes:
         first: samples that are made of the first frame.
-        iterations: optimiser steps on the "first" frame, on an "update", and on a "hard_negative".
+        iterations: number of optimiser steps on the first frame ("first"), at an update ("update") and at a hard
+            negative ("hard_negative").
         update_interval: frames between two updates of the filter.
         memory: number of samples in the memory.
-        rate, hard_negative_rate: weight of a new sample.
+        rate: weight of a new sample in the memory.
+        hard_negative_rate: weight of a new sample from a frame with a hard negative.
         first_share: smallest total weight of the first frame's samples.
         thresholds: thresholds on the score map.
         softmax: whether a softmax turns scores into a distribution over cells (PrDiMP).
@@ -59,7 +61,7 @@ class OnlineState:
         template: the first frame's crop, larger than a search crop and with the same centre.
 
     Attributes:
-        flag: verdict on the last frame.
+        flag: result of the localisation in the last frame.
     """
 
     def __init__(self, network: DiMPNetwork, settings: Learning, size: int, compat: str, template: Crop):
@@ -67,15 +69,15 @@ class OnlineState:
         self.random = torch.Generator().manual_seed(0)
         self.frame, self.flag = 0, Flag.NORMAL
         patches, shifts = first_frame_samples(template.pixels.float(), size, self.uniform, settings.first)
-        seen = network.extract(Tracker.normalise(patches))
-        features = torch.cat([seen.features, dropout_copies(seen.features[0], self.uniform, settings.first)])
+        extracted = network.extract(Tracker.normalise(patches))
+        features = torch.cat([extracted.features, dropout_copies(extracted.features[0], self.uniform, settings.first)])
         cx, cy, w, h = (v * template.pixels.shape[-1] for v in template.target)
         margin = (template.pixels.shape[-1] - size) / 2
         box = torch.tensor([cx - w / 2 - margin, cy - h / 2 - margin, w, h], device=features.device)
         boxes = shifted_boxes(box, shifts, settings.first)
         self.memory = SampleMemory(features, boxes, settings.memory, settings.first_share)
         self.filter = network.classifier.learn(features[:, None], boxes[:, None], settings.iterations["first"])[-1]
-        self.modulation = network.box_head.modulation([m[:1] for m in seen.maps], boxes[:1], seen.features[:1])
+        self.modulation = network.box_head.modulation([m[:1] for m in extracted.maps], boxes[:1], features[:1])
 
     def step(self, search: Crop) -> tuple[Tensor, float]:
         """Finds the target in a search crop, and updates memory and filter.
@@ -86,8 +88,8 @@ class OnlineState:
         """
         size, stride = self.size, self.network.backbone.stride
         self.frame += 1
-        seen = self.network.extract(Tracker.normalise(search.pixels[None]))
-        scores = self.network.classifier.scores(seen.features[:, None], self.filter)[0, 0]
+        extracted = self.network.extract(Tracker.normalise(search.pixels[None]))
+        scores = self.network.classifier.scores(extracted.features[:, None], self.filter)[0, 0]
         if self.settings.softmax:
             scores = scores.flatten().softmax(0).view_as(scores)
         cx, cy, w, h = (v * size for v in search.target)
@@ -98,23 +100,23 @@ class OnlineState:
             return torch.tensor(search.target), score
         y, x = (size / 2 + stride * cells for cells in found.displacement)
         x, y = keep_inside((x, y), (w, h), [size * v for v in search.picture])
-        box = self._refine(seen, torch.tensor([x - w / 2, y - h / 2, w, h]))
+        box = self._refine(extracted, torch.tensor([x - w / 2, y - h / 2, w, h]))
         if self.flag in (NORMAL, HARD_NEGATIVE):
-            self._learn(seen.features[0], box)
+            self._learn(extracted.features[0], box)
         return torch.cat([box[:2] + box[2:] / 2, box[2:]]) / size, score
 
     def uniform(self, rows: int, columns: int) -> Tensor:
-        """Returns random numbers (rows, columns) in [0, 1). Tracking draws no others, so it is deterministic."""
+        """Returns random numbers (rows, columns) in [0, 1) from the generator of this state, which has a fixed seed."""
         return torch.rand(rows, columns, generator=self.random)
 
-    def _refine(self, seen: CropFeatures, box: Tensor) -> Tensor:
-        """Refines `box` (4,) and random boxes around it; returns the mean of the best, (4,) on the CPU."""
+    def _refine(self, extracted: CropFeatures, box: Tensor) -> Tensor:
+        """Refines a box (4,) and random boxes around it; returns the mean of the best boxes, (4,) on the CPU."""
         settings = self.settings
         noise = (self.uniform(settings.boxes, 4) - 0.5) * box[2:].prod().sqrt()
         centre = box[:2] + box[2:] / 2 + settings.centre_jitter * noise[:, :2]
         extent = (box[2:] + settings.size_jitter * noise[:, 2:]).clamp_min(box[2:].min() / 3)
         starts = torch.cat([box[None], torch.cat([centre - extent / 2, extent], 1)])
-        boxes, ratings = (v.cpu() for v in self.network.refine(seen, self.modulation, starts.to(self.filter)))
+        boxes, ratings = (v.cpu() for v in self.network.refine(extracted, self.modulation, starts.to(self.filter)))
         boxes[:, 2:].clamp_(min=1)
         aspect = boxes[:, 2] / boxes[:, 3]
         fits = (aspect < settings.max_aspect) & (aspect > 1 / settings.max_aspect)
@@ -127,7 +129,7 @@ class OnlineState:
         return mean
 
     def _learn(self, features: Tensor, box: Tensor) -> None:
-        """Adds a sample to the memory; updates the filter if an update is due or there is a hard negative."""
+        """Adds a sample to the memory, and updates the filter if an update is due or there is a hard negative."""
         settings, hard = self.settings, self.flag == HARD_NEGATIVE
         self.memory.add(features, box.to(features), settings.hard_negative_rate if hard else settings.rate)
         due = self.frame % settings.update_interval == 0

@@ -1,4 +1,4 @@
-"""Localisation of the target in a score map, and a verdict on the frame."""
+"""Localisation of the target in a score map: its position, and a flag for distractors and lost targets."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Point = tuple[float, float]  # (row, column)
 
 
 class Flag(IntEnum):
-    """Verdict on a frame."""
+    """Result of the localisation in one frame."""
 
     NORMAL = 0
     HARD_NEGATIVE = 1  # found, with a distractor to learn from
@@ -49,7 +49,7 @@ class Localisation(NamedTuple):
     Attributes:
         displacement: position of the target, in cells from the map's centre.
         score: the highest score.
-        flag: verdict on the frame.
+        flag: whether the target was found, and whether there are distractors.
     """
 
     displacement: Point
@@ -60,13 +60,13 @@ class Localisation(NamedTuple):
 def localise(scores: Tensor, target: Point, previous: Point, settings: Thresholds) -> Localisation:
     """Finds the target in a score map, and looks for distractors.
 
-    If two peaks are similar and only one lies near the last position, that one is the target. A map of NaN has no
-    target.
+    If two peaks are similar and only one of them lies near the last position, this peak is the target. A map of NaN has
+    no target.
 
     Args:
         scores: (F, F).
         target: the target's height and width in cells.
-        previous: its last position, in cells from the map's centre.
+        previous: the target's last position, in cells from the map's centre.
         settings: thresholds.
     """
     rest = scores.detach().float().cpu().numpy().copy()  # the only synchronisation with the device
@@ -100,9 +100,9 @@ def localise(scores: Tensor, target: Point, previous: Point, settings: Threshold
 def keep_inside(position: Point, size: Point, picture: Sequence[float], ratio: float = 0.2) -> Point:
     """Returns the nearest position at which a share of the target's sides lies in the picture.
 
-    All arguments are in the same units, and all are (row, column) or all (x, y). The original counts positions from the
-    centre of the first pixel but edges from its edge. So where this function limits a position, the original's is half
-    a pixel larger.
+    All arguments have the same units and the same order, (row, column) or (x, y). The original counts positions from
+    the centre of the first pixel, but edges from the edge of the first pixel. So a position that this function limits
+    is half a pixel smaller than in the original.
 
     Args:
         position: centre of the target.

@@ -1,4 +1,4 @@
-"""Losses of classifier and box head. They are computed in the type of their arguments: pass float32 or float64."""
+"""Losses of classifier and box head, computed in the type of their arguments, which must be float32 or float64."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def lb_hinge(scores: Tensor, labels: Tensor, threshold: float = 0.05) -> Tensor:
-    """Returns the mean squared error of score maps. In the background only scores above zero are errors (DiMP).
+    """Returns the mean squared error of score maps. In the background, only scores above zero are errors (DiMP).
 
     Args:
         scores, labels: maps of the same shape.
@@ -21,7 +21,7 @@ def lb_hinge(scores: Tensor, labels: Tensor, threshold: float = 0.05) -> Tensor:
 def kl_regression(scores: Tensor, proposal_density: Tensor, gt_density: Tensor) -> Tensor:
     """Returns the KL divergence of predicted from true densities of boxes, by importance sampling (PrDiMP).
 
-    It is averaged over all dims but the last. The constant entropy of the true density is left out.
+    The result is the mean over all dims but the last. The constant entropy of the true density is left out.
 
     Args:
         scores: log-densities of M boxes up to a constant, (..., M).

@@ -1,4 +1,4 @@
-"""Memory of the samples from which a tracker learns its filter: the first frame's and later ones."""
+"""Memory of the samples from which a tracker learns its filter: samples of the first frame and of later frames."""
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ class SampleMemory:
         self._initial = self._stored = len(features)
         if not 0 < self._initial < size:
             raise ValueError(
-                f"{self._initial} samples of the first frame and at least one more do not fit in memory.size={size}"
+                f"{self._initial} samples of the first frame and one more do not fit in tracker.online.memory={size}; "
+                f"set tracker.online.memory={self._initial + 1} or more"
             )
         self._minimum = minimum
         self._features = features.new_zeros(size, *features.shape[1:])
@@ -40,7 +41,9 @@ class SampleMemory:
         return self._stored
 
     def add(self, features: Tensor, box: Tensor, rate: float) -> int:
-        """Stores a sample in a free slot, or else in the slot of the later sample of the smallest weight.
+        """Stores a sample in a free slot. Without a free slot it replaces the sample of smallest weight.
+
+        Samples of the first frame are never replaced.
 
         Args:
             features: (D, H, W).
@@ -64,12 +67,13 @@ class SampleMemory:
         return self._features[used], self._boxes[used], self._weights[used].to(self._features.device)
 
     def _weigh(self, slot: int, rate: float) -> None:
+        """Updates all weights for a new sample in `slot`."""
         weights, first = self._weights, self._initial
         if self._last is None:
             weights /= 1 - rate
             weights[slot] = rate
         else:
-            # Only ratios count: a larger weight of the new sample stands for smaller weights of all others.
+            # Weights are normalised below, so a larger weight of the new sample reduces the weights of all others.
             weights[slot] = weights[self._last] / (1 - rate)
         weights /= weights.sum()
         if weights[:first].sum() < self._minimum:

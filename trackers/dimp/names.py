@@ -1,4 +1,4 @@
-"""Rules from PyTracking's names of weights to ours. A name that no rule changes is the same in both."""
+"""Rules that convert PyTracking's parameter names to names of this project. Other names are equal in both."""
 
 import re
 
@@ -16,7 +16,7 @@ RENAMED = (
 
 
 def our_name(official: str) -> str:
-    """Returns our name of a weight from its official name."""
+    """Returns the name in this project of a parameter with an official name."""
     for pattern, ours in RENAMED:
         official = re.sub(pattern, ours, official)
     return official

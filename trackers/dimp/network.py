@@ -1,4 +1,4 @@
-"""DiMP's network: a ResNet, a classifier that learns a filter for each target, and a box regressor."""
+"""Network of DiMP: a ResNet, a classifier that learns a filter for each target, and a box regressor."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,9 +31,10 @@ class DiMPNetwork(nn.Module):
 
     Args:
         backbone: arguments of `ResNet`, or of `SmallResNet` if "stem" is among them.
-        classifier: arguments of `Classifier` without `inputs` and `stride`. Its "optimiser" is called with the stride
-            of the features and the width of labels, and returns the optimiser.
-        box_head: arguments of `BoxRegressor`. Its "levels" are mappings, which read the last stages of the backbone.
+        classifier: arguments of `Classifier` without `inputs` and `stride`. "optimiser" is a function that returns the
+            optimiser for `stride`, pixels per cell, and `sigma`, standard deviation of labels in cells.
+        box_head: arguments of `BoxRegressor`. "levels" is a list of the arguments of `Level`, one for each of the last
+            stages of the backbone.
         refinement: arguments of `refine`.
         label_sigma: standard deviation of labels in pixels.
     """
@@ -69,14 +70,14 @@ class DiMPNetwork(nn.Module):
         filter: Tensor | None = None,
         modulation: Modulation | None = None,
     ) -> dict[str, Tensor]:
-        """Learns filters from templates and applies them to search crops; or runs one frame with a learned filter.
+        """Learns filters from templates and applies them to search crops, or runs one frame with a learned filter.
 
         Args:
             search: normalised crops (B, S, 3, H, W).
             boxes: boxes to be rated or refined, xywh in pixels of the crop, (B, S, K, 4).
             template: normalised crops (B, T, 3, H, W); the box regressor reads the first of each sequence.
             template_box: xywh in pixels of the crop, (B, T, 4).
-            filter, modulation: in place of templates, the filter (1, D, k, k) and the modulation of one sequence.
+            filter, modulation: filter (1, D, k, k) and modulation of one sequence, if `template` is None.
 
         Returns:
             With templates: "scores" (iterates, S, B, F, F) of the initial filter and of the filter after every
@@ -102,13 +103,13 @@ class DiMPNetwork(nn.Module):
         return {"scores": scores, "boxes": rated.unflatten(0, (count, -1))}
 
     def refine(self, found: CropFeatures, modulation: Modulation, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns boxes (K, 4), xywh in pixels, refined in one crop, and their ratings (K,) before the last step."""
+        """Returns refined boxes (K, 4), xywh in pixels of one crop, and their ratings (K,) before the last step."""
         head, maps = self.box_head, self.box_head.features(found.maps)
         boxes, ratings = refine(head, maps, modulation, boxes[None], **self.refinement, embedding=found.features)
         return boxes[0], ratings[0]
 
     def groups(self) -> list[Group]:
-        """Returns the groups of backbone, classifier and box head. The heads' readers join the backbone's streams."""
+        """Returns the groups of backbone, classifier and box head. Groups of streams also cut inputs of the heads."""
         groups = {g.name: g.with_prefix("backbone.") for g in self.backbone.groups()}
         stages = self.backbone.stage_names
         readers = {stages[-1]: [replace(s, path=f"classifier.{s.path}") for s in self.classifier.input_slices()]}

@@ -21,17 +21,17 @@ SCALES = {
 
 
 def recognises(weights: Mapping[str, Tensor]) -> bool:
-    """Returns whether a state dict is of one of these trackers."""
+    """Returns whether a state dict belongs to DiMP, PrDiMP or SuperDiMP."""
     return {"classifier.filter_initializer.filter_conv.weight", "bb_regressor.iou_predictor.weight"} <= weights.keys()
 
 
 def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
-    """Returns the tracker in a state dict under our names.
+    """Returns the contents of a state dict with the parameter names of this project.
 
     Args:
         weights: state dict of a dense network.
-        config_name: name of the training's settings or actor in the file. Only it tells DiMP-50 from SuperDiMP, which
-            have the same layers.
+        config_name: name of the training's settings or actor in the file. DiMP-50 and SuperDiMP have the same layers,
+            so only this name tells which of them the file contains.
     """
     live, dead = {}, 0
     for official, w in weights.items():

@@ -19,7 +19,7 @@ from trackers.dimp.precision import at_least_single
 
 
 class _Optimiser(nn.Module, ABC):
-    """Base class of both optimisers.
+    """Base class of `GaussNewton` and `Newton`: steepest descent with a step length from second derivatives.
 
     Args:
         stride: pixels per cell.
@@ -48,7 +48,7 @@ class _Optimiser(nn.Module, ABC):
     def forward(
         self, filter: Tensor, features: Tensor, boxes: Tensor, iterations: int, weights: Tensor | None = None
     ) -> list[Tensor]:
-        """Improves filters by some steps.
+        """Improves filters by steps of steepest descent.
 
         Args:
             filter: (B, D, k, k).
@@ -61,50 +61,55 @@ class _Optimiser(nn.Module, ABC):
             The given filters and the filters after every step, in float32 at least.
         """
         features, filter = at_least_single(features), at_least_single(filter)
-        size, strength, factor = filter.shape[-1], self._strength(), self.log_step_length.exp()
-        task = self._task(features, boxes, size, weights)
+        size, regularisation, factor = filter.shape[-1], self._regularisation(), self.log_step_length.exp()
+        terms = self._fixed_terms(features, boxes, size, weights)
         filters = [filter]
         scores = apply_filter(features, filter) if iterations else None
         for _ in range(iterations):
-            residuals, curvature = self._slope(scores, task)
-            gradient = filter_gradient(features, residuals, size) + strength * filter
-            moved = apply_filter(features, gradient)
+            residuals, curvature = self._score_gradient(scores, terms)
+            gradient = filter_gradient(features, residuals, size) + regularisation * filter
+            score_change = apply_filter(features, gradient)
             square = gradient.square().sum((1, 2, 3))
-            bend = curvature(moved) + (strength + self.alpha_eps) * square
-            length = factor * square / bend.clamp_min(1e-8)
+            second_derivative = curvature(score_change) + (regularisation + self.alpha_eps) * square
+            length = factor * square / second_derivative.clamp_min(1e-8)
             filter = filter - length[:, None, None, None] * gradient
-            scores = scores - length[:, None, None] * moved
+            scores = scores - length[:, None, None] * score_change
             filters.append(filter)
         return filters
 
     def objective(self, filter: Tensor, features: Tensor, boxes: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the objective that the steps minimise, a mean over sequences; see `forward` for the arguments."""
         features, filter = at_least_single(features), at_least_single(filter)
-        loss = self._loss(apply_filter(features, filter), self._task(features, boxes, filter.shape[-1], weights))
-        return (loss + self._strength() * filter.square().sum()) / len(filter)
+        loss = self._loss(apply_filter(features, filter), self._fixed_terms(features, boxes, filter.shape[-1], weights))
+        return (loss + self._regularisation() * filter.square().sum()) / len(filter)
 
-    def _strength(self) -> Tensor:
+    def _regularisation(self) -> Tensor:
+        """Returns the weight of the filter's squared norm, a scalar."""
         return self.filter_reg[0].square().clamp_min(self.min_regularisation**2)
 
     @abstractmethod
-    def _task(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> Any:
+    def _fixed_terms(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> Any:
         """Returns the tensors that do not depend on the filter's values, for filters of side `size`."""
 
     @abstractmethod
-    def _loss(self, scores: Tensor, task: Any) -> Tensor:
+    def _loss(self, scores: Tensor, terms: Any) -> Tensor:
         """Returns the loss of scores (n, B, F, F), summed over sequences."""
 
     @abstractmethod
-    def _slope(self, scores: Tensor, task: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Returns the loss's derivative by the scores, and a function from a change of scores to its curvature (B,)."""
+    def _score_gradient(self, scores: Tensor, terms: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Returns the gradient of the loss by the scores, and its curvature.
+
+        The curvature is a function from a change of the scores (n, B, F, F) to the second derivative (B,) in this
+        direction.
+        """
 
     def _geometry(self, features: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, int, float]:
         """Returns boxes in the type of the features, the side of the score map, and a score's offset in its cell."""
         return boxes.to(features.dtype), score_cells(features.shape[-1], size), 0.5 * (size % 2)
 
 
-class _Fit(NamedTuple):
-    """Maps (n, B, F, F): labels of scores, slope of the activation below zero, and weight of squared errors."""
+class _LeastSquaresTerms(NamedTuple):
+    """Maps (n, B, F, F): labels of the scores, slope of the activation below zero, and weights of squared errors."""
 
     label: Tensor
     mask: Tensor
@@ -114,12 +119,12 @@ class _Fit(NamedTuple):
 class GaussNewton(_Optimiser):
     """Least squares with learned labels, masks and weights of cells by their distance to the target (DiMP).
 
-    Where the mask is 0, usually in the background, scores below zero are no errors.
+    In cells whose mask is 0, usually the background, scores below zero are no errors.
 
     Args:
         stride, sigma, step, regularisation, min_regularisation, alpha_eps: see `_Optimiser`.
         bins: number of entries of the learned tables.
-        bin: distance between two entries, in cells; beyond the last entry its value holds.
+        bin: distance between two entries, in cells. Larger distances use the last entry.
         mask_factor: initial range of the masks' logits.
     """
 
@@ -138,29 +143,29 @@ class GaussNewton(_Optimiser):
         super().__init__(stride, sigma, step, regularisation, min_regularisation, alpha_eps)
         self.bin = bin
         distance = torch.arange(bins) * bin
-        bell = torch.exp(-distance.square() / (2 * sigma**2))
-        self.label = nn.Parameter(bell - bell.min())
+        gaussian = torch.exp(-distance.square() / (2 * sigma**2))
+        self.label = nn.Parameter(gaussian - gaussian.min())
         self.mask = nn.Parameter(mask_factor * torch.tanh(2 - distance))  # before the sigmoid
         self.weight = nn.Parameter(torch.ones(bins))
 
-    def _task(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> _Fit:
+    def _fixed_terms(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> _LeastSquaresTerms:
         boxes, cells, offset = self._geometry(features, boxes, size)
         dx, dy = centre_offsets(boxes, cells, self.stride, offset).square().unbind(-2)
         distance = (dy[..., :, None] + dx[..., None, :]).sqrt()
         label, mask, weight = look_up(torch.stack([self.label, self.mask, self.weight]), distance / self.bin)
-        return _Fit(label, mask.sigmoid(), _frame_weights(weights, features) * weight.square())
+        return _LeastSquaresTerms(label, mask.sigmoid(), _frame_weights(weights, features) * weight.square())
 
-    def _loss(self, scores: Tensor, task: _Fit) -> Tensor:
-        return (task.weight * (_activation_slope(scores, task.mask) * scores - task.label).square()).sum()
+    def _loss(self, scores: Tensor, terms: _LeastSquaresTerms) -> Tensor:
+        return (terms.weight * (_activation_slope(scores, terms.mask) * scores - terms.label).square()).sum()
 
-    def _slope(self, scores: Tensor, task: _Fit) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        slope = _activation_slope(scores, task.mask)
-        weighted = task.weight * slope
-        residuals = weighted * (slope * scores - task.label)
-        return residuals, lambda moved: (weighted * slope * moved.square()).sum((0, 2, 3))
+    def _score_gradient(self, scores: Tensor, terms: _LeastSquaresTerms) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        slope = _activation_slope(scores, terms.mask)
+        weighted = terms.weight * slope
+        residuals = weighted * (slope * scores - terms.label)
+        return residuals, lambda score_change: (weighted * slope * score_change.square()).sum((0, 2, 3))
 
 
-class _Match(NamedTuple):
+class _CrossEntropyTerms(NamedTuple):
     """Densities of the target's position (n, B, F, F), and weights of frames (n or 1, B or 1, 1, 1)."""
 
     density: Tensor
@@ -170,7 +175,7 @@ class _Match(NamedTuple):
 class Newton(_Optimiser):
     """Cross entropy of the scores' softmax with a density of the target's position (PrDiMP).
 
-    Its arguments are those of `_Optimiser`. As in the reference, the gradient belongs to half of the weighted squared
+    The arguments are those of `_Optimiser`. As in the reference, the gradient belongs to half of the weighted squared
     norm of the filter, but the objective contains all of it.
     """
 
@@ -185,34 +190,34 @@ class Newton(_Optimiser):
     ):
         super().__init__(stride, sigma, step, regularisation, min_regularisation, alpha_eps)
 
-    def _task(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> _Match:
+    def _fixed_terms(self, features: Tensor, boxes: Tensor, size: int, weights: Tensor | None) -> _CrossEntropyTerms:
         boxes, cells, offset = self._geometry(features, boxes, size)
         density = label_density(boxes, cells, self.stride, self.sigma, offset, normalise=False)
-        # Unlike the label of training losses, a target that is mostly outside of the map counts in full.
+        # Every density sums to 1, even if the target lies mostly outside of the map. Labels of training losses differ.
         density = density / (density.sum((-2, -1), keepdim=True) + 1e-8)
-        return _Match(density, _frame_weights(weights, features))
+        return _CrossEntropyTerms(density, _frame_weights(weights, features))
 
-    def _loss(self, scores: Tensor, task: _Match) -> Tensor:
-        entropy = scores.logsumexp((-2, -1), keepdim=True) - (scores * task.density).sum((-2, -1), keepdim=True)
-        return (task.weight * entropy).sum()
+    def _loss(self, scores: Tensor, terms: _CrossEntropyTerms) -> Tensor:
+        entropy = scores.logsumexp((-2, -1), keepdim=True) - (scores * terms.density).sum((-2, -1), keepdim=True)
+        return (terms.weight * entropy).sum()
 
-    def _slope(self, scores: Tensor, task: _Match) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        belief = scores.flatten(2).softmax(-1).view_as(scores)
+    def _score_gradient(self, scores: Tensor, terms: _CrossEntropyTerms) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        probability = scores.flatten(2).softmax(-1).view_as(scores)
 
-        def curvature(moved: Tensor) -> Tensor:
-            mean = (belief * moved).sum((-2, -1), keepdim=True)
-            variance = (belief * moved * (moved - mean)).sum((-2, -1), keepdim=True)
-            return (task.weight * variance.clamp_min(0)).sum((0, 2, 3))
+        def curvature(score_change: Tensor) -> Tensor:
+            mean = (probability * score_change).sum((-2, -1), keepdim=True)
+            variance = (probability * score_change * (score_change - mean)).sum((-2, -1), keepdim=True)
+            return (terms.weight * variance.clamp_min(0)).sum((0, 2, 3))
 
-        return task.weight * (belief - task.density), curvature
+        return terms.weight * (probability - terms.density), curvature
 
 
 def look_up(tables: Tensor, positions: Tensor) -> Tensor:
-    """Interpolates tables linearly; returns values (T, ...).
+    """Returns the values (T, ...) of tables at some positions, by linear interpolation.
 
     Args:
         tables: (T, bins).
-        positions: positions in entries, not negative, (...); beyond the last entry its value holds.
+        positions: non-negative positions (...), counted in entries. Larger positions use the last entry.
     """
     last = tables.shape[1] - 1
     positions = positions.clamp_max(last)

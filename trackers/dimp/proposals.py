@@ -19,7 +19,7 @@ def to_relative(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 
 def from_relative(relative: Tensor, sizes: Tensor) -> Tensor:
-    """Inverts `to_relative`."""
+    """Converts relative coordinates (..., 4) to boxes (..., 4), xywh; the inverse of `to_relative`."""
     extent = relative[..., 2:].exp()
     return torch.cat([relative[..., :2] * sizes - extent / 2, extent], -1)
 
@@ -41,7 +41,7 @@ def place_proposals(
         boxes: boxes with an area, xywh in pixels, (..., 4).
         picks: component of each sample, (..., M).
         noise: standard normal, (..., M, 4).
-        sigmas: standard deviations of each component; the first component is also the true density.
+        sigmas: standard deviations of each component. The first component is also the density of the true box.
 
     Returns:
         Samples (..., M, 4), xywh; their sampling density and their true density, (..., M) each, in relative
@@ -59,8 +59,8 @@ def place_proposals(
 def jittered_proposals(boxes: Tensor, count: int, sigmas: Sequence[float], min_iou: float) -> tuple[Tensor, Tensor]:
     """Draws boxes with jittered centre and size around each box (DiMP).
 
-    A proposal that overlaps too little is drawn again from a narrower distribution. After the last try it is the box
-    itself.
+    A proposal that overlaps too little is drawn again from a narrower distribution. If all `TRIES` draws overlap too
+    little, the proposal is the box itself.
 
     Args:
         boxes: boxes with an area, xywh in pixels, (..., 4).

@@ -48,7 +48,7 @@ def refine(
         ValueError: the space is not known.
     """
     if space not in ("relative", "default"):
-        raise ValueError(f"space={space} is not known; choose relative or default")
+        raise ValueError(f"tracker.refinement.space={space} is not known; choose relative or default")
     with no_autocast(boxes):
         gradients = ScoreGradients(head, features, modulation, embedding)
         boxes = boxes.to(gradients.dtype)
@@ -126,7 +126,10 @@ class _LevelScores:
     def from_layer(
         cls, layer: Hidden, gain: Tensor, m: Tensor, vector: Tensor, pool: int, cells_per_pixel: float
     ) -> "_LevelScores":
-        """Returns a level's part. Outputs are scaled by the batch norm and inputs by the modulation, not weights."""
+        """Returns the contribution of one level.
+
+        The batch norm scales outputs and the modulation scales inputs, so that the large weight matrix is not copied.
+        """
         bn, linear = layer.bn, layer.linear
         scale = bn.weight.detach() * (bn.running_var + bn.eps).rsqrt()
         shift = (linear.bias.detach() - bn.running_mean) * scale + bn.bias.detach()
@@ -147,7 +150,7 @@ class _LevelScores:
         hidden = (pooled * self.vector).flatten(2) @ self.weight.T * self.scale + self.shift
         scores = hidden.clamp_min(0) @ self.gain
 
-        # Backward pass, as far as the two matrices.
+        # Backward pass from the scores to the matrices `columns` and `rows`.
         by_pooled = ((hidden > 0) * (self.gain * self.scale)) @ self.weight
         by_pooled = by_pooled.view(n, k, -1, pool, pool) * self.vector
         by_pooled = by_pooled.transpose(2, 3).reshape(n * k, -1, pool)

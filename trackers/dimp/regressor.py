@@ -1,4 +1,4 @@
-"""Box regressor: rates boxes by their features, given features of a reference box (ATOM's IoU-Net)."""
+"""Box regressor: a network that rates boxes in a frame by comparison with a reference box (ATOM's IoU-Net)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from trackers.dimp.precision import at_least_single, no_autocast
 
 FIRST = 3  # number of the first level in official names
 JOINED = "fc34"  # official name of the layers that read all levels, for any number of levels
-CONTEXT = 1.5  # reference cells come from the box enlarged by this factor
+CONTEXT = 1.5  # factor by which the box is enlarged before reference cells are pooled
 
 
 @dataclass(frozen=True)
 class Level:
-    """One map of the backbone in which boxes are pooled.
+    """Settings of one map of the backbone in which boxes are pooled.
 
     Attributes:
         channels: channels of the map.
@@ -48,7 +48,7 @@ class Modulation(NamedTuple):
     cells: Tensor | None = None
 
     def repeat(self, count: int) -> "Modulation":
-        """Returns all boxes repeated `count` times."""
+        """Returns the modulation of all boxes, repeated `count` times."""
         cells = None if self.cells is None else self.cells.repeat(count, 1, 1)
         return Modulation([v.repeat(count, 1) for v in self.vectors], cells)
 
@@ -68,14 +68,15 @@ class Hidden(nn.Module):
 class BoxRegressor(nn.Module):
     """Scores boxes in a frame, given one box in a reference frame.
 
-    Names are official, with 3, 4, ... for the levels in order. From pooling on, everything is computed in at least
-    single precision.
+    Parameters have official names, with the numbers 3, 4, ... for the levels in order. Pooling and all later layers are
+    computed in at least single precision.
 
     Args:
-        levels: the maps of the backbone that it reads, finest first.
+        levels: maps of the backbone that the regressor reads, finest first.
         width: channels of the frame's branch, of modulation vectors and of hidden layers.
-        correlation: side r of a grid of reference cells whose cosines with the frame's features are added to the last
-            level's map. The classifier's features must have the stride of that map. 0 for none, as in the original.
+        correlation: side r of a grid of reference cells. Their cosines with the frame's features, after a convolution,
+            are added to the map of the last level, which must have the stride of the classifier's features. 0 for no
+            correlation, as in the original.
     """
 
     def __init__(self, levels: Sequence[Level], width: int, correlation: int = 0):
@@ -150,7 +151,11 @@ class BoxRegressor(nn.Module):
     def add_correlation(
         self, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None
     ) -> list[Tensor]:
-        """Returns the features in at least single precision; with correlation, plus cosines with reference cells."""
+        """Returns the features of each level in at least single precision, with correlation added to the last level.
+
+        Args:
+            features, modulation, embedding: see `scores`.
+        """
         features = [at_least_single(f) for f in features]
         if self.correlation:
             with no_autocast(embedding):
@@ -198,7 +203,7 @@ class BoxRegressor(nn.Module):
             groups.append(self._group(last, *_produced(last), *readers))
             pooled += groups[-1].size
             groups.append(self._group(f"conv{x}_1t", *_produced(f"conv{x}_1t"), Slice(f"conv{x}_2t.0.weight", 1)))
-            # Features and modulation are multiplied, so a gate on one of them closes the channel.
+            # Features and modulation are multiplied, so a gate on the features alone closes the channel.
             slices = [*_produced(f"conv{x}_2t"), *_produced(joined, gated=False)]
             if self.correlation and i == len(self.levels) - 1:
                 slices += [Slice(f"{self._correlation}.{p}", 0, gated=True) for p in ("weight", "bias")]

@@ -19,7 +19,7 @@ from trackers.dimp.proposals import jittered_proposals, sample_proposals
 
 
 class DiMP(Tracker):
-    """A classifier that learns a filter for each target, and a box regressor that refines boxes by gradient ascent.
+    """Tracker of a classifier, which learns a filter for each target, and of a box regressor, which refines boxes.
 
     Args:
         template, search: geometry of the crops. `template.count` is the number of frames in a sample from which the
@@ -33,7 +33,7 @@ class DiMP(Tracker):
             final filter, and of all filters between.
         frozen_stages: number of the backbone's stages that, with the stem, keep their pretrained weights and
             statistics; None freezes nothing.
-        compat: "reference" reports boxes half a crop pixel off, as the original does; "exact" does not.
+        compat: "reference" shifts refined boxes by half a crop pixel, as the original does; "exact" does not.
         recipe: hyperparameters of the training.
         online: settings of the online loop.
     """
@@ -62,7 +62,7 @@ class DiMP(Tracker):
         super().__init__(network, template, search, recipe, online)
         for name, choices in (("classifier", ("hinge", "kl")), ("boxes", ("kl", "iou"))):
             if losses[name] not in choices:
-                raise ValueError(f"losses.{name}={losses[name]} is not known; choose one of {choices}")
+                raise ValueError(f"tracker.losses.{name}={losses[name]} is not known; choose one of {choices}")
         self.sigma = label_width * search.size / search.factor / network.backbone.stride
         self.objectives, self.proposals, self.weights = dict(losses), dict(proposals), dict(weights)
         self.frozen_stages, self.compat = frozen_stages, compat
@@ -83,7 +83,7 @@ class DiMP(Tracker):
         return self.network.groups()
 
     def is_trained(self, name: str) -> bool:
-        """Returns whether a parameter is trained; those of the backbone's frozen stages are not."""
+        """Returns whether a parameter is trained. Parameters of frozen stages of the backbone are not trained."""
         return not name.startswith(self._frozen())
 
     def train(self, mode: bool = True) -> "DiMP":
@@ -94,6 +94,7 @@ class DiMP(Tracker):
         return self
 
     def _frozen(self) -> tuple[str, ...]:
+        """Returns the prefixes of the names of frozen parameters."""
         if self.frozen_stages is None:
             return ()
         stages = [f"layer{i}" for i in range(1, self.frozen_stages + 1)]
@@ -110,7 +111,7 @@ class DiMP(Tracker):
     # Training
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the losses of the score maps of all optimiser steps and of the rated proposals, and "total"."""
+        """Returns the losses of the score maps after each optimiser step and of the rated proposals, and "total"."""
         size = self.search.size
         boxes = size * batch["search_box"]
         propose = sample_proposals if self.objectives["boxes"] == "kl" else jittered_proposals
@@ -137,8 +138,8 @@ class DiMP(Tracker):
         Args:
             found: the outputs.
             boxes: true boxes, xywh in pixels of the crop, (B, S, 4).
-            targets: for the rated proposals, (B, S, M) each: for kl their sampling density and their true density, for
-                iou their overlap with the true box.
+            targets: tensors (B, S, M) for the rated proposals: sampling density and true density for the loss kl, the
+                overlap with the true box for the loss iou.
         """
         first, *steps, last = [self.score_loss(scores, boxes.transpose(0, 1)) for scores in found["scores"]]
         rated = found["boxes"].transpose(0, 1)
@@ -177,26 +178,27 @@ class DiMP(Tracker):
         """Returns a search crop, the boxes that are refined in it, and a filter and modulation for it."""
         network = network or self.network
         device = next(network.parameters()).device
-        given = {name: tensor.to(device) for name, tensor in self._crops("template").items()}
+        inputs = {name: tensor.to(device) for name, tensor in self._crops("template").items()}
         with torch.no_grad():
-            seen = network.extract(given["template"][0])
-            filter = network.classifier.initialiser(seen.features[:, None], given["template_box"])
-            modulation = network.box_head.modulation(seen.maps, given["template_box"][0], seen.features)
+            extracted = network.extract(inputs["template"][0])
+            filter = network.classifier.initialiser(extracted.features[:, None], inputs["template_box"])
+            modulation = network.box_head.modulation(extracted.maps, inputs["template_box"][0], extracted.features)
         boxes = self._boxes(1 + self.online.boxes)
         return self._crops("search") | {"filter": filter, "modulation": modulation, "boxes": boxes}
 
     def timed_parts(self) -> dict[str, Callable[[], Any]]:
         """Returns functions of a frame's parts and of one filter update from a full memory."""
-        network, given, memory = self.network, self.frame_inputs(), self.online.memory
-        classifier, crop, filter, boxes = network.classifier, given["search"][0], given["filter"], given["boxes"][0, 0]
+        network, inputs, memory = self.network, self.frame_inputs(), self.online.memory
+        classifier, crop, filter = network.classifier, inputs["search"][0], inputs["filter"]
+        boxes = inputs["boxes"][0, 0]
         with torch.no_grad():
-            seen = network.extract(crop)
-        samples, known = seen.features[:, None].repeat(memory, 1, 1, 1, 1), self._boxes(1)[0].repeat(memory, 1, 1)
+            extracted = network.extract(crop)
+        samples, known = extracted.features[:, None].repeat(memory, 1, 1, 1, 1), self._boxes(1)[0].repeat(memory, 1, 1)
         steps = self.online.iterations["update"]
         return {
             "backbone": lambda: network.backbone.stage_maps(crop),
-            "classifier": lambda: classifier.scores(classifier.features(seen.maps[-1])[:, None], filter),
-            "box refinement": lambda: network.refine(seen, given["modulation"], boxes),
+            "classifier": lambda: classifier.scores(classifier.features(extracted.maps[-1])[:, None], filter),
+            "box refinement": lambda: network.refine(extracted, inputs["modulation"], boxes),
             f"filter update ({steps} steps, {memory} samples)": lambda: classifier.optimiser(
                 filter, samples, known, steps
             ),

@@ -9,7 +9,7 @@ __all__ = ["OSTrack"]
 
 
 def __getattr__(name: str) -> Any:
-    # Only when asked for: timm takes a second to import, and a process that loads another tracker does without.
+    # Imported on first use: timm takes a second to import, and processes that load another tracker do not need it.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from trackers.ostrack.tracker import OSTrack

@@ -1,4 +1,4 @@
-"""OSTrack's backbone: a timm ViT over the tokens of template and search region together."""
+"""Backbone of OSTrack: one timm ViT that reads the tokens of template and search region together."""
 
 import difflib
 import math
@@ -19,7 +19,7 @@ from trackers.ostrack.stem import ConvStem
 
 
 class OneStreamViT(nn.Module):
-    """A timm ViT over template and search tokens, under OSTrack's official parameter names.
+    """timm ViT over template and search tokens, with the parameter names of official OSTrack checkpoints.
 
     Args:
         name: plain ViT of timm, e.g. "vit_base_patch16_224", or "vit_base_patch16_224.mae" with pretrained weights.
@@ -27,16 +27,16 @@ class OneStreamViT(nn.Module):
         elimination: candidate elimination; None for none.
         stem_hidden: hidden channels of a `ConvStem` (stride 8) in place of the ViT's patch embedding; None for the
             ViT's own.
-        matching_init: whether attention starts by comparing content, see `initialise_for_matching`. A small ViT that is
-            trained from scratch needs most of its training to learn that.
+        matching_init: whether attention starts by comparing content, see `initialise_for_matching`. Without it, a small
+            ViT that is trained from scratch spends most of its training on learning to compare.
         drop_path_rate: stochastic depth rate of the last block; the rate rises linearly from 0.
-        embed_dim, depth, num_heads, mlp_ratio: sizes that replace the named model's; None keeps the model's.
+        embed_dim, depth, num_heads, mlp_ratio: sizes that replace those of the named ViT; None for no replacement.
 
     Attributes:
         name: name of the ViT.
-        matching_init: as given.
-        keep: share of the search tokens that every eliminating block keeps at this point of a training; None for the
-            shares of `elimination`.
+        matching_init: the argument.
+        keep: share of the search tokens that every eliminating block keeps in the present epoch of a training; None for
+            the shares of `elimination`.
     """
 
     def __init__(
@@ -87,14 +87,17 @@ class OneStreamViT(nn.Module):
         self.pos_embed_x = _position_embedding((search_size // self.stride) ** 2, self.width)
         self.name, self.elimination, self.keep = name, elimination, None
         if elimination is not None and not all(0 <= i < len(self.blocks) for i in elimination.blocks):
-            raise ValueError(f"elimination.blocks={list(elimination.blocks)}, but {name} has {len(self.blocks)} blocks")
+            raise ValueError(
+                f"tracker.elimination.blocks={list(elimination.blocks)}, but {name} has {len(self.blocks)} blocks; "
+                f"choose indices from 0 to {len(self.blocks) - 1}"
+            )
         self.matching_init = matching_init
         if matching_init:
             for block in self.blocks:
                 initialise_for_matching(block.attn)
 
     def embed_template(self, template: Tensor) -> Tensor:
-        """Embeds template crops (B, 3, S, S) as tokens (B, Nz, C), which do not depend on the search crop."""
+        """Returns the tokens (B, Nz, C) of template crops (B, 3, S, S). They do not depend on the search crop."""
         return self.patch_embed(template) + self.pos_embed_z
 
     def forward(self, template_tokens: Tensor, search: Tensor) -> Tensor:
@@ -123,9 +126,9 @@ class OneStreamViT(nn.Module):
         return shares
 
     def groups(self) -> list[Group]:
-        """Returns the groups of attention and MLP of every block, of the stem, and of the residual stream's width.
+        """Returns the groups of the stem, of attention and MLP of every block, and of the residual stream's width.
 
-        The caller adds the width's readers outside of the backbone, i.e. the head's first layer.
+        The group of the width is the last one. The caller adds the slices of the head that read the width.
         """
         groups = [g.with_prefix("patch_embed.") for g in self.patch_embed.groups()] if self.has_stem else []
         produced = "patch_embed.conv2" if self.has_stem else "patch_embed.proj"
@@ -144,7 +147,7 @@ class OneStreamViT(nn.Module):
                 ("norm1", "attn.qkv", "attn.proj", [g.with_prefix("attn.") for g in block.attn.groups()]),
                 ("norm2", "mlp.fc1", "mlp.fc2", [g.with_prefix("mlp.") for g in _mlp_groups(block.mlp)]),
             ):
-                # A branch without units reduces to its output bias, and the norm in front of it vanishes.
+                # The output of a branch without units is its output bias, so the norm in front of the branch vanishes.
                 groups += [replace(g.with_prefix(at), vanish=(at + norm,)) for g in inner]
                 if inner:
                     norms.append(at + norm)
@@ -190,12 +193,15 @@ def _check_plain(vit: nn.Module, name: str) -> None:
         "a patch embedding without bias": isinstance(embed, PatchEmbed) and embed.proj.bias is None,
     }
     if any(odd.values()):
-        found = ", ".join(part for part, has in odd.items() if has)
+        found = ", ".join(part for part, present in odd.items() if present)
         raise ValueError(f"{name} has {found}: not supported here; choose a plain ViT, e.g. vit_base_patch16_224")
 
 
 def _mlp_groups(mlp: nn.Module) -> list[Group]:
-    """Returns the group of a timm Mlp's hidden units, gated behind the activation, which keeps any activation exact."""
+    """Returns the group of the hidden units of a timm Mlp.
+
+    Gates act behind the activation, so that masks are exact for every activation.
+    """
     slices = (Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1, gated=True))
     return [Group("", "mlp", mlp.fc1.out_features, slices)] if mlp.fc1.out_features else []
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Elimination:
-    """Blocks that eliminate search tokens, and how many.
+    """Settings of candidate elimination: the blocks that eliminate search tokens, and the shares that they keep.
 
     Attributes:
-        blocks: indices of the blocks that eliminate tokens, by their attention, between attention and MLP.
+        blocks: indices of the blocks that eliminate tokens, between their attention and their MLP.
         keep: share of the remaining search tokens that each of these blocks keeps.
-        start_epoch, warmup_epochs: schedule during training. No token is eliminated before epoch `start_epoch` (the
-            first epoch is 1). Then the share falls along half a cosine to that of the first block in `warmup_epochs`.
+        start_epoch: first epoch of the training in which tokens are eliminated; the first epoch of all is 1.
+        warmup_epochs: number of epochs in which the share falls along half a cosine from 1 to `keep[0]`.
     """
 
     blocks: Sequence[int]
@@ -27,8 +27,9 @@ class Elimination:
     def __post_init__(self) -> None:
         if len(self.blocks) != len(self.keep) or not all(0 < k <= 1 for k in self.keep):
             raise ValueError(
-                f"elimination needs a share in (0, 1] for each block, not keep={list(self.keep)} for "
-                f"blocks={list(self.blocks)}; e.g. blocks=[3,6,9] keep=[0.7,0.7,0.7]"
+                f"tracker.elimination needs a share in (0, 1] for each block, not keep={list(self.keep)} for "
+                f"blocks={list(self.blocks)}; e.g. tracker.elimination.blocks=[3,6,9] "
+                "tracker.elimination.keep=[0.7,0.7,0.7]"
             )
 
     def training_share(self, epoch: int) -> float:
@@ -54,17 +55,26 @@ def best_candidates(scores: Tensor, share: float) -> Tensor:
         share: share of candidates that stay.
     """
     count = math.ceil(share * scores.shape[1])
-    # Not `topk`: where attention was pruned away all scores are equal. A sort then keeps the first candidates, in
-    # masked and compacted networks and in exported graphs alike.
+    # If attention was pruned away, all scores are equal. Then `sort` keeps the first candidates in masked networks, in
+    # compacted networks and in exported graphs; the order of `topk` is undefined.
     return scores.sort(dim=1, descending=True).indices[:, :count].sort(dim=1).values
 
 
 def select_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Returns the tokens (B, n, C) at `indices` (B, n) of tokens (B, N, C)."""
+    """Returns the tokens (B, n, C) at the positions `indices` (B, n) in tokens (B, N, C)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def restore_tokens(tokens: Tensor, indices: Tensor, count: int) -> Tensor:
-    """Inverts `select_tokens`: returns `count` tokens (B, count, C), zero where no token was selected."""
+    """Inverts `select_tokens`.
+
+    Args:
+        tokens: selected tokens (B, n, C).
+        indices: their positions, (B, n).
+        count: number of tokens before the selection.
+
+    Returns:
+        Tokens (B, count, C), zero at positions that were not selected.
+    """
     filled = torch.zeros(len(tokens), count, tokens.shape[2], dtype=tokens.dtype, device=tokens.device)
     return filled.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[2]), tokens)

@@ -1,4 +1,4 @@
-"""OSTrack's CENTER head: a score, an offset and a size for every cell of the search region."""
+"""CENTER head of OSTrack: predicts a score, an offset and a size for every cell of the search region."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ class CenterHead(Towers):
             [1e-4, 1 - 1e-4]; "offset_map" (B, 2, F, F; x, y in cells), unbounded.
         """
         ctr, offset, size = self.maps(features)
-        eps = 1e-4  # needs maps in single precision: in half precision 1 - 1e-4 is 1, and the focal loss infinite
+        eps = 1e-4  # in half precision 1 - 1e-4 would be 1 and the focal loss infinite, so maps are in single precision
         return {
             "score_map": ctr.sigmoid().clamp(eps, 1 - eps),
             "size_map": size.sigmoid().clamp(eps, 1 - eps),
@@ -50,6 +50,14 @@ def cell_boxes(maps: dict[str, Tensor]) -> Tensor:
 
 
 def best_box(maps: dict[str, Tensor], response: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the boxes (B, 4), cxcywh, at the highest response (B, 1, F, F), and that response (B,)."""
+    """Returns the boxes at the highest response.
+
+    Args:
+        maps: output of `CenterHead`.
+        response: (B, 1, F, F).
+
+    Returns:
+        Boxes (B, 4), cxcywh in units of the crop's side, and the highest responses (B,).
+    """
     value, cell = response.flatten(1).max(1)
     return cell_boxes(maps).gather(1, cell[:, None, None].expand(-1, 1, 4))[:, 0], value

@@ -1,4 +1,4 @@
-"""Conversion of a pretrained ViT's weights to those of OSTrack's backbone."""
+"""Conversion of the weights of a pretrained ViT to weights of OSTrack's backbone."""
 
 import math
 from collections.abc import Mapping

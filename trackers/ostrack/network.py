@@ -1,4 +1,4 @@
-"""OSTrack's network: a ViT over template and search region together, and the CENTER head."""
+"""Network of OSTrack: a ViT that reads template and search region together, and the CENTER head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from trackers.ostrack.head import CenterHead
 
 
 class OSTrackNetwork(nn.Module):
-    """Backbone and head under their official names (`backbone`, `box_head`).
+    """Network from crops to the maps of the head. Its parts have their official names, `backbone` and `box_head`.
 
     Args:
         backbone: name of a timm ViT.
@@ -38,16 +38,19 @@ class OSTrackNetwork(nn.Module):
         self.cells = search_size // self.backbone.stride
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Returns the head's maps, see `CenterHead`, of normalised crops (B, 3, h, w) and (B, 3, H, W)."""
+        """Returns the maps of `CenterHead` for normalised template (B, 3, h, w) and search crops (B, 3, H, W)."""
         return self.search(self.backbone.embed_template(template), search)
 
     def search(self, template_tokens: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Returns the head's maps for template tokens (B, Nz, C) from `embed_template` and crops (B, 3, H, W)."""
+        """Returns the maps of `CenterHead` for template tokens (B, Nz, C) and normalised search crops (B, 3, H, W).
+
+        The backbone's `embed_template` returns template tokens.
+        """
         features = self.backbone(template_tokens, search)
         return self.box_head(features.transpose(1, 2).unflatten(2, (self.cells, self.cells)))
 
     def groups(self) -> list[Group]:
-        """Returns the groups of backbone and head. The backbone's width includes the head's first layers."""
+        """Returns the groups of backbone and head. The group of the width also cuts the inputs of the head."""
         *inner, width = (g.with_prefix("backbone.") for g in self.backbone.groups())
         read = tuple(replace(s, path=f"box_head.{s.path}") for s in self.box_head.input_slices())
         width = replace(width, slices=width.slices + read)

@@ -14,17 +14,17 @@ BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0}
 
 
 def recognises(weights: Mapping[str, Tensor]) -> bool:
-    """Returns whether a state dict is OSTrack's."""
+    """Returns whether a state dict belongs to OSTrack."""
     return {"box_head.conv1_ctr.0.weight", "backbone.pos_embed_z", "backbone.pos_embed_x"} <= weights.keys()
 
 
 def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
-    """Returns the tracker in a state dict under our names.
+    """Returns the contents of a state dict with the parameter names of this project.
 
     Args:
         weights: state dict of a dense, sparse or child network.
-        config_name: name of the training's configuration, if the file contains it. It shows whether candidates are
-            eliminated; weights do not.
+        config_name: name of the training's configuration, if the file contains it. Only this name shows whether the
+            tracker eliminates candidates.
     """
     gates = {name.removesuffix(".zeta"): w.flatten() for name, w in weights.items() if name.endswith(".zeta")}
     dead = [name for name in weights if name in NEVER_READ or name.endswith(".patch_zeta")]

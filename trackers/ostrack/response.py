@@ -1,4 +1,4 @@
-"""Response of each cell from its score and the last box, for small networks whose scores are uncertain."""
+"""Response of each cell while tracking, from its score and the last box, for small networks with uncertain scores."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Response:
-    """Scores with a penalty of changes of size and shape, blended with a window (SiamRPN, Li et al., CVPR 2018).
+    """Blend of a window and of scores with a penalty of changes of size and shape (SiamRPN, Li et al., CVPR 2018).
 
-    OSTrack instead multiplies scores by the window and has no penalty.
+    OSTrack itself multiplies scores by the window and has no penalty.
 
     Attributes:
         window: share of the window in the response.
@@ -23,8 +23,8 @@ class Response:
     def __post_init__(self) -> None:
         if not 0 <= self.window <= 1 or self.penalty < 0:
             raise ValueError(
-                f"response.window={self.window} must be in [0, 1] and response.penalty={self.penalty} not negative; "
-                "try window=0.35 and penalty=0.2, or response=null for OSTrack's own response"
+                f"tracker.response.window={self.window} must lie in [0, 1] and penalty={self.penalty} must not be "
+                "negative; try window=0.35 and penalty=0.2, or tracker.response=null for OSTrack's response"
             )
 
     def __call__(self, scores: Tensor, sizes: Tensor, last: Tensor, window: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ from pruning.groups import Group, Slice
 
 
 class ConvStem(nn.Module):
-    """Two strided convolutions (stride 8) in place of a ViT's patch embedding. They need less training from scratch.
+    """Two strided convolutions (stride 8) that replace the patch embedding of a ViT.
 
-    The norm is LayerNorm, not BatchNorm, because template and search crops share it and have different statistics.
+    Trained from scratch, they learn faster than a patch embedding. The norm is a LayerNorm and not a BatchNorm, because
+    template and search crops, which have different statistics, share it.
 
     Args:
         embed_dim: channels of the tokens.
@@ -22,7 +23,7 @@ class ConvStem(nn.Module):
         self.conv1 = nn.Conv2d(in_chans, hidden, 4, stride=4)
         self.norm = nn.LayerNorm(hidden)
         self.conv2 = nn.Conv2d(hidden, embed_dim, 3, stride=2, padding=1)
-        self.num_patches = 0  # timm sizes its position embedding by it; trackers have their own
+        self.num_patches = 0  # timm reads it to build a position embedding, which trackers do not use
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeds pictures (B, 3, H, W) as tokens (B, H / 8 * W / 8, C), row by row."""

@@ -23,17 +23,17 @@ from trackers.ostrack.response import Response
 
 
 class OSTrack(Tracker):
-    """One-stream transformer tracker.
+    """One-stream transformer tracker: one ViT reads template and search region together.
 
     Args:
         template, search: geometry of the crops.
         backbone: name of a timm ViT.
-        vit: further arguments of `backbone.OneStreamViT`, which change the named ViT.
+        vit: further arguments of `trackers.ostrack.backbone.OneStreamViT`, which change the named ViT; None for none.
         elimination: candidate elimination; None for none.
         head_channels: channels of the CENTER head's layers.
         loss: weights "focal", "giou" and "l1", and "cells", the cells of box losses: "best" is the cell of the highest
-            predicted score, as in the original; "near" is all cells near the target, weighted. With "near" a network
-            that starts from scratch learns much sooner.
+            predicted score, as in the original; "near" is all cells near the target, weighted. A network that is
+            trained from scratch learns much sooner with "near".
         recipe: hyperparameters of the training.
         online: settings of the online loop.
         response: response of the cells while tracking; None for OSTrack's own, the score times a window.
@@ -59,7 +59,7 @@ class OSTrack(Tracker):
         network = OSTrackNetwork(backbone, template.size, search.size, vit or {}, elimination, head_channels)
         super().__init__(network, template, search, recipe, online)
         if loss["cells"] not in ("best", "near"):
-            raise ValueError(f"loss.cells={loss['cells']} is not known; choose best or near")
+            raise ValueError(f"tracker.loss.cells={loss['cells']} is not known; choose best or near")
         self.loss, self.response = dict(loss), response
 
     def departures_from_original(self) -> dict[str, bool]:
@@ -94,18 +94,21 @@ class OSTrack(Tracker):
         load_strictly(backbone, tracking_weights(weights, grids), source)
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the maps. Size and offset are multiplied by the score: far from the target no loss defines them."""
+        """Returns the maps of the head; size and offset are multiplied by the score.
+
+        The losses define size and offset near the target only.
+        """
         score = outputs["score_map"]
         return {"score_map": score} | {name: score * outputs[name] for name in ("size_map", "offset_map")}
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Sets the share of kept candidates for the epoch. As in the original, it also holds in validation."""
+        """Sets the share of candidates that the epoch keeps. As in the original, validation uses this share, too."""
         backbone = self.network.backbone
         if backbone.elimination is not None:
             backbone.keep = backbone.elimination.training_share(self.current_epoch + 1)
 
     def on_train_end(self) -> None:
-        """Restores each block's own share of kept candidates."""
+        """Lets each block keep its own share of candidates again."""
         self.network.backbone.keep = None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -129,7 +132,7 @@ class OSTrack(Tracker):
         return parts
 
     def start(self, template: Crop) -> dict[str, Tensor]:
-        """Returns the template's tokens, which are embedded once, and a Hann window that favours small motion."""
+        """Returns the tokens of the template, and a Hann window (F, F) that favours small motion."""
         k = torch.arange(1, self.network.cells + 1, device=self.device)
         hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (self.network.cells + 1)))
         tokens = self.network.backbone.embed_template(self.to_batch([template])[0])
@@ -153,7 +156,10 @@ class OSTrack(Tracker):
         return list(zip(boxes.cpu(), responses.tolist(), strict=True))
 
     def example_inputs(self) -> Batch:
-        """Returns one template and one search crop. Published numbers count the template in every frame, as we do."""
+        """Returns one template and one search crop.
+
+        MACs and latency of a frame include the template, as in published numbers.
+        """
         return {
             "template": torch.randn(1, 3, self.template.size, self.template.size, device=self.device),
             "search": torch.randn(1, 3, self.search.size, self.search.size, device=self.device),

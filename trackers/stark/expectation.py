@@ -1,4 +1,4 @@
-"""Corner maps weighted by the last box, for small networks whose corner maps are uncertain."""
+"""Weighting of corner maps by the last box while tracking, for small networks with uncertain corner maps."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from trackers.boxes import cxcywh_to_xyxy
 
 @dataclass(frozen=True)
 class Expectation:
-    """Corner maps multiplied by Gaussians around the corners of the last box. The original uses the maps alone.
+    """Multiplication of corner maps by Gaussians around the corners of the last box. The original has no weighting.
 
-    The expected corner of an uncertain map lies between several candidates, and the box of two such corners grows from
-    frame to frame. The Gaussians prevent that.
+    The expected corner of an uncertain map lies between several candidates. Boxes from such corners grow from frame to
+    frame. The Gaussians prevent this growth.
 
     Attributes:
         spread: sigma of the Gaussians, in mean sides of the last box.
@@ -24,8 +24,8 @@ class Expectation:
     def __post_init__(self) -> None:
         if self.spread <= 0:
             raise ValueError(
-                f"expectation.spread={self.spread} must be positive; try spread=0.5, or expectation=null to use the "
-                "maps alone, as the original"
+                f"tracker.expectation.spread={self.spread} must be positive; try spread=0.5, or "
+                "tracker.expectation=null to use the maps without weights, as the original does"
             )
 
     def __call__(self, maps: Tensor, last: Tensor, offset: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""STARK's heads: two corner maps whose expected coordinates are the box, and a score."""
+"""Heads of STARK: the corner head, whose expected corners are the box, and the class head, which gives a score."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from trackers.layers.towers import Towers
 
 
 class CornerHead(Towers):
-    """Two convolution towers: one for the top left corner, one for the bottom right corner.
+    """Two convolution towers that predict the top left and the bottom right corner of the box.
 
     Args:
         width: channels of the features.
@@ -26,14 +26,14 @@ class CornerHead(Towers):
         """Returns boxes and corner maps of features (B, C, F, F).
 
         Returns:
-            Boxes (B, 4), xyxy in units of the crop's side, and the log-probability of each cell to contain the top left
-            and the bottom right corner, (B, 2, F * F).
+            Boxes (B, 4), xyxy in units of the crop's side, and corner maps (B, 2, F * F): the log-probability of each
+            cell to contain the top left and the bottom right corner.
         """
         logits = torch.cat(self.maps(features), 1).flatten(2).log_softmax(-1)
         return self.expected_corners(logits), logits
 
     def expected_corners(self, maps: Tensor) -> Tensor:
-        """Returns the expected corners of corner maps (B, 2, F * F): (B, 4), xyxy in units of the crop's side."""
+        """Returns the expected boxes (B, 4) of corner maps (B, 2, F * F), xyxy in units of the crop's side."""
         cells = round(maps.shape[2] ** 0.5)
         ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + self.offset) / cells
         probability = maps.exp().unflatten(-1, (cells, cells))
@@ -42,7 +42,7 @@ class CornerHead(Towers):
 
 
 class ClassHead(nn.Module):
-    """Three linear layers on the query's token, whose logit says whether the search region shows the target.
+    """Three linear layers that predict from the query's token whether the search region shows the target.
 
     Args:
         width: channels of the token.
@@ -58,7 +58,7 @@ class ClassHead(nn.Module):
         return last(second(first(token).relu()).relu())[:, 0]
 
     def groups(self) -> list[Group]:
-        """Returns the groups of the hidden units, gated in the layers that read them."""
+        """Returns the groups of the hidden units. The layers that read the units carry the gates."""
         groups = []
         for i, layer in enumerate(self.layers[:-1]):
             slices = (

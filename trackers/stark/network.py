@@ -1,4 +1,4 @@
-"""STARK's network: a ResNet, a transformer over the tokens of templates and search region, and the heads."""
+"""Network of STARK: a ResNet, a transformer over the tokens of templates and search region, and the heads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ class Tokens(NamedTuple):
 
     @classmethod
     def stack(cls, parts: Sequence["Tokens"]) -> "Tokens":
-        """Stacks samples of equal numbers of tokens to one batch."""
+        """Stacks the tokens of several samples, of equal numbers, to one batch."""
         features = torch.cat([p.features for p in parts])
         position = torch.cat([p.position.expand_as(p.features) for p in parts])
         if all(p.padding is None for p in parts):
@@ -49,7 +49,7 @@ class Tokens(NamedTuple):
         return cls(features, position, torch.cat([p._mask() for p in parts]))
 
     def _mask(self) -> Tensor:
-        """Returns the padding (B, N), all False if there is none."""
+        """Returns the mask of padded tokens (B, N) bool, all False without padding."""
         if self.padding is None:
             return self.features.new_zeros(self.features.shape[:2], dtype=torch.bool)
         return self.padding
@@ -88,7 +88,12 @@ class STARKNetwork(nn.Module):
         self.cls_head = ClassHead(width) if class_head else None
 
     def embed(self, crops: Tensor, padding: Tensor | None) -> Tokens:
-        """Returns the tokens of crops (B, 3, S, S) with padded rows and columns (B, 2, S), None for none."""
+        """Returns the tokens of crops.
+
+        Args:
+            crops: normalised crops (B, 3, S, S).
+            padding: padded rows and columns, (B, 2, S) bool; None for none.
+        """
         features = self.bottleneck(self.backbone(crops))
         cells = features.shape[-1]
         features = features.flatten(2).transpose(1, 2)
@@ -112,8 +117,8 @@ class STARKNetwork(nn.Module):
         Args:
             search: normalised crops (B, 3, S, S).
             template: normalised crops (B, T, 3, s, s).
-            template_features: features (B, N, C) from `embed` in place of `template`, concatenated over templates
-                without padding.
+            template_features: features (B, N, C) from `embed`, concatenated over templates without padding, if
+                `template` is None.
             search_padding, template_padding: padded rows and columns, (B, 2, S) and (B, T, 2, s) bool; None for none.
             boxes: whether the corner head runs.
         """
@@ -135,9 +140,9 @@ class STARKNetwork(nn.Module):
             boxes: whether the corner head runs.
 
         Returns:
-            "similarity" (B, F * F) of each cell to the query. With `boxes` also "boxes" (B, 4), cxcywh in units of the
-            crop's side, and "corners" (B, 2, F * F), log-probabilities of both corner maps. With a class head also
-            "class_logit" (B,).
+            "similarity" (B, F * F), the similarity of each cell to the query. If `boxes` is true, also "boxes" (B, 4),
+            cxcywh in units of the crop's side, and "corners" (B, 2, F * F), log-probabilities of both corner maps. If
+            there is a class head, also "class_logit" (B,).
         """
         tokens, count = Tokens.cat([template, search]), template.features.shape[1]
         query = self.query[None]

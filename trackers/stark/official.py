@@ -11,7 +11,7 @@ from trackers.contents import CheckpointContents
 from trackers.published import published_recipe
 
 RESNETS = {6: "resnet50", 23: "resnet101"}  # by number of blocks in the third stage
-# Rules from official names to ours. A name that no rule changes is the same in both.
+# Rules that convert official parameter names to names of this project. Other names are equal in both.
 RENAMED = (
     (r"^backbone\.0\.body\.", "backbone."),
     (r"^query_embed\.weight$", "query"),
@@ -23,12 +23,12 @@ RENAMED = (
 
 
 def recognises(weights: Mapping[str, Tensor]) -> bool:
-    """Returns whether a state dict is STARK's."""
+    """Returns whether a state dict belongs to STARK."""
     return {"query_embed.weight", "box_head.conv1_tl.0.weight", "backbone.0.body.conv1.weight"} <= weights.keys()
 
 
 def convert(weights: Mapping[str, Tensor], config_name: str | None) -> CheckpointContents:
-    """Returns the tracker in a state dict under our names.
+    """Returns the contents of a state dict with the parameter names of this project.
 
     Args:
         weights: state dict of a dense, sparse or child network.
@@ -51,6 +51,7 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Checkpoin
 
 
 def _our_name(name: str) -> str:
+    """Returns the name in this project of a parameter with an official name."""
     for official, ours in RENAMED:
         name = re.sub(official, ours, name)
     return name

@@ -1,4 +1,4 @@
-"""DETR's sine position embeddings, which depend on the padding of a crop."""
+"""Sine position embeddings of DETR, which depend on the padding of a crop."""
 
 import math
 
@@ -9,10 +9,10 @@ from pruning.groups import Slice
 
 
 class SinePosition(nn.Module):
-    """Sine embeddings: half of the channels encode the row, half the column, counted over cells without padding.
+    """Sine position embeddings. Half of the channels encode the row, half the column; padded cells are not counted.
 
-    The channels are the transformer's and are pruned with them. What differs between channels lies in buffers, which
-    are not saved. `amplitude` is 1; a mask sets the entries of pruned channels to 0.
+    The channels belong to the group of the transformer's width. Buffers, which are not saved, hold the constants of
+    each channel. The buffer `amplitude` is 1; a mask sets its entries of closed channels to 0.
 
     Args:
         width: number of channels.
@@ -48,11 +48,11 @@ class SinePosition(nn.Module):
             return self._computed_unpadded(cells)
         state = (self.amplitude.device, self.amplitude.data_ptr(), self.amplitude._version)
         if self._cache is None or self._cache[0] != state:
-            # The amplitude is kept alive: otherwise another tensor could be allocated at its address.
+            # The reference keeps the amplitude alive, so that no other tensor is allocated at its address.
             self._cache = (state, self.amplitude.detach(), {})
         constants = self._cache[2]
         if cells not in constants:
-            with torch.inference_mode(False):  # the first call may be while tracking, a later one while training
+            with torch.inference_mode(False):  # a training cannot use tensors that were made in inference mode
                 constants[cells] = self._computed_unpadded(cells)
         return constants[cells]
 
@@ -60,5 +60,5 @@ class SinePosition(nn.Module):
         return self(torch.zeros(1, cells, cells, dtype=torch.bool, device=self.amplitude.device))
 
     def slices(self) -> list[Slice]:
-        """Returns the slices for the group of the transformer's width."""
+        """Returns the slices of the buffers, for the group of the transformer's width."""
         return [Slice("amplitude", 0, masked=True), *(Slice(name, 0) for name in ("across", "cosine", "period"))]

@@ -35,13 +35,14 @@ class Updating(Online):
 
 
 class STARK(Tracker):
-    """Spatial (and, with two templates, temporal) transformer tracker.
+    """Tracker of a ResNet and a transformer; with two templates, one of which is updated while tracking (STARK-ST).
 
     Args:
         template, search: geometry of the crops; `template.count` is 1 for STARK-S and 2 for STARK-ST.
         backbone, transformer, head_channels, class_head, corner_offset: arguments of `STARKNetwork`.
-        loss: weights of the losses "giou", "l1" and "class", and of "corners" and "similarity": losses of corner and
-            similarity maps (0 as in the original), with which a network learns much sooner from scratch.
+        loss: weights of the losses "giou", "l1", "class", "corners" and "similarity". The last two are losses of the
+            corner and similarity maps, 0 in the original. A network that is trained from scratch learns much sooner
+            with them.
         objective: "box" trains everything on boxes; "class" trains the class head alone (the original's second stage).
         freeze_stem: whether the backbone's first layers keep their pretrained weights.
         compat: "reference" drops the GIoU loss of a batch if one predicted box has no area, as the original does;
@@ -75,7 +76,10 @@ class STARK(Tracker):
         network = STARKNetwork(backbone, transformer, head_channels, class_head, corner_offset, template.size)
         super().__init__(network, template, search, recipe, online)
         if objective not in ("box", "class") or (objective == "class" and not class_head):
-            raise ValueError(f"objective={objective} is not known; choose box, or class if there is a class_head")
+            raise ValueError(
+                f"tracker.objective={objective} is not possible with tracker.class_head={class_head}; choose box, or "
+                "class with a class head"
+            )
         self.loss, self.objective, self.freeze_stem, self.compat = dict(loss), objective, freeze_stem, compat
         self.expectation = expectation
 
@@ -97,7 +101,7 @@ class STARK(Tracker):
         return self.network.groups()
 
     def is_trained(self, name: str) -> bool:
-        """Returns whether a parameter is trained; with objective "class" only those of the class head are."""
+        """Returns whether a parameter is trained. With objective "class" only the class head is trained."""
         if self.objective == "class":
             return name.startswith("cls_head.")
         return not (self.freeze_stem and name.startswith(FROZEN))
@@ -111,11 +115,14 @@ class STARK(Tracker):
         self.network.backbone.load_pretrained(weights, source)
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the outputs with corner probabilities in place of log-probabilities, which ignores unlikely cells."""
+        """Returns the outputs with corner probabilities in place of log-probabilities.
+
+        Differences of probabilities in unlikely cells are small, but differences of log-probabilities are not.
+        """
         return {name: value.exp() if name == "corners" else value for name, value in outputs.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the losses of the boxes, or the cross entropy of the class head, and "total", which is minimised."""
+        """Returns the losses of the boxes, or of the class head with objective "class", and "total"."""
         found = self.network(
             self.normalise(batch["search"][:, 0]),
             self.normalise(batch["template"]),
@@ -143,11 +150,11 @@ class STARK(Tracker):
         return parts
 
     def start(self, template: Crop) -> dict[str, Any]:
-        """Returns a state whose templates are all the first frame's."""
+        """Returns a state with the tokens of the first frame's template, once per template, and a frame counter."""
         return {"templates": [self._embed(template)] * self.template.count, "frame": 0}
 
     def step(self, state: dict[str, Any], search: Crop) -> tuple[Tensor, float]:
-        """Returns the box and its score: the class head's, or without a class head the peaks of the corner maps."""
+        """Returns the box and a score: the probability of the class head, or else the mean peak of the corner maps."""
         return self.steps([state], [search])[0]
 
     def steps(self, states: Sequence[dict[str, Any]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
@@ -170,6 +177,7 @@ class STARK(Tracker):
             state["templates"] = [*state["templates"][:-1], self._embed(self.crop(image, box, self.template)[0])]
 
     def _embed(self, *crops: Crop) -> Tokens:
+        """Returns the tokens of crops, one sample per crop."""
         return self.network.embed(*self.to_batch(crops))
 
     def example_inputs(self) -> Batch:
@@ -181,7 +189,7 @@ class STARK(Tracker):
         }
 
     def frame_inputs(self, network: STARKNetwork | None = None) -> Batch:
-        """Returns a search crop and the features of the templates, which are computed once per template."""
+        """Returns a search crop and the features of the templates, which tracking computes once per template."""
         network = network or self.network
         shape = (1, self.template.count * network.template_cells**2, network.query.shape[1])
         search = torch.randn(1, 3, self.search.size, self.search.size, device=self.device)

@@ -1,4 +1,4 @@
-"""STARK's transformer: DETR's post-norm transformer with one query."""
+"""Transformer of STARK: the post-norm transformer of DETR with one query."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,11 +11,12 @@ from trackers.layers.attention import Attention, SingleQueryAttention, initialis
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a ReLU between.
+    """Two linear layers with a ReLU between them.
 
     Args:
-        width, hidden: sizes.
-        dropout: dropout of the hidden units.
+        width: channels of the tokens.
+        hidden: number of hidden units.
+        dropout: dropout probability of the hidden units.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float):
@@ -28,7 +29,7 @@ class FeedForward(nn.Module):
         return self.linear2(self.dropout(self.linear1(x).relu()))
 
     def groups(self) -> list[Group]:
-        """Returns the group of the hidden units, gated in the layer that reads them."""
+        """Returns the group of the hidden units. The layer that reads the units carries the gates."""
         slices = (Slice("linear1.weight", 0), Slice("linear1.bias", 0), Slice("linear2.weight", 1, gated=True))
         size = self.linear1.out_features
         return [Group("", "mlp", size, slices, vanish=())] if size else []
@@ -38,8 +39,10 @@ class EncoderLayer(nn.Module):
     """Self-attention of all tokens and a feed-forward part, each followed by a norm.
 
     Args:
-        width, heads, hidden: sizes.
-        dropout: dropout of attention maps, of both parts' outputs and of hidden units.
+        width: channels of the tokens.
+        heads: number of attention heads.
+        hidden: number of hidden units.
+        dropout: dropout probability of attention maps, of the outputs of both parts and of hidden units.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float):
@@ -58,7 +61,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention of the query's token, its attention to the memory, and a feed-forward part.
+    """Self-attention of the query's token, attention of this token to the memory, and a feed-forward part.
 
     Args:
         width, heads, hidden, dropout: as in `EncoderLayer`.
@@ -80,16 +83,16 @@ class DecoderLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder.
+    """Encoder of the tokens of all crops, and decoder of one query.
 
     Args:
-        width, heads, hidden: sizes.
+        width, heads, hidden: see `EncoderLayer`.
         encoder_layers, decoder_layers: number of layers.
         dropout: see `EncoderLayer`.
         matching_init: whether the encoder's attention starts by comparing content, see `initialise_for_matching`.
         position_in_values: whether positions are added to the encoder's values, not only to queries and keys.
-        template_heads: number of heads in each encoder layer that start with attention to the templates, by a learned
-            bias.
+        template_heads: number of heads in each encoder layer with a learned bias that first favours template tokens; 0
+            for no bias, as in the original.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class Transformer(nn.Module):
 
         Args:
             tokens, position: (B, N, C), template tokens first.
-            padding: tokens without attention to them, (B, N) bool; None for none.
+            padding: tokens that get no attention, (B, N) bool; None for none.
             query: the learned query, (1, 1, C).
             templates: number of template tokens.
 
@@ -149,7 +152,10 @@ class Transformer(nn.Module):
         return memory, self.decoder.norm(found)
 
     def _biases(self, tokens: Tensor, templates: int, free: Tensor | None) -> Iterator[Tensor | None]:
-        """Yields each encoder layer's bias of logits, (B or 1, heads, 1, N): more for templates, -inf for padding."""
+        """Yields the attention bias of each encoder layer: that of the templates, with -inf for padding.
+
+        Each is (B or 1, heads, 1, N). Without a bias for templates, it is `free` (B, 1, 1, N) bool or None.
+        """
         if self.template_bias is None:
             yield from [free] * len(self.encoder.layers)
             return
@@ -159,7 +165,7 @@ class Transformer(nn.Module):
             yield bias if free is None else bias.masked_fill(~free, -torch.inf)
 
     def groups(self) -> list[Group]:
-        """Returns the groups of attention dims and hidden units of every layer; the decoder's kinds differ."""
+        """Returns the groups of attention dims and hidden units; kinds of the decoder's groups end in "_decoder"."""
         inner = []
         for path, layer in self._named_layers():
             suffix = "" if path.startswith("encoder.") else "_decoder"

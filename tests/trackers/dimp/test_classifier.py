@@ -246,7 +246,7 @@ def test_tables_begin_as_published():
 
 def test_the_optimisers_label_is_the_training_label():
     module, box = GaussNewton(STRIDE, 0.9), torch.tensor([[[146.0, 146, 60, 60]]])
-    task = module._task(torch.zeros(1, 1, 1, 22, 22), box, 4, None)
+    task = module._fixed_terms(torch.zeros(1, 1, 1, 22, 22), box, 4, None)
     torch.testing.assert_close(task.label, gaussian_labels(box, 23, STRIDE, 0.9), rtol=0, atol=2e-3)
     assert task.label[0, 0].argmax() == 11 * 23 + 11
 

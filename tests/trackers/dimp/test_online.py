@@ -211,7 +211,7 @@ def test_the_first_samples_fade_as_they_should():
 
 
 def test_a_memory_without_room_is_refused():
-    with pytest.raises(ValueError, match=r"memory\.size=15"):
+    with pytest.raises(ValueError, match=r"tracker\.online\.memory=15"):
         SampleMemory(torch.zeros(15, 1, 1, 1), torch.zeros(15, 4), size=15)
 
 
