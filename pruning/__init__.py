@@ -2,11 +2,11 @@
 
 - `groups`: a network declares its `Group`s; the `Slice`s of a group are the tensor entries that its units own.
 - `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step.
-- `criteria`: score units, by weights alone or by what a training has shown; `ranking` makes the scores comparable.
-- `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts; `tracing` finds the sizes.
+- `criteria`: score units, by weights alone or by gates and gradients of a training; `ranking` makes scores comparable.
+- `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts, with sizes from `tracing`.
 - `budget`: turns ranks, a cost and a ratio into a `Plan`, the kept units of every group (`plan`).
 - `surgery`: cuts the network to a plan; `norms` makes LayerNorms exact while channels are only masked.
-- `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes them, `finish` cuts and checks.
+- `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.
 - `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
 - `table`: the group table, units and costs before and after the cut.
 """

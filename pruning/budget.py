@@ -1,4 +1,4 @@
-"""Budgets: the plan that reaches a ratio exactly, for any ranking of units and any cost."""
+"""Budgets: the plan that keeps the best-ranked units within a ratio, for any ranking and any cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from pruning.plan import Plan
 
 @dataclass(frozen=True)
 class RemovalRules:
-    """Rules for the removal of units.
+    """Rules for the removal of units: least share of a group, rounding, and whole branches.
 
     Attributes:
-        floor: every group keeps at least this fraction of the uniform share (the share of units that each group would
-            keep if all kept the same share), and at least one unit. The floor scales with the ratio, so that small
-            ratios stay in reach. With 0, groups that declare `vanish` may lose all their units, unless they share their
-            residual branch with other groups; all other groups keep at least one unit.
-        round_to: groups keep a multiple of so many units (or all units), as kernels are fastest at multiples of 8.
+        floor: smallest share of units that a group keeps, as a fraction of the uniform share. The uniform share is the
+            share at which the ratio is met if all groups keep the same share, so small ratios stay in reach. Every
+            group also keeps at least one unit. With a floor of 0, groups that declare `vanish` may lose all their
+            units, unless they share their residual branch with other groups.
+        round_to: groups keep a multiple of this number of units, or all units. Kernels are fastest at multiples of 8.
             Every run of a group (every head) is rounded separately.
         whole_branches: whether only whole residual branches are removed.
     """
@@ -34,24 +34,24 @@ class RemovalRules:
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1:
             raise ValueError(
-                f"floor={self.floor} must lie in [0, 1]: it is a fraction of the uniform share of units, e.g. floor=0.1"
+                f"pruning.floor={self.floor} must lie in [0, 1]: it is a fraction of the uniform share, e.g. 0.1"
             )
         if not isinstance(self.round_to, int) or self.round_to < 1:
             raise ValueError(
-                f"round_to={self.round_to} must be a positive integer: groups keep multiples of it, e.g. round_to=8"
+                f"pruning.round_to={self.round_to} must be a positive integer: groups keep multiples of it, e.g. 8"
             )
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Blocks of units that are removed in one piece: one unit, several units of one group, or whole groups.
+    """Blocks of units that are removed together: one unit, several units of one group, or whole groups.
 
     Attributes:
         block_of_unit: for every group, the block of each of its units, (size,).
         sizes: number of units of each group in each block, (blocks, G), mostly zeros.
         rank: mean rank of the units of each block, (blocks,).
         run: run of units that each block belongs to, (blocks,). Within a run, later blocks have higher ranks.
-        already_removed: (blocks,), true for the one block that holds all units that an earlier plan removed.
+        already_removed: (blocks,), true only for the block of all units that an earlier plan removed.
     """
 
     block_of_unit: list[np.ndarray]
@@ -71,10 +71,10 @@ def fit_plan(
 ) -> Plan:
     """Returns the plan that keeps the best-ranked units and costs at most `ratio` of the dense network.
 
-    Units are removed in the order of `ranks` until the cost fits. Then removed units return, the best first, as long as
-    the cost still fits; the cost ends as close to the budget as one unit allows. Costs are exact at every step, because
-    cutting one group changes the cost of all others. Where units are removed in blocks (rounding, whole branches), a
-    block takes the place of a unit.
+    Units are removed in the order of `ranks` until the cost fits. Then removed units return, best rank first, as long
+    as the cost still fits, so the cost comes as close to the budget as one unit allows. Costs are exact at every step,
+    because cutting one group changes the cost of all others. With rounding or whole branches, blocks of units are
+    removed instead of units.
 
     Args:
         groups: the groups that may be cut.
@@ -132,7 +132,10 @@ def check_ratio(ratio: float) -> None:
 
 
 def _max_cost(ratio: float, dense: float) -> float:
-    """Returns the budget. The tolerance is for rounding: 0.29 of 100 units are 29 units, but `0.29 * 100 < 29`."""
+    """Returns the largest allowed cost.
+
+    It has a tolerance for float rounding: 0.29 of 100 units are 29 units, but `0.29 * 100 < 29`.
+    """
     return ratio * dense * (1 + 1e-12)
 
 
@@ -175,7 +178,7 @@ def _min_units(groups: Sequence[Group], cost: Cost, max_cost: float, rules: Remo
     share = rules.floor * _uniform_share([g.size for g in groups], cost, max_cost) if rules.floor else 0.0
     if rules.whole_branches:
         return [0.0 if g.vanish is not None else g.size for g in groups]
-    # Rounded down, as the smallest counts must fit the budget, but to at least one unit if the group must not vanish.
+    # The smallest counts must fit the budget, so they are rounded down. A group that must not vanish keeps one unit.
     may_be_empty = [rules.floor == 0 and g.vanish is not None and g.branch is None for g in groups]
     return [max(int(share * g.size), 0 if empty else 1) for g, empty in zip(groups, may_be_empty, strict=True)]
 
@@ -190,7 +193,7 @@ def _staying_blocks(blocks: _Blocks, min_units: Sequence[float]) -> tuple[np.nda
         candidates = np.flatnonzero(blocks.sizes[:, i] * ~blocks.already_removed)
         best_first = candidates[np.lexsort((-candidates, -blocks.rank[candidates]))]
         counts = blocks.sizes[best_first, i].cumsum()
-        # Rounded down, as rounding up could miss the budget; only a group that must not be empty gets more.
+        # Rounding up could exceed the budget, so counts are rounded down, except for a group that must not be empty.
         enough = max(int(np.searchsorted(counts, smallest, side="right")), int(smallest >= 1 and len(candidates) > 0))
         staying[best_first[:enough]] = True
         min_counts[i] = counts[enough - 1] if enough else 0
@@ -228,5 +231,5 @@ def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: f
         f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(min_counts)} of {sum(sizes)} units left "
         f"in {len(groups)} groups (floor={rules.floor}, round_to={rules.round_to}, "
         f"whole_branches={rules.whole_branches}). The remaining cost is {', '.join(remains)}. Ask for a larger ratio, "
-        "prune more kinds, round less, or let groups vanish that may (floor=0)"
+        "prune more kinds (pruning.kinds), round less (pruning.round_to), or let groups vanish (pruning.floor=0)"
     )

@@ -1,4 +1,4 @@
-"""The Lightning callback that turns any training into a sparsity stage: it folds gates and anneals the mask."""
+"""Lightning callback that makes a sparsity stage of any training: it folds gates and updates the mask."""
 
 import math
 from typing import Any
@@ -12,10 +12,10 @@ from pruning.schedules import Schedule
 
 
 class PruningCallback(Pruner, L.Callback):
-    """Pruner that follows a schedule while Lightning trains: it folds gates around every step and anneals the mask.
+    """Pruner that follows a schedule while Lightning trains: it folds gates around every step and updates the mask.
 
-    It uses `module.network`, `module.groups()` and (for MACs and latency) `module.frame_inputs(network)`, which returns
-    the arguments of a forward, of any LightningModule. Module, losses and optimizer stay as they are. At ratio 1 the
+    The LightningModule must have `network`, `groups()` and, for MACs and latency, `frame_inputs(network)`, which
+    returns the arguments of a forward. Module, losses and optimizer stay as they are. At ratio 1 the
     callback does nothing.
 
     Args:
@@ -23,7 +23,7 @@ class PruningCallback(Pruner, L.Callback):
         every: training steps between two updates of the mask.
         decay: whether the gates of removed units close step by step until the next update, so that the loss does not
             jump; otherwise they close at once.
-        options: arguments of `Pruner`.
+        options: further arguments, see `Pruner`.
 
     Attributes:
         total_steps: training steps of the stage.
@@ -50,7 +50,9 @@ class PruningCallback(Pruner, L.Callback):
         self.attach(pl_module.network, pl_module.groups(), getattr(pl_module, "frame_inputs", None))
         self.total_steps = trainer.estimated_stepping_batches
         if not math.isfinite(self.total_steps):
-            raise ValueError("pruning follows the progress of its stage; set trainer.max_epochs or trainer.max_steps")
+            raise ValueError(
+                "pruning follows the progress of its stage, but the Trainer has no end; pass it max_steps or max_epochs"
+            )
         self.before, self.updated = Plan(), 0
         # Gates of weights that are not trained need gradients as well.
         frozen = [p for p in self.gates.parameters() if not p.requires_grad]
@@ -97,7 +99,7 @@ class PruningCallback(Pruner, L.Callback):
         self.gates.fold()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restores the weights, or, between accumulated batches, the gated weights of the running step."""
+        """Restores the weights; between accumulated batches it restores the gated weights of the running step."""
         if not self._pruning:
             return
         self.gates.restore()
@@ -106,7 +108,7 @@ class PruningCallback(Pruner, L.Callback):
             self.gates.fold()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Updates the mask to the final ratio, also after a schedule that ended above it."""
+        """Updates the mask to the final ratio, even if the schedule has not reached it."""
         if not self._pruning:
             return
         if self.gates.is_folded:
@@ -121,7 +123,7 @@ class PruningCallback(Pruner, L.Callback):
                 self.gates.restore()
             self._freeze()
 
-    # One sparsity stage for all ratios
+    # Reuse of one sparsity stage for all ratios
 
     @property
     def ranks_once(self) -> bool:
@@ -133,7 +135,7 @@ class PruningCallback(Pruner, L.Callback):
         return {"values": self.gates.values.detach().clone(), "criterion": self.criterion.state_dict()}
 
     def load_ranking(self, state: dict[str, Any]) -> None:
-        """Loads the result of `ranking_state`, after `attach` to the trained network; `update` and `finish` follow."""
+        """Loads the result of `ranking_state`. Call it after `attach` to the trained network and before `update`."""
         self.criterion.start(self.gates, self.cost, self.ratio, 1)
         self.gates.values.data.copy_(state["values"])
         self.criterion.load_state_dict(state["criterion"])
@@ -172,12 +174,12 @@ class PruningCallback(Pruner, L.Callback):
         return hasattr(self, "gates")
 
     def _freeze(self) -> None:
-        """Freezes the parameters again that `on_fit_start` gave gradients."""
+        """Freezes again the parameters to which `on_fit_start` gave gradients."""
         for p in self._frozen:
             p.requires_grad_(False)
 
     def _decay_mask(self, trainer: L.Trainer) -> None:
-        """Sets the mask of the running step between the last two plans."""
+        """Moves the mask of the running step from the previous plan to the present plan, if `decay` is set."""
         if self.decay:
             self.gates.close(self.plan, self.before, (trainer.global_step - self.updated + 1) / self.every)
 

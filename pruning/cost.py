@@ -34,7 +34,7 @@ class Term:
 
 
 class Polynomial:
-    """Cost as a sum of products of sizes.
+    """Cost as a sum of products of sizes, which are functions of the kept counts.
 
     Couplings between groups are exact: cutting the residual width makes every attention cheaper. One evaluation takes
     tens of microseconds. Counts may be fractional, and the value can be differentiated with respect to a tensor of
@@ -138,7 +138,7 @@ class MacCost(Polynomial):
 
 
 def _record_product(function: Any, args: tuple, kwargs: dict, result: Any) -> list[OperationRecord]:
-    """Records the sizes whose product is the MACs of an operation; nothing if it is no matrix product or convolution.
+    """Records the sizes whose product is the MACs of an operation; [] if it is no matrix product or convolution.
 
     All matrix products get the same name, as the operator that torch chooses may depend on the sizes.
     """
@@ -154,7 +154,7 @@ def _record_product(function: Any, args: tuple, kwargs: dict, result: Any) -> li
 
 
 def _term(sizes: AffineShape) -> Term:
-    """Returns the product of sizes."""
+    """Returns the term whose factors are some sizes."""
     return Term(prod(s.fixed for s in sizes if not s.slopes), tuple(s for s in sizes if s.slopes))
 
 
@@ -167,15 +167,16 @@ class Macs:
 
 
 def count_params(network: nn.Module) -> int:
-    """Returns the number of parameters. Networks must hold live parameters only, so this is the live count."""
+    """Returns the number of parameters. Networks hold live parameters only, so this is the live count."""
     return sum(p.numel() for p in network.parameters())
 
 
 def count_macs(network: nn.Module, inputs: Mapping[str, Any]) -> Macs:
     """Counts the MACs of one forward `network(**inputs)` in evaluation mode.
 
-    The forward runs on the meta device, on shapes alone. There torch's counter sees attention, which it misses in the
-    fused CPU kernel. Convolutions, linear layers, attention and batched products count; norms and activations do not.
+    The forward runs on the meta device, on shapes alone. There torch's counter includes attention, which it misses in
+    the fused CPU kernel. Convolutions, linear layers, attention and batched matrix products are counted; norms and
+    activations are not.
     """
     with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
         copy_to_meta(network)(**copy_to_meta(dict(inputs)))

@@ -4,7 +4,7 @@
     gates.unfold()            # parameters hold the ungated weights again; .grad and gates.values.grad are exact
 
 Networks contain no pruning code and keep the names and types of their modules and parameters. The cost per step is a
-few passes over the weights, independent of the batch size. `with gates.folded(): ...` serves for evaluation.
+few passes over the weights, independent of the batch size. Evaluation uses `with gates.folded(): ...`.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from pruning.plan import Plan
 
 
 class Gates:
-    """Gates of all units of `groups` in `network`.
+    """Gates of all units of some groups of a network.
 
     Gated slices of a unit are multiplied by `values * mask`, masked slices by `mask`.
 
@@ -84,7 +84,7 @@ class Gates:
             progress: position of the mask between `before` (0) and `plan` (1).
 
         Raises:
-            RuntimeError: the gates are folded; the weights in use have been multiplied by the present mask.
+            RuntimeError: the gates are folded, so the weights contain the present mask.
         """
         if self.is_folded:
             raise RuntimeError("the mask cannot change while the gates are folded; call unfold() first")
@@ -108,7 +108,7 @@ class Gates:
         """Multiplies the gates into the weights until `unfold` or `restore`.
 
         Raises:
-            RuntimeError: the gates are folded already; the weights would be scaled twice.
+            RuntimeError: the gates are folded already, so the weights would be scaled twice.
         """
         if self.is_folded:
             raise RuntimeError("the gates are already folded; call unfold() first")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Slice:
-    """The entries of one tensor that belong to one group.
+    """Entries of one tensor that belong to one group.
 
     Unit `u` of the group owns the entries `offset + u * inner + [0, inner)` along `dim`, for every offset. Examples:
     `qkv.weight` of an attention of width D has `dim=0, offsets=(0, D, 2 * D)`; a linear layer behind a flattened 5 x 5
@@ -29,8 +29,9 @@ class Slice:
         gated: whether the entries are multiplied by the unit's gate and contribute to the gate's gradient. Gate either
             the tensors that produce a unit or those that read it, never both: the gradient of a gate at 0 would vanish.
         masked: whether the entries are zeroed while the unit is closed, without being scaled by the gate's value and
-            without contributing to its gradient. Buffers need it, as they have no gradient. So does a filter that is
-            the result of an optimization: its entries for a closed channel would change the length of the steps.
+            without contributing to its gradient. Buffers are masked, as they have no gradient. A filter that is the
+            result of an optimization is masked, as its entries for a closed channel would change the length of the
+            steps.
     """
 
     path: str
@@ -53,17 +54,17 @@ class Slice:
 
 @dataclass(frozen=True)
 class Group:
-    """An index set of `size` units and every tensor slice that the units own.
+    """Index set of `size` units, with every tensor slice that the units own.
 
     Attributes:
         name: unique in the network; usually the path of the module that the units belong to.
         kind: type of the units ("attention", "mlp", "tower", "width", ...). Penalties and scopes are set per kind.
         size: number of units.
         slices: slices of all parameters and buffers that are cut with the units.
-        norms: paths of the LayerNorms that normalize over these units. While units are masked, these norms must
-            compute their statistics over the kept units only, which no weight can express.
+        norms: paths of the LayerNorms that normalize over these units. While units are masked, these norms must compute
+            their statistics over the kept units only, for which `pruning.norms` replaces their class.
         owner: path of a module that stores structure besides its tensors (e.g. the widths of ragged heads). Surgery
-            calls `keep(units)` of this module.
+            calls `keep(units)` of this module with the kept units.
         vanish: None if at least one unit must stay. Otherwise all units may be removed (an attention or an MLP inside
             a residual branch, of which the output bias remains), and `vanish` lists the paths of the modules that then
             have no effect, e.g. the LayerNorm in front of the branch. No two groups may list the same module.

@@ -1,4 +1,4 @@
-"""Latency: the time of a forward for any kept counts, from a table of measured times of its operations."""
+"""Latency: the time of a forward for any kept counts, from tables of measured times of its operations."""
 
 import copy
 import time
@@ -21,12 +21,12 @@ SECONDS_PER_ENTRY = 2e-3  # an entry is timed repeatedly until this time has pas
 class LatencyCost:
     """Milliseconds of one forward (eager mode) on a device.
 
-    Every operation that computes something is timed by itself, at some fractions of the groups that its sizes depend
-    on. Times in between are interpolated. The sum over all operations is compared with the time of the whole forward.
-    A missing rest counts as overhead that no cut removes; if the sum is too large, all times are scaled down. Times
-    never fall with more units: where the measurement says so, the larger time counts.
+    Every operation that computes something is timed alone, at some fractions of the units of the groups on which its
+    sizes depend. Times in between are interpolated. The sum over all operations is compared with the time of the whole
+    forward. If the sum is smaller, the difference is added as overhead that no cut removes. If the sum is larger, all
+    times are scaled down. If a measured time falls with more units, the larger time is used.
 
-    The cost is a model; only a measurement tells the latency of the cut network.
+    The cost is an estimate. The latency of the cut network must be measured.
 
     Args:
         network: the network.
@@ -122,7 +122,7 @@ def _signature(operation: Operation, groups: Sequence[Group]) -> tuple[Any, tupl
 
 
 def _runnable(operation: Operation, kept: Sequence[float], device: str) -> Callable[[], Any]:
-    """Returns a function that runs the operation with its sizes for `kept`, on arbitrary numbers."""
+    """Returns a function that runs the operation on dummy tensors, with its sizes for `kept`."""
     layouts = iter(operation.layouts)
     leaves = []
     for argument in operation.arguments:
@@ -144,7 +144,7 @@ def _dummy_tensor(sizes: Sequence[int], layout: Layout, device: str) -> Tensor:
 
 
 def _milliseconds(call: Callable[[], Any], device: str, runs: int = 3) -> float:
-    """Returns the time of the fastest run, after one warm-up run, as other work on the machine only adds time.
+    """Returns the milliseconds of the fastest run after one warm-up run. Other work on the machine only adds time.
 
     Args:
         call: the function to time.

@@ -1,4 +1,4 @@
-"""LayerNorm over masked channels: the one effect of a mask that weights alone cannot express."""
+"""LayerNorm over masked channels. No change of weights can express this effect of a mask."""
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class MaskedLayerNorm(nn.LayerNorm):
         """Normalizes x (..., C); the output (..., C) is zero where the mask is zero."""
         mean = x.sum(-1, keepdim=True) / (self.share * x.shape[-1])
         filled = torch.addcmul(x, (1 - self.mask).to(x.dtype), mean)
-        # The kernel's variance is share times that of the kept channels: scale eps and weight back.
+        # The kernel's variance is `share` times the variance of the kept channels. Scaled eps and weight correct that.
         weight = self.weight * self.mask * self.share**0.5
         bias = None if self.bias is None else self.bias * self.mask
         return F.layer_norm(filled, self.normalized_shape, weight, bias, self.eps * self.share)
@@ -44,7 +44,7 @@ def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
 
 
 def clear_mask(norm: nn.LayerNorm) -> None:
-    """Turns a `MaskedLayerNorm` back into the norm that it was."""
+    """Gives a `MaskedLayerNorm` its original class back; other norms are unchanged."""
     if isinstance(norm, MaskedLayerNorm):
         norm.__class__ = norm.plain_class
         del norm.mask, norm.share, norm.plain_class

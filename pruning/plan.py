@@ -14,7 +14,7 @@ class Plan:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Iterable[int]]) -> "Plan":
-        """Returns the plan that `to_dict` turned into a dictionary."""
+        """Returns a plan from the result of `to_dict`."""
         return cls({name: tuple(units) for name, units in kept.items()})
 
     def to_dict(self) -> dict[str, list[int]]:
@@ -37,10 +37,10 @@ class Plan:
                 )
 
     def followed_by(self, later: "Plan") -> "Plan":
-        """Returns the plan of the original network that equals this plan followed by `later`.
+        """Returns one plan for the uncut network that has the effect of this plan followed by `later`.
 
         Args:
-            later: plan of the network that this plan leaves; its units are indices into the units kept here.
+            later: plan for the network after the cut to this plan. Its units are indices into the units kept here.
         """
         combined = dict(self.kept)
         for name, units in later.kept.items():

@@ -24,12 +24,12 @@ KEPT_GATES = ("fold", "one")
 
 
 class Pruner:
-    """Prunes any network that declares its groups.
+    """Pruner of any network that declares its groups.
 
         pruner = Pruner(ratio=0.25, criterion=Magnitude(), normalise="mean")
         pruner.attach(network, groups)
-        pruner.update()            # closes gates: the network now computes what the cut network will compute
-        pruner.finish([{"x": x}])  # cuts, and checks that the masked and the cut network compute the same
+        pruner.update()            # closes gates until the network fits the ratio
+        pruner.finish([{"x": x}])  # cuts the network, and checks that masked and cut network have equal outputs
 
     Criteria that learn need a training between `attach` and `update`; see `PruningCallback`.
 
@@ -45,8 +45,8 @@ class Pruner:
         regrow: whether removed units may return at a later update if they rank well again.
         kinds: kinds of groups to prune; None for all.
         protect: names of groups that are not pruned; wildcards are allowed, e.g. "backbone.blocks.0.*".
-        kept_gates: use of the learned gates of kept units: "fold" multiplies them into the weights of the cut network,
-            "one" drops them, as ViT-Slim and the ICASSP 2023 paper do.
+        kept_gates: use of the learned gates of kept units. "fold" multiplies them into the weights of the cut network.
+            "one" sets them to 1, as ViT-Slim and the ICASSP 2023 paper do.
         device: torch device on which latency is measured.
         layer_below: below this ratio every group is a pool of its own (scope "layer"), whatever `scope` says.
 
@@ -112,7 +112,7 @@ class Pruner:
         ]
 
     def check(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
-        """Checks before any training that the ratio can be reached. Only shapes are read (but latency is measured).
+        """Checks before a training that the ratio can be reached. Shapes suffice, except that latency is measured.
 
         Args:
             network, groups, inputs: as for `attach`.
@@ -142,7 +142,7 @@ class Pruner:
     def update(self, ratio: float | None = None) -> None:
         """Makes a plan for `ratio` from the present scores and closes the gates of all other units.
 
-        Nothing changes if the ratio is that of the last update: weights that train with the final mask keep that mask.
+        If the ratio equals the ratio of the last update, nothing changes, so a training with the final mask keeps it.
 
         Args:
             ratio: fraction to keep at the moment; by default the final ratio.
@@ -170,7 +170,7 @@ class Pruner:
         return {g.name: n for g, n in zip(self.gates.groups, self._counts(), strict=True)}
 
     def finish(self, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
-        """Cuts the network in place and checks that the masked and the cut network compute the same.
+        """Cuts the network in place and checks that the masked and the cut network have equal outputs.
 
         Args:
             inputs: arguments of the forward, several draws of them. Give more than one draw for a network that makes
@@ -198,18 +198,20 @@ class Pruner:
             gates.fold_permanently()
             compact(network, gates.groups, self.plan)
             errors = torch.stack([_difference(m, network(**d)) for m, d in zip(masked, inputs, strict=True)])
-        error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())  # max returns a nan
+        error = float(
+            errors.quantile(0.5) if errors.isfinite().all() else errors.max()
+        )  # max returns nan if there is one
         if not error < 1e-3:
             raise RuntimeError(
                 f"the compacted network differs from the masked one by {error:.1e} relative to the largest output: "
                 "some group does not declare all tensors that its units cut"
             )
         result = {"masked_vs_compacted": error, "ratio_achieved": self.ratio_achieved}
-        del self.gates  # they belong to the network before the cut
+        del self.gates  # the gates fit only the network before the cut
         return result
 
     def _rank(self, scores: Mapping[str, Tensor], groups: Sequence[Group]) -> dict[str, Tensor]:
-        """Returns the ranks of all units; scopes of kinds that no group has are left out."""
+        """Returns the ranks of all units by group name. Scopes of kinds that no group has are ignored."""
         kinds = {"default", *(g.kind for g in groups)}
         scope = {kind: pool for kind, pool in self.scope.items() if kind in kinds}
         return quantile_ranks(scores, groups, scope, self.normalise)
@@ -219,7 +221,7 @@ class Pruner:
         return [len(self.plan.units(g)) for g in self.gates.groups]
 
     def _cost_of(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
-        """Returns the cost that the ratio refers to. Cached, as two measurements of latency would differ."""
+        """Returns the cost that the ratio refers to. It is cached, because two measurements of latency would differ."""
         needs_inputs = inputs is not None and self.ratio_of in ("macs", "latency")
         arguments = tree_leaves(inputs(copy_to_meta(network))) if needs_inputs else []
         shapes = tuple(t.shape for t in (*network.parameters(), *arguments) if isinstance(t, Tensor))

@@ -52,7 +52,7 @@ def quantile_ranks(
     kinds = {g.kind for g in groups}
     unknown = sorted(set(scope) - kinds - {"default"})
     if unknown:
-        raise ValueError(f"scope lists {unknown}, but the network has groups of the kinds {sorted(kinds)}")
+        raise ValueError(f"pruning.scope lists {unknown}, but the network has groups of the kinds {sorted(kinds)}")
     pools: dict[str, list[Group]] = {}
     for group in groups:
         rule = scope.get(group.kind, scope.get("default", "global"))

@@ -8,7 +8,7 @@ class Schedule(Protocol):
     """Function from the progress of the stage to the ratio to keep.
 
     Attributes:
-        cuts_at_end: whether all units stay until the last step of the stage is done, for every target.
+        cuts_at_end: whether the ratio stays 1 until the last step of the stage is done, for every target.
     """
 
     cuts_at_end: bool
@@ -20,7 +20,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Annealed:
-    """Schedule that goes from 1 to the target between two moments; the rest of the stage trains with the final mask.
+    """Schedule that falls from 1 to the target between `start` and `end`, and then stays at the target.
 
     Attributes:
         start: progress at which the first units are removed.
@@ -33,7 +33,7 @@ class Annealed:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= 1:
-            raise ValueError(f"a schedule needs 0 <= start < end <= 1, not start={self.start}, end={self.end}")
+            raise ValueError(f"pruning.schedule needs 0 <= start < end <= 1, not start={self.start}, end={self.end}")
 
     def __call__(self, progress: float, target: float) -> float:
         """Returns the ratio at `progress` in [0, 1] of the stage."""
@@ -58,7 +58,7 @@ class Cubic(Annealed):
 
 
 class Exponential(Annealed):
-    """Exponential schedule: every step removes the same fraction of what is left."""
+    """Exponential schedule: every step removes the same fraction of the remaining network."""
 
     def interpolate(self, t: float, target: float) -> float:
         """Returns the ratio after the fraction `t` in (0, 1) of the time between `start` and `end`."""
@@ -78,7 +78,7 @@ class OneShot:
     def __post_init__(self) -> None:
         if not 0 < self.at <= 1:
             raise ValueError(
-                f"at={self.at} must lie in (0, 1]: it is the progress of the stage, e.g. at=1.0 for its end"
+                f"pruning.schedule.at={self.at} must lie in (0, 1]: it is a progress of the stage, e.g. 1.0 for the end"
             )
 
     def __call__(self, progress: float, target: float) -> float:

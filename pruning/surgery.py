@@ -15,7 +15,7 @@ from pruning.plan import Plan
 
 
 class Constant(nn.Module):
-    """Replacement of a convolution that has lost all its inputs: its output is its bias at every position, or zeros.
+    """Replacement of a convolution that has lost all its inputs. Its output is the bias at every position, or zeros.
 
     Attributes:
         bias: bias of the convolution (C,); a buffer of zeros if the convolution has none.
@@ -46,8 +46,8 @@ class Constant(nn.Module):
 def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: Optimizer | None = None) -> nn.Module:
     """Cuts `network` in place to the units that `plan` keeps and returns it.
 
-    It works on the meta device too, so that the architecture of a cut network can be rebuilt without its weights. The
-    cut parameters are new objects. Modules that vanish with the last unit of a group become `nn.Identity`; a
+    The network may be on the meta device, so the architecture of a cut network can be rebuilt without its weights. Cut
+    parameters are new objects. Modules that vanish with the last unit of a group become `nn.Identity`; a
     convolution that has lost all its inputs becomes a `Constant`.
 
     Args:
@@ -188,7 +188,7 @@ def _update_optimizer(
 
 
 def _sync_sizes(module: nn.Module) -> None:
-    """Sets the size attributes of a layer to the sizes of its tensors, as exporters and people read them."""
+    """Sets the size attributes of a layer, which exporters and `print` read, to the sizes of its tensors."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, _ConvNd):

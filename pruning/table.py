@@ -1,4 +1,4 @@
-"""The group table: units, parameters and MACs of every group before and after a cut."""
+"""Table of groups: units, parameters and MACs of every group before and after a cut."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,8 +13,8 @@ from pruning.tracing import InputFunction
 def group_table(network: nn.Module, groups: Sequence[Group], kept: Mapping[str, int], inputs: InputFunction) -> Table:
     """Returns a table of units, parameters and MACs by group, in `network` and after the cut.
 
-    The cost of a group is the saving if all its units were removed. Groups share tensors, so the costs do not add up
-    to the total.
+    The cost of a group is the amount by which the cost of the network falls if all units of the group are removed.
+    Groups share tensors, so these amounts do not add up to the total.
 
     Args:
         network: the network before the cut; only shapes are read.
@@ -45,12 +45,12 @@ def group_table(network: nn.Module, groups: Sequence[Group], kept: Mapping[str, 
 
 
 def _saving(cost: Cost, counts: Sequence[int], group: int) -> float:
-    """Returns the saving if all units of one group were removed."""
+    """Returns how much the cost would fall if all units of one group were removed."""
     return cost(counts) - cost([0 if i == group else n for i, n in enumerate(counts)])
 
 
 def _with_prefix(number: float) -> str:
-    """Formats a number with three or more digits and a prefix: 1,234,567 becomes "1.23 M"."""
+    """Formats a number with the prefix G, M or k: 1,234,567 becomes "1.23 M"."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.2f} {unit}"

@@ -1,8 +1,8 @@
 """Tracing: the operations that a network runs, with every size as a function of the kept counts.
 
-The network is run once as it is, and a few times with about half of the units of some groups. If a size in an operation
-falls exactly in the runs in which a certain group was cut, the size depends on that group, in proportion to the removed
-units. Costs that follow from sizes (MACs, times) therefore know every coupling between groups without declarations.
+The network is run once uncut, and a few times with about half of the units of some groups. If a size in an operation
+falls in exactly the runs in which a group was cut, the size depends on that group, in proportion to the removed units.
+So costs that follow from sizes (MACs, times) include every coupling between groups without declarations.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ InputFunction = Callable[[nn.Module], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class AffineSize:
-    """Size that is an affine function of kept counts: `fixed` plus slope times count for every (group, slope)."""
+    """Size as an affine function of kept counts: `fixed` plus slope times count for every (group, slope)."""
 
     fixed: float
     slopes: tuple[tuple[int, float], ...] = ()
@@ -87,7 +87,7 @@ class TensorRecord(NamedTuple):
 
 @dataclass
 class OperationRecord:
-    """Operation as it ran once, with fixed sizes.
+    """Operation of one run, with fixed sizes.
 
     Attributes:
         function: torch's operator.
@@ -151,8 +151,8 @@ class Trace:
 
     Attributes:
         operations: the operations in the order in which they run.
-        control: the network with about a third of the units of every group. No size was derived from it, so that it can
-            check a cost.
+        control: the network with about a third of the units of every group. No size was derived from it, so a cost can
+            be compared with it.
         control_counts: the kept counts of `control`.
     """
 
@@ -182,7 +182,7 @@ def trace(
     removed = torch.tensor([float(g.size - len(_every_nth_unit(2, g))) for g in groups], dtype=torch.float64)
     cut_sets = _cut_sets(removed)
     drops = [_size_drops(network, groups, inputs, recorder, dense, cut) for cut in cut_sets]
-    # A size that depends on several groups may fit several explanations; these groups are cut one by one as well.
+    # If a size depends on several groups, the runs may leave several solutions. Then these groups are cut one by one.
     for i in sorted({i for drop in _distinct(drops) for i in _ambiguous_groups(drop, cut_sets, removed)}):
         cut_sets = torch.cat([cut_sets, torch.eye(len(groups), dtype=torch.bool)[i : i + 1]])
         drops.append(_size_drops(network, groups, inputs, recorder, dense, cut_sets[-1]))
@@ -194,9 +194,9 @@ def trace(
 
 
 def _cut_sets(removed: Tensor) -> Tensor:
-    """Returns which groups are cut in which run, (runs, groups).
+    """Returns the mask (runs, groups) of the groups that are cut in each run.
 
-    Every group is cut in a different half of the runs, so that the runs in which a size falls identify its group.
+    Every group is cut in a different half of the runs, so the runs in which a size falls identify its group.
     """
     groups = removed.nonzero().flatten().tolist()
     runs = next(n for n in count(1) if comb(n, n // 2) >= len(groups))
@@ -214,7 +214,7 @@ def _size_drops(
     dense: Sequence[OperationRecord],
     cut: Tensor,
 ) -> list[int]:
-    """Returns by how much every size falls when the groups with `cut` (groups,) are halved."""
+    """Returns the decrease of every size when the groups with `cut` (groups,) are halved."""
     halved = [group for group, yes in zip(groups, cut.tolist(), strict=True) if yes]
     part = _record(_thinned(network, halved), inputs, recorder)
     if [record.function for record in part] != [record.function for record in dense]:
@@ -228,37 +228,40 @@ def _size_drops(
 
 
 def _distinct(drops: Sequence[Sequence[int]]) -> set[tuple[int, ...]]:
-    """Returns the distinct drops of all sizes, each over the runs, (runs,)."""
+    """Returns the distinct decreases of all sizes; each is a tuple with one entry per run."""
     return set(zip(*drops, strict=True))
 
 
 def _candidate_groups(drop: Sequence[int], cut_sets: Tensor, removed: Tensor) -> list[int]:
-    """Returns the groups that a size may depend on: those for which it fell in every run that cut them."""
+    """Returns the groups on which a size may depend: the size fell in every run in which such a group was cut."""
     unchanged = torch.tensor(drop) == 0
     return ((removed > 0) & ~cut_sets[unchanged].any(0)).nonzero().flatten().tolist()
 
 
 def _ambiguous_groups(drop: Sequence[int], cut_sets: Tensor, removed: Tensor) -> list[int]:
-    """Returns the groups between which the runs cannot decide for a size, [] if its slopes are determined."""
+    """Returns the groups among which the runs do not identify the cause of a decrease; [] if slopes are determined."""
     candidates = _candidate_groups(drop, cut_sets, removed)
     determined = not candidates or torch.linalg.matrix_rank(cut_sets[:, candidates].double()) == len(candidates)
     return [] if determined else candidates
 
 
 def _solve_slopes(drop: Sequence[int], cut_sets: Tensor, removed: Tensor) -> dict[int, float]:
-    """Returns by how much a size falls with every removed unit, for each group that it depends on."""
+    """Returns the decrease of a size per removed unit, for each group on which the size depends."""
     candidates = _candidate_groups(drop, cut_sets, removed)
     if not candidates:
         return {}
     fell = torch.tensor(drop, dtype=torch.float64)[:, None]
     slopes = torch.linalg.lstsq(cut_sets[:, candidates].double(), fell).solution[:, 0] / removed[candidates]
-    # The size of one head falls by 1 / heads with each unit.
+    # A slope may be a fraction: the width of a head falls by 1 / heads with each removed unit.
     exact = [float(Fraction(slope).limit_denominator(1000)) for slope in slopes.tolist()]
     return {i: slope for i, slope in zip(candidates, exact, strict=True) if slope}
 
 
 def _every_nth_unit(n: int, group: Group) -> tuple[int, ...]:
-    """Returns every n-th unit of each run: runs of equal length stay equal. Runs of single units count as one run."""
+    """Returns every n-th unit of each run, so that runs of equal length stay equal.
+
+    Runs of single units are treated as one run.
+    """
     runs = group.runs if max(group.runs, default=0) > 1 else (group.size,)
     starts = [sum(runs[:i]) for i in range(len(runs))]
     return tuple(u for start, length in zip(starts, runs, strict=True) for u in range(start, start + length, n))

@@ -1,4 +1,4 @@
-"""Criteria: scores of units, and what a criterion adds to the training for them. One criterion per file."""
+"""Criteria: scores of units, and penalties or learned gates that some criteria add to the training."""
 
 from pruning.criteria.chipnet import ChipNet
 from pruning.criteria.criterion import Criterion

@@ -92,14 +92,14 @@ class ChipNet(Criterion):
     rank, so that the ratio is met exactly. The reference closes no gate before the end of the stage, and then sets the
     gates of kept units to 1 (`kept_gates: one`).
 
-    Psi has its own optimizer, which uses reduced gradients, so gates stay equal on all ranks.
+    Psi has its own optimizer. Gradients are averaged over ranks first, so gates stay equal on all ranks.
 
     Args:
         budget, crispness: weights of the two losses.
         travel: distance that psi can move over the stage: the learning rate of Adam is `travel / steps`. The reference
             uses 1e-3 in each of 28,140 steps (20 epochs of 45,000 pictures in batches of 32). At the end a gate is
-            closed if psi is below about -4. A travel of 5 is too short, as noise and detours use it up: all gates stay
-            open.
+            closed if psi is below about -4. With a travel of 5 all gates stay open, because noise moves psi back
+            and forth.
         hardening: sharpness over the stage.
         seed: seed of the initial psi, uniform in [0, 0.01).
     """
@@ -117,8 +117,8 @@ class ChipNet(Criterion):
     ):
         if not (budget >= 0 and crispness >= 0 and travel > 0):
             raise ValueError(
-                f"pruning.criterion.budget={budget}, crispness={crispness} and travel={travel} must not be negative, "
-                "and travel must be positive; the reference uses 30, 10 and 28"
+                f"pruning.criterion.budget={budget} and crispness={crispness} must not be negative, and "
+                f"travel={travel} must be positive; the reference uses 30, 10 and 28"
             )
         self.budget, self.crispness, self.travel = budget, crispness, travel
         self.hardening, self.seed = hardening, seed
@@ -155,7 +155,7 @@ class ChipNet(Criterion):
 
     @torch.enable_grad()
     def after_step(self, gates: Gates) -> None:
-        """Takes an optimizer step for psi, unless a gradient overflowed: a loss scaler then skips the weights, too."""
+        """Takes an optimizer step for psi, unless a gradient overflowed. A loss scaler skips the weights then, too."""
         z_i, z_t = self.soft_gates()
         (gradient,) = torch.autograd.grad([z_t, self.penalty(gates, z_i, z_t)], self.psi, [gates.values.grad, None])
         if gradient.isfinite().all():

@@ -1,4 +1,4 @@
-"""The interface of all criteria, and settings by kind of group."""
+"""Base class of all criteria, and helpers for settings by kind of group."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from pruning.groups import Group
 
 
 class Criterion(ABC):
-    """Gives every unit a score; units with higher scores are kept.
+    """Criterion that gives every unit a score. Units with higher scores are kept.
 
     A criterion that learns from a training implements `start`, `before_step` and `after_step`, which are called when
     the sparsity stage starts, before the gates are folded for a step, and when the gradients of a step are complete.
@@ -45,16 +45,16 @@ class Criterion(ABC):
         """
 
     def before_step(self, gates: Gates, progress: float) -> None:
-        """Acts before the gates are folded for a step at `progress` in [0, 1] of the stage."""
+        """Runs before the gates are folded for a step at `progress` in [0, 1] of the stage; does nothing by default."""
 
     def after_step(self, gates: Gates) -> None:
-        """Acts on the gradients of the weights and of `gates.values`, after the gates are unfolded.
+        """Runs when the gradients of the weights and of `gates.values` are complete; does nothing by default.
 
         Gradients of weights may be changed (penalties). They are clipped afterwards, before the optimizer step.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what the criterion has learned, for checkpoints."""
+        """Returns the learned state of the criterion, for checkpoints."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

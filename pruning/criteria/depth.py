@@ -8,7 +8,7 @@ from pruning.groups import Group, branches
 
 
 class Depth(Taylor):
-    """First-order estimate of the change of the loss without a whole residual branch.
+    """Criterion of residual branches: the first-order estimate of the change of the loss without the whole branch.
 
     The score is |dL/ds| for a scale s = 1 on the output of the branch: the sum of weight times gradient over the
     weights that read the last group of the branch. All units of the branch get this score; use the criterion with

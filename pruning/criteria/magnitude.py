@@ -1,4 +1,4 @@
-"""Weight magnitude: a criterion that needs no training."""
+"""Magnitude: scores from the norms of weights, without training."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from pruning.groups import Group, entries_first
 
 
 class Magnitude(Criterion):
-    """Norm of all parameters that a unit cuts, in all tensors of its group.
+    """Criterion by the norm of all parameters that a unit cuts, in all tensors of its group.
 
     Raw norms reflect the sizes of tensors: use a normalization to compare units of different groups.
 
@@ -23,7 +23,7 @@ class Magnitude(Criterion):
         self.p = p
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
-        """Returns the norms by group name. Buffers (batch statistics) do not count."""
+        """Returns the norms by group name. Buffers (batch statistics) are not included."""
         return {group.name: group_norms(gates, group, self.p) for group in gates.groups}
 
 

@@ -14,14 +14,14 @@ from pruning.groups import Group
 
 
 class NetworkSlimming(Criterion):
-    """|scale| of the batch norm of a unit, which an l1 penalty drives to 0 (Liu et al., 2017).
+    """Criterion |scale| of the batch norm of a unit, which an l1 penalty drives to 0 (Liu et al., 2017).
 
     Scales are compared across layers without normalization, as they multiply channels that the norm has made equally
     large. If several norms write into one residual stream, the largest scale counts, as a channel can be removed only
     if no norm needs it. Scales that are not trained get scores, but no penalty.
 
-    Groups without a trainable batch norm (constant norms, transformers) get weight norms divided by the mean of the
-    group, and nothing is learned for them. These scores do not compare with scales; a scope by kind separates them.
+    Groups without a trainable batch norm (constant norms, transformers) are scored by weight norms divided by the mean
+    of the group, and have no penalty. These scores are not comparable with scales; a scope by kind separates them.
 
     Args:
         penalty: weight of |scale| in the loss, by kind, with "default" for all other kinds.

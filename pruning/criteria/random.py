@@ -1,4 +1,4 @@
-"""Random scores: the control for all other criteria."""
+"""Random scores, with which all other criteria are compared."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from pruning.gates import Gates
 
 
 class Random(Criterion):
-    """Random scores that stay the same for the whole stage; a useful criterion must do better.
+    """Criterion of random scores that stay the same for the whole stage. A useful criterion must do better.
 
     Args:
         seed: seed of the scores.

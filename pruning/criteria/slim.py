@@ -13,14 +13,16 @@ from pruning.groups import Group
 
 
 class Slim(Criterion):
-    """|gate|, the score of ViT-Slim and of the ICASSP 2023 paper; an l1 penalty drives gates without use to 0.
+    """Criterion |gate| of ViT-Slim and of the ICASSP 2023 paper. An l1 penalty drives the gates of useless units to 0.
 
-    The criterion has its own optimizer for the gates. It uses reduced gradients, so gates stay equal on all ranks.
+    The criterion has its own optimizer for the gates. Gradients are averaged over ranks first, so gates stay equal on
+    all ranks.
 
     Args:
         penalty: weight of |gate| in the loss, by kind, with "default" for all other kinds.
         travel: distance that a gate can move over the stage, relative to its initial value 1. Adam moves a gate by
-            about its learning rate per step, so the learning rate is `travel / steps`; below 1, no gate can reach 0.
+            about its learning rate per step, so the learning rate is `travel / steps`. With a travel below 1, no gate
+            reaches 0.
     """
 
     needs_gradients = True

@@ -12,7 +12,7 @@ from pruning.gates import Gates
 
 
 class Taylor(Criterion):
-    """|dL/dg| at gate g = 1: first-order estimate of the change of the loss without the unit.
+    """Criterion |dL/dg| at gate g = 1: the first-order estimate of the change of the loss without the unit.
 
     This is the importance of Molchanov et al. (2019) for the whole unit: the gradient of the gate is the sum of weight
     times gradient over all weights that the gate scales. One batch is noisy, so the score is a running mean over the
@@ -27,7 +27,7 @@ class Taylor(Criterion):
 
     def __init__(self, memory: float = 0.95):
         if not 0 <= memory < 1:
-            raise ValueError(f"pruning.criterion.memory={memory} must lie in [0, 1), e.g. 0.95: the weight of the past")
+            raise ValueError(f"pruning.criterion.memory={memory} must lie in [0, 1): weight of the old mean, e.g. 0.95")
         self.memory = memory
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
@@ -69,7 +69,7 @@ class Taylor(Criterion):
 
 
 class Fisher(Taylor):
-    """(dL/dg)^2 at gate g = 1: twice the second-order change of the loss without the unit.
+    """Criterion (dL/dg)^2 at gate g = 1: twice the second-order change of the loss without the unit.
 
     The second derivative is approximated by the empirical Fisher information. At a minimum of the loss the first-order
     terms average out and this term remains (Theis et al., 2018).

@@ -502,7 +502,7 @@ def test_only_chosen_kinds_are_pruned(tmp_path: Path) -> None:
 
 
 def test_a_stage_of_unknown_length_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
+    with pytest.raises(ValueError, match="pass it max_steps or max_epochs"):
         fit(Regressor(), [pruning()], loader(), tmp_path, max_epochs=-1, max_time="00:00:00:10")
 
 
