@@ -7,7 +7,8 @@ python eval.py checkpoint=child.safetensors benchmark=got10k_test action=submit 
 python eval.py checkpoint=child.safetensors benchmark=got10k action=open_loop paths.data=/data
 python eval.py -m checkpoint=parent.safetensors,child.safetensors benchmark=got10k,otb100 paths.data=/data
 
-Interrupted, the same command goes on where it was; what was tracked once is not tracked again (force=true does).
+After an interruption, the same command continues where it stopped. Sequences with results in the cache are not tracked
+again, except with force=true.
 """
 
 import hydra

@@ -1,9 +1,9 @@
-"""Makes a child of any parent: sparsity stage, surgery, fine-tuning, scores.
+"""Makes a child of a parent: prunes it, fine-tunes the child and scores both.
 
 python prune.py checkpoint=outputs/train/.../checkpoint.safetensors ratio=0.25
 python prune.py -m checkpoint=parent.safetensors ratio=0.5,0.25,0.1 pruning=magnitude
-python prune.py checkpoint=child.safetensors ratio=0.5         # of a child again
-python prune.py checkpoint=OSTrack_ep0300.pth.tar ratio=0.25 scale=full datamodule=got10k paths.data=/data
+python prune.py checkpoint=child.safetensors ratio=0.5         # a child of a child
+python prune.py checkpoint=OSTrack_ep0300.pth.tar ratio=0.25 scale=full datamodule=got10k trainer=gpu paths.data=/data
 """
 
 import hydra
