@@ -14,10 +14,13 @@ again, except with force=true.
 import hydra
 from omegaconf import DictConfig
 
+from evaluation.required_keys import check_required
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")
 def main(cfg: DictConfig) -> None:
     """Evaluates one checkpoint."""
+    check_required(cfg)
     from evaluation.commands import evaluate  # imports torch, which --help and --cfg can do without
 
     evaluate(cfg)

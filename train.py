@@ -12,10 +12,13 @@ python train.py --cfg job                                      # prints the conf
 import hydra
 from omegaconf import DictConfig
 
+from evaluation.required_keys import check_required
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Runs one job."""
+    check_required(cfg)
     from evaluation.commands import run_job  # imports torch, which --help and --cfg can do without
 
     return run_job(cfg)

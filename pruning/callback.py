@@ -33,6 +33,11 @@ class PruningCallback(Pruner, L.Callback):
 
     def __init__(self, schedule: Schedule, every: int = 20, decay: bool = True, **options: Any):
         super().__init__(**options)
+        if not callable(schedule):
+            raise ValueError(
+                f"pruning.schedule={schedule} is no schedule; set its class, e.g. "
+                "pruning.schedule._target_=pruning.schedules.Linear"
+            )
         if every < 1:
             raise ValueError(
                 f"pruning.every={every} must be at least 1: it is the number of steps between two updates of the mask"

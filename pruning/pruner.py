@@ -80,6 +80,8 @@ class Pruner:
         for option, value, choices in (("ratio_of", ratio_of, RATIOS_OF), ("kept_gates", kept_gates, KEPT_GATES)):
             if value not in choices:
                 raise ValueError(f"pruning.{option}={value} is not known; choose one of {choices}")
+        if isinstance(scope, str):
+            raise ValueError(f"pruning.scope={scope} must name kinds of groups; set pruning.scope.default={scope}")
         self.scope, self.normalise = dict(scope or {"default": "global"}), normalise
         check_ranking(self.scope, normalise)
         if ratio < layer_below:

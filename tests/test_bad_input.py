@@ -67,6 +67,10 @@ def test_a_ratio_out_of_reach_names_one_in_reach(run, capsys):
         ("pruning.floor=2", ("floor=2", "[0, 1]")),
         ("pruning.normalise=median", ("normalise=median", "zscore")),
         ("pruning.scope.default=block", ("'block'", "layer")),
+        ("pruning.scope=kind", ("pruning.scope.default=kind",)),
+        ("pruning.schedule=Linear", ("schedule=Linear", "pruning.schedule._target_=pruning.schedules.Linear")),
+        ("stages.child.steps=many", ("stages.child.steps=many",)),
+        ("stages.sparsity.steps=-3", ("stages.sparsity.steps=-3",)),
         ("pruning.kinds=[atention]", ("atention", "attention")),
         ("pruning.protect=[heads.*]", ("heads.*", "box_head")),
         ("pruning.schedule.start=0.9", ("start=0.9", "end=0.7")),
@@ -101,7 +105,19 @@ def checkpoint(half):
 
 
 def test_a_missing_checkpoint(run, capsys):
-    refused(run, capsys, "/no/where", "checkpoint=", script="eval", overrides=("checkpoint=/no/where",))
+    refused(run, capsys, "/no/where", "no checkpoint at", script="eval", overrides=("checkpoint=/no/where",))
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides", "words"),
+    [
+        ("eval", (), ("checkpoint=weights/",)),
+        ("prune", (), ("checkpoint=weights/", "ratio=0.25")),
+        ("prune", ("checkpoint=parent.safetensors",), ("needs ratio",)),
+    ],
+)
+def test_a_required_key_that_was_forgotten(run, capsys, script, overrides, words):
+    refused(run, capsys, *words, script=script, overrides=overrides)
 
 
 def test_a_file_that_is_no_checkpoint(run, capsys, tmp_path):

@@ -148,7 +148,7 @@ def examples(page: Path) -> list[str]:
     return [block for block in fences(page, "python") if '"""A minimal Siamese tracker' not in block]
 
 
-@pytest.mark.parametrize("page", filter(examples, PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", list(filter(examples, PAGES)), ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     blocks = examples(page)
     write_video(tmp_path / "walk.mp4")

@@ -40,7 +40,10 @@ def read_folder(
     """
     root = Path(root).expanduser().absolute()
     if not root.exists():
-        raise DataError(f"{root} does not exist; give a folder of frames, a video file, or a folder of these")
+        raise DataError(
+            f"{root} does not exist. Give a folder of frames, a video file, or a folder of these. datamodule=folder "
+            "reads folder/train and folder/val below paths.data, e.g. paths.data=/data"
+        )
     if _is_video(root):
         return read_sequences(root.parent, [_video_files(root, annotation)], _read, cache)
     if annotation is not None:

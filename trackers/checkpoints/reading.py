@@ -51,7 +51,9 @@ def recipe_in(contents: CheckpointContents, path: str | Path) -> dict[str, Any]:
 def _read(path: str | Path, device: str) -> CheckpointContents:
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path.absolute()}; pass checkpoint=/path/to/a/file")
+        raise CheckpointError(
+            f"no checkpoint at {path.absolute()}; give a file of train.py or prune.py, or an official one"
+        )
     with path.open("rb") as file:
         start = file.read(9)
     is_safetensors = start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
