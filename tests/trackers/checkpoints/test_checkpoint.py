@@ -1,4 +1,4 @@
-"""Files of half precision."""
+"""Files of checkpoints: half precision, and weights in memory."""
 
 import torch
 
@@ -30,3 +30,10 @@ def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path, monkeypatch):
     file = Checkpoint(tracker, {}).save(tmp_path / "half.safetensors", half=True)
     found = load_checkpoint(file).tracker.network.get_submodule(name)
     assert torch.equal(found.running_var, norm.running_var)
+
+
+def test_the_length_of_a_header_does_not_move_the_weights(tmp_path):
+    tracker = small_ostrack(elimination=None)
+    for length in range(0, 64, 8):
+        file = Checkpoint(tracker, {}, config={"path": "x" * length}).save(tmp_path / "a.safetensors")
+        assert {w.data_ptr() % 64 for w in read_checkpoint(file).weights.values()} == {0}
