@@ -65,8 +65,8 @@ def _read_safetensors(path: Path, device: str) -> CheckpointContents:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             names = file.keys() if device == "cpu" else ()
-            # A copy lies at a multiple of 64 bytes. In the file's own memory a weight lies where the length of the header
-            # puts it, and kernels round differently there, so the length of a path would change results.
+            # A copy lies at a multiple of 64 bytes. In the memory of the file, the length of the header decides where a
+            # weight lies, and kernels round differently there: the length of a path would change results.
             weights = {name: _to_single(file.get_tensor(name).clone()) for name in names}
     except SafetensorError as error:
         raise CheckpointError(f"{path} is a damaged safetensors file ({error}); copy it again") from None
