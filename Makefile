@@ -24,6 +24,9 @@ style: setup
 	$(VENV)/ruff format --check .
 	$(VENV)/lint-imports
 
+# Two workers with several threads each would wait for each other.
+test test-fast: export OMP_NUM_THREADS = 1
+
 test: style
 	$(VENV)/python -m pytest $(WORKERS)
 
