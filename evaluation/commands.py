@@ -134,6 +134,10 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
     if invocation.is_sweep:
         assign_gpu(cfg, invocation.job_number)
     source = ParentSource.from_checkpoint(cfg.checkpoint)
+    if completes_recipe and source.header is None:
+        raise ValueError(
+            f"checkpoint={cfg.checkpoint} is no tracker; give a file of train.py or prune.py, or an official one"
+        )
     if completes_recipe:
         recipe = OmegaConf.merge(recipe_in(source.header, cfg.checkpoint), cfg.tracker)
         OmegaConf.update(cfg, "tracker", recipe, merge=False)

@@ -120,6 +120,12 @@ def test_a_required_key_that_was_forgotten(run, capsys, script, overrides, words
     refused(run, capsys, *words, script=script, overrides=overrides)
 
 
+@pytest.mark.parametrize("script", ["eval", "prune"])
+def test_a_pretrained_backbone_is_no_tracker(run, capsys, script):
+    overrides = ("checkpoint=pretrained", *(["ratio=0.5"] if script == "prune" else []))
+    refused(run, capsys, "checkpoint=pretrained is no tracker", script=script, overrides=overrides)
+
+
 def test_a_file_that_is_no_checkpoint(run, capsys, tmp_path):
     (tmp_path / "notes.txt").write_text("not weights at all")
     words = ("notes.txt", "safetensors")
