@@ -114,7 +114,7 @@ def _invocation() -> Invocation:
         is_sweep=is_sweep,
         job_number=hydra.job.num if is_sweep else 0,
         sweep_folder=Path(hydra.sweep.dir),
-        logging=hydra.job_logging,
+        logging=OmegaConf.to_container(hydra.job_logging, resolve=True),
         verbose=hydra.verbose,
     )
 
@@ -134,11 +134,11 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
     if invocation.is_sweep:
         assign_gpu(cfg, invocation.job_number)
     source = ParentSource.from_checkpoint(cfg.checkpoint)
-    if completes_recipe and source.header is None:
-        raise ValueError(
-            f"checkpoint={cfg.checkpoint} is no tracker; give a file of train.py or prune.py, or an official one"
-        )
     if completes_recipe:
+        if not source.is_file:
+            raise ValueError(
+                f"checkpoint={cfg.checkpoint} is no tracker; give a file of train.py or prune.py, or an official one"
+            )
         recipe = OmegaConf.merge(recipe_in(source.header, cfg.checkpoint), cfg.tracker)
         OmegaConf.update(cfg, "tracker", recipe, merge=False)
         if "job" in cfg:

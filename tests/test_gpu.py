@@ -11,7 +11,7 @@ import torch
 from evaluation.export.profile import latencies
 from tests.conftest import results
 from tests.trackers.networks import small_ostrack
-from tests.trackers.test_lockstep import BATCHED, agree, alone, together
+from tests.trackers.test_lockstep import BATCHED, alone, assert_same_boxes, together
 
 pytestmark = pytest.mark.gpu
 
@@ -37,8 +37,8 @@ def test_a_job_in_mixed_precision_has_finite_losses_and_masks_that_are_the_child
 def test_lockstep_gives_the_boxes_of_one_by_one_and_of_the_cpu(make: Callable[[], torch.nn.Module]) -> None:
     wanted = alone(make())
     tracker = make().cuda()
-    agree(alone(tracker), wanted)
-    agree(together(tracker), wanted)
+    assert_same_boxes(alone(tracker), wanted)
+    assert_same_boxes(together(tracker), wanted)
 
 
 def test_latency_is_that_of_finished_work() -> None:

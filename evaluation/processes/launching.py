@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hydra.core.utils import configure_log
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
@@ -85,7 +85,7 @@ def _work_in_process(trainer: Trainer, work: Callable[[], T]) -> T:
 
 def _work_in_spawned_process(settings: DictConfig, invocation: Invocation, work: Callable[[], T]) -> T:
     if os.environ["LOCAL_RANK"] == "0":
-        configure_log(invocation.logging, invocation.verbose)
+        configure_log(OmegaConf.create(invocation.logging), invocation.verbose)
     # Slurm, if it runs here, has started one task and does not know these processes, so Lightning must not ask Slurm.
     os.environ["SLURM_JOB_NAME"] = "interactive"
     settings = settings.copy()

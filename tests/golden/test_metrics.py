@@ -49,7 +49,7 @@ def test_every_kind_of_case_is_known(case: Case) -> None:
     check_kind(case, KINDS)
 
 
-def agree(name: str, mine: Any, wanted: Any, limit: float = EXACT) -> None:
+def assert_close(name: str, mine: Any, wanted: Any, limit: float = EXACT) -> None:
     """NaN agrees with NaN only, and infinity with itself."""
     mine, wanted = np.asarray(mine, np.float64), np.asarray(wanted, np.float64)
     assert mine.shape == wanted.shape, f"{name}: shape {mine.shape}, reference {wanted.shape}"
@@ -64,7 +64,7 @@ def agree(name: str, mine: Any, wanted: Any, limit: float = EXACT) -> None:
 def agree_all(name: str, mine: Mapping[str, Any], wanted: Mapping[str, Any], names: Mapping[str, str]) -> None:
     """Scores of a report, those that `wanted` has, and no more; the names say which is which."""
     for theirs in wanted.keys() & names.keys():
-        agree(f"{name}: {theirs}", mine[names[theirs]], wanted[theirs])
+        assert_close(f"{name}: {theirs}", mine[names[theirs]], wanted[theirs])
     assert {names[theirs] for theirs in wanted.keys() & names.keys()} >= mine.keys() & {"P_norm", "coverage"}
 
 
@@ -83,18 +83,18 @@ def pairs(case: Case) -> tuple[np.ndarray, np.ndarray]:
 def test_overlap_is_the_same_inside_of_a_picture(case: Case, pairs: tuple[np.ndarray, np.ndarray]) -> None:
     for width, height in case.about["bounds"]:
         name = f"got10k_iou_bound_{width}x{height}"
-        agree(name, overlaps(*pairs, (width, height)), case.stored[name])
+        assert_close(name, overlaps(*pairs, (width, height)), case.stored[name])
         for letter, boxes in zip("ab", pairs, strict=True):
             name = f"got10k_clipped_{letter}_{width}x{height}"
-            agree(name, clip_boxes(boxes, (width, height)), case.stored[name])
+            assert_close(name, clip_boxes(boxes, (width, height)), case.stored[name])
 
 
 @each("metrics", "boxes")
 def test_overlap_is_the_same_without_a_picture(case: Case, pairs: tuple[np.ndarray, np.ndarray]) -> None:
-    agree("got10k_iou", overlaps(*pairs), case.stored["got10k_iou"])
+    assert_close("got10k_iou", overlaps(*pairs), case.stored["got10k_iou"])
     with np.errstate(invalid="ignore", divide="ignore"):
         intersection, union = intersection_and_union(*pairs, pixel=1)
-        agree("pytracking_iou", intersection / union, case.stored["pytracking_iou"])
+        assert_close("pytracking_iou", intersection / union, case.stored["pytracking_iou"])
 
 
 @each("metrics", "boxes")
@@ -109,7 +109,7 @@ def test_centre_errors_are_the_same(case: Case, pairs: tuple[np.ndarray, np.ndar
             "pytracking_normalized_center_error": distances(a / sides, b / sides),
         }
     for name, values in mine.items():
-        agree(name, values, case.stored[name])
+        assert_close(name, values, case.stored[name])
 
 
 @each("metrics", "boxes")
@@ -119,7 +119,7 @@ def test_giou_is_the_same_where_it_is_defined(case: Case, pairs: tuple[np.ndarra
     values = giou(*(xywh_to_xyxy(torch.from_numpy(boxes)) for boxes in pairs))
     assert torch.isfinite(torch.stack(values)).all()
     for name, mine in zip(("giou", "giou_iou"), values, strict=True):
-        agree(name, mine[torch.from_numpy(defined)], case.stored[name][defined])
+        assert_close(name, mine[torch.from_numpy(defined)], case.stored[name][defined])
 
 
 def clippings(case: Case) -> Iterator[tuple[str, tuple[int, int, int]]]:
@@ -133,7 +133,7 @@ def test_boxes_are_clipped_the_same(
     case: Case, part: tuple[int, int, int], pairs: tuple[np.ndarray, np.ndarray]
 ) -> None:
     name = "clip_box_{}x{}_margin{}".format(*part)
-    agree(name, [clip_box(tuple(box), *part) for box in pairs[0].tolist()], case.stored[name])
+    assert_close(name, [clip_box(tuple(box), *part) for box in pairs[0].tolist()], case.stored[name])
 
 
 # Tracks from the recipes
@@ -207,7 +207,7 @@ def check_got10k(name: str, tracks: dict[str, Track], wanted: dict[str, Any]) ->
     others = {"speed_fps", "not_the_protocol_mean_of_sequence_ao", "length"}
     assert wanted.keys() <= {*scores, *counts, *others}
     for key in wanted.keys() & scores:
-        agree(f"{name}: {key}", scores[key], wanted[key])
+        assert_close(f"{name}: {key}", scores[key], wanted[key])
     assert {key: counts[key] for key in wanted.keys() & counts} == {k: v for k, v in wanted.items() if k in counts}
     if "length" in wanted:
         assert {len(t.truth) - 1 for t in tracks.values()} == {wanted["length"]}
@@ -244,7 +244,9 @@ def test_got10k_runs_average_to_the_pooled_report(case: Case, part: tuple[str, s
     runs = range(load("metrics/inputs").runs(case.about["inputs"], part[1]))
     mine = average_runs([GOT10k().report(tracks_of(case, part[1], run)) for run in runs])
     wanted = case.about["expected"]["got10k"][part[1]]["overall"]
-    agree(part[1], [mine["AO"], mine["SR0.5"], mine["SR0.75"]], [wanted["ao"], wanted["sr_050"], wanted["sr_075"]])
+    assert_close(
+        part[1], [mine["AO"], mine["SR0.5"], mine["SR0.75"]], [wanted["ao"], wanted["sr_050"], wanted["sr_075"]]
+    )
 
 
 @each("metrics", "got10k", by=profiles_and_trackers)
@@ -254,17 +256,17 @@ def test_got10k_overlaps_are_the_same(case: Case, part: tuple[str, str]) -> None
     for key, t in tracks.items():
         stored = case.stored[f"{part[1]}/{key}"]
         counts = slice(None) if t.cover is None else t.cover[1:] > 0
-        agree(f"{part[1]}/{key}", GOT10k().overlaps({key: t}), stored[counts])
-        agree(f"{part[1]}/{key}, all", overlaps(t.predicted[1:], t.truth[1:], t.size), stored)
+        assert_close(f"{part[1]}/{key}", GOT10k().overlaps({key: t}), stored[counts])
+        assert_close(f"{part[1]}/{key}, all", overlaps(t.predicted[1:], t.truth[1:], t.size), stored)
 
 
 @each("metrics", "got10k", by=profiles_and_trackers)
 def test_got10k_speed_is_the_same(case: Case, part: tuple[str, str]) -> None:
     times, wanted = times_of(case, part[1]), case.about["expected"]["got10k"][part[1]]
     pooled = np.concatenate([t.ravel() for t in times.values()])
-    agree(part[1], speed(pooled), wanted["overall"]["speed_fps"])
+    assert_close(part[1], speed(pooled), wanted["overall"]["speed_fps"])
     for name, scores in wanted["sequences"].items():
-        agree(f"{part[1]}/{name}", speed(times[name]), scores["speed_fps"])
+        assert_close(f"{part[1]}/{name}", speed(times[name]), scores["speed_fps"])
 
 
 # GOT-10k, from files
@@ -343,10 +345,10 @@ def test_got10k_speed_from_files_is_the_same(case: Case, part: dict[str, Any], t
     wanted = part["expected"]["got10k"]
     if "raises" in wanted:
         return
-    agree("overall", speed(np.concatenate([t.ravel() for t in times.values()])), wanted["overall"]["speed_fps"])
+    assert_close("overall", speed(np.concatenate([t.ravel() for t in times.values()])), wanted["overall"]["speed_fps"])
     # The toolkit gives a sequence without times the speed of the one before it; to us it has none, as in `overall`.
     for name, table in times.items():
-        agree(name, np.nan_to_num(speed(table), nan=-1), wanted["sequences"][name]["speed_fps"])
+        assert_close(name, np.nan_to_num(speed(table), nan=-1), wanted["sequences"][name]["speed_fps"])
 
 
 # One pass
@@ -408,7 +410,7 @@ def test_one_pass_reports_are_the_same(case: Case, part: tuple[str, str], tmp_pa
         agree_all(tracker, mine, wanted["overall"], GOT10K_ONE_PASS)
         check_curves(tracker, counts.curves(), wanted["overall"])
     else:
-        agree(tracker, *scores_side_by_side(mine, wanted["scores"]), limit=FLOAT32)
+        assert_close(tracker, *scores_side_by_side(mine, wanted["scores"]), limit=FLOAT32)
         check_curves(tracker, [100 * curve for curve in counts.curves()], wanted, FLOAT32)
         check_table(wanted["table"], mine)
 
@@ -421,14 +423,14 @@ def scores_side_by_side(mine: Mapping[str, Any], wanted: Mapping[str, float]) ->
 def check_curves(name: str, mine: Any, wanted: Mapping[str, Any], limit: float = EXACT) -> None:
     for curve, key in zip(mine, CURVES, strict=True):
         if key in wanted:
-            agree(f"{name}: {key}", curve, wanted[key], limit)
+            assert_close(f"{name}: {key}", curve, wanted[key], limit)
 
 
 def check_valid(name: str, mine: Measures, wanted: Mapping[str, Any]) -> None:
     """Which frames of one sequence are valid, and the overlap in those."""
     assert mine.valid.sum() == wanted["valid_frames"], name
     if mine.valid.any():
-        agree(f"{name}: average overlap", mine.overlap[mine.valid].mean(), wanted["average_overlap"])
+        assert_close(f"{name}: average overlap", mine.overlap[mine.valid].mean(), wanted["average_overlap"])
     else:
         assert np.isnan(wanted["average_overlap"])
 
@@ -446,15 +448,15 @@ def test_one_pass_measures_are_the_same(case: Case, part: tuple[str, str]) -> No
     for name, start, end in zip(tracks, ends - mine.lengths, ends, strict=True):
         rows = (mine.overlap, mine.center_error, mine.normalized_error, mine.valid)
         if name in stored:
-            agree(f"{tracker}/{name}", [row[start:end] for row in rows[: len(stored[name])]], stored[name])
+            assert_close(f"{tracker}/{name}", [row[start:end] for row in rows[: len(stored[name])]], stored[name])
 
 
 @each("metrics", *ONE_PASS, by=lambda case: ((t, t) for t in case.about["expected"]["got10k"]))
 def test_one_pass_speed_is_the_same(case: Case, part: str) -> None:
     wanted, speeds = case.about["expected"]["got10k"][part], {n: speed(t) for n, t in times_of(case, part).items()}
-    agree(part, np.nanmean(list(speeds.values())), wanted["overall"]["speed_fps"])
+    assert_close(part, np.nanmean(list(speeds.values())), wanted["overall"]["speed_fps"])
     for name, scores in wanted["sequences"].items():
-        agree(f"{part}/{name}", speeds[name], scores["speed_fps"])
+        assert_close(f"{part}/{name}", speeds[name], scores["speed_fps"])
 
 
 def merged(case: Case) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
@@ -468,7 +470,7 @@ def test_runs_are_averaged_the_same(case: Case, part: tuple[str, dict[str, Any]]
     protocol = protocol_of(profile, case.kind)
     runs = [tracks_of(case, tracker, profile=profile) for tracker in wanted["runs"]]
     mine = average_runs([protocol.report(tracks) for tracks in runs])
-    agree(profile, *scores_side_by_side(mine, wanted["scores"]), limit=FLOAT32)
+    assert_close(profile, *scores_side_by_side(mine, wanted["scores"]), limit=FLOAT32)
     check_table(wanted["table"], mine)
     curves = [protocol.count(protocol.measure(tracks)).curves() for tracks in runs]
     check_curves(profile, [100 * np.mean(curve, 0) for curve in zip(*curves, strict=True)], wanted, FLOAT32)
@@ -592,12 +594,12 @@ def test_odd_sequences_are_the_same(case: Case, part: tuple[dict[str, Any], str]
         "valid": measures.valid,
     }.items():
         if theirs in wanted:
-            agree(f"{name}: {theirs}", values, wanted[theirs])
+            assert_close(f"{name}: {theirs}", values, wanted[theirs])
     check_counts(name, protocol.count(measures), 0, wanted)
     if profile == "got10k":
         agree_all(name, mine, wanted, GOT10K_ONE_PASS)
     else:
-        agree(name, *scores_side_by_side(mine, wanted["scores"]), limit=FLOAT32)
+        assert_close(name, *scores_side_by_side(mine, wanted["scores"]), limit=FLOAT32)
         check_valid(name, measures, wanted)
 
 
@@ -628,4 +630,4 @@ def test_trackers_are_compared_where_all_have_results(
             for s in shared
         }
         mine = protocol_of(profile, about["layout"]).report(tracks)
-        agree(tracker, *scores_side_by_side(mine, scores), limit=FLOAT32)
+        assert_close(tracker, *scores_side_by_side(mine, scores), limit=FLOAT32)

@@ -83,7 +83,7 @@ def together(tracker: Tracker) -> list[Found]:
     return found
 
 
-def agree(found: list[Found], wanted: list[Found]) -> None:
+def assert_same_boxes(found: list[Found], wanted: list[Found]) -> None:
     for mine, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose([box for box, _ in mine], [box for box, _ in other], atol=1e-6)
         np.testing.assert_allclose([score for _, score in mine], [score for _, score in other], atol=1e-6)
@@ -142,7 +142,7 @@ def test_boxes_are_those_of_one_by_one_and_a_batch_is_one_forward(make: Callable
         found = together(tracker)
     for hook in hooks:
         hook.remove()
-    agree(found, wanted)
+    assert_same_boxes(found, wanted)
     running = [sum(v.shows(tick) for v in VIDEOS) for tick in TICKS]
     assert max(running) == 4
     assert batches == [n for n in running if n for _ in hooks]
@@ -155,7 +155,7 @@ def test_a_filter_for_each_target_is_learned_one_by_one():
     torch.manual_seed(0)
     tracker = small_dimp("tiny")
     assert not tracker.lockstep
-    agree(together(tracker), alone(tracker))
+    assert_same_boxes(together(tracker), alone(tracker))
 
 
 def test_tokens_with_and_without_padding_are_stacked_as_if_they_were_made_together():

@@ -22,7 +22,7 @@ def learned(box, factor, size, inside, compat):
     return replicated_crop(RAMP, window, size, compat), window
 
 
-def shown(window, size):
+def visible_spans(window, size):
     """Returns the rows and columns of `RAMP` at the centres of a crop's pixels."""
     along = (np.arange(size) + 0.5) * window.side / size - 0.5
     return window.top + along, window.left + along
@@ -30,7 +30,7 @@ def shown(window, size):
 
 def off(pixels, window):
     """Returns the displacement in picture pixels of a crop of `RAMP` from its window, measured without the rim."""
-    rows, columns = shown(window, len(pixels))
+    rows, columns = visible_spans(window, len(pixels))
     mid = slice(3, -3)
     return (pixels[mid, mid, 0].T - rows[mid]).mean(), (pixels[mid, mid, 1] - columns[mid]).mean()
 
@@ -68,7 +68,7 @@ def test_windows_that_do_not_fit_shrink_and_the_picture_lies_in_their_middle(sid
     pixels, window = reference_crop(RAMP, (10, 190), side, 352, 1.5)
     assert window.side == pytest.approx(fitted, abs=1)
     assert window.top + window.side / 2 == pytest.approx(100, abs=0.5)
-    rows, _ = shown(window, 352)
+    rows, _ = visible_spans(window, 352)
     assert pixels[rows < -1, :, 0].max() == 0
     assert pixels[rows > 200, :, 0].min() == 199
 
