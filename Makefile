@@ -1,6 +1,7 @@
 # make setup      the environment in .venv
 # make test       style, arrows between rooms, and all tests
 # make test-fast  the same without the tests that are marked slow
+# make attack     hostile files, injected faults, long runs: tests that are marked attack
 # make docs       the site, in site/; a broken link is an error
 # make study      the demo study; prints where its report is
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +10,7 @@ TRACKERS ?= ostrack,stark,dimp
 RATIOS ?= 1,0.5,0.25,0.1,0.01
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: setup style test test-fast docs study
+.PHONY: setup style test test-fast attack docs study
 
 setup: .venv/ready
 
@@ -25,13 +26,16 @@ style: setup
 	$(VENV)/lint-imports
 
 # Two workers with several threads each would wait for each other.
-test test-fast: export OMP_NUM_THREADS = 1
+test test-fast attack: export OMP_NUM_THREADS = 1
 
 test: style
-	$(VENV)/python -m pytest $(WORKERS)
+	$(VENV)/python -m pytest $(WORKERS) -m "not attack"
 
 test-fast: style
-	$(VENV)/python -m pytest $(WORKERS) -m "not slow"
+	$(VENV)/python -m pytest $(WORKERS) -m "not slow and not attack"
+
+attack: setup
+	$(VENV)/python -m pytest $(WORKERS) -m attack
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet

@@ -7,6 +7,7 @@ import numpy as np
 
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import Selection, SequenceTable
+from pruning.errors import UserError
 
 ORDERS = ("causal", "trident")
 
@@ -46,7 +47,7 @@ class FrameSampler:
         min_visible: sequences with fewer visible frames are not used. More than two for each crop are always needed.
 
     Raises:
-        ValueError: the order is unknown, or negatives is out of range.
+        UserError: the order is unknown, or negatives is out of range.
     """
 
     order: str
@@ -57,15 +58,15 @@ class FrameSampler:
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
-            raise ValueError(f"order={self.order} is not known; set tracker.recipe.sampling=causal or trident")
+            raise UserError(f"order={self.order} is not known; set tracker.recipe.sampling=causal or trident")
         if not 0 <= self.negatives < 1:
-            raise ValueError(f"negatives={self.negatives} must be in [0, 1), e.g. tracker.recipe.negatives=0.5")
+            raise UserError(f"negatives={self.negatives} must be in [0, 1), e.g. tracker.recipe.negatives=0.5")
 
     def select_usable(self, sequences: SequenceTable, templates: int, searches: int = 1) -> Selection:
         """Returns the sequences that are long enough for samples with this many templates and search regions.
 
         Raises:
-            ValueError: no sequence is usable, negatives need another video, or the order cannot draw so many search
+            UserError: no sequence is usable, negatives need another video, or the order cannot draw so many search
                 regions.
         """
         self._check_search_count(searches)
@@ -74,13 +75,13 @@ class FrameSampler:
         rows = np.flatnonzero((sequences.lengths >= frames) & (sequences.visible_counts() >= visible))
         if not rows.size:
             reason = f" (these crops need more than {crops})" if visible > self.min_visible else ""
-            raise ValueError(
+            raise UserError(
                 f"none of {len(sequences)} sequences has {frames} frames of which {visible} "
                 f"are visible{reason}; lower datamodule.sampler.min_frames or min_visible, or use longer sequences"
             )
         usable = Selection(sequences, rows)
         if self.negatives and len(usable) == 1:
-            raise ValueError(
+            raise UserError(
                 f"negatives={self.negatives} need another video, and only {usable[0].name} of {len(sequences)} is "
                 "usable; add sequences or set tracker.recipe.negatives=0"
             )
@@ -97,7 +98,7 @@ class FrameSampler:
             templates, searches: number of template crops and of search regions.
 
         Raises:
-            ValueError: the order cannot draw so many search regions.
+            UserError: the order cannot draw so many search regions.
         """
         self._check_search_count(searches)
         chosen = int(rng.integers(len(sequences)))
@@ -120,7 +121,7 @@ class FrameSampler:
 
     def _check_search_count(self, searches: int) -> None:
         if self.order == "trident" and searches != 1:
-            raise ValueError(
+            raise UserError(
                 f"order=trident draws one search region, the tracker needs {searches}; "
                 "set tracker.recipe.sampling=causal or tracker.search.count=1"
             )

@@ -8,6 +8,7 @@ import numpy as np
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.annotations import DataError
 from datamodules.sequences.table import Selection, SequenceTable
+from pruning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Mixture:
         templates, searches: number of template crops and of search regions in a sample.
 
     Raises:
-        ValueError: a source has no usable sequence.
+        UserError: a source has no usable sequence.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Mixture:
             try:
                 self.sources.append(sampler.select_usable(table, templates, searches))
             except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+                raise UserError(f"{name}: {error}") from error
         shares = np.array([weights[name] for name in tables], float)
         self.cumulative_shares = np.cumsum(shares / shares.sum())
 
@@ -62,10 +63,10 @@ class Mixture:
 
 
 def check_weights(sources: Mapping[str, Source]) -> None:
-    """Raises ValueError if a weight is negative or no weight is positive."""
+    """Raises UserError if a weight is negative or no weight is positive."""
     weights = {name: source.weight for name, source in sources.items()}
     if min(weights.values(), default=0) < 0 or not any(weights.values()):
-        raise ValueError(
+        raise UserError(
             f"the sources have the weights {weights}; none may be negative and at least one must be positive, "
             "e.g. datamodule.train.got10k.weight=1"
         )

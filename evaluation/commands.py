@@ -35,12 +35,13 @@ from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
 from evaluation.tracking.runner import SequencesFailedError
+from pruning.errors import UserError
 from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from trackers.checkpoints.reading import recipe_in
 
 log = logging.getLogger(__name__)
 
-BAD_INPUT = (ValueError, OSError, InstantiationException)
+BAD_INPUT = (UserError, OSError, InstantiationException)
 ACTIONS = ("score", "submit", "open_loop")
 
 
@@ -79,7 +80,7 @@ def evaluate(cfg: DictConfig) -> None:
     with _one_message(invocation, *BAD_INPUT, SequencesFailedError):
         cfg, source = _resolve(cfg, invocation, completes_recipe=True)
         if cfg.action not in ACTIONS:
-            raise ValueError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
+            raise UserError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
         benchmark: Benchmark = instantiate(cfg.benchmark, _convert_="all")
         if cfg.action == "submit":
             benchmark.check_packable()
@@ -136,7 +137,7 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
     source = ParentSource.from_checkpoint(cfg.checkpoint)
     if completes_recipe:
         if not source.is_file:
-            raise ValueError(
+            raise UserError(
                 f"checkpoint={cfg.checkpoint} is no tracker; give a file of train.py or prune.py, or an official one"
             )
         recipe = OmegaConf.merge(recipe_in(source.header, cfg.checkpoint), cfg.tracker)
@@ -173,7 +174,7 @@ def _one_message(invocation: Invocation, *errors: type[Exception]) -> Iterator[N
     except errors as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         if invocation.is_sweep:
-            raise ValueError(str(cause)) from error
+            raise UserError(str(cause)) from error
         raise SystemExit(f"error: {cause}") from None
 
 
@@ -183,7 +184,7 @@ def _one_message(invocation: Invocation, *errors: type[Exception]) -> Iterator[N
 def _check_objective(job: Job) -> None:
     objective, benchmark = job.cfg.objective, job.maker.benchmark
     if objective is not None and objective not in (known := benchmark.metric_names()):
-        raise ValueError(f"objective={objective} is no metric of benchmark={benchmark.name}: {', '.join(known)}")
+        raise UserError(f"objective={objective} is no metric of benchmark={benchmark.name}: {', '.join(known)}")
 
 
 def _run_in_process(job: Job, invocation: Invocation) -> float | None:

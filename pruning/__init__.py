@@ -9,11 +9,27 @@
 - `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.
 - `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
 - `table`: the group table, units and costs before and after the cut.
+- `errors`: `UserError`, for input that the user can correct; all packages of the project share it.
 """
 
-from pruning.groups import Group, Slice, check_groups
-from pruning.plan import Plan
-from pruning.pruner import Pruner
-from pruning.surgery import compact
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Group", "Plan", "Pruner", "Slice", "check_groups", "compact"]
+if TYPE_CHECKING:
+    from pruning.errors import UserError
+    from pruning.groups import Group, Slice, check_groups
+    from pruning.plan import Plan
+    from pruning.pruner import Pruner
+    from pruning.surgery import compact
+
+__all__ = ["Group", "Plan", "Pruner", "Slice", "UserError", "check_groups", "compact"]
+
+_MODULES = {"Group": "groups", "Slice": "groups", "check_groups": "groups", "Plan": "plan", "Pruner": "pruner"}
+_MODULES |= {"compact": "surgery", "UserError": "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name when it is first used, so that `pruning.errors` does not import torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"pruning.{_MODULES[name]}"), name)

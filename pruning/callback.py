@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as L
 from torch import Tensor, nn
 
+from pruning.errors import UserError
 from pruning.plan import Plan
 from pruning.pruner import Pruner
 from pruning.schedules import Schedule
@@ -34,12 +35,12 @@ class PruningCallback(Pruner, L.Callback):
     def __init__(self, schedule: Schedule, every: int = 20, decay: bool = True, **options: Any):
         super().__init__(**options)
         if not callable(schedule):
-            raise ValueError(
+            raise UserError(
                 f"pruning.schedule={schedule} is no schedule; set its class, e.g. "
                 "pruning.schedule._target_=pruning.schedules.Linear"
             )
         if every < 1:
-            raise ValueError(
+            raise UserError(
                 f"pruning.every={every} must be at least 1: it is the number of steps between two updates of the mask"
             )
         self.schedule, self.every, self.decay = schedule, every, decay
@@ -55,7 +56,7 @@ class PruningCallback(Pruner, L.Callback):
         self.attach(pl_module.network, pl_module.groups(), getattr(pl_module, "frame_inputs", None))
         self.total_steps = trainer.estimated_stepping_batches
         if not math.isfinite(self.total_steps):
-            raise ValueError(
+            raise UserError(
                 "pruning follows the progress of its stage, but the Trainer has no end; pass it max_steps or max_epochs"
             )
         self.before, self.updated = Plan(), 0

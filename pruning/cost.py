@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from pruning.errors import UserError
 from pruning.groups import Group
 from pruning.tracing import AffineShape, AffineSize, InputFunction, OperationRecord, TensorRecord, trace
 
@@ -121,7 +122,7 @@ class MacCost(Polynomial):
         inputs: returns the arguments of the forward.
 
     Raises:
-        ValueError: the closed form differs from the count of a cut network, because the network computes something
+        UserError: the closed form differs from the count of a cut network, because the network computes something
             in another way once units are removed, or uses an operation that is not supported here.
     """
 
@@ -131,7 +132,7 @@ class MacCost(Polynomial):
         counted = count_macs(traced.control, inputs(traced.control)).total
         predicted = round(self(traced.control_counts))
         if predicted != counted:
-            raise ValueError(
+            raise UserError(
                 f"the MACs of {type(network).__name__} are not a polynomial in the kept counts: with about a third of "
                 f"all units the network has {counted} MACs, but the operations of the dense network predict {predicted}"
             )

@@ -35,7 +35,7 @@ class LatencyCost:
         device: torch device on which the operations are timed.
 
     Raises:
-        ValueError: the choice of operations depends on the kept units (heads of several widths, which may fall into
+        UserError: the choice of operations depends on the kept units (heads of several widths, which may fall into
             fewer buckets when they are cut).
     """
 

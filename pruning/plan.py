@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pruning.errors import UserError
 from pruning.groups import Group
 
 
@@ -26,13 +27,13 @@ class Plan:
         return self.kept.get(group.name, tuple(range(group.size)))
 
     def check(self, groups: Iterable[Group]) -> None:
-        """Raises ValueError unless every entry names one of `groups` and lists distinct ascending units of it."""
+        """Raises UserError unless every entry names one of `groups` and lists distinct ascending units of it."""
         sizes = {g.name: g.size for g in groups}
         for name, units in self.kept.items():
             if name not in sizes:
-                raise ValueError(f"the plan lists the group '{name}', but the network has the groups {sorted(sizes)}")
+                raise UserError(f"the plan lists the group '{name}', but the network has the groups {sorted(sizes)}")
             if list(units) != sorted(set(units)) or (units and not 0 <= units[0] <= units[-1] < sizes[name]):
-                raise ValueError(
+                raise UserError(
                     f"the plan for group '{name}' must list distinct ascending units below {sizes[name]}, not {units}"
                 )
 

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from pruning.budget import RemovalRules, check_ratio, fit_plan
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
 from pruning.criteria.criterion import Criterion, check_kinds
+from pruning.errors import UserError
 from pruning.gates import Gates
 from pruning.groups import Group, check_groups
 from pruning.latency import LatencyCost
@@ -56,7 +57,7 @@ class Pruner:
         planned_ratio: ratio that `plan` was made for.
 
     Raises:
-        ValueError: a setting is out of its range or does not exist.
+        UserError: a setting is out of its range or does not exist.
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class Pruner:
         check_ratio(ratio)
         for option, value, choices in (("ratio_of", ratio_of, RATIOS_OF), ("kept_gates", kept_gates, KEPT_GATES)):
             if value not in choices:
-                raise ValueError(f"pruning.{option}={value} is not known; choose one of {choices}")
+                raise UserError(f"pruning.{option}={value} is not known; choose one of {choices}")
         if isinstance(scope, str):
-            raise ValueError(f"pruning.scope={scope} must name kinds of groups; set pruning.scope.default={scope}")
+            raise UserError(f"pruning.scope={scope} must name kinds of groups; set pruning.scope.default={scope}")
         self.scope, self.normalise = dict(scope or {"default": "global"}), normalise
         check_ranking(self.scope, normalise)
         if ratio < layer_below:
@@ -96,17 +97,17 @@ class Pruner:
         """Returns the groups to prune, by `kinds` and `protect`.
 
         Raises:
-            ValueError: no group has one of `kinds`, no group matches a name in `protect`, or a setting names a kind
+            UserError: no group has one of `kinds`, no group matches a name in `protect`, or a setting names a kind
                 that is a probable misspelling of an existing kind.
         """
         have = {g.kind for g in groups}
         if missing := sorted({*(self.kinds or ())} - have):
-            raise ValueError(f"pruning.kinds names {missing}; this network has groups of the kinds {sorted(have)}")
+            raise UserError(f"pruning.kinds names {missing}; this network has groups of the kinds {sorted(have)}")
         check_kinds("scope", self.scope, groups)
         self.criterion.check(groups, self.ratio_of)
         for pattern in self.protect:
             if not any(fnmatchcase(g.name, pattern) for g in groups):
-                raise ValueError(f"pruning.protect names '{pattern}'; the groups are {[g.name for g in groups]}")
+                raise UserError(f"pruning.protect names '{pattern}'; the groups are {[g.name for g in groups]}")
         return [
             g
             for g in groups
@@ -120,7 +121,7 @@ class Pruner:
             network, groups, inputs: as for `attach`.
 
         Raises:
-            ValueError: the ratio is out of reach, or a setting does not fit the groups.
+            UserError: the ratio is out of reach, or a setting does not fit the groups.
         """
         chosen = self.select(check_groups(network, groups))
         if self.ratio == 1:
@@ -150,7 +151,7 @@ class Pruner:
             ratio: fraction to keep at the moment; by default the final ratio.
 
         Raises:
-            ValueError: the ratio is out of reach; see `budget.fit_plan`.
+            UserError: the ratio is out of reach; see `budget.fit_plan`.
         """
         ratio = self.ratio if ratio is None else ratio
         if ratio == self.planned_ratio:
@@ -183,11 +184,11 @@ class Pruner:
             over the draws), and "ratio_achieved".
 
         Raises:
-            ValueError: there are no inputs.
+            UserError: there are no inputs.
             RuntimeError: the outputs differ by more than float rounding can explain, or are not finite for some draw.
         """
         if not inputs:
-            raise ValueError("inputs=[] leaves nothing to compare; give the arguments of a forward, e.g. [{'x': x}]")
+            raise UserError("inputs=[] leaves nothing to compare; give the arguments of a forward, e.g. [{'x': x}]")
         network = self.gates.network
         gates = self.gates.to(next(network.parameters()).device)
         gates.close(self.plan)
@@ -234,7 +235,7 @@ class Pruner:
 
     def _new_cost(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
         if self.ratio_of in ("macs", "latency") and inputs is None:
-            raise ValueError(
+            raise UserError(
                 f"pruning.ratio_of={self.ratio_of} needs the arguments of a forward: attach(..., inputs=...)"
             )
         if self.ratio_of == "macs":

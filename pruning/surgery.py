@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
+from pruning.errors import UserError
 from pruning.groups import Group, Slice, branches
 from pruning.plan import Plan
 
@@ -58,7 +59,7 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
             part of its state (e.g. momenta).
 
     Raises:
-        ValueError: the plan does not fit the groups; it empties a group that must keep a unit, or only a part of a
+        UserError: the plan does not fit the groups; it empties a group that must keep a unit, or only a part of a
             branch; a convolution or norm would lose its last channel; or a convolution is grouped or transposed. The
             network is unchanged then.
     """
@@ -79,14 +80,14 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         module = network.get_submodule(owner_path)
         tensor = getattr(module, name)
         if isinstance(module, _ConvNd) and (module.groups != 1 or module.transposed):
-            raise ValueError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
+            raise UserError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
         kept_of_dim = {}
         for dim in {s.dim for s, _, _ in parts}:
             kept_of_dim[dim] = _kept_entries(tensor.shape[dim], [(s, g, k) for s, g, k in parts if s.dim == dim])
             if len(kept_of_dim[dim]) or isinstance(module, nn.Linear):
                 continue
             if not isinstance(module, _ConvNd) or dim != 1 or isinstance(module.padding, str):
-                raise ValueError(f"the plan leaves '{path}' without entries in dim {dim}; keep at least one unit")
+                raise UserError(f"the plan leaves '{path}' without entries in dim {dim}; keep at least one unit")
             without_inputs.append(owner_path)
         kept_entries[module, name] = kept_of_dim
     removed = [p for path in vanished for p in network.get_submodule(path).parameters()]
@@ -118,10 +119,10 @@ def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:
     for members in branches(groups):
         if 0 < len(empty & {*members}) < len(members):
             names = [groups[i].name for i in members]
-            raise ValueError(f"the plan empties a part of the branch of groups {names}; empty all of them or none")
+            raise UserError(f"the plan empties a part of the branch of groups {names}; empty all of them or none")
     for group in (groups[i] for i in sorted(empty)):
         if group.vanish is None:
-            raise ValueError(
+            raise UserError(
                 f"the plan empties group '{group.name}' ({group.kind}, {group.size} units), which must keep at "
                 "least one unit: it does not declare the modules that would vanish with the last unit"
             )

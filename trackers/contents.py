@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pruning.errors import UserError
 from pruning.plan import Plan
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """Error of a file that is not a checkpoint, or whose weights do not fit the tracker that is built."""
 
 

@@ -10,6 +10,8 @@ from typing import ClassVar, NamedTuple
 import cv2
 import numpy as np
 
+from pruning.errors import UserError
+
 Box = tuple[float, ...] | np.ndarray
 
 
@@ -135,7 +137,7 @@ class CropSpec:
 
     def __post_init__(self) -> None:
         if self.compat not in ("exact", "reference"):
-            raise ValueError(f"compat={self.compat} of a crop is not known; choose exact or reference")
+            raise UserError(f"compat={self.compat} of a crop is not known; choose exact or reference")
 
     def tracking_crop(self, image: np.ndarray, box: Box) -> CroppedImage:
         """Returns the crop of a picture (H, W, 3) uint8 in which a tracker looks for its target.
@@ -145,7 +147,7 @@ class CropSpec:
             box: the last known box, xywh in pixels.
 
         Raises:
-            ValueError: the box has no area.
+            UserError: the box has no area.
         """
         window = self._window(image.shape, box)
         return CroppedImage(self.crop(image, window), window.padding, window.boxes)
@@ -154,7 +156,7 @@ class CropSpec:
         """Returns the window of the training crop around an xywh box in pixels, in a picture of shape (H, W, ...).
 
         Raises:
-            ValueError: the box has no area.
+            UserError: the box has no area.
         """
         window = self._window(shape, box)
         left, top, side = window.boxes
@@ -186,7 +188,7 @@ class CropSpec:
         area = w * h
         side = math.ceil(math.sqrt(area) * self.factor) if area > 0 else 0
         if side < 1:
-            raise ValueError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
+            raise UserError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
         left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
         lost, (height, width) = self.compat == "reference", shape[:2]
         margins = max(0, -left), max(0, -top), max(0, left + side - width + lost), max(0, top + side - height + lost)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pruning.errors import UserError
 from trackers.base import Tracker
 from trackers.boxes import clip_box
 from trackers.crops import Window
@@ -49,7 +50,7 @@ class Lockstep:
         """Returns a target to track, from the first image and the box in it.
 
         Raises:
-            ValueError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
+            UserError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
         """
         pixels = _as_array(image)
         box = _check_box(box, pixels.shape)
@@ -64,10 +65,10 @@ class Lockstep:
             For each target its box, xywh in pixels, and a score in [0, 1].
 
         Raises:
-            ValueError: the numbers of targets and images differ, or an image is not RGB uint8. No target is changed.
+            UserError: the numbers of targets and images differ, or an image is not RGB uint8. No target is changed.
         """
         if len(targets) != len(images):
-            raise ValueError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
+            raise UserError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
         if not targets:
             return []
         tracker, pictures = self.tracker, [_as_array(image) for image in images]
@@ -125,7 +126,7 @@ class OnlineTracker:
         """Starts tracking the object in a box of the first image.
 
         Raises:
-            ValueError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
+            UserError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
         """
         target = self.loop.begin(image, box)
         self.box, self._state = target.box, target.state
@@ -135,7 +136,7 @@ class OnlineTracker:
 
         Raises:
             RuntimeError: `init` was not called.
-            ValueError: the image is not RGB uint8.
+            UserError: the image is not RGB uint8.
         """
         if self.box is None:
             raise RuntimeError("call init(image, box) with the first frame before update(image)")
@@ -144,10 +145,10 @@ class OnlineTracker:
 
 
 def _as_array(image: Any) -> np.ndarray:
-    """Returns an image as (H, W, 3) uint8; raises ValueError for other shapes and types."""
+    """Returns an image as (H, W, 3) uint8; raises UserError for other shapes and types."""
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(
+        raise UserError(
             f"an image must be RGB uint8 of shape (height, width, 3), not {pixels.dtype} of shape {pixels.shape}. "
             "Convert with cv2.cvtColor(image, cv2.COLOR_BGR2RGB) or PIL's image.convert('RGB')"
         )
@@ -155,14 +156,14 @@ def _as_array(image: Any) -> np.ndarray:
 
 
 def _check_box(box: Any, shape: tuple[int, ...]) -> Box:
-    """Returns a box as floats; raises ValueError if it has no area or lies outside of a picture of shape (H, W, 3)."""
+    """Returns a box as floats; raises UserError if it has no area or lies outside of a picture of shape (H, W, 3)."""
     values = tuple(float(v) for v in np.asarray(box, np.float64).flatten())
     if len(values) != 4 or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
-        raise ValueError(f"a box must be (x, y, width, height) in pixels with a positive size, not {values}")
+        raise UserError(f"a box must be (x, y, width, height) in pixels with a positive size, not {values}")
     x, y, w, h = values
     height, width = shape[:2]
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise ValueError(
+        raise UserError(
             f"the box {values} lies outside of the image, which has {width} x {height} pixels (width x height); "
             "pass (x, y, width, height) of a box that overlaps the image"
         )

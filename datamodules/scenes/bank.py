@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datamodules.scenes.camera import LUMA
 from datamodules.synthetic.bank_pictures import paint_backdrop, paint_object
+from pruning.errors import UserError
 
 # Part of the file's name. Raise it whenever the same spec gives other pictures.
 VERSION = 1
@@ -33,7 +34,7 @@ class BankSpec:
         seed: another seed gives other objects and backdrops.
 
     Raises:
-        ValueError: a number is below 8.
+        UserError: a number is below 8.
     """
 
     objects: int
@@ -46,7 +47,7 @@ class BankSpec:
     def __post_init__(self) -> None:
         for name in ("objects", "backdrops", "object_size", "height", "width"):
             if getattr(self, name) < 8:
-                raise ValueError(
+                raise UserError(
                     f"datamodule.bank.{name}={getattr(self, name)} must be at least 8; see conf/datamodule/scenes.yaml"
                 )
 

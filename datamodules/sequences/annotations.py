@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.sequences.fixed_point import fixed_point_table
+from pruning.errors import UserError
 
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NAN = re.compile(rb"nan", re.IGNORECASE)
@@ -14,7 +15,7 @@ CHARACTERS = b"0123456789+-.eE,\n"
 BLANKS = b" \t"
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data set or a result that is missing, incomplete or inconsistent."""
 
 

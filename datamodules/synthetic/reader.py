@@ -18,7 +18,7 @@ def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> Sequence
         split: "train" or "val".
 
     Raises:
-        ValueError: `cache` is a file.
+        UserError: `cache` is a file.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return read_got10k(ensure_synthetic(set, Path(cache), workers) / "got10k", split, cache=cache)

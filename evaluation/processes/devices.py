@@ -5,15 +5,17 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from pruning.errors import UserError
+
 
 def check_device(device: str) -> None:
     """Checks that the machine has the device that trackers are scored and timed on.
 
     Raises:
-        ValueError: the machine lacks the device.
+        UserError: the machine lacks the device.
     """
     if device_type(device) == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
+        raise UserError(
             f"device={device}, but torch finds no CUDA GPU on this machine; set device=cpu, or trainer=cpu for all "
             "work on the CPU"
         )

@@ -14,6 +14,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import join_process_group
+from pruning.errors import UserError
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ def check_launchable(trainer: Trainer, invocation: Invocation) -> None:
     """Checks, before anything is trained, that the processes of a job can be started.
 
     Raises:
-        ValueError: every process would run the whole sweep once more.
+        UserError: every process would run the whole sweep once more.
     """
     if not invocation.is_sweep or _process_count(trainer) == 1:
         return
@@ -33,7 +34,7 @@ def check_launchable(trainer: Trainer, invocation: Invocation) -> None:
         return
     overrides = [o for o in invocation.overrides if o.split("=")[0] not in ("trainer", "trainer.strategy")]
     command = shlex.join(["python", f"{invocation.script}.py", "-m", *overrides])
-    raise ValueError(
+    raise UserError(
         f"trainer=ddp runs this command once more for each of its {_process_count(trainer)} processes, and in a sweep "
         f"(-m) each would sweep again. Let the job start them itself:\n  {command} trainer=ddp_spawn\n"
         f"or Slurm, also on several nodes:\n  {command} trainer=ddp hydra/launcher=submitit_slurm "

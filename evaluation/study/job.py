@@ -21,6 +21,7 @@ from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import FinishedStage, Stage, digest, ensure, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.training import training_progress
+from pruning.errors import UserError
 from pruning.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
 
@@ -60,17 +61,17 @@ class Job:
         """Checks the settings, the checkpoint and the data before anything is trained.
 
         Raises:
-            ValueError: a setting, a checkpoint or a data set cannot be used.
+            UserError: a setting, a checkpoint or a data set cannot be used.
         """
         cfg = self.cfg
         for name, stage in cfg.stages.items():
             if not isinstance(stage.steps, int) or stage.steps < 0:
-                raise ValueError(f"stages.{name}.steps={stage.steps} must be a whole number of steps; 0 trains nothing")
+                raise UserError(f"stages.{name}.steps={stage.steps} must be a whole number of steps; 0 trains nothing")
         pruning = self.maker.pruning  # checks the ratio, so it comes first
         tracker = self.maker.initial_tracker()
         pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
         if pruning.criterion.needs_gradients and not cfg.stages.sparsity.steps and cfg.ratio < 1:
-            raise ValueError(
+            raise UserError(
                 f"pruning={cfg.job.method} ranks units by gradients, but stages.sparsity.steps=0 trains "
                 "nothing; set more steps, or pruning=magnitude"
             )

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from evaluation.files import atomic_write
+from pruning.errors import UserError
 
 
 class ResumeCheckpoint(Checkpoint):
@@ -26,12 +27,12 @@ class ResumeCheckpoint(Checkpoint):
         every: steps between two checkpoints.
 
     Raises:
-        ValueError: `every` is not positive.
+        UserError: `every` is not positive.
     """
 
     def __init__(self, path: Path, every: int):
         if every < 1:
-            raise ValueError(f"resume_every={every} must be at least 1: it is the number of steps between checkpoints")
+            raise UserError(f"resume_every={every} must be at least 1: it is the number of steps between checkpoints")
         self.path, self.every = path, every
         self._saved = 0
         self._generators: list[dict[str, Any]] = []

@@ -10,6 +10,7 @@ import numpy as np
 
 from evaluation.tracking.metrics import Protocol, scores_of, speed
 from evaluation.tracking.result_files import as_track, read_boxes, read_seconds
+from pruning.errors import UserError
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
@@ -61,7 +62,7 @@ class Benchmark:
         """Checks before anything is tracked that the results can be scored.
 
         Raises:
-            ValueError: the benchmark has no protocol, or a protocol refuses the annotation.
+            UserError: the benchmark has no protocol, or a protocol refuses the annotation.
         """
         unannotated = next((s.name for s in self.sequences if not s.annotated), None)
         if self.protocols and unannotated is None:
@@ -69,16 +70,16 @@ class Benchmark:
             return
         why = f"only the first frame of {unannotated} is annotated" if unannotated else "its protocols list is empty"
         remedy = "annotate every frame" if self.pack is None else "pack results for its server: action=submit"
-        raise ValueError(f"benchmark={self.name} cannot be scored: {why}; {remedy}")
+        raise UserError(f"benchmark={self.name} cannot be scored: {why}; {remedy}")
 
     def metric_names(self) -> list[str]:
         """Returns the names of the main protocol's scores."""
         return list(scores_of(next(iter(self._reports(_still_boxes).values()))))
 
     def check_packable(self) -> None:
-        """Raises ValueError if no server takes results of this benchmark."""
+        """Raises UserError if no server takes results of this benchmark."""
         if self.pack is None:
-            raise ValueError(
+            raise UserError(
                 f"benchmark={self.name} has no server that takes results; action=submit is for benchmark=got10k_test "
                 "and benchmark=trackingnet_test"
             )

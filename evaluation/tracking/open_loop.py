@@ -12,6 +12,7 @@ import torch
 
 from datamodules.sequences.sequence import Sequence
 from evaluation.tracking.metrics.geometry import centers, distances, overlaps
+from pruning.errors import UserError
 from trackers.base import Tracker
 
 PAIRS = 24
@@ -41,7 +42,7 @@ def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) ->
         The scores that `PROTOCOL` names, over all pairs, and "pairs", the number of pairs.
 
     Raises:
-        ValueError: no sequence shows its target in a frame after the first.
+        UserError: no sequence shows its target in a frame after the first.
     """
     found, true, given, sides = [], [], [], []
     for number, sequence in enumerate(sequences):
@@ -57,7 +58,7 @@ def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) ->
             given.append(near)
             sides.append(window.side)
     if not found:
-        raise ValueError("no sequence shows its target in a frame after the first; choose another benchmark=...")
+        raise UserError("no sequence shows its target in a frame after the first; choose another benchmark=...")
     found, true, given = np.array(found), np.array(true), np.array(given)
     overlap = overlaps(found, true)
     close = distances(centers(found), centers(true)) < CLOSE * np.array(sides)

@@ -66,7 +66,7 @@ def read_result(path: str | Path, columns: int = 4) -> np.ndarray:
     Commas, blanks or tabs separate the numbers. Numbers may be NaN, since protocols treat NaN differently.
 
     Raises:
-        DataError: a ValueError. The file is missing or empty, or one of its lines does not hold `columns` numbers.
+        DataError: the file is missing or empty, or one of its lines does not hold `columns` numbers.
     """
     path = Path(path)
     if not path.is_file():

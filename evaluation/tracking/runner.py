@@ -20,6 +20,7 @@ from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.result_files import is_tracked
 from evaluation.tracking.worker import Failures, track
+from pruning.errors import UserError
 from trackers.checkpoints.checkpoint import Checkpoint
 from trackers.online import Lockstep
 
@@ -43,7 +44,7 @@ class Runner:
         ahead: number of frames of each sequence that are decoded while the tracker works.
 
     Raises:
-        ValueError: a number is too small, or there is no device.
+        UserError: a number is too small, or there is no device.
     """
 
     devices: Several[str]
@@ -54,9 +55,9 @@ class Runner:
     def __post_init__(self) -> None:
         for name, least in (("workers", 1), ("lockstep", 1), ("ahead", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"runner.{name}={getattr(self, name)} is too small; set runner.{name}={least} or more")
+                raise UserError(f"runner.{name}={getattr(self, name)} is too small; set runner.{name}={least} or more")
         if not self.devices:
-            raise ValueError("runner.devices is empty; set e.g. runner.devices=[cuda:0,cuda:1]")
+            raise UserError("runner.devices is empty; set e.g. runner.devices=[cuda:0,cuda:1]")
 
     def run(self, load: Callable[[], Checkpoint], sequences: SequenceTable, folder: Path) -> None:
         """Writes the result files of all sequences to `folder`. Sequences with complete result files are skipped.

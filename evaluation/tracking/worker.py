@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.tracking.result_files import save_track
+from pruning.errors import UserError
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
@@ -93,7 +94,7 @@ def _advance(loop: "Lockstep", pictures: dict[_RunningSequence, np.ndarray]) -> 
     seconds = (time.perf_counter() - start) / max(len(pictures), 1)
     for run, (box, _) in zip(pictures, found, strict=True):
         if not np.isfinite(box).all():
-            raise ValueError(f"the tracker returned the box {box} in frame {run.done + 1}")
+            raise UserError(f"the tracker returned the box {box} in frame {run.done + 1}")
         run.record(box, seconds)
 
 

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from pruning.criteria.taylor import Taylor
+from pruning.errors import UserError
 from pruning.gates import Gates
 from pruning.groups import Group, branches
 
@@ -42,7 +43,7 @@ def _branch_gradient(gates: Gates, group: Group, gate_gradients: Tensor) -> Tens
         return gate_gradients.sum()
     weights = [gates.network.get_parameter(s.path) for s in readers]
     if not weights or any(p.grad is None for p in weights):
-        raise RuntimeError(
+        raise UserError(
             f"depth pruning cannot score '{group.name}': the weights {[s.path for s in readers]} that read it are not "
             "trained; train them, or list the group in pruning.protect"
         )

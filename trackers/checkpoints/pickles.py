@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch._utils import _rebuild_parameter, _rebuild_parameter_with_state, _rebuild_tensor, _rebuild_tensor_v2
 
+from pruning.errors import UserError
+
 # The only names that resolve to real objects. All are harmless with any arguments, so chains of calls are harmless too.
 # Never add functions that load, import, evaluate or look up attributes by name. Never add `torch.UntypedStorage`, whose
 # `allocator` argument is the address of native code (hence no `_rebuild_tensor_v3`).
@@ -54,7 +56,7 @@ _INERT = {
 _REFUSED = sys.stdlib_module_names | {"torch", "numpy"}
 
 
-class UnsafePickleError(ValueError):
+class UnsafePickleError(UserError):
     """Error of a file that asks for code which no benign checkpoint needs. None of that code was run."""
 
 
@@ -129,7 +131,7 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
 
     Raises:
         UnsafePickleError: the file names an object of the standard library, torch or numpy that is not plain data.
-        ValueError: the file was not written by `torch.save`, is damaged, or is a TorchScript archive.
+        UserError: the file was not written by `torch.save`, is damaged, or is a TorchScript archive.
         OSError: the file cannot be opened.
     """
     with Path(path).open("rb") as file:
@@ -143,7 +145,7 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
                 "official file, or a file of the weights alone, written by torch.save(network.state_dict(), path)"
             ) from None
         except Exception as error:  # arbitrary bytes cause arbitrary exceptions of pickle, zip, torch, ...
-            raise ValueError(
+            raise UserError(
                 f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {error}); "
                 "pass a .safetensors file of train.py or prune.py, or an official checkpoint as it was downloaded"
             ) from error

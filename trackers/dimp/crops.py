@@ -6,6 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from pruning.errors import UserError
 from trackers.crops import Box, DecodedRegion, Window
 
 
@@ -42,10 +43,10 @@ def reference_crop(
         The crop (size, size, 3) float32, 0 to 255, and the reported window.
 
     Raises:
-        ValueError: the side is not a finite positive number, or the centre is not finite.
+        UserError: the side is not a finite positive number, or the centre is not finite.
     """
     if not (0 < side < math.inf and all(math.isfinite(c) for c in centre)):
-        raise ValueError(f"cannot crop {side} pixels around {centre}: both must be finite and the side positive")
+        raise UserError(f"cannot crop {side} pixels around {centre}: both must be finite and the side positive")
     position = (centre[1] - 0.5, centre[0] - 0.5)  # the original counts from the centre of the first pixel
     if first:
         position, inside = (round(position[0]), round(position[1])), None
@@ -119,11 +120,11 @@ def training_window(
         moved: False leaves the window around the box.
 
     Raises:
-        ValueError: the box has no area.
+        UserError: the box has no area.
     """
     x, y, w, h = (float(v) for v in box)
     if not (w > 0 and h > 0 and math.isfinite(x + y + w + h)):
-        raise ValueError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
+        raise UserError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
     side = training_side(w, h, factor, size, compat)
     if inside is not None:
         shrink = (np.float32(side) / np.float32(shape[:2])).min().clip(1, np.float32(inside))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pruning.errors import UserError
+
 
 class SampleMemory:
     """Samples whose weights decay as new samples are added.
@@ -17,13 +19,13 @@ class SampleMemory:
         minimum: smallest total weight of the first frame's samples.
 
     Raises:
-        ValueError: there is no room besides the samples of the first frame.
+        UserError: there is no room besides the samples of the first frame.
     """
 
     def __init__(self, features: Tensor, boxes: Tensor, size: int = 50, minimum: float = 0.25):
         self._initial = self._stored = len(features)
         if not 0 < self._initial < size:
-            raise ValueError(
+            raise UserError(
                 f"{self._initial} samples of the first frame and one more do not fit in tracker.online.memory={size}; "
                 f"set tracker.online.memory={self._initial + 1} or more"
             )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.errors import UserError
 from trackers.boxes import xywh_to_xyxy
 from trackers.dimp.pooling import bin_weights
 from trackers.dimp.precision import no_autocast
@@ -45,10 +46,10 @@ def refine(
         Boxes (N, K, 4), and their scores before the last step (N, K).
 
     Raises:
-        ValueError: the space is not known.
+        UserError: the space is not known.
     """
     if space not in ("relative", "default"):
-        raise ValueError(f"tracker.refinement.space={space} is not known; choose relative or default")
+        raise UserError(f"tracker.refinement.space={space} is not known; choose relative or default")
     with no_autocast(boxes):
         gradients = ScoreGradients(head, features, modulation, embedding)
         boxes = boxes.to(gradients.dtype)

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import Tensor
 
+from pruning.errors import UserError
 from pruning.groups import Group
 from trackers.base import Batch, Crop, Online, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy
@@ -59,7 +60,7 @@ class OSTrack(Tracker):
         network = OSTrackNetwork(backbone, template.size, search.size, vit or {}, elimination, head_channels)
         super().__init__(network, template, search, recipe, online)
         if loss["cells"] not in ("best", "near"):
-            raise ValueError(f"tracker.loss.cells={loss['cells']} is not known; choose best or near")
+            raise UserError(f"tracker.loss.cells={loss['cells']} is not known; choose best or near")
         self.loss, self.response = dict(loss), response
 
     def departures_from_original(self) -> dict[str, bool]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.errors import UserError
 from trackers.boxes import cxcywh_to_xyxy
 
 
@@ -23,7 +24,7 @@ class Expectation:
 
     def __post_init__(self) -> None:
         if self.spread <= 0:
-            raise ValueError(
+            raise UserError(
                 f"tracker.expectation.spread={self.spread} must be positive; try spread=0.5, or "
                 "tracker.expectation=null to use the maps without weights, as the original does"
             )

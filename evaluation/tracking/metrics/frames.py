@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.tracking.metrics.track import Track
+from pruning.errors import UserError
 
 
 @dataclass
@@ -48,10 +49,10 @@ def join_tracks(tracks: Mapping[str, Track], fill: float | None) -> Frames:
         fill: all four numbers of a missing prediction. None drops its frame.
 
     Raises:
-        ValueError: there are no tracks.
+        UserError: there are no tracks.
     """
     if not tracks:
-        raise ValueError("there are no tracks to score")
+        raise UserError("there are no tracks to score")
     given = np.array([min(len(t.truth), len(t.predicted)) for t in tracks.values()])
     lengths = given if fill is None else np.array([len(t.truth) for t in tracks.values()])
     predicted, truth, missing = [], [], []

@@ -9,6 +9,7 @@ import numpy as np
 from evaluation.tracking.metrics.frames import join_labels, join_tracks
 from evaluation.tracking.metrics.geometry import overlaps
 from evaluation.tracking.metrics.track import Track
+from pruning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class GOT10k:
         These are all frames whose object is at least partly visible, without the first frame of each sequence.
 
         Raises:
-            ValueError: a track does not have one predicted box for each frame, or lacks the size of the picture. Like
+            UserError: a track does not have one predicted box for each frame, or lacks the size of the picture. Like
                 the toolkit, the protocol neither cuts nor pads predictions.
         """
         for name, t in tracks.items():
             if len(t.predicted) != len(t.truth):
-                raise ValueError(
+                raise UserError(
                     f"{name} has {len(t.predicted)} predicted boxes for {len(t.truth)} annotated ones; "
                     "a result needs a box for every frame, the first one included"
                 )
             if t.size is None:
-                raise ValueError(
+                raise UserError(
                     f"{name} needs the size of its pictures, which GOT-10k clips boxes to: Track(size=(width, height))"
                 )
         frames = join_tracks(tracks, fill=None)

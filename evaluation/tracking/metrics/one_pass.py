@@ -10,6 +10,7 @@ from evaluation.tracking.metrics.counts import Counts, count_above, count_at_mos
 from evaluation.tracking.metrics.frames import Frames, join_labels, join_tracks
 from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union, overlaps
 from evaluation.tracking.metrics.track import Track
+from pruning.errors import UserError
 
 PROFILES = ("got10k", "pytracking", "ostrack")
 DATASETS = ("lasot", "lasot_extension_subset", "nfs", "otb", "trackingnet", "uav", "other")
@@ -58,7 +59,7 @@ class OnePass:
             count as hits still do, so P_norm may be above 1.
 
     Raises:
-        ValueError: the profile or the data set is unknown, or the profile does not have the option.
+        UserError: the profile or the data set is unknown, or the profile does not have the option.
     """
 
     profile: str
@@ -67,11 +68,11 @@ class OnePass:
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
-            raise ValueError(f"profile={self.profile} is not known; take one of {', '.join(PROFILES)}")
+            raise UserError(f"profile={self.profile} is not known; take one of {', '.join(PROFILES)}")
         if self.dataset not in DATASETS:
-            raise ValueError(f"dataset={self.dataset} is not known; take one of {', '.join(DATASETS)}")
+            raise UserError(f"dataset={self.dataset} is not known; take one of {', '.join(DATASETS)}")
         if self.exclude_invalid_frames and self.profile == "got10k":
-            raise ValueError(
+            raise UserError(
                 "exclude_invalid_frames=true does not exist in the got10k toolkit (profile=got10k); take "
                 "profile=pytracking, or set exclude_invalid_frames=false"
             )
@@ -110,7 +111,7 @@ class OnePass:
         """Measures the overlap and the errors of every frame.
 
         Raises:
-            ValueError: there are no tracks, or the profile refuses one of them.
+            UserError: there are no tracks, or the profile refuses one of them.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             return self._measure_got10k(tracks) if self.profile == "got10k" else self._measure_pytracking(tracks)
@@ -168,22 +169,22 @@ class OnePass:
         return Measures(overlap, center_error, normalized_error, valid, frames.lengths)
 
     def _check_boxes(self, frames: Frames) -> None:
-        """Raises ValueError for boxes that pytracking refuses."""
+        """Raises UserError for boxes that pytracking refuses."""
         if self.dataset == "lasot" and frames.missing.any():
-            raise ValueError(
+            raise UserError(
                 f"{frames.location(frames.missing.argmax())}: no box is predicted; on LaSOT, "
                 f"{self.profile} needs one for every frame, the first one included"
             )
         wrong = np.isnan(frames.predicted.T).any(0) | (frames.predicted.T[2:] < 0).any(0)
         if wrong.any():
             i = wrong.argmax()
-            raise ValueError(
+            raise UserError(
                 f"{frames.location(i)}: the predicted box is {frames.predicted[i].tolist()}; "
                 f"{self.profile} refuses NaN and negative sizes"
             )
         unknown = np.isnan(frames.truth.T).any(0)
         if self.dataset != "uav" and unknown.any():
-            raise ValueError(
+            raise UserError(
                 f"{frames.location(unknown.argmax())}: the annotated box is NaN, which "
                 f"{self.profile} accepts in UAV123 only (dataset=uav)"
             )

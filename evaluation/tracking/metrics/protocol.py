@@ -30,7 +30,7 @@ class Protocol(typing.Protocol):
             The scores by name; the label as "protocol"; the numbers of "sequences" and "frames" that count.
 
         Raises:
-            ValueError: there are no tracks, or the protocol refuses one of them.
+            UserError: there are no tracks, or the protocol refuses one of them.
         """
         ...
 

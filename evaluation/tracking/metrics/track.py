@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pruning.errors import UserError
+
 
 @dataclass(frozen=True)
 class Track:
@@ -18,7 +20,7 @@ class Track:
             if the data set has no such labels.
 
     Raises:
-        ValueError: there are no boxes, boxes are not four numbers, or there is not one label for each annotated box.
+        UserError: there are no boxes, boxes are not four numbers, or there is not one label for each annotated box.
     """
 
     predicted: np.ndarray
@@ -30,10 +32,10 @@ class Track:
     def __post_init__(self) -> None:
         for name, boxes in (("predicted", self.predicted), ("truth", self.truth)):
             if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-                raise ValueError(f"{name} must be xywh boxes (n, 4), and at least one; its shape is {boxes.shape}")
+                raise UserError(f"{name} must be xywh boxes (n, 4), and at least one; its shape is {boxes.shape}")
         for name, labels in (("cover", self.cover), ("absent", self.absent)):
             if labels is not None and labels.shape != (len(self.truth),):
-                raise ValueError(
+                raise UserError(
                     f"{name} must have one label for each annotated box, shape ({len(self.truth)},); its shape is "
                     f"{labels.shape}"
                 )

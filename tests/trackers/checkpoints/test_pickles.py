@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import nn
 
+from pruning.errors import UserError
 from trackers.checkpoints.pickles import StandIn, UnsafePickleError, read_pickle
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -280,11 +281,9 @@ def tar(path):
 def test_other_files_are_named(tmp_path, make, named):
     path = tmp_path / "a.safetensors"  # a suffix by which torch would choose another reader
     make(path)
-    with pytest.raises(
-        ValueError, match=rf"a\.safetensors cannot be read as a file of torch\.save .*{named}"
-    ) as raised:
+    with pytest.raises(UserError, match=rf"a\.safetensors cannot be read as a file of torch\.save .*{named}") as raised:
         read_pickle(path)
-    assert type(raised.value) is ValueError
+    assert type(raised.value) is UserError
 
 
 def test_a_missing_file():

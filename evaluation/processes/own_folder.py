@@ -1,0 +1,60 @@
+"""A folder of its own for every command, also for two commands that start in the same second."""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+RANKS = ("RANK", "SLURM_PROCID")  # variables in which torchrun and Slurm tell a process its number
+
+
+class OwnFolder(Callback):
+    """Creates the folder of a job or of a sweep, and takes another name if the folder exists.
+
+    Only folders that are named by the time are meant (`${now:...}`). Whoever names a folder on the command line wants
+    to continue what is in it.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Creates the folder of a job."""
+        _create(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Creates the folder of a sweep."""
+        _create(config, "sweep")
+
+
+def _create(config: DictConfig, mode: str) -> None:
+    """Creates `hydra.<mode>.dir` as a new folder, and changes the configuration if the name was taken."""
+    pattern = OmegaConf.to_container(config.hydra[mode], resolve=False)["dir"]
+    is_first_process = not any(int(os.environ.get(rank, 0)) for rank in RANKS)
+    if "${now:" not in pattern or not is_first_process:
+        return
+    wanted = Path(config.hydra[mode].dir)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    folder = next(path for path in _names(wanted) if _is_created(path))
+    with read_write(config), open_dict(config):
+        config.hydra[mode].dir = str(folder)
+        # Jobs of a sweep compose their configuration again, from the overrides alone.
+        quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+        config.hydra.overrides.hydra.append(f"hydra.{mode}.dir='{quoted}'")
+
+
+def _names(folder: Path) -> Iterator[Path]:
+    """Yields the folder, then the folder with _2, _3, ... behind its name."""
+    yield folder
+    for i in count(2):
+        yield folder.with_name(f"{folder.name}_{i}")
+
+
+def _is_created(folder: Path) -> bool:
+    """Creates a folder, and returns False if it exists: of several processes one alone gets True."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True

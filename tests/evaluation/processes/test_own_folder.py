@@ -1,0 +1,35 @@
+import pytest
+from hydra import compose, initialize
+
+from evaluation.processes.own_folder import OwnFolder
+
+
+def compose_train(*overrides):
+    with initialize("../../../conf", version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize(("mode", "start"), [("run", "on_run_start"), ("sweep", "on_multirun_start")])
+def test_two_commands_of_one_second_get_two_folders(tmp_path, mode, start):
+    pattern = rf"hydra.{mode}.dir='{tmp_path}/it\'s = ${{now:%Y}}'"
+    configs = [compose_train(pattern) for _ in range(3)]
+    folders = []
+    for config in configs:
+        getattr(OwnFolder(), start)(config)
+        folders.append(config.hydra[mode].dir)
+        again = compose_train(*config.hydra.overrides.hydra)  # as each job of a sweep does
+        assert again.hydra[mode].dir == config.hydra[mode].dir
+    assert folders[1:] == [f"{folders[0]}_2", f"{folders[0]}_3"]
+
+
+def test_a_folder_that_the_command_names_is_continued(tmp_path):
+    (tmp_path / "mine").mkdir()
+    config = compose_train(f"hydra.run.dir={tmp_path}/mine")
+    OwnFolder().on_run_start(config)
+    assert config.hydra.run.dir == str(tmp_path / "mine")
+
+
+def test_other_processes_of_a_job_create_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    OwnFolder().on_run_start(compose_train(f"paths.outputs={tmp_path}"))
+    assert not list(tmp_path.iterdir())
