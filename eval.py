@@ -11,20 +11,7 @@ After an interruption, the same command continues where it stopped. Sequences wi
 again, except with force=true.
 """
 
-import hydra
-from omegaconf import DictConfig
-
-from evaluation.required_keys import check_required
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="eval")
-def main(cfg: DictConfig) -> None:
-    """Evaluates one checkpoint."""
-    check_required(cfg)
-    from evaluation.commands import evaluate  # imports torch, which --help and --cfg can do without
-
-    evaluate(cfg)
-
+from light_weight_trackers.eval import main
 
 if __name__ == "__main__":
     main()

@@ -1,1 +1,1 @@
-"""From annotated videos to training samples: readers, sampling, augmentation and the Lightning datamodules."""
+"""Data of light-weight-trackers, from annotated videos to samples: readers, sampling, augmentation, datamodules."""

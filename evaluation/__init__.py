@@ -1,1 +1,1 @@
-"""Produces results: the commands, studies as cached stages, tracking and metrics, export, loggers and reports."""
+"""Results of light-weight-trackers: commands, studies as cached stages, tracking, metrics, export, loggers, reports."""

@@ -1,4 +1,6 @@
-"""Pruning of any network that declares which of its units can be cut. The package imports no other part of the project.
+"""Pruning of any network that declares which of its units can be cut.
+
+The package is the part of light-weight-trackers that imports no other part.
 
 - `groups`: a network declares its `Group`s; the `Slice`s of a group are the tensor entries that its units own.
 - `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step.

@@ -1,4 +1,7 @@
-"""Trackers: networks, losses, online loop and checkpoints. `load_tracker(path)` loads any saved tracker."""
+"""Trackers of light-weight-trackers: networks, losses, online loop and checkpoints.
+
+`load_tracker(path)` loads any saved tracker.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -29,10 +29,19 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the working tree, marked if files differ from it; None outside of a repository."""
-    command = ["git", "describe", "--always", "--dirty=, with changes", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+    """Returns the commit of the working tree, marked if files differ from it; None outside of a repository.
+
+    A wheel may be installed below a folder of another project's repository, whose commit says nothing about this code.
+    """
+    if not _git("ls-files", Path(__file__).name):
         return None
-    return done.stdout.strip() or None
+    return _git("describe", "--always", "--dirty=, with changes", "--abbrev=12", "--exclude=*") or None
+
+
+def _git(*words: str) -> str:
+    """Returns what git says in the folder of this file; "" if it says nothing, fails, or is not installed."""
+    try:
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -24,6 +24,18 @@ def test_the_commit_is_that_of_the_code_and_not_of_the_working_directory(tmp_pat
     assert (provenance()["commit"] or "").split(",")[0] == head
 
 
+def test_the_commit_of_another_project_is_not_taken_for_ours(tmp_path, monkeypatch):
+    """As in an environment that lies in the repository of the user's own project."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    installed = tmp_path / ".venv" / "provenance.py"
+    installed.parent.mkdir()
+    installed.write_text("")
+    monkeypatch.setattr("evaluation.study.provenance.__file__", str(installed))
+    assert provenance()["commit"] is None
+
+
 def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance()["commit"] is None

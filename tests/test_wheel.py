@@ -1,0 +1,146 @@
+"""The wheel works in an environment of its own, away from the checkout; a foreign package is one clear error."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from light_weight_trackers.installation import PACKAGES, ROOT
+from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
+
+CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def said_by(command: list[str | Path], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=CLEAN | environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", folder, ROOT], check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment with the wheel and what it depends on, but without the checkout."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    [packages] = folder.glob("lib/python*/site-packages")
+    # Python reads no .pth file of the folder that it finds in a .pth file, so the editable install is not seen.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--force-reinstall", "--ignore-installed", wheel], check=True)
+    return python.parent
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_of_the_configuration(wheel):
+    tracked = subprocess.run(["git", "ls-files", *PACKAGES, "conf"], cwd=ROOT, capture_output=True, text=True).stdout
+    if not tracked:
+        pytest.skip("no git repository")
+    wanted = {f"light_weight_trackers/{p}" if p.startswith("conf/") else p for p in tracked.split("\n") if p}
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert wanted - held == set()
+    assert {name.split("/")[0].split("-")[0] for name in held} == {"light_weight_trackers", *PACKAGES}
+
+
+@pytest.mark.parametrize(
+    ("command", "choice"), [("train", "tracker=dimp"), ("prune", "pruning=depth"), ("eval", "benchmark=otb100")]
+)
+def test_a_command_of_the_wheel_composes_its_configuration(programs, tmp_path, command, choice):
+    said = said_by([programs / f"lwt-{command}", "--cfg", "job", choice, "paths.data=here"], tmp_path)
+    assert said.stderr == ""
+    assert "data: here" in said.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_of_the_wheel_is_a_module_too(programs, tmp_path):
+    said = said_by([programs / "python", "-m", "light_weight_trackers.train", "--help"], tmp_path)
+    assert "ratio=0.25" in said.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_loads_a_tracker_by_its_recipe_and_by_a_published_one(programs, tmp_path, small_checkpoint):
+    code = (
+        "import sys, numpy, trackers, trackers.published\n"
+        "tracker = trackers.load_tracker(sys.argv[1])\n"
+        "image = numpy.zeros((60, 80, 3), numpy.uint8)\n"
+        "tracker.init(image, (20, 20, 16, 12))\n"
+        "assert len(tracker.update(image)[0]) == 4\n"
+        "assert trackers.published.published_recipe('ostrack', 'ostrack_full')['_target_']\n"
+        "print(trackers.__file__)"
+    )
+    said = said_by([programs / "python", "-c", code, small_checkpoint], tmp_path)
+    assert said.stderr == ""
+    assert Path(said.stdout.strip()).is_relative_to(programs.parent)
+
+
+@pytest.mark.attack
+def test_the_wheel_runs_a_study_with_its_report(programs, tmp_path):
+    settings = [*SMALL_WORLD, *SMALL_NETWORK, *SHORT_STAGES]
+    said = said_by([programs / "lwt-train", "-m", "ratio=1,0.5", "seed=1", *settings], tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+    assert len(list(tmp_path.rglob("report.html"))) == 1
+
+
+CHECK = "from light_weight_trackers.installation import stop_at_foreign_packages as stop; stop()"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("how", ["a package on PYTHONPATH", "a module in the working folder"])
+def test_a_package_of_another_project_is_one_clear_error(tmp_path, package, how):
+    if how == "a package on PYTHONPATH":
+        (tmp_path / package).mkdir()
+        foreign = tmp_path / package / "__init__.py"
+        foreign.write_text('raise AssertionError("a foreign package must not be run")')
+        said = said_by([sys.executable, "-c", CHECK], ROOT.parent, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    else:
+        foreign = tmp_path / f"{package}.py"
+        foreign.write_text("")
+        said = said_by([sys.executable, "-c", CHECK], tmp_path, PYTHONPATH=str(ROOT))
+    assert said.returncode == 1
+    [line] = said.stderr.splitlines()
+    assert line.startswith(f"error: `import {package}` finds {foreign}, which is not part of light-weight-trackers")
+    assert str(ROOT / package) in line
+    assert "PYTHONPATH" in line
+
+
+def test_an_overwritten_package_is_one_clear_error(tmp_path):
+    """Two distributions with the package `trackers` write into one folder; the last one to be installed wins."""
+    (tmp_path / "light_weight_trackers").mkdir()
+    (tmp_path / "conf").symlink_to(CONF)
+    for name in ("__init__.py", "installation.py"):
+        (tmp_path / "light_weight_trackers" / name).write_text((ROOT / "light_weight_trackers" / name).read_text())
+    (tmp_path / "trackers").mkdir()
+    (tmp_path / "trackers" / "__init__.py").write_text('"""Multi-object trackers."""')
+    said = said_by([sys.executable, "-c", CHECK], tmp_path)
+    assert said.returncode == 1
+    assert f"{tmp_path / 'trackers' / '__init__.py'}, which is not part of light-weight-trackers" in said.stderr
+
+
+def test_a_missing_package_is_one_clear_error(tmp_path):
+    (tmp_path / "light_weight_trackers").symlink_to(ROOT / "light_weight_trackers")
+    code = f"import sys; sys.path[:] = [p for p in sys.path if p not in ({str(ROOT)!r}, '')]; {CHECK}"
+    said = said_by([sys.executable, "-S", "-c", code], tmp_path, PYTHONPATH=str(tmp_path))
+    assert said.returncode == 1
+    assert "error: `import trackers` finds nothing of light-weight-trackers" in said.stderr
+
+
+def test_a_command_stops_at_a_foreign_package_before_anything_else(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "__init__.py").write_text("")
+    command = [sys.executable, "-m", "light_weight_trackers.train", "--cfg", "job"]
+    said = said_by(command, tmp_path, PYTHONPATH=str(ROOT))
+    assert said.returncode == 1
+    [line] = said.stderr.splitlines()
+    assert line.startswith("error: `import evaluation` finds")
