@@ -3,8 +3,11 @@
 import gc
 import importlib
 import json
+import os
+import runpy
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from tests.processes import quick_spawn
 
 # Whatever imports torch is imported by the fixtures: the process that only deals tests out does without.
+NO_NETWORK = Path(__file__).parent / "no_network"
 CONF = Path(__file__).parent.parent / "conf"
 SMALL_WORLD = [
     *("synthetic.width=96", "synthetic.height=72", "synthetic.train.sequences=3", "synthetic.train.frames=20"),
@@ -35,6 +39,33 @@ def deselect(config: pytest.Config, items: list[pytest.Item], marker: str) -> No
     left_out = [item for item in items if item.get_closest_marker(marker)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if not item.get_closest_marker(marker)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps this process and all that it starts from the network, see `tests/no_network/sitecustomize.py`."""
+    handle, name = tempfile.mkstemp(prefix="network", suffix=".log")  # each worker of pytest-xdist has its own
+    os.close(handle)
+    config.add_cleanup(Path(name).unlink)
+    os.environ["TESTS_NETWORK_LOG"] = name
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(NO_NETWORK), *filter(None, paths)]))
+    nowhere = {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "no_proxy": "localhost,127.0.0.1",
+    }
+    os.environ |= nowhere | {name.upper(): value for name, value in nowhere.items()}
+    runpy.run_path(str(NO_NETWORK / "sitecustomize.py"))
+
+
+@pytest.fixture(autouse=True)
+def no_network() -> Iterator[None]:
+    """Fails a test that tried to reach the network, also when a library has swallowed the error."""
+    log = Path(os.environ["TESTS_NETWORK_LOG"])
+    before = log.stat().st_size
+    yield
+    if log.stat().st_size > before:
+        pytest.fail(f"a test tried to reach the network: {log.read_text()[before:]}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from light_weight_trackers.installation import PACKAGES, ROOT
-from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
-
-CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+from tests.conftest import CONF, NO_NETWORK, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 
 
-def said_by(command: list[str | Path], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=CLEAN | environment, capture_output=True, text=True, timeout=300)
+def said_by(command: list[str | Path], folder: Path, paths: str = "") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": f"{NO_NETWORK}:{paths}".rstrip(":")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +102,11 @@ def test_a_package_of_another_project_is_one_clear_error(tmp_path, package, how)
         (tmp_path / package).mkdir()
         foreign = tmp_path / package / "__init__.py"
         foreign.write_text('raise AssertionError("a foreign package must not be run")')
-        said = said_by([sys.executable, "-c", CHECK], ROOT.parent, PYTHONPATH=f"{tmp_path}:{ROOT}")
+        said = said_by([sys.executable, "-c", CHECK], ROOT.parent, paths=f"{tmp_path}:{ROOT}")
     else:
         foreign = tmp_path / f"{package}.py"
         foreign.write_text("")
-        said = said_by([sys.executable, "-c", CHECK], tmp_path, PYTHONPATH=str(ROOT))
+        said = said_by([sys.executable, "-c", CHECK], tmp_path, paths=str(ROOT))
     assert said.returncode == 1
     [line] = said.stderr.splitlines()
     assert line.startswith(f"error: `import {package}` finds {foreign}, which is not part of light-weight-trackers")
@@ -131,7 +130,7 @@ def test_an_overwritten_package_is_one_clear_error(tmp_path):
 def test_a_missing_package_is_one_clear_error(tmp_path):
     (tmp_path / "light_weight_trackers").symlink_to(ROOT / "light_weight_trackers")
     code = f"import sys; sys.path[:] = [p for p in sys.path if p not in ({str(ROOT)!r}, '')]; {CHECK}"
-    said = said_by([sys.executable, "-S", "-c", code], tmp_path, PYTHONPATH=str(tmp_path))
+    said = said_by([sys.executable, "-S", "-c", code], tmp_path, paths=str(tmp_path))
     assert said.returncode == 1
     assert "error: `import trackers` finds nothing of light-weight-trackers" in said.stderr
 
@@ -140,7 +139,7 @@ def test_a_command_stops_at_a_foreign_package_before_anything_else(tmp_path):
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "__init__.py").write_text("")
     command = [sys.executable, "-m", "light_weight_trackers.train", "--cfg", "job"]
-    said = said_by(command, tmp_path, PYTHONPATH=str(ROOT))
+    said = said_by(command, tmp_path, paths=str(ROOT))
     assert said.returncode == 1
     [line] = said.stderr.splitlines()
     assert line.startswith("error: `import evaluation` finds")
