@@ -139,9 +139,9 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     shared = [path for path, count in Counter(v for g in groups for v in g.vanish or ()).items() if count > 1]
     if shared:
         raise UserError(f"a module can vanish with one group only; declared more than once: {shared}")
-    buffers = dict(network.named_buffers())
-    tensors = dict(network.named_parameters()) | buffers
-    modules = dict(network.named_modules())
+    buffers = dict(network.named_buffers(remove_duplicate=False))
+    tensors = dict(network.named_parameters(remove_duplicate=False)) | buffers
+    modules = dict(network.named_modules(remove_duplicate=False))
     owned: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
         if group.runs and (sum(group.runs) != group.size or min(group.runs) < 0):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruning.budget import RemovalRules, check_ratio, fit_plan
+from pruning.comparison import TOLERANCE, are_finite, difference
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.errors import UserError
@@ -19,6 +20,8 @@ from pruning.plan import Plan
 from pruning.ranking import check_ranking, quantile_ranks
 from pruning.surgery import compact
 from pruning.tracing import InputFunction
+from pruning.transaction import unchanged_on_error
+from pruning.trial import try_cuts
 
 RATIOS_OF = ("params", "macs", "units", "latency")
 KEPT_GATES = ("fold", "one")
@@ -92,6 +95,7 @@ class Pruner:
         self.regrow, self.kept_gates = regrow, kept_gates
         self.kinds, self.protect = kinds, list(protect)
         self._cached_cost: tuple[Any, Cost] | None = None
+        self._tried: tuple | None = None
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
         """Returns the groups to prune, by `kinds` and `protect`.
@@ -114,32 +118,47 @@ class Pruner:
             if (self.kinds is None or g.kind in self.kinds) and not any(fnmatchcase(g.name, p) for p in self.protect)
         ]
 
-    def check(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
-        """Checks before a training that the ratio can be reached. Shapes suffice, except that latency is measured.
+    def check(
+        self,
+        network: nn.Module,
+        groups: Sequence[Group],
+        inputs: InputFunction | None = None,
+        trial_inputs: InputFunction | None = None,
+    ) -> None:
+        """Checks before a training that the ratio can be reached, and that the groups can be cut.
 
         Args:
             network, groups, inputs: as for `attach`.
+            trial_inputs: returns the arguments of a complete forward for the trial cut, if `inputs` runs only a part of
+                the network.
 
         Raises:
-            UserError: the ratio is out of reach, or a setting does not fit the groups.
+            UserError: the ratio is out of reach, a setting does not fit the groups, or a trial cut fails; see
+                `trial.try_cuts`.
         """
         chosen = self.select(check_groups(network, groups))
         if self.ratio == 1:
             return
         ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
         fit_plan(chosen, ranks, self._cost_of(network, chosen, inputs), self.ratio, self.rules)
+        self._try_cuts(network, chosen, trial_inputs or inputs)
 
     def attach(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
-        """Puts open gates on the groups to prune.
+        """Puts open gates on the groups to prune, after a trial cut of a copy of the network.
 
         Args:
             network: the network.
             groups: all groups of the network.
             inputs: returns the arguments of the forward of the network, or of a cut copy of it. MACs and latency are
-                those of this forward.
+                those of this forward, and the trial runs it. Without `inputs`, a wrong declaration may first show in
+                `finish`.
+
+        Raises:
+            UserError: a setting does not fit the groups, or a trial cut fails; see `trial.try_cuts`.
         """
-        self.gates = Gates(network, self.select(groups))
-        self.cost = self._cost_of(network, self.gates.groups, inputs)
+        gates = Gates(network, self.select(groups))
+        self._try_cuts(network, gates.groups, inputs)
+        self.gates, self.cost = gates, self._cost_of(network, gates.groups, inputs)
         self.plan, self.planned_ratio = Plan(), 1.0
 
     def update(self, ratio: float | None = None) -> None:
@@ -175,6 +194,8 @@ class Pruner:
     def finish(self, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """Cuts the network in place and checks that the masked and the cut network have equal outputs.
 
+        After an error the network is as it was before the call, and the gates are still attached.
+
         Args:
             inputs: arguments of the forward, several draws of them. Give more than one draw for a network that makes
                 discrete choices: rounding may flip a choice on one draw, while a wrong declaration shows on all draws.
@@ -184,31 +205,32 @@ class Pruner:
             over the draws), and "ratio_achieved".
 
         Raises:
-            UserError: there are no inputs.
+            UserError: there are no inputs, the outputs cannot be compared, or surgery cannot make the cut.
             RuntimeError: the outputs differ by more than float rounding can explain, or are not finite for some draw.
         """
         if not inputs:
             raise UserError("inputs=[] leaves nothing to compare; give the arguments of a forward, e.g. [{'x': x}]")
-        network = self.gates.network
-        gates = self.gates.to(next(network.parameters()).device)
-        gates.close(self.plan)
-        if self.kept_gates == "one":
-            gates.values.data.fill_(1)
-        network.eval()
-        with torch.no_grad():
+        network, attached = self.gates.network, self.gates.to(next(self.gates.network.parameters()).device)
+        with unchanged_on_error(network), torch.no_grad():
+            gates = Gates(network, attached.groups)
+            gates.close(self.plan)
+            if self.kept_gates == "fold":
+                gates.values.copy_(attached.values)
+            network.eval()
             with gates.folded():
                 masked = [network(**draw) for draw in inputs]
+            if not all(are_finite(output) for output in masked):
+                raise RuntimeError("the outputs of the masked network are not finite, so its weights cannot be used")
             gates.fold_permanently()
             compact(network, gates.groups, self.plan)
-            errors = torch.stack([_difference(m, network(**d)) for m, d in zip(masked, inputs, strict=True)])
-        error = float(
-            errors.quantile(0.5) if errors.isfinite().all() else errors.max()
-        )  # max returns nan if there is one
-        if not error < 1e-3:
-            raise RuntimeError(
-                f"the compacted network differs from the masked one by {error:.1e} relative to the largest output: "
-                "some group does not declare all tensors that its units cut"
-            )
+            errors = torch.stack([difference(m, network(**d)) for m, d in zip(masked, inputs, strict=True)])
+            # `max` returns nan if there is one
+            error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())
+            if not error < TOLERANCE:
+                raise RuntimeError(
+                    f"the compacted network differs from the masked one by {error:.1e} relative to the largest output: "
+                    "some group does not declare all tensors that its units cut. The network is left uncut"
+                )
         result = {"masked_vs_compacted": error, "ratio_achieved": self.ratio_achieved}
         del self.gates  # the gates fit only the network before the cut
         return result
@@ -222,6 +244,13 @@ class Pruner:
     def _counts(self) -> list[int]:
         """Returns the number of kept units of every group, in the order of the gates."""
         return [len(self.plan.units(g)) for g in self.gates.groups]
+
+    def _try_cuts(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> None:
+        """Makes a trial cut, unless `check` has made it for the same network."""
+        key = (type(network), tuple(groups), tuple(t.shape for t in network.parameters()))
+        if self.ratio < 1 and self._tried != key:
+            try_cuts(network, groups, inputs, self.rules)
+            self._tried = key
 
     def _cost_of(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
         """Returns the cost that the ratio refers to. It is cached, because two measurements of latency would differ."""
@@ -243,12 +272,3 @@ class Pruner:
         if self.ratio_of == "latency":
             return LatencyCost(network, groups, inputs, self.device)
         return {"params": ParamCost, "units": UnitCost}[self.ratio_of](network, groups)
-
-
-def _difference(masked: Any, compacted: Any) -> Tensor:
-    """Returns the largest difference of all outputs, each relative to its largest entry; nan if an output has a nan."""
-    differences = []
-    for reference, output in zip(tree_leaves(masked), tree_leaves(compacted), strict=True):
-        scale = reference.abs().max().clamp_min(torch.finfo(reference.dtype).tiny)  # 0 / tiny: equal outputs of zeros
-        differences.append(((output - reference).abs().max() / scale).float())
-    return torch.stack(differences).max()

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 
 from pruning.errors import UserError
 from pruning.groups import Group, Slice, branches
 from pruning.plan import Plan
+
+# Layers that hold the number of their units in attributes or compute statistics over units.
+UNSUPPORTED = (nn.GroupNorm, nn.RMSNorm, _InstanceNorm, nn.MultiheadAttention, nn.RNNBase)
 
 
 class Constant(nn.Module):
@@ -60,10 +64,11 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
 
     Raises:
         UserError: the plan does not fit the groups; it empties a group that must keep a unit, or only a part of a
-            branch; a convolution or norm would lose its last channel; or a convolution is grouped or transposed. The
-            network is unchanged then.
+            branch; a convolution or norm would lose its last channel; or surgery does not support a layer. The network
+            is unchanged then.
     """
     plan.check(groups)
+    check_untied(network, [group for group in groups if len(plan.units(group)) < group.size])
     cuts: dict[str, list[tuple[Slice, Group, Tensor]]] = defaultdict(list)
     vanished = _vanished(groups, plan)
     for group in groups:
@@ -79,6 +84,8 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         owner_path, _, name = path.rpartition(".")
         module = network.get_submodule(owner_path)
         tensor = getattr(module, name)
+        if isinstance(module, UNSUPPORTED):
+            raise UserError(f"surgery does not support {type(module).__name__}: '{owner_path}'")
         if isinstance(module, _ConvNd) and (module.groups != 1 or module.transposed):
             raise UserError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
         kept_of_dim = {}
@@ -111,6 +118,24 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
 def compacted(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Module:
     """Returns a cut copy of the network; see `compact`."""
     return compact(copy.deepcopy(network), groups, plan)
+
+
+def check_untied(network: nn.Module, groups: Sequence[Group]) -> None:
+    """Raises UserError if a group cuts a tensor that another module uses as well: only one of both would be cut."""
+    names: dict[Tensor, list[str]] = defaultdict(list)
+    for prefix, module in network.named_modules():  # a module with two names is one module, of which both names are cut
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                names[tensor].append(f"{prefix}.{name}".lstrip("."))
+    for group in groups:
+        for s in group.slices:
+            owner, _, name = s.path.rpartition(".")
+            tied = names[getattr(network.get_submodule(owner), name)]
+            if len(tied) > 1:
+                raise UserError(
+                    f"group '{group.name}' cuts '{s.path}', which is one tensor with several names: {tied}. Surgery "
+                    f"does not support tied weights; leave the group out of the pruning: protect=['{group.name}']"
+                )
 
 
 def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:

@@ -181,7 +181,7 @@ def trace(
     """
     dense = _record(network, inputs, recorder)
     removed = torch.tensor([float(g.size - len(_every_nth_unit(2, g))) for g in groups], dtype=torch.float64)
-    cut_sets = _cut_sets(removed)
+    cut_sets = separating_sets(removed)
     drops = [_size_drops(network, groups, inputs, recorder, dense, cut) for cut in cut_sets]
     # If a size depends on several groups, the runs may leave several solutions. Then these groups are cut one by one.
     for i in sorted({i for drop in _distinct(drops) for i in _ambiguous_groups(drop, cut_sets, removed)}):
@@ -194,10 +194,14 @@ def trace(
     return Trace(operations, _thinned(network, groups, 3), [len(_every_nth_unit(3, group)) for group in groups])
 
 
-def _cut_sets(removed: Tensor) -> Tensor:
+def separating_sets(removed: Tensor) -> Tensor:
     """Returns the mask (runs, groups) of the groups that are cut in each run.
 
-    Every group is cut in a different half of the runs, so the runs in which a size falls identify its group.
+    Every group is cut in a different half of the runs, so the runs in which a size falls identify its group. For every
+    two groups there is a run in which only the first of them is cut.
+
+    Args:
+        removed: number of units that a cut removes from each group, (groups,). A group without such units is never cut.
     """
     groups = removed.nonzero().flatten().tolist()
     runs = next(n for n in count(1) if comb(n, n // 2) >= len(groups))

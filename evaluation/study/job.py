@@ -69,7 +69,7 @@ class Job:
                 raise UserError(f"stages.{name}.steps={stage.steps} must be a whole number of steps; 0 trains nothing")
         pruning = self.maker.pruning  # checks the ratio, so it comes first
         tracker = self.maker.initial_tracker()
-        pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs)
+        pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs, lambda _: tracker.example_inputs())
         if pruning.criterion.needs_gradients and not cfg.stages.sparsity.steps and cfg.ratio < 1:
             raise UserError(
                 f"pruning={cfg.job.method} ranks units by gradients, but stages.sparsity.steps=0 trains "

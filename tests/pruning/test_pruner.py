@@ -354,7 +354,7 @@ def test_a_flip_on_one_draw_passes_and_on_most_it_does_not() -> None:
         else:
             with pytest.raises(RuntimeError, match=f"differs from the masked one by {shown} relative"):
                 pruning.finish(draws(5))
-        assert network.calls == 10
+        assert network.calls == (10 if shown is None else 0)  # after an error the network is as it was
 
 
 def test_outputs_of_zeros_are_the_same() -> None:

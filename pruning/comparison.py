@@ -1,0 +1,49 @@
+"""Comparison of the outputs of a masked network and of the cut network."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from pruning.errors import UserError
+
+# Largest difference, relative to the largest output, that float rounding can explain.
+TOLERANCE = 1e-3
+
+
+def difference(masked: Any, cut: Any) -> Tensor:
+    """Returns the largest difference of all outputs, each relative to its largest entry; nan if an output has a nan.
+
+    Args:
+        masked, cut: outputs of both networks: tensors, or mappings and sequences of tensors.
+
+    Raises:
+        UserError: the outputs contain no tensors, or the shape of an output depends on the number of kept units.
+    """
+    pairs = [_tensors(outputs) for outputs in (masked, cut)]
+    shapes = [[tuple(t.shape) for t in tensors] for tensors in pairs]
+    if not pairs[0]:
+        raise UserError("the network returns no tensors, so the masked and the cut network cannot be compared")
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"the outputs have the shapes {shapes[0]} while units are masked, but {shapes[1]} once they are cut; leave "
+            "the group of the units that the network returns out of the pruning"
+        )
+    differences = []
+    for reference, output in zip(*pairs, strict=True):
+        if reference.numel():
+            scale = reference.abs().max().clamp_min(torch.finfo(reference.dtype).tiny)  # 0 / tiny: equal zeros
+            differences.append(((output - reference).abs().max() / scale).float())
+    return torch.stack(differences).max() if differences else torch.zeros(())
+
+
+def are_finite(outputs: Any) -> bool:
+    """Returns whether all tensors among the outputs are finite."""
+    return all(bool(t.isfinite().all()) for t in _tensors(outputs))
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """Returns the tensors among the outputs; integers and booleans as float numbers."""
+    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    return [t if t.is_floating_point() else t.float() for t in tensors]

@@ -1,0 +1,289 @@
+"""Trial cuts: cuts copies of a network before anything is trained, so that wrong declarations are found early.
+
+Shapes are tried on the meta device: all groups are cut in a few runs and, if a run fails, each group alone. Values are
+compared on the CPU if the network is small: a masked unit must have the effect of a removed unit.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from pruning.budget import RemovalRules
+from pruning.comparison import TOLERANCE, are_finite, difference
+from pruning.cost import copy_to_meta
+from pruning.errors import UserError
+from pruning.gates import Gates
+from pruning.groups import Group, branches
+from pruning.plan import Plan
+from pruning.surgery import check_untied, compacted
+from pruning.tracing import InputFunction, separating_sets
+
+log = logging.getLogger(__name__)
+
+# Values are compared if a forward needs fewer MACs: a few seconds for all forwards on one core of a CPU.
+MAX_MACS = 5e9
+# A rounding may flip a discrete choice of the network on one draw of the inputs, while a fault shows on all draws.
+DRAWS = 3
+COMPLETE = (
+    "Every tensor whose size follows from the number of units must be a slice of the group, and the code must not "
+    "contain the number"
+)
+NO_RULES = RemovalRules()
+PRECISE = (torch.float32, torch.float64)
+
+
+def try_cuts(
+    network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None, rules: RemovalRules = NO_RULES
+) -> None:
+    """Cuts copies of the network and runs them. The network and the random numbers of the caller stay as they are.
+
+    Args:
+        network: the network.
+        groups: the groups that may be cut.
+        inputs: returns the arguments of a forward of the network or of a cut copy. Values are compared only if the
+            shapes of the arguments do not depend on the cut. With None, copies are cut but not run.
+        rules: rules for the removal of units. The trial removes only what they allow.
+
+    Raises:
+        UserError: a group cannot be cut, a cut copy does not run, its outputs differ from those of the masked network,
+            or a gate acts twice. The message names the group.
+    """
+    check_untied(network, groups)
+    try:
+        meta = copy_to_meta(network)
+    except (RuntimeError, TypeError) as error:
+        log.warning("%s cannot be copied, so no trial cut is made: %s", type(network).__name__, error)
+        return
+    trial = _Trial(meta, [g for g in groups if g.size], inputs)
+    least, empty = _cuts(trial.groups, rules, _without_last_units), _empty_branches(trial.groups, rules)
+    with _random_numbers_kept(network), torch.no_grad():
+        if inputs is None:
+            log.info("attach(network, groups) has no inputs, so the network is not run for a trial")
+            trial.try_all([*least, *empty], trial.cut)
+            return
+        macs = _count_macs(meta, inputs)
+        if macs is None:
+            trial.network = _copy_to_cpu(network)
+            trial.network(**_arguments(trial.network, inputs))  # an error of the uncut network has no group
+        for plans in (least, *_separated(least), empty):
+            trial.try_all(plans, trial.run)
+        if (macs or 0) < MAX_MACS and all(p.dtype in PRECISE and not p.is_meta for p in network.parameters()):
+            trial.network = _copy_to_cpu(network)
+            trial.compare_values([_cuts(trial.groups, rules, _random_half), empty])
+
+
+class _TrialError(Exception):
+    """Reason why a trial cut has failed."""
+
+
+class _Trial:
+    """Trial cuts of one network.
+
+    Attributes:
+        network: copy of the network on the meta device or the CPU.
+        groups, inputs: see `try_cuts`.
+    """
+
+    def __init__(self, network: nn.Module, groups: list[Group], inputs: InputFunction | None):
+        self.network, self.groups, self.inputs = network, groups, inputs
+
+    def try_all(self, plans: Sequence[Plan], test: Callable[[Plan], Any]) -> None:
+        """Tests all plans as one; if that fails, tests each of them alone to find the group that is at fault."""
+        if not plans:
+            return
+        together = _merge(plans)
+        try:
+            test(together)
+        except (_TrialError, UserError) as error:
+            for plan in plans if len(plans) > 1 else ():
+                self.try_all([plan], test)
+            raise UserError(self._message(together, error)) from error.__cause__
+
+    def cut(self, plan: Plan) -> nn.Module:
+        """Returns a cut copy of the network."""
+        try:
+            return compacted(self.network, self.groups, plan)
+        except RuntimeError as error:  # a parametrization computes a weight from tensors that no longer fit
+            raise _TrialError(f"surgery fails with {_first_line(error)}. {COMPLETE}") from error
+
+    def run(self, plan: Plan) -> None:
+        """Runs a cut copy of the network."""
+        cut = self.cut(plan)
+        with _naming_modules(cut):
+            cut(**_arguments(cut, self.inputs))
+
+    def compare_values(self, cuts: Sequence[Sequence[Plan]]) -> None:
+        """Compares cut copies of the network with the masked network, and tries the gates."""
+        _vary_constants(self.network)
+        if not are_finite(self.network(**_arguments(self.network, self.inputs))):
+            return  # there are no weights yet that could be compared
+        for plans in cuts:
+            self.try_all(plans, self.compare)
+        for group in self.groups:
+            if len({s.path.rpartition(".")[0] for s in group.slices if s.gated}) > 1:
+                self.try_all([Plan({group.name: _random_half(group, 1)})], self.scale)
+
+    def compare(self, plan: Plan) -> None:
+        """Compares the cut network with the masked network."""
+        cut, gates, error = self.cut(plan), Gates(self.network, self.groups), 0.0
+        gates.close(plan)
+        for _ in range(DRAWS):
+            with _naming_modules(cut):
+                arguments, own = _arguments(self.network, self.inputs), _arguments(cut, self.inputs)
+                if _shapes(arguments) != _shapes(own):
+                    return
+                output = cut(**arguments)
+            with gates.folded():
+                masked = self.network(**arguments)
+            error = float(difference(masked, output))
+            if error < TOLERANCE:
+                return
+        raise _TrialError(
+            f"the outputs differ by {error:.1e} from those of the masked network, relative to the largest output. "
+            "Either a tensor that these units cut is not declared, or a layer computes statistics over the units: list "
+            "a LayerNorm over the units in `norms`; no other norm over channels is supported"
+        )
+
+    def scale(self, plan: Plan) -> None:
+        """Scales the gates of the units that `plan` removes, to find out whether the gates act once."""
+        group = next(g for g in self.groups if g.name in plan.kept)
+        gates, scaled = Gates(self.network, [group]), sorted({*range(group.size)} - {*plan.units(group)})
+        arguments, outputs = _arguments(self.network, self.inputs), []
+        for value in (0, 1 / 32, 1 / 16, 1 / 8):
+            gates.values[scaled] = value
+            with gates.folded():
+                outputs.append(self.network(**arguments))
+        first, second, third = (float(difference(outputs[0], output)) for output in outputs[1:])
+        # Twice the gate has twice the effect if the gate acts once, and four times the effect if it acts twice.
+        if second > 3 * first and third > 3 * second:
+            gated = [s.path for s in group.slices if s.gated]
+            raise _TrialError(
+                "the effect of a gate is the square of its value, because tensors that produce a unit and tensors that "
+                f"read it are gated: {gated}. Declare gated=True for one of both sides"
+            )
+
+    def _message(self, plan: Plan, error: Exception) -> str:
+        counts = {g: f"{len(plan.units(g))} of {g.size} units" for g in self.groups if g.name in plan.kept}
+        names = ", ".join(f"'{g.name}' ({kept})" for g, kept in counts.items())
+        together = "" if len(counts) == 1 else " together, though each of them alone can be cut"
+        return (
+            f"a trial cut shows that the group{'s' * (len(counts) > 1)} {names} cannot be pruned{together}: {error}. "
+            f"Correct the declaration, or leave the units whole: protect={[g.name for g in counts]}"
+        )
+
+
+def _cuts(groups: Sequence[Group], rules: RemovalRules, choose: Callable[[Group, int], tuple[int, ...]]) -> list[Plan]:
+    """Returns a plan for each group that may lose a part of its units; `choose` returns the kept units."""
+    if rules.whole_branches:
+        return []
+    plans = [Plan({g.name: choose(g, rules.round_to)}) for g in groups]
+    return [plan for g, plan in zip(groups, plans, strict=True) if len(plan.units(g)) < g.size]
+
+
+def _runs(group: Group) -> list[range]:
+    """Returns the units of each run. Runs of single units are treated as one run."""
+    lengths = group.runs if max(group.runs, default=0) > 1 else (group.size,)
+    return [range(sum(lengths[:i]), sum(lengths[: i + 1])) for i in range(len(lengths))]
+
+
+def _without_last_units(group: Group, round_to: int) -> tuple[int, ...]:
+    """Returns the kept units of the smallest cut: the last units of one run are removed."""
+    for run in _runs(group):
+        if kept := (len(run) - 1) // round_to * round_to:
+            return tuple(u for u in range(group.size) if not run[kept] <= u < run.stop)
+    return tuple(range(group.size))
+
+
+def _random_half(group: Group, round_to: int) -> tuple[int, ...]:
+    """Returns random units, about half of each run."""
+    kept = []
+    for run in _runs(group):
+        count = len(run) // 2 // round_to * round_to or min(round_to, len(run))
+        kept += [run[i] for i in torch.randperm(len(run), device="cpu")[:count].tolist()]
+    return tuple(sorted(kept))
+
+
+def _empty_branches(groups: Sequence[Group], rules: RemovalRules) -> list[Plan]:
+    """Returns a plan for each branch that may lose all its units."""
+    may_vanish = [g.vanish is not None and (rules.whole_branches or (not rules.floor and not g.branch)) for g in groups]
+    members = [m for m in branches(groups) if all(may_vanish[i] for i in m)]
+    return [Plan({groups[i].name: () for i in m}) for m in members]
+
+
+def _separated(plans: Sequence[Plan]) -> list[list[Plan]]:
+    """Returns a few selections of the plans. For every two plans, a selection contains only the first of them."""
+    cut_sets = separating_sets(torch.ones(len(plans)))
+    return [[plan for plan, cut in zip(plans, cuts, strict=True) if cut] for cuts in cut_sets.tolist()]
+
+
+def _merge(plans: Sequence[Plan]) -> Plan:
+    return Plan({name: units for plan in plans for name, units in plan.kept.items()})
+
+
+def _arguments(network: nn.Module, inputs: InputFunction) -> dict[str, Any]:
+    """Returns the arguments of a forward on the device of the network."""
+    device = next(network.parameters()).device
+    return tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
+
+
+def _shapes(arguments: Mapping[str, Any]) -> list[torch.Size]:
+    return [leaf.shape for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+
+
+def _count_macs(meta: nn.Module, inputs: InputFunction) -> float | None:
+    """Returns the MACs of a forward, None if the network does not run on the meta device."""
+    try:
+        with FlopCounterMode(display=False) as counter:
+            meta(**_arguments(meta, inputs))
+    except Exception:  # the forward reads values (`item()`), or an operator has no shapes: any error is possible
+        return None
+    return counter.get_total_flops() / 2
+
+
+def _copy_to_cpu(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
+
+
+def _vary_constants(network: nn.Module) -> None:
+    """Adds noise to parameters whose entries are all equal: a layer that starts as zeros would hide every fault."""
+    for p in network.parameters():
+        if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
+            p += 0.1 * torch.randn_like(p)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: " + str(error).strip().partition("\n")[0].rstrip(".")
+
+
+@contextmanager
+def _random_numbers_kept(network: nn.Module) -> Iterator[None]:
+    """Restores the states of the random number generators of the CPU and of the network's GPU after the block."""
+    devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(sorted(devices)):
+        torch.manual_seed(0)
+        yield
+
+
+@contextmanager
+def _naming_modules(network: nn.Module) -> Iterator[None]:
+    """Turns an error in a forward of the network into a `_TrialError` that names the module."""
+    running = [f"the forward of {type(network).__name__}"]
+    hooks = []
+    for path, module in network.named_modules():
+        name = f"'{path}' ({type(module).__name__})" if path else running[0]
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+        hooks.append(module.register_forward_hook(lambda *_: running.pop() and None))
+    try:
+        yield
+    except Exception as error:
+        raise _TrialError(f"{running[-1]} fails with {_first_line(error)}. {COMPLETE}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
