@@ -224,6 +224,7 @@ def test_an_uncut_network_that_fails_keeps_its_own_error() -> None:
         try_cuts(network, network.groups(), lambda _: {"x": torch.randn(2, 4, 8, 8)})
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
 def test_a_network_that_cannot_be_copied_is_pruned_without_a_trial(caplog: pytest.LogCaptureFixture) -> None:
     """The weight of an old weight norm is the result of a computation, which torch does not copy."""
     torch.manual_seed(0)
