@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
+from datamodules.exit_with_parent import exit_with_parent
 from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.sampling import FrameSampler, SampleFrames, central_box
@@ -176,8 +177,9 @@ def count_trained_batches(trainer: L.Trainer | None) -> int:
     return 0 if trainer is None else (trainer.fit_loop.total_batch_idx + 1) * trainer.world_size
 
 
-def disable_opencv_threads(worker: int) -> None:
-    """Makes OpenCV single-threaded in a loader worker: the workers already use all cores."""
+def start_worker(worker: int) -> None:
+    """Prepares a loader worker: it ends with its parent, and OpenCV uses one thread, as the workers use all cores."""
+    exit_with_parent()
     cv2.setNumThreads(0)
 
 

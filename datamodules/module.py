@@ -12,8 +12,8 @@ from datamodules.dataset import (
     EpochSampler,
     TrackingDataset,
     count_trained_batches,
-    disable_opencv_threads,
     rank_and_world_size,
+    start_worker,
 )
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.table import SequenceTable
@@ -123,7 +123,7 @@ class TrackingDataModule(L.LightningDataModule):
                 self.samples[split], self._next_sample if train else lambda: 0, *rank_and_world_size(self.trainer)
             ),
             num_workers=self.workers if train else min(self.workers, 1),
-            worker_init_fn=disable_opencv_threads,
+            worker_init_fn=start_worker,
             # In a joblib worker the default would be spawn, which costs seconds in each stage.
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             drop_last=train,

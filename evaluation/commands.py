@@ -6,26 +6,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
-from torch.multiprocessing import ProcessExitedException
 
+from datamodules.exit_with_parent import exit_with_parent
 from evaluation.files import write_json
 from evaluation.processes.devices import assign_gpu, check_device
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
+from evaluation.processes.termination import ends_in_order
+from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
 from evaluation.study.job import Job
 from evaluation.study.job_result import size_of
 from evaluation.study.parent_source import ParentSource
@@ -34,14 +37,12 @@ from evaluation.study.sweep_callbacks import STARTED
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
-from evaluation.tracking.runner import SequencesFailedError
 from pruning.errors import UserError
 from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from trackers.checkpoints.reading import recipe_in
 
 log = logging.getLogger(__name__)
 
-BAD_INPUT = (UserError, OSError, InstantiationException)
 ACTIONS = ("score", "submit", "open_loop")
 
 
@@ -57,7 +58,7 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
         The metric `cfg.objective` for a sweeper, if the configuration names one.
     """
     invocation = _invocation()
-    with _one_message(invocation, *BAD_INPUT):
+    with _reported(invocation):
         cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
         trainer = build_trainer(cfg.trainer)
         check_launchable(trainer, invocation)
@@ -67,17 +68,16 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
             return _conclude(job, result)
         job.check()
         _check_objective(job)
-    if cfg.dry_run:
-        _console(100).print(job.plan_table())
-        return None
-    with _one_message(invocation, ProcessExitedException):
-        return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job, invocation))
+        if cfg.dry_run:
+            _console(100).print(job.plan_table())
+            return None
+        return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job))
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Scores one checkpoint on one benchmark, or packs its results for a server, as conf/eval.yaml says."""
     invocation = _invocation()
-    with _one_message(invocation, *BAD_INPUT, SequencesFailedError):
+    with _reported(invocation):
         cfg, source = _resolve(cfg, invocation, completes_recipe=True)
         if cfg.action not in ACTIONS:
             raise UserError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
@@ -94,12 +94,12 @@ def evaluate(cfg: DictConfig) -> None:
             benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
             log.info("archive %s", Path(cfg.archive).absolute())
             return
-    folder = Path(cfg.paths.job)
-    shutil.copytree(boxes, folder / "boxes" / benchmark.name, dirs_exist_ok=True)
-    result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_loader(cfg)())
-    write_json(folder / "result.json", result)
-    _print_table(result)
-    log.info("results in %s", folder)
+        folder = Path(cfg.paths.job)
+        shutil.copytree(boxes, folder / "boxes" / benchmark.name, dirs_exist_ok=True)
+        result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_loader(cfg)())
+        write_json(folder / "result.json", result)
+        _print_table(result)
+        log.info("results in %s", folder)
 
 
 # Setup of both commands
@@ -146,7 +146,10 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
             OmegaConf.update(cfg, "job.tracker", recipe._target_.rsplit(".", 1)[1].lower())
     if source.is_file and source.header.note:
         log.info(source.header.note)
-    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), source
+    try:
+        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), source
+    except OmegaConfBaseException as error:
+        raise UserError(f"a value of the configuration refers to something that is not there: {error}") from error
 
 
 def _use_threads(cfg: DictConfig) -> None:
@@ -167,15 +170,24 @@ def _reusable_since(cfg: DictConfig, invocation: Invocation) -> float:
 
 
 @contextmanager
-def _one_message(invocation: Invocation, *errors: type[Exception]) -> Iterator[None]:
-    """Turns an error of these types into one message that ends the run; in a sweep it ends this job alone."""
-    try:
-        yield
-    except errors as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        if invocation.is_sweep:
-            raise UserError(str(cause)) from error
-        raise SystemExit(f"error: {cause}") from None
+def _reported(invocation: Invocation) -> Iterator[None]:
+    """Ends the run with one message after an error of the user. Faults of the code keep their tracebacks.
+
+    In a sweep an error ends this job alone, see `evaluation.study.sweep_callbacks.FailureCallback`.
+    """
+    if parent_process() is not None:
+        exit_with_parent()  # joblib runs jobs in processes of its own
+    with ends_in_order():
+        try:
+            yield
+        except Exception as error:
+            message = message_of(error)
+            if invocation.is_sweep or shows_all_tracebacks():
+                raise
+            if message is None:
+                raise fault_in(error)  # noqa: B904 (it is the cause of `error`, if it is not `error` itself)
+            log_traceback(error)
+            raise SystemExit(f"error: {message}") from None
 
 
 # Jobs
@@ -187,11 +199,10 @@ def _check_objective(job: Job) -> None:
         raise UserError(f"objective={objective} is no metric of benchmark={benchmark.name}: {', '.join(known)}")
 
 
-def _run_in_process(job: Job, invocation: Invocation) -> float | None:
+def _run_in_process(job: Job) -> float | None:
     """Runs a job that has been checked. Each process of the job calls it; rank 0 prints the results."""
     _use_threads(job.cfg)
-    with _one_message(invocation, SequencesFailedError):
-        result = job.run()
+    result = job.run()
     if not is_rank_zero():
         return None
     if not job.trains_parent:

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from pruning.errors import UserError
+
 ORIENTATION = 0x0112  # EXIF tag; values above 4 exchange width and height when the picture is read
 
 
-class UnreadableFrameError(OSError):
+class UnreadableFrameError(UserError, OSError):
     """A picture or video frame that is missing or cannot be decoded; `path` names it."""
 
     def __init__(self, path: Path):

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from datamodules.augmentation import Augmentation
-from datamodules.dataset import EpochSampler, count_trained_batches, disable_opencv_threads, rank_and_world_size
+from datamodules.dataset import EpochSampler, count_trained_batches, rank_and_world_size, start_worker
 from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw_scenes
 from datamodules.scenes.photo_realism import PhotoRealism
@@ -129,7 +129,7 @@ class SceneDataModule(L.LightningDataModule):
             sampler=EpochSampler(batches, self._next_batch if train else lambda: 0, *rank_and_world_size(self.trainer)),
             num_workers=self.workers if train else min(self.workers, 1),
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
-            worker_init_fn=disable_opencv_threads,
+            worker_init_fn=start_worker,
             persistent_workers=train and self.workers > 0,
             generator=torch.Generator(),  # see `TrackingDataModule`
         )

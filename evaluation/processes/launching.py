@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -10,13 +11,19 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from datamodules.exit_with_parent import exit_with_parent
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import join_process_group
+from evaluation.processes.termination import ends_in_order
+from evaluation.processes.user_errors import message_of
 from pruning.errors import UserError
 
 T = TypeVar("T")
+
+USER_ERROR = f"\n{UserError.__module__}.{UserError.__qualname__}: "  # start of the last line of its traceback
 
 
 def check_launchable(trainer: Trainer, invocation: Invocation) -> None:
@@ -55,15 +62,28 @@ def launch(trainer: Trainer, settings: DictConfig, invocation: Invocation, work:
         settings: the `trainer` section of the configuration.
         invocation: how the command was started.
         work: the job.
+
+    Raises:
+        UserError: a process met an error of the user, or somebody killed it.
     """
     if _process_count(trainer) == 1:
         return work()
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            exit_with_parent()
         return launcher.launch(partial(_work_in_process, trainer, work))
     port = os.environ.get("MASTER_PORT")
     try:
         return launcher.launch(partial(_work_in_spawned_process, settings, invocation, work))
+    except ProcessRaisedException as error:
+        _, told, message = str(error).rpartition(USER_ERROR)
+        raise UserError(message.strip()) if told else error from error
+    except ProcessExitedException as error:
+        raise UserError(f"{error}: somebody killed it, or memory is short; the same command continues") from error
+    except BaseException:
+        launcher.kill(signal.SIGTERM)
+        raise
     finally:
         if port is None:
             os.environ.pop("MASTER_PORT", None)  # the next job looks for a free port itself
@@ -85,10 +105,18 @@ def _work_in_process(trainer: Trainer, work: Callable[[], T]) -> T:
 
 
 def _work_in_spawned_process(settings: DictConfig, invocation: Invocation, work: Callable[[], T]) -> T:
+    exit_with_parent()
     if os.environ["LOCAL_RANK"] == "0":
         configure_log(OmegaConf.create(invocation.logging), invocation.verbose)
     # Slurm, if it runs here, has started one task and does not know these processes, so Lightning must not ask Slurm.
     os.environ["SLURM_JOB_NAME"] = "interactive"
     settings = settings.copy()
     settings.strategy = started_strategy(settings.strategy)
-    return _work_in_process(build_trainer(settings), work)
+    with ends_in_order():
+        try:
+            return _work_in_process(build_trainer(settings), work)
+        except Exception as error:
+            message = message_of(error)
+            if message is None:
+                raise
+            raise UserError(message) from error  # its name in the traceback tells `launch` whose error it is

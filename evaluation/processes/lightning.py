@@ -4,9 +4,12 @@ import logging
 import warnings
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Trainer
+
+from pruning.errors import UserError
 
 
 def build_trainer(settings: DictConfig | dict[str, Any]) -> Trainer:
@@ -16,10 +19,14 @@ def build_trainer(settings: DictConfig | dict[str, Any]) -> Trainer:
         settings: the `trainer` section of a configuration.
 
     Raises:
-        InstantiationException: the machine has no such trainer, for example no GPU.
+        UserError: Lightning refuses the settings, or the machine has no such trainer, for example no GPU.
     """
     silence_lightning()
-    return instantiate(settings, logger=False)
+    try:
+        return instantiate(settings, logger=False)
+    except InstantiationException as error:
+        reason = error.__cause__ or error
+        raise UserError(f"these settings of `trainer` make no trainer: {type(reason).__name__}: {reason}") from error
 
 
 def silence_lightning() -> None:

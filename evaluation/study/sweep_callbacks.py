@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from evaluation.files import write_json
+from evaluation.processes.user_errors import fault_in, log_traceback, shows_all_tracebacks, summary_of
 from evaluation.report.study_results import read_results
 
 log = logging.getLogger(__name__)
@@ -22,11 +23,7 @@ REPORT_INTERVAL = 60  # shortest time between two reports of a running sweep, se
 
 
 class ReportCallback(Callback):
-    """Writes `study.csv` and `report.html` into the sweep's folder. A job that failed is a row, too.
-
-    Hydra would end a sweep at its first failed job and name only that job, and some launchers cannot return every
-    exception. So each job's own process records a failure, and `FailureCallback` names all failures at the end.
-    """
+    """Writes `study.csv` and `report.html` into the sweep's folder. A job that failed is a row, too."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Marks the start of the sweep."""
@@ -34,14 +31,10 @@ class ReportCallback(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STARTED).touch()
 
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Records a failure, and renews the report of a sweep if the last one is old."""
-        is_sweep = config.hydra.mode == RunMode.MULTIRUN
-        if job_return.status == JobStatus.FAILED:
-            _record_failure(config, job_return._return_value)
-            if is_sweep:
-                job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Renews the report of a sweep if the last one is old."""
         # A report takes seconds, but an interrupted sweep should have one of its finished jobs.
+        is_sweep = config.hydra.mode == RunMode.MULTIRUN
         if is_sweep and _seconds_since_report(Path(config.hydra.sweep.dir)) > REPORT_INTERVAL:
             self.on_multirun_end(config)
 
@@ -61,7 +54,19 @@ class ReportCallback(Callback):
 
 
 class FailureCallback(Callback):
-    """Ends a sweep with an exit code and one message if jobs failed. Hydra must call it after the other callbacks."""
+    """Records failures of jobs. A sweep with failures ends with an exit code and one message that names all of them.
+
+    Hydra would end a sweep at its first failed job and name only that job, and some launchers cannot return every
+    exception. So each job's own process records a failure. Hydra must call this class after the other callbacks.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Records a failure. In a sweep the other jobs go on."""
+        if job_return.status != JobStatus.FAILED:
+            return
+        _record_failure(config, job_return._return_value)
+        if config.hydra.mode == RunMode.MULTIRUN:
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Names the jobs that failed.
@@ -71,11 +76,11 @@ class FailureCallback(Callback):
         """
         folder = Path(config.hydra.sweep.dir)
         results = read_results(folder)
-        failed = [result for result in results if result["status"] == "failed"]
+        failed = [result for result in results if result.get("status") == "failed"]
         if failed:
             names = "".join(f"\n  {r['folder']}: {r['error']}\n    log: {r['log']}" for r in failed)
             raise SystemExit(
-                f"error: {len(failed)} of {len(results)} jobs failed. The others are in {folder / 'study.csv'}; the "
+                f"error: {len(failed)} of {len(results)} jobs failed. The results of the others are in {folder}; the "
                 f"same command with hydra.sweep.dir={folder} tries only these once more:{names}"
             )
 
@@ -84,15 +89,28 @@ def _seconds_since_report(folder: Path) -> float:
     """Returns the age of the newest report of a sweep, or of the sweep itself if there is none."""
     report = folder / "report.html"
     newest = report if report.is_file() else folder / STARTED
-    return time.time() - newest.stat().st_mtime if newest.is_file() else math.inf
+    # If the clock was set back, the report seems to come from the future.
+    return abs(time.time() - newest.stat().st_mtime) if newest.is_file() else math.inf
 
 
 def _record_failure(config: DictConfig, error: BaseException) -> None:
-    """Writes the error as the job's result, and its traceback into the job's log."""
-    folder = Path(config.hydra.runtime.output_dir)
-    log.error("the job failed", exc_info=error)
-    choices = config.hydra.runtime.choices
-    result = {"job": folder.name, "status": "failed", "tracker": choices.get("tracker"), "method": choices.pruning}
-    result |= {"ratio": config.get("ratio"), "seed": config.get("seed")}
+    """Writes the error as the job's result, and its traceback into the job's log.
+
+    The screen gets one line: after a sweep there may be many failures, and a single job shows its traceback itself.
+    """
+    folder, fault = Path(config.hydra.runtime.output_dir), fault_in(error)
     file = folder / f"{config.hydra.job.name}.log"
-    write_json(folder / "result.json", result | {"error": f"{type(error).__name__}: {error}", "log": str(file)})
+    if shows_all_tracebacks():
+        log.error("the job failed", exc_info=fault)
+    else:
+        log.error("the job failed: %s", summary_of(error))
+        log_traceback(fault)
+    choices = config.hydra.runtime.choices
+    result = {
+        "job": folder.name,
+        "status": "failed",
+        "tracker": choices.get("tracker"),
+        "method": choices.get("pruning"),
+    }
+    result |= {"ratio": config.get("ratio"), "seed": config.get("seed")}
+    write_json(folder / "result.json", result | {"error": summary_of(error), "log": str(file)})

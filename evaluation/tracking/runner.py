@@ -1,14 +1,12 @@
 """Runs a tracker on a benchmark, in one process or several. An interrupted run continues where it stopped."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import cv2
@@ -16,10 +14,11 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from datamodules.exit_with_parent import exit_with_parent
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.result_files import is_tracked
-from evaluation.tracking.worker import Failures, track
+from evaluation.tracking.worker import Failure, Failures, track
 from pruning.errors import UserError
 from trackers.checkpoints.checkpoint import Checkpoint
 from trackers.online import Lockstep
@@ -27,8 +26,8 @@ from trackers.online import Lockstep
 log = logging.getLogger(__name__)
 
 
-class SequencesFailedError(RuntimeError):
-    """Tracking failed on some sequences. The results of all others are saved."""
+class SequencesFailedError(UserError):
+    """Tracking failed on some sequences. The results of all others are saved, and the log holds the tracebacks."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,11 @@ class Runner:
             for job, failed in (self._run_in_this_process if self.workers == 1 else self._run_in_workers)(
                 load, jobs, folder
             ):
+                _log_failures(failed, failures)
                 failures |= failed
                 progress.advance(task, sum(map(len, job)))
         if failures:
-            reasons = "".join(f"\n  {name}: {reason}" for name, reason in sorted(failures.items()))
+            reasons = "".join(f"\n  {name}: {failure.reason}" for name, failure in sorted(failures.items()))
             raise SequencesFailedError(
                 f"{len(failures)} of {len(sequences)} sequences failed. The results of the others are in {folder}; run "
                 f"the same command again to track only the failed ones:{reasons}"
@@ -125,7 +125,16 @@ class Runner:
 def _failures_of(done: Future, job: list[Sequence]) -> Failures:
     """Returns the failures of a worker's sequences. If the worker died, e.g. out of memory, all of them failed."""
     error = done.exception()
-    return done.result() if error is None else {s.name: f"{type(error).__name__}: {error}" for s in job}
+    return done.result() if error is None else {s.name: Failure.of(error) for s in job}
+
+
+def _log_failures(failed: Failures, earlier: Failures) -> None:
+    """Logs failures at once, since a run may last for days: each in one line, the first from each place as a whole."""
+    places = {failure.frames for failure in earlier.values()}
+    for name, failure in failed.items():
+        is_new = bool(failure.frames) and failure.frames not in places
+        log.error("sequence %s failed: %s%s", name, failure.reason, f"\n{failure.frames}" if is_new else "")
+        places.add(failure.frames)
 
 
 # In a worker process
@@ -135,16 +144,10 @@ _loop: Lockstep
 
 def _start_worker(load: Callable[[], Checkpoint], devices: Any, threads: int) -> None:
     global _loop
-    Thread(target=_exit_with_parent, daemon=True).start()
+    exit_with_parent()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     _loop = Lockstep(load().tracker, devices.get())
-
-
-def _exit_with_parent() -> None:
-    """Ends this worker when its parent is killed. Otherwise it would wait for work forever and keep its GPU."""
-    parent_process().join()
-    os._exit(1)
 
 
 def _track_in_worker(job: list[Sequence], folder: Path, ahead: int) -> Failures:

@@ -1,12 +1,13 @@
 """Tracks a few sequences together in one process of a runner, and saves their result files."""
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,21 @@ if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
     from trackers.online import Lockstep
 
-Failures = dict[str, str]  # reason of the failure, by name of the sequence
+
+class Failure(NamedTuple):
+    """Reason why a sequence failed, and where in the code: its traceback, "" if the user can correct it."""
+
+    reason: str
+    frames: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Returns the failure that an error means."""
+        frames = "" if isinstance(error, UserError) else "".join(traceback.format_tb(error.__traceback__))
+        return cls(f"{type(error).__name__}: {error}", frames)
+
+
+Failures = dict[str, Failure]  # by name of the sequence
 
 
 def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: int) -> Failures:
@@ -31,7 +46,7 @@ def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: in
         ahead: number of frames of each sequence that are decoded while the tracker works.
 
     Returns:
-        The reasons of failures by sequence.
+        The failures by sequence.
     """
     failures: Failures = {}
     running: list[_RunningSequence] = []
@@ -48,7 +63,7 @@ def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: in
             _advance(loop, pictures)
         except Exception as error:
             if len(running) == 1:
-                return failures | {running[0].sequence.name: _reason(error)}
+                return failures | {running[0].sequence.name: Failure.of(error)}
             for run in running:  # if they are tracked one by one, only the cause of the error fails again
                 failures |= track(loop, [run.sequence], folder, ahead)
             return failures
@@ -112,8 +127,4 @@ def _recording_failure(failures: Failures, sequence: "Sequence") -> Iterator[Non
     try:
         yield
     except Exception as error:
-        failures[sequence.name] = _reason(error)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+        failures[sequence.name] = Failure.of(error)

@@ -14,7 +14,7 @@ from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.result_files import is_tracked, read_boxes, read_seconds
 from evaluation.tracking.runner import Runner, SequencesFailedError, _failures_of
-from evaluation.tracking.worker import frames_ahead, track
+from evaluation.tracking.worker import Failure, frames_ahead, track
 from trackers.checkpoints.checkpoint import load_checkpoint
 from trackers.online import Target
 
@@ -60,6 +60,10 @@ def numbers(folder, sequence):
     return read_boxes(folder, sequence)[:, 0].tolist()
 
 
+def reasons(failures):
+    return {name: failure.reason for name, failure in failures.items()}
+
+
 def test_sequences_of_different_lengths_advance_together(tmp_path):
     sequences, loop = [Painted("a", 5), Painted("b", 1), Painted("c", 3)], Echo()
     assert track(loop, sequences, tmp_path, ahead=2) == {}
@@ -72,7 +76,7 @@ def test_sequences_of_different_lengths_advance_together(tmp_path):
 
 def test_one_that_cannot_be_read_stops_no_other(tmp_path):
     sequences = [Painted("a", 5), Painted("broken", 5, missing=2), Painted("none", 5, missing=0)]
-    assert track(Echo(), sequences, tmp_path, ahead=1) == {
+    assert reasons(track(Echo(), sequences, tmp_path, ahead=1)) == {
         "broken": "OSError: frame 2 is gone",
         "none": "OSError: frame 0 is gone",
     }
@@ -83,7 +87,7 @@ def test_one_that_cannot_be_read_stops_no_other(tmp_path):
 def test_a_step_that_fails_for_one_fails_that_one_only(tmp_path):
     sequences = [Painted("a", 3), Painted("ugly", 4, colour=7), Painted("b", 5)]
     failures = track(Echo(dislikes=[7]), sequences, tmp_path, ahead=1)
-    assert failures == {"ugly": "RuntimeError: this picture is too ugly"}
+    assert reasons(failures) == {"ugly": "RuntimeError: this picture is too ugly"}
     assert [is_tracked(tmp_path, s) for s in sequences] == [True, False, True]
     assert numbers(tmp_path, sequences[2]) == [1, 1, 2, 3, 4]
 
@@ -91,7 +95,7 @@ def test_a_step_that_fails_for_one_fails_that_one_only(tmp_path):
 def test_a_box_that_is_no_number_is_a_failure(tmp_path):
     loop = Echo()
     loop.advance = lambda targets, images: [((np.nan, *BOX[1:]), 1.0) for _ in targets]
-    assert "frame 2" in track(loop, [Painted("a", 3)], tmp_path, ahead=1)["a"]
+    assert "frame 2" in track(loop, [Painted("a", 3)], tmp_path, ahead=1)["a"].reason
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 20])
@@ -188,10 +192,24 @@ def test_failures_are_told_at_the_end_and_tried_again(small_checkpoint, sequence
 def test_the_sequences_of_a_worker_that_died_are_failures():
     dead, alive = Future(), Future()
     dead.set_exception(BrokenProcessPool("terminated abruptly"))
-    alive.set_result({"b": "ugly"})
+    alive.set_result({"b": Failure("ugly", "")})
     job = [Painted("a", 1), Painted("b", 1)]
-    assert _failures_of(dead, job) == dict.fromkeys("ab", "BrokenProcessPool: terminated abruptly")
-    assert _failures_of(alive, job) == {"b": "ugly"}
+    assert reasons(_failures_of(dead, job)) == dict.fromkeys("ab", "BrokenProcessPool: terminated abruptly")
+    assert _failures_of(alive, job) == {"b": ("ugly", "")}
+
+
+def test_the_first_failure_from_each_place_is_logged_whole(small_checkpoint, sequences, tmp_path, monkeypatch, caplog):
+    def crash(self, i):
+        if self.name == sequences[0].name:
+            raise KeyError("no such colour")
+        raise ZeroDivisionError("a shadow has no area")
+
+    monkeypatch.setattr(Sequence, "image", crash)
+    with pytest.raises(SequencesFailedError, match=r"3 of 3 sequences(?s:.*)KeyError(?s:.*)ZeroDivisionError"):
+        runner().run(partial(load_checkpoint, small_checkpoint), sequences, tmp_path)
+    whole = [record.getMessage() for record in caplog.records if "in crash" in record.getMessage()]
+    assert [sum(name in message for message in whole) for name in ("KeyError", "ZeroDivisionError")] == [1, 1]
+    assert sum("ZeroDivisionError" in record.getMessage() for record in caplog.records) == 2
 
 
 def test_an_interrupted_run_leaves_whole_files_only(small_checkpoint, sequences, tmp_path, monkeypatch):
