@@ -11,7 +11,20 @@ After an interruption, the same command continues where it stopped. Sequences wi
 again, except with force=true.
 """
 
-from light_weight_trackers.eval import main
+import hydra
+from omegaconf import DictConfig
+
+from evaluation.required_keys import check_required
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="eval")
+def main(cfg: DictConfig) -> None:
+    """Evaluates one checkpoint."""
+    check_required(cfg)
+    from evaluation.commands import evaluate  # imports torch, which --help and --cfg can do without
+
+    evaluate(cfg)
+
 
 if __name__ == "__main__":
     main()

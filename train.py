@@ -9,7 +9,20 @@ python train.py experiment=demo logger=csv pruning=magnitude ratio=0.5
 python train.py --cfg job                                      # prints the configuration and runs nothing
 """
 
-from light_weight_trackers.train import main
+import hydra
+from omegaconf import DictConfig
+
+from evaluation.required_keys import check_required
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    """Runs one job."""
+    check_required(cfg)
+    from evaluation.commands import run_job  # imports torch, which --help and --cfg can do without
+
+    return run_job(cfg)
+
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from light_weight_trackers.installation import PACKAGES
+from evaluation.installation import PACKAGES
 
 IMPORTS_ALL = """
 import importlib, pkgutil, sys
@@ -23,7 +23,7 @@ for package in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_imports_open_no_socket_and_start_no_process():
-    command = [sys.executable, "-c", IMPORTS_ALL, "light_weight_trackers", *PACKAGES]
+    command = [sys.executable, "-c", IMPORTS_ALL, *PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     ours = [line for line in done.stdout.splitlines() if "ldconfig" not in line]  # torch looks for libraries of CUDA
     assert ours == []

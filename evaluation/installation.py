@@ -1,7 +1,8 @@
-"""Where the configuration is installed, and whether Python finds the packages of this project.
+"""Ends a command of the installed wheel with one message if Python finds packages of another project in place of ours.
 
 `trackers`, `pruning`, `datamodules` and `evaluation` are general names: the public index has another package
-`trackers`. This module imports none of them, so it can say in one line that Python finds the wrong one.
+`trackers`. In the wheel this file is `light_weight_trackers/__init__.py`, which runs before any of these packages is
+imported. In a checkout the packages lie beside the scripts, where Python looks first.
 """
 
 from importlib.metadata import packages_distributions
@@ -10,13 +11,11 @@ from pathlib import Path
 
 NAME = "light-weight-trackers"
 PACKAGES = ("trackers", "pruning", "datamodules", "evaluation")
-ROOT = Path(__file__).resolve().parents[1]  # the checkout, or site-packages
-# A wheel has the configuration inside of this package, a checkout beside it.
-CONF = next(folder for folder in (Path(__file__).resolve().parent / "conf", ROOT / "conf") if folder.is_dir())
+ROOT = Path(__file__).resolve().parents[1]  # site-packages, or the checkout
 
 
 def stop_at_foreign_packages() -> None:
-    """Ends the command with one message if Python would import a package of another project in place of ours.
+    """Checks where Python would import the packages from.
 
     Raises:
         SystemExit: a package lies in another folder, is missing, or was overwritten by another distribution.
@@ -36,8 +35,12 @@ def _place_of(package: str) -> Path | None:
 def _explanation(package: str, found: Path | None) -> str:
     others = [name for name in packages_distributions().get(package, ()) if name != NAME]
     owner = f" It belongs to {' and '.join(others)}." if others else ""
-    place = f"{found}, which is not part of {NAME}" if found else f"nothing of {NAME}"
+    place = f"{found}, which is not part of the installed {NAME}" if found else f"nothing of {NAME}"
     return (
         f"`import {package}` finds {place}; the right package is {ROOT / package}.{owner} Install {NAME} in an "
-        "environment without the other package, and keep the other package out of PYTHONPATH and of the working folder"
+        "environment without the other package, and keep the other package out of PYTHONPATH and of the working "
+        "folder. In a checkout, run train.py, prune.py and eval.py"
     )
+
+
+stop_at_foreign_packages()
