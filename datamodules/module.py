@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pytorch_lightning as L
 import torch
@@ -76,6 +77,18 @@ class TrackingDataModule(L.LightningDataModule):
                 self.mixture(split)
         if self.samples["val"]:
             check_disjoint(self._tables("train"), self._tables("val"))
+
+    def content(self) -> dict[str, Any]:
+        """Returns the content of all data in use as plain data for a cache key: weights and tables, in order.
+
+        Raises:
+            DataError: a data set is missing or broken.
+        """
+        return {
+            split: [[self.sources[split][name].weight, table.content()] for name, table in self._tables(split).items()]
+            for split, samples in self.samples.items()
+            if samples
+        }
 
     def mixture(self, split: str) -> Mixture:
         """Returns the usable sequences of a split, "train" or "val".

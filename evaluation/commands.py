@@ -2,13 +2,13 @@
 
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import torch
@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.exit_with_parent import exit_with_parent
-from evaluation.files import write_json
-from evaluation.processes.devices import assign_gpu, check_device
+from evaluation.files import link_or_copy, write_json
+from evaluation.processes.devices import arithmetic, assign_gpu, check_device
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
@@ -30,11 +30,13 @@ from evaluation.processes.ranks import is_rank_zero
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
 from evaluation.study.job import Job
+from evaluation.study.job_records import record_job
 from evaluation.study.job_result import size_of
 from evaluation.study.parent_source import ParentSource
-from evaluation.study.stage import Stage, ensure
+from evaluation.study.stage import FinishedStage, Stage, ensure
 from evaluation.study.sweep_callbacks import STARTED
 from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
 from pruning.errors import UserError
@@ -62,7 +64,7 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
         cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
         trainer = build_trainer(cfg.trainer)
         check_launchable(trainer, invocation)
-        job = Job(cfg, source, trains_parent, trainer.num_devices, _reusable_since(cfg, invocation))
+        job = Job(cfg, source, trainer, trains_parent, _forcing_command(cfg, invocation))
         if not cfg.dry_run and (result := job.finished_result()) is not None:
             log.info("this job is finished already; force=true runs it again")
             return _conclude(job, result)
@@ -89,14 +91,16 @@ def evaluate(cfg: DictConfig) -> None:
         if cfg.action == "open_loop":
             _score_open_loop(cfg, benchmark)
             return
-        boxes = _track(cfg, source, benchmark, _reusable_since(cfg, invocation))
+        tracked = _track(cfg, source, benchmark, _forcing_command(cfg, invocation))
+        boxes = tracked.folder / "boxes" / benchmark.name
         if cfg.action == "submit":
             benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
             log.info("archive %s", Path(cfg.archive).absolute())
             return
         folder = Path(cfg.paths.job)
-        shutil.copytree(boxes, folder / "boxes" / benchmark.name, dirs_exist_ok=True)
+        shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
         result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_loader(cfg)())
+        result["stages"] = {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
         write_json(folder / "result.json", result)
         _print_table(result)
         log.info("results in %s", folder)
@@ -158,15 +162,15 @@ def _use_threads(cfg: DictConfig) -> None:
         cv2.setNumThreads(cfg.threads)
 
 
-def _reusable_since(cfg: DictConfig, invocation: Invocation) -> float:
-    """Returns the time before which a finished stage is not reused, in seconds since the epoch: 0 without `force`.
+def _forcing_command(cfg: DictConfig, invocation: Invocation) -> str:
+    """Returns a name of this command, whose jobs reuse no stage of another command; "" without `force`.
 
-    With `force` in a sweep it is the start of the sweep, so that the jobs still share their stages.
+    All jobs of a sweep have one name, so that they still share their stages.
     """
     if not cfg.force:
-        return 0.0
+        return ""
     started = invocation.sweep_folder / STARTED
-    return started.stat().st_mtime if invocation.is_sweep and started.is_file() else time.time()
+    return started.read_text() if invocation.is_sweep and started.is_file() else uuid4().hex
 
 
 @contextmanager
@@ -232,17 +236,19 @@ def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
     Console().print(table)
 
 
-def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, since: float) -> Path:
-    """Tracks the benchmark with the checkpoint, unless the cache has its result files; returns their folder."""
+def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, command: str) -> FinishedStage:
+    """Tracks the benchmark with the checkpoint, unless the cache has its result files."""
     settings = OmegaConf.to_container(cfg)
     keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": source.identity}
-    runner = instantiate(cfg.runner)
-    stage = Stage(
-        "evaluation",
-        keys | benchmark.tracking_inputs(),
-        lambda folder: runner.run(_loader(cfg), benchmark.sequences, folder / "boxes" / benchmark.name),
-    )
-    return ensure(stage, Path(cfg.paths.cache) / "stages", since).folder / "boxes" / benchmark.name
+    keys["arithmetic"] = arithmetic(cfg.runner.devices)
+    runner, stages = instantiate(cfg.runner), Path(cfg.paths.cache) / "stages"
+
+    def make(folder: Path) -> None:
+        run_benchmark(runner, _loader(cfg), benchmark, folder, tracker=keys, reuse=not command)
+
+    stage = Stage("evaluation", keys | benchmark.tracking_inputs(), make)
+    record_job(stages, Path(cfg.paths.job), [stage.key])
+    return ensure(stage, stages, command)
 
 
 def _loader(cfg: DictConfig) -> Callable[[], Checkpoint]:

@@ -153,7 +153,8 @@ def test_weights_of_another_architecture_are_listed(tmp_path, checkpoint):
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "trackers.checkpoints.checkpoint.os.system", "trackers.checkpoints.checkpoint.load_tracker"]
+    "target",
+    ["os.system", "trackers.checkpoints.checkpoint.logging.os.system", "trackers.checkpoints.checkpoint.load_tracker"],
 )
 def test_a_recipe_builds_nothing_but_our_classes(checkpoint, target):
     recipe = load_checkpoint(checkpoint).recipe

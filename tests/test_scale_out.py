@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.dataset import EpochSampler
-from evaluation.processes.devices import gpu_overrides, without_gpu_numbers
+from evaluation.processes.devices import gpu_overrides, resolve_devices
 from evaluation.processes.lightning import build_trainer
 from evaluation.study.cache_keys import NOT_IN_RESULT
 from tests.conftest import CONF, results
@@ -58,7 +58,7 @@ def test_results_do_not_depend_on_which_gpu_a_job_got(monkeypatch):
     def settings(*places: str) -> dict:
         cfg = composed("trainer.accelerator=gpu", "logger=none", *places)
         settings = OmegaConf.to_container(cfg, resolve=True)
-        found = without_gpu_numbers(settings, build_trainer(cfg.trainer).num_devices)
+        found = resolve_devices(settings, build_trainer(cfg.trainer))
         return {key: value for key, value in found.items() if key not in NOT_IN_RESULT}
 
     assert settings("trainer.devices=[1]", "device=cuda:1") == settings("trainer.devices=1", "device=cuda")

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
 from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datamodules.scenes.camera import LUMA
+from datamodules.shared_files import hold_lock
 from datamodules.synthetic.bank_pictures import paint_backdrop, paint_object
 from pruning.errors import UserError
 
@@ -100,7 +100,7 @@ def ensure_bank(spec: BankSpec, cache: Path) -> Path:
     """Returns the file of a bank and paints it on the first call. If several processes ask for it, one paints."""
     file = Path(cache) / spec.file_name
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock"):
+    with hold_lock(file, "the bank of pictures"):
         if not file.is_file():
             unfinished = file.with_suffix(".tmp")
             save_file(_paint(spec), unfinished)

@@ -76,6 +76,10 @@ class SceneDataModule(L.LightningDataModule):
     def check(self) -> None:
         """Does nothing: a missing bank is painted in `setup`."""
 
+    def content(self) -> dict[str, Any]:
+        """Returns the content of the bank as plain data for a cache key: the file of one name has always the same."""
+        return {"bank": self.bank.file_name}
+
     def setup(self, stage: str) -> None:
         """Paints the bank unless its file exists."""
         self._bank_file = ensure_bank(self.bank, self.cache)

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
+from datamodules.shared_files import hold_lock, replace_folder
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def cached_table(
     folder = Path(cache) / "index" / f"{root.name}-{digest}"
     key = {"format": FORMAT, "state": _file_state(listed)}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with hold_lock(folder, f"the index of {root}"):
         if (folder / KEY).is_file() and json.loads((folder / KEY).read_text()) == key:
             return SequenceTable.load(folder, root)
         log.info("indexing %s", root)
@@ -98,8 +97,7 @@ def cached_table(
         unfinished.mkdir()
         table.save(unfinished)
         (unfinished / KEY).write_text(json.dumps(key))
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        replace_folder(unfinished, folder)
         return SequenceTable.load(folder, root)
 
 

@@ -7,11 +7,14 @@ worker would copy their memory as soon as it changes their reference counts. All
 import hashlib
 import json
 from collections.abc import Iterable
+from collections.abc import Sequence as Names
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from datamodules.sequences.frame_files import hash_frame_files
 from datamodules.sequences.sequence import NumberedFrames, Sequence, visible_mask
 
 UNKNOWN = -1  # cover, if the data set does not say
@@ -28,11 +31,14 @@ class SequenceTable:
             "name_end": ends of the video's rows in the columns that follow. One row per annotated frame: "boxes",
             "absent", "cover". One row per frame of videos whose file names do not count upwards: "names".
         still: whether these are single pictures and not videos.
+        generated: name of the specification from which this project made the files, the same for equal pictures; None
+            for all other files, whose pictures are known by sizes and times.
     """
 
     root: Path
     columns: dict[str, np.ndarray]
     still: bool = False
+    generated: str | None = None
 
     @classmethod
     def from_sequences(cls, sequences: Iterable[Sequence], root: str | Path = "/") -> "SequenceTable":
@@ -107,11 +113,7 @@ class SequenceTable:
     def __getitem__(self, i: int) -> Sequence:
         c = self.columns
         i = range(len(self))[i]
-        boxes, names = (slice(c[end][i - 1] if i else 0, c[end][i]) for end in ("box_end", "name_end"))
-        frames = tuple(c["names"][names].tolist())
-        if not frames:
-            (first, digits), (prefix, suffix) = c["numbered"][i].tolist(), c["affixes"][i].tolist()
-            frames = NumberedFrames(prefix, first, digits, suffix, int(c["count"][i]))
+        boxes, frames = self._rows("box_end", i), self._frames(i)
         cover, resolution = c["cover"][boxes], tuple(c["resolution"][i].tolist())
         return Sequence(
             name=str(c["name"][i]),
@@ -135,12 +137,48 @@ class SequenceTable:
         before = np.concatenate([[0], np.cumsum(visible_mask(c["boxes"], c["absent"], c["cover"]))])
         return np.diff(before[c["box_end"]], prepend=0)
 
-    def digest(self) -> str:
-        """Returns a hash of the inputs of a tracker: names, lengths and first boxes of all videos."""
+    def content(self) -> str:
+        """Returns a hash of all that samples and scores depend on: names, annotation and pictures of all videos.
+
+        Neither the path of the data set nor the names of frames count; see `frame_files` for what tells pictures apart.
+        """
         c = self.columns
-        first = c["boxes"][np.concatenate([[0], c["box_end"][:-1]])[: len(self)]]
-        inputs = json.dumps([c["name"].tolist(), c["count"].tolist(), first.tolist()])
-        return hashlib.sha256(inputs.encode()).hexdigest()[:16]
+        annotation = [c[name].tolist() for name in ("name", "count", "box_end")]
+        arrays = [c[name].tobytes() for name in ("boxes", "absent", "cover", "resolution")]
+        return _digest(json.dumps([*annotation, self.still, self.files_state]).encode(), *arrays)
+
+    def tracker_inputs(self) -> dict[str, str]:
+        """Returns for each video, by name, a hash of all that a tracker sees: length, first box and pictures."""
+        c = self.columns
+        first = c["boxes"][np.concatenate([[0], c["box_end"][:-1]])[: len(self)]].tolist()
+        inputs = zip(c["name"].tolist(), c["count"].tolist(), first, self.files_state, strict=True)
+        return {name: _digest(json.dumps(seen).encode()) for name, *seen in inputs}
+
+    @cached_property
+    def files_state(self) -> list[str]:
+        """For each video a hash of the sizes and times of its frame files, read once.
+
+        It is `generated` where this project made the files. Still pictures of one folder have one hash for all.
+        """
+        if self.generated:
+            return [self.generated] * len(self)
+        folders = [self.root / folder for folder in self.columns["folder"].tolist()]
+        if self.still and len(set(folders)) == 1:
+            return hash_frame_files([(folders[0], self.columns["names"].tolist())]) * len(self)
+        return hash_frame_files((folder, self._frames(i)) for i, folder in enumerate(folders))
+
+    def _frames(self, i: int) -> Names[str]:
+        """Returns the file names of the frames of video `i`."""
+        c = self.columns
+        listed = tuple(c["names"][self._rows("name_end", i)].tolist())
+        if listed:
+            return listed
+        (first, digits), (prefix, suffix) = c["numbered"][i].tolist(), c["affixes"][i].tolist()
+        return NumberedFrames(prefix, first, digits, suffix, int(c["count"][i]))
+
+    def _rows(self, ends: str, i: int) -> slice:
+        """Returns the rows of video `i` in the columns whose ends the column `ends` holds."""
+        return slice(self.columns[ends][i - 1] if i else 0, self.columns[ends][i])
 
     def save(self, folder: Path) -> None:
         """Writes one file per column into an existing folder."""
@@ -157,6 +195,15 @@ class SequenceTable:
         """
         columns = {p.stem: np.load(p, mmap_mode="r").view(np.ndarray) for p in sorted(folder.glob("*.npy"))}
         return cls(root, columns, **json.loads((folder / "table.json").read_text()))
+
+
+def _digest(*parts: bytes) -> str:
+    """Returns a hash of some data; where one part ends and the next begins counts, too."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(f"{len(part)} ".encode())
+        state.update(part)
+    return state.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Reader of the synthetic set, for training and as a benchmark."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from datamodules.readers import read_got10k
@@ -21,4 +22,5 @@ def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> Sequence
         UserError: `cache` is a file.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return read_got10k(ensure_synthetic(set, Path(cache), workers) / "got10k", split, cache=cache)
+    table = read_got10k(ensure_synthetic(set, Path(cache), workers) / "got10k", split, cache=cache)
+    return replace(table, generated=f"{set.folder_name}/{split}")

@@ -9,11 +9,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from filelock import FileLock
 from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from datamodules.shared_files import hold_lock
 from datamodules.synthetic.scene import Annotation, Scene
 from datamodules.synthetic.spec import SyntheticSet
 from pruning.errors import UserError
@@ -50,7 +50,7 @@ def ensure_synthetic(spec: SyntheticSet, cache: Path, workers: int) -> Path:
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder) + ".lock"):
+    with hold_lock(folder, "the synthetic videos"):
         if not folder.is_dir():
             unfinished = cache / (spec.folder_name + ".tmp")
             # A killed process may have left it. We hold the lock, so no other process writes to it.

@@ -1,9 +1,11 @@
-"""Assigns a GPU to each job of a sweep, and removes the numbers of GPUs from the settings that a result depends on."""
+"""Assigns a GPU to each job of a sweep, and says which devices the results of a job depend on."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
 
 from pruning.errors import UserError
 
@@ -55,16 +57,32 @@ def gpu_overrides(cfg: DictConfig, job: int, gpus: int) -> dict[str, Any]:
     return overrides
 
 
-def without_gpu_numbers(settings: dict[str, Any], devices: int) -> dict[str, Any]:
-    """Returns a job's settings without the numbers of its GPUs, as results do not depend on which GPU computes them.
+def resolve_devices(settings: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+    """Returns a job's settings with the devices that compute its results, in the place of "auto" and numbers of GPUs.
+
+    Results do not depend on which GPU computes them. They do depend on whether a GPU does, and with which arithmetic.
 
     Args:
         settings: the resolved configuration, as plain data.
-        devices: number of devices of a node that the trainer uses.
+        trainer: built from its section `trainer`.
     """
-    trainer = settings["trainer"] | {"devices": devices}
+    accelerator = arithmetic([trainer.strategy.root_device.type])
+    chosen = settings["trainer"] | {"devices": trainer.num_devices, "accelerator": accelerator}
     pruning = settings["pruning"] | {"device": device_type(settings["pruning"]["device"])}
-    return settings | {"trainer": trainer, "pruning": pruning, "device": device_type(settings["device"])}
+    return settings | {"trainer": chosen, "pruning": pruning, "device": device_type(settings["device"])}
+
+
+def arithmetic(devices: Iterable[str]) -> dict[str, Any]:
+    """Returns all settings that change the rounding of results, as plain data for a cache key.
+
+    Args:
+        devices: torch devices that compute; only their types count.
+    """
+    types = sorted({device_type(device) for device in devices})
+    found: dict[str, Any] = {"devices": types, "float32_matmul": torch.get_float32_matmul_precision()}
+    if "cuda" in types:
+        found["cudnn_tf32"] = torch.backends.cudnn.allow_tf32
+    return found
 
 
 def device_type(device: str) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-# Keys, with wildcards, that change where and how fast a result is computed, but not the result.
+# Keys, with wildcards, that change where and how fast a result is computed, but not the result. Of data their content
+# counts (`datamodule.content`, `benchmark.content`) and not the settings that say where they lie.
 NO_EFFECT = (
-    *("datamodule.workers", "datamodule.cache", "datamodule.*.cache", "benchmark.*.cache", "callbacks.progress.*"),
+    *("datamodule.train", "datamodule.val", "benchmark.sequences"),
+    *("datamodule.workers", "datamodule.cache", "callbacks.progress.*"),
     *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.strategy"),
 )
 # Keys of `pruning` that change a training in which no unit is removed before its end.
@@ -36,6 +38,17 @@ def effective_keys(settings: Any, path: str = "") -> Any:
 def result_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the keys that the result of a job depends on. Jobs with equal keys have equal results, but for times."""
     return effective_keys({key: value for key, value in settings.items() if key not in NOT_IN_RESULT})
+
+
+def trains(settings: Mapping[str, Any], trains_parent: bool = True) -> bool:
+    """Returns whether any stage may train, so that the job depends on training data.
+
+    Args:
+        settings: the whole configuration.
+        trains_parent: whether the job may train its parent.
+    """
+    stages = ("parent", "sparsity", "child") if trains_parent else ("sparsity", "child")
+    return any(settings["stages"][stage]["steps"] for stage in stages)
 
 
 def training_keys(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:

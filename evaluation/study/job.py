@@ -1,6 +1,7 @@
 """A job of a study: parent, sparsity, child and evaluation for one tracker and one ratio."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -9,21 +10,26 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
 from rich.table import Table
 
-from evaluation.files import write_json
+from evaluation.files import link_or_copy, write_json
 from evaluation.loggers.ending import finish_logger, marked_if_failed
-from evaluation.processes.devices import without_gpu_numbers
+from evaluation.processes.devices import arithmetic, resolve_devices
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.study import cache_keys
+from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
 from evaluation.study.parent_source import ParentSource
+from evaluation.study.provenance import provenance_differences
 from evaluation.study.stage import FinishedStage, Stage, digest, ensure, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.training import training_progress
 from pruning.errors import UserError
 from pruning.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
+
+log = logging.getLogger(__name__)
 
 
 class Job:
@@ -32,17 +38,19 @@ class Job:
     Args:
         cfg: the resolved configuration.
         source: source of the parent.
+        trainer: built from `cfg.trainer`. It tells which devices train.
         trains_parent: whether the job may train its parent, starting from the source. If not, the source is the parent.
-        devices: number of devices of a node that the trainer uses.
-        since: stages that were finished before this moment (seconds since the epoch) are made again.
+        command: see `ensure`.
+
+    Raises:
+        UserError: a data set is missing or broken.
     """
 
     def __init__(
-        self, cfg: DictConfig, source: ParentSource, trains_parent: bool = True, devices: int = 1, since: float = 0.0
+        self, cfg: DictConfig, source: ParentSource, trainer: Trainer, trains_parent: bool = True, command: str = ""
     ):
-        self.cfg, self.source, self.trains_parent, self.since = cfg, source, trains_parent, since
+        self.cfg, self.source, self.trains_parent, self.command = cfg, source, trains_parent, command
         self.folder, self.stages = Path(cfg.paths.job), Path(cfg.paths.cache) / "stages"
-        self._keys = without_gpu_numbers(OmegaConf.to_container(cfg), devices)
         method = cfg.job.method.split("/")[0]  # pruning=icassp2023/TRACKER is one method with a file for each tracker
         self.identity = {
             "tracker": cfg.job.tracker,
@@ -51,9 +59,19 @@ class Job:
             "ratio_of": cfg.pruning.ratio_of,
             "method": method + (" + distillation" if cfg.distillation else ""),
             "seed": cfg.seed,
-            "config_hash": digest(cache_keys.result_keys(self._keys)),
         }
         self.maker = StageMaker(cfg, source, self.stages, self.identity)
+        self._keys = self._find_keys(trainer)
+        self.identity["config_hash"] = digest(cache_keys.result_keys(self._keys))
+
+    def _find_keys(self, trainer: Trainer) -> dict[str, Any]:
+        """Returns the settings with what they stand for: devices, and the content of files in the place of paths."""
+        keys = resolve_devices(OmegaConf.to_container(self.cfg), trainer)
+        keys |= {"checkpoint": self.source.identity, "scoring": arithmetic(keys["runner"]["devices"])}
+        if cache_keys.trains(keys, self.trains_parent):
+            keys["datamodule"] = keys["datamodule"] | {"content": self.maker.training_content()}
+        keys["benchmark"] = keys["benchmark"] | {"content": self.maker.benchmark.sequences.content()}
+        return keys
 
     # Before anything is trained
 
@@ -147,9 +165,9 @@ class Job:
 
     def _evaluation(self, tracker: Stage) -> Stage:
         """Returns the stage that runs a stage's tracker over the benchmark."""
-        make = partial(self.maker.evaluate, tracker=tracker)
-        keys, progress = self.maker.benchmark.tracking_inputs(), self.maker.evaluation_progress
-        return self._stage("evaluation", keys, make, (tracker,), progress)
+        make = partial(self.maker.evaluate, tracker=tracker, reuse=not self.command)
+        keys = self.maker.benchmark.tracking_inputs() | {"arithmetic": self._keys["scoring"]}
+        return self._stage("evaluation", keys, make, (tracker,), self.maker.evaluation_progress)
 
     def _stage(
         self,
@@ -171,9 +189,12 @@ class Job:
         path = self.folder / "result.json"
         if not path.is_file():
             return None
-        result = json.loads(path.read_text())
-        known = result["status"], result.get("config_hash")
-        if not self.since and known == ("finished", self.identity["config_hash"]):
+        try:
+            result = json.loads(path.read_text())
+        except ValueError:
+            result = {}  # a crash of the machine may leave an empty file
+        known = result.get("status"), result.get("config_hash")
+        if not self.command and known == ("finished", self.identity["config_hash"]):
             return result
         path.unlink(missing_ok=True)  # another process of this job may have deleted it
         return None
@@ -187,7 +208,7 @@ class Job:
         table = Table("stage", "key", "state", "after", title=title, title_justify="left")
         for role, stage in self.graph.items():
             after = ", ".join(r for r, s in self.graph.items() if s in stage.after)
-            table.add_row(role, stage.key, state(stage, self.stages, self.since), after)
+            table.add_row(role, stage.key, state(stage, self.stages, self.command), after)
         return table
 
     def run(self) -> dict[str, Any]:
@@ -200,7 +221,9 @@ class Job:
             return self._run()
 
     def _run(self) -> dict[str, Any]:
-        stages = {role: ensure(stage, self.stages, self.since) for role, stage in self.graph.items()}
+        if is_rank_zero():
+            record_job(self.stages, self.folder, {stage.key for stage in self.graph.values()})
+        stages = {role: ensure(stage, self.stages, self.command) for role, stage in self.graph.items()}
         if not is_rank_zero():
             return {}
         parent, evaluation = stages["parent"], stages["evaluation"]
@@ -211,10 +234,14 @@ class Job:
             *(self._scores(stage) for stage in (evaluation, parent_evaluation)),
             self.cfg.device,
         )
-        shutil.copyfile(checkpoint, self.folder / CHECKPOINT)
-        shutil.copytree(evaluation.folder / "boxes", self.folder / "boxes", dirs_exist_ok=True)
+        link_or_copy(checkpoint, self.folder / CHECKPOINT)
+        shutil.copytree(
+            evaluation.folder / "boxes", self.folder / "boxes", copy_function=link_or_copy, dirs_exist_ok=True
+        )
         OmegaConf.save(self.cfg, self.folder / "config.yaml")
         write_json(self.folder / "result.json", result)
+        if differences := provenance_differences([*result["stages"].values(), result]):
+            log.warning("the stages of this job and its result were made by %s", ", ".join(differences))
         child = None if final is parent else checkpoint
         trained = self.trains_parent and not parent.cached
         finish_logger(self.maker.logger, result, parent_checkpoint, child, trained)
@@ -232,4 +259,5 @@ class Job:
 
     def _record(self, stages: dict[str, FinishedStage]) -> dict[str, Any]:
         seconds = {role: "cached" if stage.cached else stage.seconds for role, stage in stages.items()}
-        return {"job": self.folder.name, "status": "finished"} | self.identity | {"seconds": seconds}
+        made = {role: {"key": self.graph[role].key} | stage.provenance for role, stage in stages.items()}
+        return {"job": self.folder.name, "status": "finished"} | self.identity | {"seconds": seconds, "stages": made}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.study.stage import hash_file
+from evaluation.study.stage_record import hash_file
 from trackers.checkpoints.checkpoint import PRETRAINED
 from trackers.checkpoints.reading import read_header
 from trackers.contents import CheckpointContents

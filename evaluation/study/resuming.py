@@ -1,6 +1,7 @@
 """Checkpoints from which an interrupted training continues and ends exactly as an uninterrupted one."""
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from evaluation.files import atomic_write
+from evaluation.processes.ranks import broadcast
 from pruning.errors import UserError
+
+# Machines of one job may see a file of another machine late: NFS caches attributes for up to a minute.
+VISIBLE_AFTER = 120.0  # seconds
 
 
 class ResumeCheckpoint(Checkpoint):
@@ -92,6 +97,26 @@ def saved_step(path: Path) -> int | None:
     if not path.is_file():
         return None
     return torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+
+
+def checkpoint_to_resume(path: Path) -> Path | None:
+    """Returns the checkpoint from which all processes of the job continue, None to begin. Rank 0 decides for all.
+
+    Raises:
+        RuntimeError: a process does not see the checkpoint that rank 0 sees.
+    """
+    step = broadcast(saved_step(path))
+    if step is None:
+        return None
+    deadline = time.monotonic() + VISIBLE_AFTER
+    while (seen := saved_step(path)) != step:
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"rank 0 continues from step {step} of {path}, and this process sees step {seen} there; all machines "
+                "of a job must share the cache"
+            )
+        time.sleep(1)
+    return path
 
 
 def _generator_states() -> dict[str, Any]:

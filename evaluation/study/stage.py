@@ -11,26 +11,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from filelock import FileLock
-
-from evaluation.files import write_json
+from datamodules.shared_files import hold_lock, replace_folder
 from evaluation.processes.ranks import broadcast, is_rank_zero
+from evaluation.study.provenance import provenance
+from evaluation.study.stage_record import SCRATCH, find_damage, read_record, write_record
 
 log = logging.getLogger(__name__)
-
-DONE = "stage.json"
-SCRATCH = "scratch"  # folder that an interrupted stage continues from; it is deleted when the stage is done
 
 
 def digest(value: Any) -> str:
     """Returns a short hash of plain data, equal for equal data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def hash_file(path: str | Path) -> str:
-    """Returns the SHA-256 hash of a file's content."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -66,80 +57,99 @@ class FinishedStage:
         folder: the folder; other jobs read it too, so nobody changes it.
         seconds: wall time of the run that finished it.
         cached: whether it was finished before this job needed it.
+        provenance: the code and the machine that made it, see `evaluation.study.provenance`.
     """
 
     folder: Path
     seconds: float
     cached: bool
+    provenance: dict[str, Any]
 
 
-def ensure(stage: Stage, cache: Path, since: float = 0.0) -> FinishedStage:
+def ensure(stage: Stage, cache: Path, command: str = "") -> FinishedStage:
     """Makes a stage, or finds it in the cache.
 
     If two jobs need the same stage at once, one makes it and the other waits. If several processes work on one job (see
     `evaluation.processes.ranks`), rank 0 makes the stage and the others take part. A process may be killed at any
-    moment: the next call continues an unfinished stage and does not repeat a finished one.
+    moment: the next call continues an unfinished stage and does not repeat a finished one. A stage whose files are not
+    as they were written is made again.
 
     Args:
         stage: the stage. The stages in `stage.after` must be finished.
         cache: folder of all stages.
-        since: a stage that was finished before this moment (seconds since the epoch) is made again from the beginning.
+        command: name of a command that reuses no stage but its own; a stage that another command has made is made
+            again from the beginning. "" reuses every stage.
     """
     if not is_rank_zero():
-        return _join_stage(stage, cache)
+        return _join_stage(stage)
     folder, unfinished = cache / stage.key, _unfinished(stage, cache)
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{stage.key}.lock"):
-        if _is_done(folder, since):
+    with hold_lock(folder, f"stage {stage.name}"):
+        if (record := _usable_record(folder, command)) is not None:
             log.info("stage %s: found in %s", stage.name, folder)
-            return broadcast(FinishedStage(folder, _seconds(folder), cached=True))
+            return broadcast(_finished(folder, record, cached=True))
         log.info("stage %s: making %s", stage.name, folder)
-        if since and not _is_done(unfinished, since):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(exist_ok=True)
-        if not _is_done(unfinished, since):
-            broadcast(None)
-            start = time.monotonic()
-            stage.make(unfinished)
-            record = {"stage": stage.name, "seconds": round(time.monotonic() - start, 2), "depends": stage.depends}
-            write_json(unfinished / DONE, record | {"after": [before.key for before in stage.after]})
+        if (record := _usable_record(unfinished, command)) is None:
+            if command or read_record(unfinished) is not None:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(exist_ok=True)
+            broadcast(unfinished.absolute())
+            record = _make(stage, unfinished, command)
         shutil.rmtree(unfinished / SCRATCH, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-        return broadcast(FinishedStage(folder, _seconds(folder), cached=False))
+        replace_folder(unfinished, folder)
+        return broadcast(_finished(folder, record, cached=False))
 
 
-def _join_stage(stage: Stage, cache: Path) -> FinishedStage:
+def state(stage: Stage, cache: Path, command: str = "") -> str:
+    """Returns the state of a stage in words: "cached", "partly done, <progress>" or "would run".
+
+    The content of files is not read; only `ensure` notices a file that has another content of the same size.
+    """
+    unfinished = _unfinished(stage, cache)
+    if any(_usable_record(folder, command, hashes=False) for folder in (cache / stage.key, unfinished)):
+        return "cached"
+    progress = stage.progress(unfinished) if stage.progress and unfinished.is_dir() and not command else ""
+    return f"partly done, {progress}" if progress else "would run"
+
+
+def _make(stage: Stage, folder: Path, command: str) -> dict[str, Any]:
+    """Makes a stage in its unfinished folder, and returns its record."""
+    start = time.monotonic()
+    stage.make(folder)
+    record = {"stage": stage.name, "seconds": round(time.monotonic() - start, 2), "depends": stage.depends}
+    record |= {"after": [before.key for before in stage.after], "command": command, "provenance": provenance()}
+    write_record(folder, record)
+    return record
+
+
+def _join_stage(stage: Stage) -> FinishedStage:
     """Takes part in a stage that rank 0 makes. It works in a temporary folder, which is deleted.
 
     An interrupted stage continues from the scratch folder of rank 0. Its result is the same in all processes.
     """
-    finished = broadcast(None)
-    if finished is None:
-        with TemporaryDirectory() as folder:
-            (Path(folder) / SCRATCH).symlink_to((_unfinished(stage, cache) / SCRATCH).absolute())
-            stage.make(Path(folder))
-        finished = broadcast(None)
-    return finished
+    found = broadcast(None)
+    if isinstance(found, FinishedStage):
+        return found
+    with TemporaryDirectory() as folder:
+        (Path(folder) / SCRATCH).symlink_to(found / SCRATCH)
+        stage.make(Path(folder))
+    return broadcast(None)
 
 
-def state(stage: Stage, cache: Path, since: float = 0.0) -> str:
-    """Returns the state of a stage in words: "cached", "partly done, <progress>" or "would run"."""
-    unfinished = _unfinished(stage, cache)
-    if _is_done(cache / stage.key, since) or _is_done(unfinished, since):
-        return "cached"
-    progress = stage.progress(unfinished) if stage.progress and unfinished.is_dir() and not since else ""
-    return f"partly done, {progress}" if progress else "would run"
+def _usable_record(folder: Path, command: str, hashes: bool = True) -> dict[str, Any] | None:
+    """Returns the record of a folder that holds a finished stage which the command may use; None for any other."""
+    record = read_record(folder)
+    if record is None or (command and record["command"] != command):
+        return None
+    if damage := find_damage(folder, record, hashes):
+        log.warning("%s is damaged: %s. The stage is made again", folder, damage)
+        return None
+    return record
+
+
+def _finished(folder: Path, record: dict[str, Any], cached: bool) -> FinishedStage:
+    return FinishedStage(folder, record["seconds"], cached, record["provenance"])
 
 
 def _unfinished(stage: Stage, cache: Path) -> Path:
     return cache / f"{stage.key}.unfinished"
-
-
-def _is_done(folder: Path, since: float) -> bool:
-    done = folder / DONE
-    return done.is_file() and done.stat().st_mtime >= since
-
-
-def _seconds(folder: Path) -> float:
-    return json.loads((folder / DONE).read_text())["seconds"]

@@ -10,11 +10,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from evaluation.processes.devices import arithmetic
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import Stage
 from evaluation.study.training import fit
 from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.result_files import is_tracked
 from evaluation.tracking.runner import Runner
 from pruning.callback import PruningCallback
@@ -43,6 +45,11 @@ class StageMaker:
     def benchmark(self) -> Benchmark:
         """The benchmark that parent and child are scored on."""
         return instantiate(self.cfg.benchmark, _convert_="all")
+
+    def training_content(self) -> dict[str, Any]:
+        """Returns the content of the training data as plain data for a cache key."""
+        # Tables of data are not kept: other processes of the job get a copy of this object.
+        return instantiate(self.cfg.datamodule).content()
 
     @cached_property
     def runner(self) -> Runner:
@@ -115,11 +122,12 @@ class StageMaker:
         child = Checkpoint(initial.tracker, initial.recipe, initial.plan, initial.metrics, self._settings)
         child.save(folder / CHECKPOINT)
 
-    def evaluate(self, folder: Path, tracker: Stage) -> None:
-        """Runs a stage's tracker over the benchmark's sequences."""
+    def evaluate(self, folder: Path, tracker: Stage, reuse: bool) -> None:
+        """Runs a stage's tracker over the benchmark's sequences; of `reuse` see `run_benchmark`."""
         if is_rank_zero():
             load = partial(load_checkpoint, self._folder(tracker) / CHECKPOINT)
-            self.runner.run(load, self.benchmark.sequences, self.boxes(folder))
+            identity = [tracker.key, arithmetic(self.runner.devices)]
+            run_benchmark(self.runner, load, self.benchmark, folder, identity, reuse)
 
     def evaluation_progress(self, folder: Path) -> str:
         """Returns the progress of an interrupted evaluation in words, "" if it has not started."""

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -18,7 +19,7 @@ from evaluation.report.study_results import read_results
 
 log = logging.getLogger(__name__)
 
-STARTED = ".began"  # empty file in the sweep's folder, whose time is the start of the sweep
+STARTED = ".began"  # file in the sweep's folder with a name of the command; its time is the start of the sweep
 REPORT_INTERVAL = 60  # shortest time between two reports of a running sweep, seconds
 
 
@@ -29,7 +30,7 @@ class ReportCallback(Callback):
         """Marks the start of the sweep."""
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / STARTED).touch()
+        (folder / STARTED).write_text(uuid4().hex)
 
     def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Renews the report of a sweep if the last one is old."""

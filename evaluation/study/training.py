@@ -9,8 +9,8 @@ from pytorch_lightning.callbacks import Callback
 
 from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import silence_lightning
-from evaluation.study.resuming import ResumeCheckpoint, saved_step
-from evaluation.study.stage import SCRATCH
+from evaluation.study.resuming import ResumeCheckpoint, checkpoint_to_resume, saved_step
+from evaluation.study.stage_record import SCRATCH
 from trackers.base import Tracker
 
 
@@ -48,7 +48,8 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
         # Data modules share samples out between processes. Lightning's sampler would shuffle them as well.
         use_distributed_sampler=False,
     )
-    resume = {"ckpt_path": checkpoint, "weights_only": True} if checkpoint.is_file() else {}
+    start = checkpoint_to_resume(checkpoint)
+    resume = {"ckpt_path": start, "weights_only": True} if start else {}
     trainer.fit(tracker, instantiate(cfg.datamodule), **resume)
     if trainer.interrupted:
         raise KeyboardInterrupt

@@ -39,9 +39,9 @@ class Benchmark:
     protocols: Several[Protocol]
     pack: "Callable[[Path, SequenceTable, Path], None] | None" = None
 
-    def tracking_inputs(self) -> dict[str, str]:
+    def tracking_inputs(self) -> dict[str, Any]:
         """Returns all properties of the benchmark that result files depend on, as plain data for a cache key."""
-        return {"benchmark": self.name, "sequences": self.sequences.digest()}
+        return {"benchmark": self.name, "sequences": self.sequences.tracker_inputs()}
 
     def scores(self, folder: Path) -> dict[str, Any]:
         """Scores the tracker whose result files are in `folder`.

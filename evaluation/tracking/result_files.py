@@ -26,6 +26,11 @@ def save_track(folder: Path, sequence: "Sequence", boxes: np.ndarray, seconds: n
             np.savetxt(unfinished, rows, fmt=form, delimiter=",")
 
 
+def result_paths(folder: Path, sequence: "Sequence") -> tuple[Path, Path]:
+    """Returns the paths of the two result files in the order in which they are written."""
+    return _times(folder, sequence), _boxes(folder, sequence)
+
+
 def is_tracked(folder: Path, sequence: "Sequence") -> bool:
     """Returns whether both result files of the sequence are complete."""
     try:

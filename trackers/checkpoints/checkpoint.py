@@ -8,11 +8,11 @@ device, replays the cuts, and loads the weights strictly. Official checkpoints a
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from hydra.utils import get_object, instantiate
@@ -70,9 +70,12 @@ class Checkpoint:
         weights = {n: w.detach().cpu().contiguous().clone() for n, w in self.tracker.network.state_dict().items()}
         if half:
             weights = {n: _halved(w) for n, w in weights.items()}
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file(weights, unfinished, metadata=header)
-        unfinished.replace(path)
+        unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            save_file(weights, unfinished, metadata=header)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return path
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,6 +32,7 @@ READ = {
     "trainer.num_sanity_val_steps": NOTHING,
     "trainer.strategy": NOTHING,  # how processes are started; how many there are, counts
     "datamodule.*": TRAINED,
+    "trainer.accelerator": TRAINED if torch.cuda.is_available() else NOTHING,  # auto
     "trainer.*": TRAINED,
     "callbacks.*": TRAINED,
     "seed": TRAINED,
@@ -49,14 +51,16 @@ READ = {
     "benchmark.name": {"evaluation", "parent evaluation"},
     "benchmark.sequences.split": {"evaluation", "parent evaluation"},
     "benchmark.*": NOTHING,
+    "runner.devices": {"evaluation", "parent evaluation"},  # their types
     "runner.*": NOTHING,
+    "device": {"evaluation", "parent evaluation"},
     "logger.*": NOTHING,
     "paths.*": NOTHING,
     "job.*": NOTHING,
     "gates.*": NOTHING,  # without a checkpoint
     "checkpoint": {"parent"},
     "distillation": {"sparsity", "child"},
-    **dict.fromkeys(("device", "threads", "scale", "force", "dry_run", "resume_every", "objective"), NOTHING),
+    **dict.fromkeys(("threads", "scale", "force", "dry_run", "resume_every", "objective"), NOTHING),
 }
 # What else to set where a number plus one, or a word with an x, would not do.
 OTHER = {
@@ -73,6 +77,7 @@ OTHER = {
     "pruning.protect": ["head.*"],
     "ratio": 0.4,
     "trainer.accelerator": "auto",
+    "runner.devices": ["cuda:1"],
     "trainer.precision": "bf16-mixed",
     "trainer.strategy": "ddp",
     "benchmark.sequences.split": "train",
@@ -87,14 +92,26 @@ ONCE = ["~pruning.schedule.start", "~pruning.schedule.end", "pruning.schedule._t
 
 @pytest.fixture(autouse=True)
 def unread_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Benchmarks that say what they would read: what sequences hold is `tests/evaluation/test_benchmark.py`'s."""
+    """Data that say what they would read: what sequences hold is the matter of `test_content_keys.py`."""
+
+    def without_cache(said: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in said.items() if key != "cache"}
 
     def would_track(maker: StageMaker) -> SimpleNamespace:
         benchmark = OmegaConf.to_container(maker.cfg.benchmark)
-        said = {key: value for key, value in benchmark["sequences"].items() if key != "cache"}
-        return SimpleNamespace(tracking_inputs=lambda: {"benchmark": benchmark["name"], "sequences": said})
+        said = without_cache(benchmark["sequences"])
+        return SimpleNamespace(
+            tracking_inputs=lambda: {"benchmark": benchmark["name"], "sequences": said},
+            sequences=SimpleNamespace(content=lambda: said),
+        )
+
+    def would_train(maker: StageMaker) -> dict[str, Any]:
+        data = OmegaConf.to_container(maker.cfg.datamodule)
+        sources = [source for split in ("train", "val") for source in data[split].values()]
+        return {"sources": [source | {"read": without_cache(source["read"])} for source in sources]}
 
     monkeypatch.setattr(StageMaker, "benchmark", property(would_track))
+    monkeypatch.setattr(StageMaker, "training_content", would_train)
 
 
 @lru_cache
@@ -108,8 +125,7 @@ def composed(cache: Path, *overrides: str) -> DictConfig:
 
 def job(cfg: DictConfig) -> Job:
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    devices = build_trainer(resolved.trainer).num_devices
-    return Job(resolved, ParentSource.from_checkpoint(resolved.checkpoint), devices=devices)
+    return Job(resolved, ParentSource.from_checkpoint(resolved.checkpoint), build_trainer(resolved.trainer))
 
 
 def stages(cfg: DictConfig) -> dict[str, Stage]:
@@ -211,7 +227,8 @@ def test_times_depend_on_where_they_are_measured(cache):
     before = own(stages(cfg))
     for leaf in ("device", "threads"):
         after = own(stages(changed(cfg, leaf)))
-        assert {role for role in before if after[role] != before[role]} == {"sparsity"}
+        scored = {"evaluation", "parent evaluation"} if leaf == "device" else NOTHING
+        assert {role for role in before if after[role] != before[role]} == {"sparsity", *scored}
 
 
 def test_a_job_is_another_if_its_result_can_be(cache):

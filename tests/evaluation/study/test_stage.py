@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.study.stage import DONE, SCRATCH, Stage, ensure, state
+from evaluation.study.stage import Stage, ensure, state
+from evaluation.study.stage_record import NAME, SCRATCH
 
 
 def stage(make, *after, **depends):
@@ -39,11 +40,10 @@ def test_what_comes_before_is_part_of_the_key():
 
 def test_force_makes_each_stage_once_for_all_jobs_of_a_sweep(tmp_path):
     calls = []
-    for since in (0.0, time.time() + 0.1):
-        time.sleep(max(0.0, since + 0.1 - time.time()))
-        made = [ensure(stage(calls.append), tmp_path, since) for _ in range(2)]
+    for command in ("", "a sweep", "another"):
+        made = [ensure(stage(calls.append), tmp_path, command) for _ in range(2)]
         assert [m.cached for m in made] == [False, True]
-    assert len(calls) == 2
+    assert len(calls) == 3
 
 
 def test_a_stage_that_fails_is_not_there_and_keeps_its_work(tmp_path):
@@ -72,7 +72,7 @@ def test_a_stage_that_was_killed_when_all_but_its_name_was_done_is_not_made_agai
             ensure(stage(make), tmp_path)
     assert state(stage(None), tmp_path) == "cached"
     folder = ensure(stage(None), tmp_path).folder
-    assert [p.name for p in folder.iterdir()] == [DONE]
+    assert [p.name for p in folder.iterdir()] == [NAME]
 
 
 def test_its_state_is_known_without_making_it(tmp_path):
@@ -88,7 +88,7 @@ def test_its_state_is_known_without_making_it(tmp_path):
     with pytest.raises(RuntimeError):
         ensure(dies, tmp_path)
     assert state(dies, tmp_path) == "partly done, at step 7"
-    assert state(dies, tmp_path, since=time.time()) == "would run"
+    assert state(dies, tmp_path, command="forced") == "would run"
     ensure(stage(lambda folder: None), tmp_path)
     assert state(dies, tmp_path) == "cached"
 

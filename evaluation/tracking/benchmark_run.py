@@ -1,0 +1,53 @@
+"""Tracks a benchmark into the folder of an evaluation, and reuses tracks of interrupted evaluations.
+
+Someone repairs a broken frame, and the benchmark is another one. The boxes of all other sequences stay what they were.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evaluation.files import link_or_copy, write_json
+from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.result_files import is_tracked, result_paths
+from evaluation.tracking.runner import Runner
+from trackers.checkpoints.checkpoint import Checkpoint
+
+INPUTS = "inputs.json"  # what an evaluation tracks, with which tracker
+
+
+def run_benchmark(
+    runner: Runner, load: Callable[[], Checkpoint], benchmark: Benchmark, folder: Path, tracker: Any, reuse: bool
+) -> None:
+    """Writes the result files of all sequences to `folder/boxes/<benchmark>`.
+
+    Args:
+        runner: runs the tracker.
+        load: loads the tracker.
+        benchmark: the benchmark.
+        folder: of the evaluation. Other evaluations lie beside it.
+        tracker: plain data: all that boxes depend on besides the sequences.
+        reuse: whether result files of interrupted evaluations are reused.
+
+    Raises:
+        SequencesFailedError: tracking failed on some sequences.
+    """
+    boxes = folder / "boxes" / benchmark.name
+    inputs = {"tracker": tracker, "sequences": benchmark.sequences.tracker_inputs()}
+    write_json(folder / INPUTS, inputs)
+    if reuse:
+        for note in folder.parent.glob(f"evaluation-*.unfinished/{INPUTS}"):
+            other = json.loads(note.read_text())
+            if note.parent != folder and other["tracker"] == inputs["tracker"]:
+                same = {name for name, seen in inputs["sequences"].items() if other["sequences"].get(name) == seen}
+                _take_tracks(note.parent / "boxes" / benchmark.name, boxes, benchmark, same)
+    runner.run(load, benchmark.sequences, boxes)
+
+
+def _take_tracks(found: Path, boxes: Path, benchmark: Benchmark, names: set[str]) -> None:
+    """Links the complete result files of some sequences from one folder into another that lacks them."""
+    for sequence in benchmark.sequences:
+        if sequence.name in names and is_tracked(found, sequence) and not is_tracked(boxes, sequence):
+            for source, target in zip(result_paths(found, sequence), result_paths(boxes, sequence), strict=True):
+                link_or_copy(source, target)
