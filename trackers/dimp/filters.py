@@ -33,7 +33,7 @@ def apply_filter(features: Tensor, filter: Tensor) -> Tensor:
         Scores (n, B, H', W'); H' = H + 1 for even k, H for odd k.
     """
     n, batch, _, height, width = features.shape
-    size = filter.shape[-1]
+    size = int(filter.shape[-1])  # `torch.jit.trace` gives sizes as tensors, which `fold` does not take
     with no_autocast(features):
         features, filter = at_least_single(features), at_least_single(filter)
         # One part per entry of the filter. `fold` shifts each part in the entry's direction and adds all parts, but a

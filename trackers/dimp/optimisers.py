@@ -61,7 +61,7 @@ class _Optimiser(nn.Module, ABC):
             The given filters and the filters after every step, in float32 at least.
         """
         features, filter = at_least_single(features), at_least_single(filter)
-        size, regularisation, factor = filter.shape[-1], self._regularisation(), self.log_step_length.exp()
+        size, regularisation, factor = int(filter.shape[-1]), self._regularisation(), self.log_step_length.exp()
         terms = self._fixed_terms(features, boxes, size, weights)
         filters = [filter]
         scores = apply_filter(features, filter) if iterations else None

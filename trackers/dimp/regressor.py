@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import _register_namedtuple
 
 from pruning.groups import Group, Slice
 from trackers.boxes import xywh_to_xyxy
@@ -51,6 +52,11 @@ class Modulation(NamedTuple):
         """Returns the modulation of all boxes, repeated `count` times."""
         cells = None if self.cells is None else self.cells.repeat(count, 1, 1)
         return Modulation([v.repeat(count, 1) for v in self.vectors], cells)
+
+
+# A program of `torch.export` stores the type of this argument by name, and its example inputs as a pickle.
+_register_namedtuple(Modulation, serialized_type_name=f"{Modulation.__module__}.{Modulation.__name__}")
+torch.serialization.add_safe_globals([Modulation])
 
 
 class Hidden(nn.Module):

@@ -165,7 +165,7 @@ class Attention(nn.Module):
         They are cached while no gradients are needed. The zeros are not part of the parameters, so they are not
         counted, pruned or saved.
         """
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return self._pack()
         parameters = [p for p in (self.qkv.weight, self.qkv.bias, self.proj.weight) if p is not None]
         key = [(p.device, p.dtype, p.data_ptr(), p._version) for p in parameters]

@@ -52,14 +52,21 @@ def scoring_token(grid: int) -> int:
 def best_candidates(scores: Tensor, share: float) -> Tensor:
     """Returns the indices (B, ceil(share * n)) of the candidates that stay, in their order.
 
+    Among equal scores the first candidates stay. All scores are equal if attention was pruned away. Masked networks, cut
+    networks and exported programs must then keep the same candidates on every device.
+
     Args:
         scores: attention that each candidate receives, (B, n).
         share: share of candidates that stay.
     """
-    count = math.ceil(share * scores.shape[1])
-    # If attention was pruned away, all scores are equal. Then `sort` keeps the first candidates in masked networks, in
-    # compacted networks and in exported graphs; the order of `topk` is undefined.
-    return scores.sort(dim=1, descending=True).indices[:, :count].sort(dim=1).values
+    candidates = scores.shape[1]
+    count = math.ceil(share * candidates)
+    # A stable sort would do as well, but ONNX has none. Here the order in which `sort` leaves equal scores is not read.
+    lowest = scores.sort(dim=1, descending=True).values[:, count - 1 : count]
+    above, equal = ~(scores <= lowest), scores == lowest
+    stays = above | (equal & (equal.cumsum(1) <= count - above.sum(1, keepdim=True)))
+    indices = torch.where(stays, torch.arange(candidates, device=scores.device), candidates)
+    return indices.sort(dim=1).values[:, :count]
 
 
 def select_tokens(tokens: Tensor, indices: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Heads of STARK: the corner head, whose expected corners are the box, and the class head, which gives a score."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,7 @@ class CornerHead(Towers):
 
     def expected_corners(self, maps: Tensor) -> Tensor:
         """Returns the expected boxes (B, 4) of corner maps (B, 2, F * F), xyxy in units of the crop's side."""
-        cells = round(maps.shape[2] ** 0.5)
+        cells = math.isqrt(maps.shape[2])
         ticks = (torch.arange(cells, device=maps.device, dtype=maps.dtype) + self.offset) / cells
         probability = maps.exp().unflatten(-1, (cells, cells))
         x, y = probability.sum(2) @ ticks, probability.sum(3) @ ticks

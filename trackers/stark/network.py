@@ -1,5 +1,6 @@
 """Network of STARK: a ResNet, a transformer over the tokens of templates and search region, and the heads."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -151,7 +152,7 @@ class STARKNetwork(nn.Module):
         similarity = (cells @ found.transpose(1, 2))[..., 0]
         result = {"similarity": similarity}
         if boxes:
-            side = round(cells.shape[1] ** 0.5)
+            side = math.isqrt(cells.shape[1])
             corners, maps = self.box_head((cells * similarity[..., None]).transpose(1, 2).unflatten(2, (side, side)))
             result |= {"boxes": xyxy_to_cxcywh(corners), "corners": maps}
         if self.cls_head is not None:

@@ -44,7 +44,7 @@ class SinePosition(nn.Module):
 
     def unpadded(self, cells: int) -> Tensor:
         """Returns the embeddings (1, F * F, C) of a crop without padding, which are computed once and cached."""
-        if torch.compiler.is_compiling() or self.amplitude.is_meta:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or self.amplitude.is_meta:
             return self._computed_unpadded(cells)
         state = (self.amplitude.device, self.amplitude.data_ptr(), self.amplitude._version)
         if self._cache is None or self._cache[0] != state:
