@@ -52,8 +52,8 @@ def scoring_token(grid: int) -> int:
 def best_candidates(scores: Tensor, share: float) -> Tensor:
     """Returns the indices (B, ceil(share * n)) of the candidates that stay, in their order.
 
-    Among equal scores the first candidates stay. All scores are equal if attention was pruned away. Masked networks, cut
-    networks and exported programs must then keep the same candidates on every device.
+    Among equal scores the first candidates stay. All scores are equal if attention was pruned away. Masked networks,
+    cut networks and exported programs must then keep the same candidates on every device.
 
     Args:
         scores: attention that each candidate receives, (B, n).
