@@ -1,5 +1,6 @@
 """A training that is interrupted, wherever and however often, ends exactly as an unbroken one."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from evaluation.study.resuming import AtomicCheckpointIO, ResumeCheckpoint, saved_step
+from evaluation.study import resuming
+from evaluation.study.resuming import AtomicCheckpointIO, ResumeCheckpoint, checkpoint_to_resume, saved_step
 from evaluation.study.training import fit, training_progress
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from trackers.base import Tracker
@@ -120,3 +122,22 @@ def test_a_process_that_dies_while_it_writes_leaves_the_checkpoint_before(tmp_pa
 def test_checkpoints_that_never_come_are_refused(tmp_path):
     with pytest.raises(ValueError, match="resume_every=0 must be at least 1"):
         ResumeCheckpoint(tmp_path, 0)
+
+
+def test_rank_zero_alone_decides_whether_and_where_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "training.ckpt"
+    torch.save({"global_step": 4}, path)
+    assert checkpoint_to_resume(path) == path
+
+    def rank_zero_says(step: int | None) -> None:
+        monkeypatch.setattr(resuming, "broadcast", lambda mine: step)
+
+    rank_zero_says(None)
+    assert checkpoint_to_resume(path) is None, "a checkpoint that rank 0 does not see is not resumed by others"
+    rank_zero_says(6)
+    monkeypatch.setattr(resuming, "VISIBLE_AFTER", 0.0)
+    with pytest.raises(RuntimeError, match="rank 0 continues from step 6 of .*, and this process sees step 4 there"):
+        checkpoint_to_resume(path)
+    monkeypatch.setattr(resuming, "VISIBLE_AFTER", 60.0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: torch.save({"global_step": 6}, path))  # NFS shows it at last
+    assert checkpoint_to_resume(path) == path

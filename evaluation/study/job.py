@@ -22,8 +22,9 @@ from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.provenance import provenance_differences
-from evaluation.study.stage import FinishedStage, Stage, digest, ensure, state
+from evaluation.study.stage import FinishedStage, Stage, ensure, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
+from evaluation.study.stage_record import digest
 from evaluation.study.training import training_progress
 from pruning.errors import UserError
 from pruning.table import group_table

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.files import write_json
-from evaluation.study.stage import digest
+from evaluation.study.stage_record import digest
 
 
 @dataclass(frozen=True)

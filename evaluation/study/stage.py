@@ -1,7 +1,5 @@
 """Cached stages. The key of a stage is the hash of exactly what its result depends on; jobs share finished stages."""
 
-import hashlib
-import json
 import logging
 import shutil
 import time
@@ -14,14 +12,9 @@ from typing import Any
 from datamodules.shared_files import hold_lock, replace_folder
 from evaluation.processes.ranks import broadcast, is_rank_zero
 from evaluation.study.provenance import provenance
-from evaluation.study.stage_record import SCRATCH, find_damage, read_record, write_record
+from evaluation.study.stage_record import SCRATCH, digest, find_damage, read_record, write_record
 
 log = logging.getLogger(__name__)
-
-
-def digest(value: Any) -> str:
-    """Returns a short hash of plain data, equal for equal data."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,11 @@ NAME = "stage.json"
 SCRATCH = "scratch"  # folder that an interrupted stage continues from; it is deleted when the stage is done
 
 
+def digest(value: Any) -> str:
+    """Returns a short hash of plain data, equal for equal data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def hash_file(path: str | Path) -> str:
     """Returns the SHA-256 hash of a file's content."""
     with Path(path).open("rb") as file:

@@ -1,11 +1,16 @@
 """Stages: made once, shared, never half there, and known before they are made."""
 
+import json
+import os
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from datamodules import shared_files
 from evaluation.study.stage import Stage, ensure, state
 from evaluation.study.stage_record import NAME, SCRATCH
 
@@ -107,3 +112,111 @@ def test_of_two_jobs_one_makes_it_and_the_other_waits(tmp_path):
         job.join()
     assert len(calls) == 1
     assert sorted(m.cached for m in made) == [False, True]
+
+
+def write_weights(folder: Path) -> None:
+    (folder / "boxes").mkdir(exist_ok=True)
+    (folder / "weights").write_bytes(b"w" * 99)
+    (folder / "boxes" / "a.txt").write_text("1,2,3,4")
+
+
+def drop_hashes(folder: Path) -> None:
+    """As a version of this project did that wrote none."""
+    record = json.loads((folder / NAME).read_text())
+    del record["files"]
+    (folder / NAME).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "weights").unlink(),
+        lambda folder: (folder / "weights").write_bytes(b"w" * 98),
+        lambda folder: (folder / "weights").write_bytes(b"w" * 98 + b"v"),
+        lambda folder: (folder / "weights").write_bytes(b""),
+        lambda folder: (folder / "boxes" / "a.txt").write_text("1,2,3,5"),
+        lambda folder: shutil.rmtree(folder / "boxes"),
+        lambda folder: (folder / NAME).write_text("{"),
+        lambda folder: (folder / NAME).write_text(""),
+        lambda folder: (folder / NAME).write_text("[1]"),
+        lambda folder: (folder / NAME).unlink(),
+        drop_hashes,
+    ],
+)
+def test_a_damaged_stage_is_made_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    folder = ensure(stage(write_weights), tmp_path).folder
+    damage(folder)
+    assert not ensure(stage(write_weights), tmp_path).cached
+    assert ensure(stage(None), tmp_path).cached
+    assert (folder / "weights").read_bytes() == b"w" * 99
+    assert (folder / "boxes" / "a.txt").read_text() == "1,2,3,4"
+
+
+def test_what_is_damaged_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = ensure(stage(write_weights), tmp_path).folder
+    (folder / "weights").write_bytes(b"half")
+    assert state(stage(None), tmp_path) == "would run"
+    ensure(stage(write_weights), tmp_path)
+    assert f"{folder} is damaged: weights has 4 bytes instead of 99. The stage is made again" in caplog.text
+
+
+def test_a_stage_says_who_made_it(tmp_path: Path) -> None:
+    made = ensure(stage(write_weights), tmp_path).provenance
+    assert made.keys() == {"versions", "commit", "machine"}
+    assert ensure(stage(None), tmp_path).provenance == made
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_jumps_changes_neither_what_is_found_nor_what_is_forced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    calls = []
+    ensure(stage(calls.append), tmp_path)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (now - jump, now - jump))  # and the file server's clock jumps the other way
+    assert ensure(stage(calls.append), tmp_path).cached
+    assert not ensure(stage(calls.append), tmp_path, "forced").cached
+    assert ensure(stage(calls.append), tmp_path, "forced").cached
+    assert len(calls) == 2
+
+
+def test_whoever_waits_says_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shared_files, "PATIENCE", 0.05)
+    working, done = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> None:
+        working.set()
+        done.wait(10)
+
+    first = threading.Thread(target=lambda: ensure(stage(slow), tmp_path))
+    first.start()
+    working.wait(10)
+    second = threading.Thread(target=lambda: ensure(stage(slow), tmp_path))
+    second.start()
+    for _ in range(100):
+        if "waiting" in caplog.text:
+            break
+        time.sleep(0.05)
+    done.set()
+    first.join()
+    second.join()
+    assert f"stage parent: waiting for process {os.getpid()} on {os.uname().nodename}, since 20" in caplog.text
+    assert ".lock` lists the processes that hold the lock" in caplog.text
+    assert not list(tmp_path.glob("*.holder"))
+
+
+def test_a_folder_that_cannot_be_emptied_is_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NFS a file that another job has mapped becomes .nfs..., which cannot be deleted."""
+    folder = ensure(stage(write_weights), tmp_path).folder
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    assert not ensure(stage(write_weights), tmp_path, "forced").cached
+    left = [path for path in tmp_path.iterdir() if shared_files.is_leftover(path)]
+    assert len(left) == 1
+    assert (left[0] / "weights").is_file(), "the other job reads on"
+    assert (folder / "weights").is_file()
