@@ -136,7 +136,7 @@ def test_rank_zero_alone_decides_whether_and_where_to_resume(tmp_path: Path, mon
     assert checkpoint_to_resume(path) is None, "a checkpoint that rank 0 does not see is not resumed by others"
     rank_zero_says(6)
     monkeypatch.setattr(resuming, "VISIBLE_AFTER", 0.0)
-    with pytest.raises(RuntimeError, match="rank 0 continues from step 6 of .*, and this process sees step 4 there"):
+    with pytest.raises(RuntimeError, match=r"rank 0 continues from step 6 of .*, and this process sees step 4 there"):
         checkpoint_to_resume(path)
     monkeypatch.setattr(resuming, "VISIBLE_AFTER", 60.0)
     monkeypatch.setattr(time, "sleep", lambda seconds: torch.save({"global_step": 6}, path))  # NFS shows it at last
