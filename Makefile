@@ -2,6 +2,7 @@
 # make test       style, arrows between rooms, and all tests
 # make test-fast  the same without the tests that are marked slow
 # make attack     hostile files, injected faults, long runs: tests that are marked attack
+# make audit     known vulnerabilities of the versions in constraints.txt; needs pypi.org
 # make docs       the site, in site/; a broken link is an error
 # make study      the demo study; prints where its report is
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ TRACKERS ?= ostrack,stark,dimp
 RATIOS ?= 1,0.5,0.25,0.1,0.01
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: setup style test test-fast attack docs study
+.PHONY: setup style test test-fast attack audit docs study
 
 setup: .venv/ready
 
@@ -36,6 +37,12 @@ test-fast: style
 
 attack: setup
 	$(VENV)/python -m pytest $(WORKERS) -m attack
+
+# The auditor has an environment of its own. Without --strict it ends with success if it could look nothing up.
+audit:
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
