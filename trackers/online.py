@@ -1,5 +1,6 @@
 """Online loop of all trackers: crop around the last box, run the tracker, convert the box to pixels and clip it."""
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from trackers.boxes import clip_box
 from trackers.crops import Window
 
 Box = tuple[float, float, float, float]
+LARGEST = 3  # width of a first box over that of its image, and height likewise
 
 
 @dataclass(eq=False)
@@ -50,7 +52,8 @@ class Lockstep:
         """Returns a target to track, from the first image and the box in it.
 
         Raises:
-            UserError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
+            UserError: the image is empty or not RGB uint8; the box is not four finite numbers, has no area, lies
+                outside of the image, or is far larger than the image.
         """
         pixels = _as_array(image)
         box = _check_box(box, pixels.shape)
@@ -65,7 +68,8 @@ class Lockstep:
             For each target its box, xywh in pixels, and a score in [0, 1].
 
         Raises:
-            UserError: the numbers of targets and images differ, or an image is not RGB uint8. No target is changed.
+            UserError: the numbers of targets and images differ, or an image is empty or not RGB uint8. No target is
+                changed.
         """
         if len(targets) != len(images):
             raise UserError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
@@ -126,7 +130,8 @@ class OnlineTracker:
         """Starts tracking the object in a box of the first image.
 
         Raises:
-            UserError: the image is not RGB uint8; the box is not finite, has no area, or lies outside of the image.
+            UserError: the image is empty or not RGB uint8; the box is not four finite numbers, has no area, lies
+                outside of the image, or is far larger than the image.
         """
         target = self.loop.begin(image, box)
         self.box, self._state = target.box, target.state
@@ -136,7 +141,7 @@ class OnlineTracker:
 
         Raises:
             RuntimeError: `init` was not called.
-            UserError: the image is not RGB uint8.
+            UserError: the image is empty or not RGB uint8. The next call continues as if this one had not happened.
         """
         if self.box is None:
             raise RuntimeError("call init(image, box) with the first frame before update(image)")
@@ -145,26 +150,51 @@ class OnlineTracker:
 
 
 def _as_array(image: Any) -> np.ndarray:
-    """Returns an image as (H, W, 3) uint8; raises UserError for other shapes and types."""
-    pixels = np.asarray(image)
+    """Returns an image as (H, W, 3) uint8; raises UserError for other shapes, types and colours."""
+    if image is None:
+        raise UserError("there is no image (None), which is what cv2 returns for a file or frame that it cannot read")
+    # PIL's pictures of three channels that are not red, green and blue look like RGB when they are arrays.
+    mode = getattr(image, "mode", None)
+    if isinstance(mode, str) and mode != "RGB":
+        raise UserError(f"an image must be RGB, not {mode}; convert it with image.convert('RGB')")
+    try:
+        pixels = np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"an image must be an RGB array or a PIL image, not {type(image).__name__}: {error}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        what = f"{pixels.dtype} of shape {pixels.shape}" if pixels.ndim else type(image).__name__
         raise UserError(
-            f"an image must be RGB uint8 of shape (height, width, 3), not {pixels.dtype} of shape {pixels.shape}. "
+            f"an image must be RGB uint8 of shape (height, width, 3), not {what}. "
             "Convert with cv2.cvtColor(image, cv2.COLOR_BGR2RGB) or PIL's image.convert('RGB')"
         )
+    if not pixels.size:
+        raise UserError(f"an image must have pixels, and this one has shape {pixels.shape}; read the frame again")
     return pixels
 
 
 def _check_box(box: Any, shape: tuple[int, ...]) -> Box:
-    """Returns a box as floats; raises UserError if it has no area or lies outside of a picture of shape (H, W, 3)."""
-    values = tuple(float(v) for v in np.asarray(box, np.float64).flatten())
-    if len(values) != 4 or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
+    """Returns a box as floats; raises UserError if it is no box, or none that can be tracked in a picture (H, W, 3)."""
+    try:
+        numbers = np.asarray(box)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"a box must be four numbers (x, y, width, height), not {_in_short(box)}: {error}") from error
+    if numbers.size != 4 or max(numbers.shape) != 4 or numbers.dtype.kind not in "iuf":
+        raise UserError(f"a box must be four numbers (x, y, width, height) in pixels, not {_in_short(box)}")
+    x, y, w, h = values = tuple(float(v) for v in numbers.flat)
+    if not np.isfinite(values).all() or min(w, h) <= 0 or w * h == 0:
         raise UserError(f"a box must be (x, y, width, height) in pixels with a positive size, not {values}")
-    x, y, w, h = values
     height, width = shape[:2]
+    place = f"the image, which has {width} x {height} pixels (width x height)"
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise UserError(
-            f"the box {values} lies outside of the image, which has {width} x {height} pixels (width x height); "
-            "pass (x, y, width, height) of a box that overlaps the image"
+            f"the box {values} lies outside of {place}; pass (x, y, width, height) of a box that overlaps the image"
         )
-    return values
+    # The memory of a crop grows with the box, and no object is larger than what shows a part of it.
+    if w > LARGEST * width or h > LARGEST * height:
+        raise UserError(f"the box {values} is more than {LARGEST} times as large as {place}; pass a box in its pixels")
+    return x, y, w, h
+
+
+def _in_short(value: Any) -> str:
+    """Returns what a value looks like, in one line of a message."""
+    return " ".join(reprlib.repr(value).split())
