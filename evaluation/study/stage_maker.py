@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evaluation.processes.devices import arithmetic
 from evaluation.processes.ranks import is_rank_zero
+from evaluation.study.finite_training import check_finite
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import Stage
 from evaluation.study.training import fit
@@ -84,21 +85,23 @@ class StageMaker:
 
     def take_parent(self, folder: Path) -> None:
         """Saves the given parent without training it."""
-        self._take_initial().save(folder / CHECKPOINT)
+        self._save(self._take_initial(), folder)
 
     def train_parent(self, folder: Path) -> None:
         """Trains the parent from its source, and saves it."""
         L.seed_everything(self.cfg.seed, verbose=False)
         initial = self._take_initial()
         fit(self.cfg, initial.tracker, "parent", folder, self.logger)
-        Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings).save(folder / CHECKPOINT)
+        self._save(Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings), folder)
 
     def train_ranking(self, folder: Path, parent: Stage) -> None:
         """Trains the parent in a sparsity stage that cuts nothing, and saves what it learns about the units."""
         initial = self._load_for_training(parent, parent)
         fit(self.cfg, initial.tracker, "sparsity", folder, self.logger, self.pruning)
-        torch.save(self.pruning.ranking_state(), folder / RANKING)
-        Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings).save(folder / CHECKPOINT)
+        ranking = self.pruning.ranking_state()
+        check_finite("the ranking of the sparsity stage", ranking)
+        torch.save(ranking, folder / RANKING)
+        self._save(Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings), folder)
 
     def train_sparsity(self, folder: Path, parent: Stage) -> None:
         """Trains the parent while its mask is annealed, then cuts it."""
@@ -120,7 +123,7 @@ class StageMaker:
         initial = self._load_for_training(sparse, parent)
         fit(self.cfg, initial.tracker, "child", folder, self.logger)
         child = Checkpoint(initial.tracker, initial.recipe, initial.plan, initial.metrics, self._settings)
-        child.save(folder / CHECKPOINT)
+        self._save(child, folder)
 
     def evaluate(self, folder: Path, tracker: Stage, reuse: bool) -> None:
         """Runs a stage's tracker over the benchmark's sequences; of `reuse` see `run_benchmark`."""
@@ -165,7 +168,12 @@ class StageMaker:
         torch.manual_seed(0)  # masked and compacted network are compared on the same random inputs in every job
         metrics = self.pruning.finish([trained.tracker.example_inputs() for _ in range(3)])
         plan = trained.plan.followed_by(self.pruning.plan)
-        Checkpoint(trained.tracker, trained.recipe, plan, metrics, self._settings).save(folder / CHECKPOINT)
+        self._save(Checkpoint(trained.tracker, trained.recipe, plan, metrics, self._settings), folder)
+
+    def _save(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """Saves the tracker of a stage; raises UserError if a weight or a statistic is not finite."""
+        check_finite("the tracker", checkpoint.tracker.network.state_dict())
+        checkpoint.save(folder / CHECKPOINT)
 
     def _folder(self, stage: Stage) -> Path:
         return self.stages / stage.key

@@ -9,8 +9,10 @@ from pytorch_lightning.callbacks import Callback
 
 from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import silence_lightning
+from evaluation.study.finite_training import FiniteTraining
 from evaluation.study.resuming import ResumeCheckpoint, checkpoint_to_resume, saved_step
 from evaluation.study.stage_record import SCRATCH
+from pruning.errors import UserError
 from trackers.base import Tracker
 
 
@@ -29,6 +31,7 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
 
     Raises:
         KeyboardInterrupt: the user stopped the training, so the tracker is not the result of the stage.
+        UserError: a loss, a gradient or a weight is not finite, or the training ended before its last step.
     """
     settings = cfg.stages[stage]
     if not settings.steps:
@@ -37,7 +40,8 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     tracker.train()
     tracker.stage, tracker.lr_scale = stage, settings.lr_scale
     checkpoint = _checkpoint(folder)
-    callbacks = [*(instantiate(c) for c in cfg.callbacks.values()), *extra]
+    # The check comes first, so that no other callback learns from values that are not finite.
+    callbacks = [FiniteTraining(), *(instantiate(c) for c in cfg.callbacks.values()), *extra]
     trainer = instantiate(
         cfg.trainer,
         max_steps=settings.steps,
@@ -53,6 +57,12 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     trainer.fit(tracker, instantiate(cfg.datamodule), **resume)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if trainer.global_step < settings.steps:
+        raise UserError(
+            f"stage {stage} ended after {trainer.global_step} of stages.{stage}.steps={settings.steps} steps, so it is "
+            "not finished. Leave out what ends a training early, such as an early-stopping callback, and check that "
+            "datamodule.samples_per_epoch holds a batch for each device"
+        )
 
 
 def training_progress(folder: Path) -> str:
