@@ -1,0 +1,229 @@
+"""Processes that get signals: children leave with their parent, and what a job was making can be continued."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluation.study.resuming import saved_step
+from tests.conftest import SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
+from tests.offline_runs import OfflineRun, log_out
+
+ROOT = Path(__file__).parents[3]
+LONG = ("stages.parent.steps=100000", "resume_every=2", "datamodule.samples_per_epoch=40")
+CHILDREN = {
+    "multiprocessing": """
+        for method in ("fork", "spawn"):
+            multiprocessing.get_context(method).Process(target=sleep).start()
+    """,
+    "joblib": """
+        joblib.Parallel(2, backend="loky")(joblib.delayed(sleep)() for _ in range(2))
+    """,
+    "subprocess": """
+        subprocess.Popen([sys.executable, __file__, "child"])
+    """,
+}
+SCRIPT = """
+import multiprocessing, subprocess, sys, time
+import joblib
+from datamodules.exit_with_parent import exit_with_parent
+
+def sleep():
+    exit_with_parent()
+    print("ready", flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    if "child" in sys.argv:
+        sleep()
+    else:
+        {children}
+        time.sleep(60)
+"""
+
+
+def is_alive(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def descendants(process: int) -> set[int]:
+    """Returns the numbers of all processes below a process."""
+    found = set()
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not (done := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return done
+
+
+def gone(processes: Iterable[int]) -> bool:
+    return not any(map(is_alive, processes))
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """Starts Python in a process group of its own, which is killed at the end whatever happens."""
+    started = []
+
+    def start(*arguments: str | Path) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        for each in descendants(process.pid) | {process.pid}:
+            if is_alive(each):
+                os.kill(each, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+@pytest.mark.parametrize(("kind", "count"), [("multiprocessing", 2), ("joblib", 2), ("subprocess", 1)])
+def test_children_leave_with_a_parent_that_was_killed(tmp_path, start, kind, count):
+    (tmp_path / "parent.py").write_text(SCRIPT.format(children=CHILDREN[kind].strip()))
+    parent = start(tmp_path / "parent.py")
+    assert [parent.stdout.readline() for _ in range(count)] == ["ready\n"] * count
+    children = descendants(parent.pid)
+    assert len(children) >= count
+    parent.kill()
+    assert wait_until(lambda: gone(children), 8)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_job_in_order_with_its_code(tmp_path, start, number, code):
+    (tmp_path / "job.py").write_text(
+        "import multiprocessing, time\n"
+        "from evaluation.processes.termination import ends_in_order\n"
+        "with ends_in_order():\n"
+        "    try:\n"
+        "        multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,)).start()\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        print('closing the log', flush=True)\n"
+    )
+    job = start(tmp_path / "job.py")
+    assert job.stdout.readline() == "ready\n"
+    (child,) = descendants(job.pid)
+    job.send_signal(number)
+    if number == signal.SIGINT:
+        os.kill(child, number)  # a terminal sends Ctrl-C to the whole group
+    told, _ = job.communicate(timeout=20)
+    assert job.returncode == code
+    assert "closing the log" in told
+    assert "the same command continues where it stopped" in told
+    assert "in <module>" not in told
+    assert gone([child])
+
+
+def test_a_handler_that_was_there_before_stays(monkeypatch):
+    from evaluation.processes.termination import ends_in_order
+
+    mine = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        before = signal.getsignal(signal.SIGTERM)
+        with ends_in_order():
+            assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, mine)
+    with ends_in_order():
+        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == mine
+
+
+# Whole commands
+
+
+def command(cache: Path, outputs: Path, *overrides: str) -> list[str]:
+    settings = [*SMALL_WORLD, *SHORT_STAGES, *SMALL_NETWORK, *LONG, f"paths.cache={cache}", f"paths.outputs={outputs}"]
+    flags = [o for o in overrides if o.startswith("-")]
+    return ["train.py", *flags, *settings, *(o for o in overrides if o not in flags)]
+
+
+def training_checkpoints(cache: Path) -> list[Path]:
+    return list(cache.glob("stages/parent-*.unfinished/scratch/training.ckpt"))
+
+
+@pytest.mark.attack
+def test_a_training_that_is_terminated_is_continued(start, fresh_cache, tmp_path, monkeypatch):
+    log_out(monkeypatch)
+    outputs = tmp_path / "outputs"
+    training = start(*command(fresh_cache, outputs, "datamodule.workers=1", "logger=wandb"))
+    assert wait_until(lambda: bool(training_checkpoints(fresh_cache)), 120)
+    children = descendants(training.pid)
+    training.terminate()
+    told, _ = training.communicate(timeout=60)
+    assert training.returncode == 143
+    assert "the same command continues where it stopped" in told
+    assert "Traceback" not in told
+    assert wait_until(lambda: gone(children), 5)
+    (checkpoint,) = training_checkpoints(fresh_cache)
+    step = saved_step(checkpoint)
+    assert step >= 2
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["training.ckpt"]
+    (folder,) = (outputs / "train").iterdir()
+    assert OfflineRun(folder).exit_code == 1
+    again = start(*command(fresh_cache, outputs, "logger=none"))
+    assert wait_until(lambda: saved_step(checkpoint) > step, 120)
+    again.terminate()
+    assert again.wait(timeout=60) == 143
+
+
+@pytest.mark.attack
+def test_no_job_of_a_sweep_outlives_its_parent(start, fresh_cache, tmp_path):
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "datamodule.workers=1")
+    sweep = start(*command(fresh_cache, tmp_path / "outputs", "-m", "seed=1,2", *launcher))
+    assert wait_until(lambda: len(training_checkpoints(fresh_cache)) == 2, 150)
+    children = descendants(sweep.pid)
+    assert len(children) >= 4, "two jobs with a loader worker each"
+    sweep.kill()
+    assert wait_until(lambda: gone(children), 8)
+    assert all(saved_step(path) >= 2 for path in training_checkpoints(fresh_cache))
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(("number", "wait"), [(signal.SIGTERM, 0.003), (signal.SIGINT, 0), (signal.SIGKILL, 0.006)])
+def test_a_signal_while_a_checkpoint_is_saved_leaves_the_old_or_the_new_one(tmp_path, start, number, wait):
+    path = tmp_path / "training.ckpt"
+    (tmp_path / "save.py").write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from evaluation.processes.termination import ends_in_order\n"
+        "from evaluation.study.resuming import AtomicCheckpointIO\n"
+        "with ends_in_order():\n"
+        "    for step in range(100000):\n"
+        "        weights = torch.full((500_000,), float(step))\n"
+        "        AtomicCheckpointIO().save_checkpoint({'global_step': step, 'weights': weights}, sys.argv[1])\n"
+        "        print(step, flush=True)\n"
+    )
+    saving = start(tmp_path / "save.py", path)
+    saving.stdout.readline()
+    time.sleep(wait)
+    saving.send_signal(number)
+    saving.communicate(timeout=30)
+    assert saving.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    saved = torch.load(path, weights_only=True)
+    assert (saved["weights"] == saved["global_step"]).all()
+    if number != signal.SIGKILL:
+        assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
