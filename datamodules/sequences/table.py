@@ -127,6 +127,11 @@ class SequenceTable:
         )
 
     @property
+    def names(self) -> list[str]:
+        """Names of the videos."""
+        return self.columns["name"].tolist()
+
+    @property
     def lengths(self) -> np.ndarray:
         """Number of frames of each video, (len(self),)."""
         return self.columns["count"]

@@ -78,7 +78,7 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "jobs": len(results),
         "finished": len(finished),
         "failed": [result for result in results if result.get("status") != "finished"],
-        "scope": sentences.scope(finished),
+        "scope": [*sentences.scope(finished), *sentences.repeats(results)],
         "headline": sentences.headline(finished, lines),
         "noise": sentences.noise(finished, lines),
         "keys": {

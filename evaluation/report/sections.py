@@ -27,7 +27,11 @@ def sections_of(results: Sequence[Result], finished: Sequence[Result]) -> list[S
     """Returns the sections of the study: results, stability, families and failed jobs. Empty ones are left out."""
     failed = [result for result in results if result.get("status") != "finished"]
     sections = [
-        Section("Results", summary_table(finished), [*sentences.scope(finished), *sentences.latency(finished)]),
+        Section(
+            "Results",
+            summary_table(finished),
+            [*sentences.scope(finished), *sentences.repeats(results), *sentences.latency(finished)],
+        ),
         *stability_sections(results),
         Section("Failed jobs", fill_table([_text_column("Job", "job"), _text_column("Error", "error")], failed)),
     ]

@@ -19,6 +19,7 @@ from evaluation.report.study_results import (
     protocol_of,
     seeds_of,
     value_at,
+    without_repeats,
 )
 
 KEEPS = LEVELS[0]  # the headline names the smallest ratio that retains at least this share
@@ -39,6 +40,19 @@ def scope(finished: Sequence[Result]) -> list[str]:
         if result.get("departures_from_original")
     }
     return notes + [f"{name} departs from the original: {join_words(words)}." for name, words in departures.items()]
+
+
+def repeats(results: Sequence[Result]) -> list[str]:
+    """Returns which finished jobs repeat another one, and so are left out of all tables but `study.csv`."""
+    finished = [result for result in results if result.get("status") == "finished"]
+    used = {id(result) for result in without_repeats(finished)}
+    names = [str(result.get("job")) for result in finished if id(result) not in used]
+    if not names:
+        return []
+    what = "job has" if len(names) == 1 else "jobs have"
+    return [
+        f"{len(names)} {what} the configuration and the seed of another job, and no new number: {join_words(names)}."
+    ]
 
 
 def headline(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:

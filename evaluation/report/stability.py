@@ -23,6 +23,7 @@ from evaluation.report.study_results import (
     metrics_of,
     number_at,
     retention_of,
+    without_repeats,
 )
 
 LEVELS = (0.9, 0.5)  # a tracker breaks where its retention falls below a level
@@ -196,7 +197,7 @@ def breaking_ratio(points: Points, level: float) -> float | None:
 
 def curves_of(results: Sequence[Result]) -> list[Curve]:
     """Returns all curves of a study, in the order of its benchmarks, metrics and identities."""
-    finished = [result for result in results if result.get("status") == "finished"]
+    finished = without_repeats(result for result in results if result.get("status") == "finished")
     found = []
     for benchmark in benchmarks_of(finished):
         for metric in metrics_of(finished, benchmark):

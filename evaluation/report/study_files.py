@@ -13,7 +13,7 @@ from evaluation.report.markdown import markdown
 from evaluation.report.page import page
 from evaluation.report.sections import sections_of
 from evaluation.report.series import retention_series
-from evaluation.report.study_results import leading_metric, sort_key
+from evaluation.report.study_results import leading_metric, sort_key, without_repeats
 from evaluation.report.tables import csv_table
 from evaluation.report.tradeoffs import tradeoffs_of
 
@@ -21,7 +21,7 @@ from evaluation.report.tradeoffs import tradeoffs_of
 def write_files(results: Sequence[dict[str, Any]], folder: Path, title: str, command: str) -> Path:
     """Writes all files and returns the path of `report.html`; see `evaluation.report.write_report`."""
     folder, results = Path(folder), sorted(results, key=sort_key)
-    finished = [result for result in results if result.get("status") == "finished"]
+    finished = without_repeats(result for result in results if result.get("status") == "finished")
     tradeoffs = tradeoffs_of(finished)
     figures = figures_of(finished, tradeoffs)
     for figure in (figure for section in figures.values() for figure in section):

@@ -18,6 +18,24 @@ def read_results(folder: Path) -> list[Result]:
     return [json.loads(p.read_text()) | {"folder": p.parent.name} for p in sorted(folder.glob("*/result.json"))]
 
 
+def without_repeats(results: Iterable[Result]) -> list[Result]:
+    """Returns the results without those of jobs that repeat another one: a repeated number is no second measurement.
+
+    Two jobs are equal if their tracker, ratio, seed and configuration are, e.g. in a sweep with ratio=0.5,0.50.
+    """
+    unique: dict[tuple, Result] = {}
+    for result in results:
+        unique.setdefault(_job_key(result), result)
+    return list(unique.values())
+
+
+def _job_key(result: Result) -> tuple:
+    configuration = result.get("config_hash")
+    if configuration is None:
+        return (id(result),)  # nothing tells whether it repeats another one
+    return (configuration, *identity_of(result), result.get("ratio"), result.get("seed"))
+
+
 def value_at(result: Result, *path: str) -> Any:
     """Returns the value at `path`, None if any of the keys is missing."""
     value: Any = result

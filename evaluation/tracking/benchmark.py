@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.tracking.metrics import Protocol, scores_of, speed
-from evaluation.tracking.result_files import as_track, read_boxes, read_seconds
+from evaluation.tracking.result_files import as_track, check_names, read_boxes, read_seconds
 from pruning.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,12 +32,18 @@ class Benchmark:
         protocols: the first one is the main one. Empty if only a server can score the benchmark.
         pack: writes an archive for that server. Its arguments are the folder of result files, the sequences and the
             archive. None if there is no server.
+
+    Raises:
+        DataError: two sequences would write the same result file.
     """
 
     name: str
     sequences: "SequenceTable"
     protocols: Several[Protocol]
     pack: "Callable[[Path, SequenceTable, Path], None] | None" = None
+
+    def __post_init__(self) -> None:
+        check_names(self.sequences.names)
 
     def tracking_inputs(self) -> dict[str, Any]:
         """Returns all properties of the benchmark that result files depend on, as plain data for a cache key."""

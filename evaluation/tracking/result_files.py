@@ -1,5 +1,6 @@
 """Result files of a sequence: one file with the predicted boxes and one with the seconds per frame."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,24 @@ from evaluation.tracking.metrics import Track
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
+
+
+TIMES = "_time"  # behind the name of a sequence in the name of its file of times
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Checks that each sequence gets files of its own.
+
+    Raises:
+        DataError: the times of one sequence would replace the boxes of another one.
+    """
+    names = set(names)
+    replaced = sorted(name for name in names if f"{name}{TIMES}" in names)
+    if replaced:
+        raise DataError(
+            f"the sequences {replaced[0]} and {replaced[0]}{TIMES} would write the same file {replaced[0]}{TIMES}.txt; "
+            "rename one of them"
+        )
 
 
 def save_track(folder: Path, sequence: "Sequence", boxes: np.ndarray, seconds: np.ndarray) -> None:
@@ -92,4 +111,4 @@ def _boxes(folder: Path, sequence: "Sequence") -> Path:
 
 
 def _times(folder: Path, sequence: "Sequence") -> Path:
-    return folder / f"{sequence.name}_time.txt"
+    return folder / f"{sequence.name}{TIMES}.txt"

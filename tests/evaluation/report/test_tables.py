@@ -119,3 +119,20 @@ def test_the_family_is_a_column_of_the_csv():
     rows = list(csv.DictReader(io.StringIO(csv_table(STUDY))))
     assert [row["family"] for row in rows] == ["", *["transformer"] * 4, *["CNN"] * 3]
     assert list(rows[0])[:4] == ["job", "status", "tracker", "family"]
+
+
+def test_a_ratio_that_is_given_twice_is_one_measurement(tmp_path):
+    from evaluation.report import write_report
+
+    again = job(ratio=0.5) | {"job": "repeated"}
+    results = [dense(), job(ratio=0.5), again, job(ratio=0.5, seed=43, ao=0.3)]
+    write_report(results, tmp_path, "A study", "train.py")
+    told = (tmp_path / "study.md").read_text()
+    row = next(line for line in told.splitlines() if "| 0.5 |" in line)
+    assert "| 2 |" in row, "two seeds"
+    assert "0.350 ± 0.071" in row, "the mean of two measurements, not of three"
+    assert "1 job has the configuration and the seed of another job, and no new number: repeated." in told
+    assert "no new number" in (tmp_path / "report.html").read_text()
+    assert len((tmp_path / "study.csv").read_text().splitlines()) == 1 + len(results)
+    write_report(results[:1] + results[-1:], tmp_path, "A study", "train.py")
+    assert "no new number" not in (tmp_path / "study.md").read_text()
