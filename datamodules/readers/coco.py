@@ -3,21 +3,28 @@
 root/annotations/instances_train2017.json, root/images/train2017/000000000009.jpg
 """
 
+import json
 import os
-from contextlib import redirect_stdout
-from io import StringIO
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from datamodules.frames.pictures import picture_size
 from datamodules.readers.listing import find_root
-from datamodules.sequences.annotations import DataError
+from datamodules.sequences.annotations import DataError, read_bytes
 from datamodules.sequences.index import SequenceFiles, cached_table
 from datamodules.sequences.table import SequenceTable
+
+LARGEST = 1e9  # pixels; NaN and infinity, which Python's JSON allows, are no coordinates either
+Entry = dict[str, Any]
 
 
 def read_coco(root: str | Path, split: str = "train2017", cache: str | Path | None = None) -> SequenceTable:
     """Reads each annotated object that is not a crowd as a sequence of one still picture, named by the annotation's id.
+
+    Exports of annotation tools may leave out `iscrowd`, which then is 0, and sizes, which are read from the pictures.
 
     Args:
         root: folder with `annotations` and `images`. The folder of pictures may also lie beside `annotations`.
@@ -34,28 +41,96 @@ def read_coco(root: str | Path, split: str = "train2017", cache: str | Path | No
 
 
 def _read(root: Path, files: SequenceFiles) -> SequenceTable:
-    from pycocotools.coco import COCO  # slow to import, as it imports matplotlib
-
     (annotation,) = files.annotations
+    pictures, objects = _load(annotation)
+    by_id = _by_id(pictures, "images", annotation)
+    _by_id(objects, "annotations", annotation)
+    objects = [o for o in objects if not o.get("iscrowd")]
+    lost = next((o for o in objects if o.get("image_id") not in by_id), None)
+    if lost is not None:
+        raise DataError(
+            f"{annotation}: annotation {lost['id']} is of the picture {lost.get('image_id')!r}, which is not in it"
+        )
+    shown = [by_id[o["image_id"]] for o in objects]
+    names = _strings(shown, "file_name", annotation)
+    boxes = _boxes(objects, annotation)
+    _check_pictures(files.folder, names)
+    sizes = _sizes(shown, files.folder, annotation)
+    ids = np.array([o["id"] for o in objects], np.str_)
+    return SequenceTable.from_pictures(root, files.folder, ids, names, boxes, sizes)
+
+
+def _load(annotation: Path) -> tuple[list[Entry], list[Entry]]:
+    """Returns the entries "images" and "annotations" of an annotation file."""
     try:
-        with redirect_stdout(StringIO()):
-            coco = COCO(annotation)
-        objects = coco.loadAnns(coco.getAnnIds(iscrowd=False))
-        images = coco.loadImgs([o["image_id"] for o in objects])
-        names = np.array([o["id"] for o in objects], np.str_)
-        pictures = np.array([p["file_name"] for p in images], np.str_)
-        sizes = np.array([(p["width"], p["height"]) for p in images], np.int32).reshape(-1, 2)
-        boxes = np.array([o["bbox"] for o in objects], np.float64).reshape(-1, 4)
-    except (ValueError, TypeError, KeyError, AssertionError, OverflowError) as error:
-        raise DataError(f"{annotation} is no annotation of COCO, or damaged: {error!r}. Copy it again") from error
-    if (
-        boxes.shape != (len(names), 4)
-        or not np.isfinite(boxes).all()
-        or len(coco.anns) != len(coco.dataset["annotations"])
-    ):
-        raise DataError(f"{annotation} has boxes that are not 4 numbers, or one id twice. Copy it again")
-    _check_pictures(files.folder, pictures)
-    return SequenceTable.from_pictures(root, files.folder, names, pictures, boxes, sizes)
+        data = json.loads(read_bytes(annotation))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{annotation} is no UTF-8 text; save it as UTF-8") from error
+    except RecursionError as error:
+        raise DataError(f"{annotation} is no annotation of COCO: its lists are nested too deeply") from error
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+        why = "it ends too early, so the copy is incomplete: copy it again" if cut else str(error)
+        raise DataError(f"{annotation} is no JSON: {why}") from error
+    for key in ("images", "annotations"):
+        entries = data.get(key) if isinstance(data, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(
+                f"{annotation} is no annotation of COCO: it must be an object with a list {key!r} of objects, "
+                'e.g. {"images": [...], "annotations": [...], "categories": [...]}'
+            )
+    return data["images"], data["annotations"]
+
+
+def _by_id(entries: list[Entry], key: str, annotation: Path) -> dict[int | str, Entry]:
+    """Returns entries by their ids, which are whole numbers or texts."""
+    found: dict[int | str, Entry] = {}
+    for i, entry in enumerate(entries):
+        name = entry.get("id")
+        if not isinstance(name, int | str) or isinstance(name, bool):
+            raise DataError(f"{annotation}: entry {i} of {key!r} has the id {name!r}; an id is a whole number")
+        if name in found:
+            raise DataError(f"{annotation}: two entries of {key!r} have the id {name!r}")
+        found[name] = entry
+    return found
+
+
+def _strings(entries: list[Entry], key: str, annotation: Path) -> np.ndarray:
+    for entry in entries:
+        if not isinstance(entry.get(key), str):
+            raise DataError(f"{annotation}: picture {entry['id']} has {key}={entry.get(key)!r}; it must be a text")
+    return np.array([entry[key] for entry in entries], np.str_)
+
+
+def _boxes(objects: list[Entry], annotation: Path) -> np.ndarray:
+    """Returns the boxes (n, 4)."""
+    for o in objects:
+        box = o.get("bbox")
+        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+            raise DataError(
+                f"{annotation}: annotation {o['id']} has bbox={box!r}; it must be 4 numbers x, y, width, height"
+            )
+    return np.array([o["bbox"] for o in objects], np.float64).reshape(-1, 4)
+
+
+def _sizes(pictures: list[Entry], folder: Path, annotation: Path) -> np.ndarray:
+    """Returns (width, height) of the pictures, (n, 2) int32. If an export leaves them out, the files tell."""
+    measure = cache(picture_size)  # several objects share a picture
+    sizes = []
+    for picture in pictures:
+        size = picture.get("width"), picture.get("height")
+        if None in size:
+            size = measure(folder / picture["file_name"])
+        if not all(type(side) is int and 0 < side < 2**31 for side in size):
+            raise DataError(
+                f"{annotation}: picture {picture['id']} has the size {size}; it must be whole numbers of pixels"
+            )
+        sizes.append(size)
+    return np.array(sizes, np.int32).reshape(-1, 2)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < LARGEST
 
 
 def _check_pictures(folder: Path, pictures: np.ndarray) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
-from datamodules.sequences.annotations import DataError, read_labels, read_numbers
-from datamodules.sequences.index import SequenceFiles, read_sequences
+from datamodules.sequences.annotations import DataError, read_bytes, read_labels, read_lines, read_numbers
+from datamodules.sequences.index import SequenceFiles, check_names, read_sequences
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
@@ -34,13 +34,14 @@ def read_got10k(
     """
     folder = find_root(root, "GOT-10k", f"{split}/list.txt") / split
     listing = folder / "list.txt"
-    names = listing.read_text().split()
+    names = read_lines(listing)
     if not names:
         raise DataError(
             f"{listing} is empty: it must name one sequence folder on each line. Copy it again from the archive"
         )
     if subset is not None:
         names = _choose(names, Path(subset), listing)
+    check_names(listing, names)
     check_folders_exist(names, [folder / name for name in names], str(listing))
     listed = [SequenceFiles(name, folder / name, tuple(folder / name / file for file in FILES)) for name in names]
     return read_sequences(folder, listed, _read, cache)
@@ -73,5 +74,5 @@ def _read(files: SequenceFiles) -> Sequence:
 
 def _resolution(meta: Path) -> tuple[int, int] | None:
     """Returns the resolution in meta_info.ini, to which the protocol clips boxes; None without the file."""
-    found = re.search(r"resolution: *\((\d+), *(\d+)\)", meta.read_text()) if meta.is_file() else None
+    found = re.search(rb"resolution: *\((\d+), *(\d+)\)", read_bytes(meta)) if meta.is_file() else None
     return (int(found[1]), int(found[2])) if found else None

@@ -1,12 +1,14 @@
 """Lists the folders and frames of a data set, and says what to do if some are missing."""
 
 import os
+import re
 from collections.abc import Sequence as Names
 from pathlib import Path
 
 from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import sort_frames
 
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what Python shows for bytes of a file name that are no UTF-8
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -65,9 +67,14 @@ def _picture_names(folder: Path) -> list[str]:
         names = [name for name in os.listdir(folder) if not name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"the folder of frames {folder} is missing: the copy is incomplete") from None
+    except OSError as error:
+        raise DataError(f"the folder of frames {folder} cannot be read: {error.strerror}") from error
     names = [name for name in names if name.lower().endswith(PICTURE_SUFFIXES)]
     if not names:
         raise DataError(f"{folder} has no frames ({', '.join(PICTURE_SUFFIXES)}): the copy is incomplete")
+    odd = next((name for name in names if NOT_UTF8.search(name)), None)
+    if odd is not None:
+        raise DataError(f"{folder} has a frame {odd!r}, which is no name in UTF-8; rename it")
     return names
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
 from datamodules.readers.official_lists import read_official_list
-from datamodules.sequences.annotations import DataError
+from datamodules.sequences.annotations import SHOWN, DataError, read_bytes
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import Sequence, sort_frames
 from datamodules.sequences.table import SequenceTable
@@ -54,14 +54,13 @@ def _read(files: SequenceFiles, step: int) -> Sequence:
 
 def _read_boxes(path: Path) -> np.ndarray:
     """Returns the boxes of a VATIC file, xywh in pixels, (n, 4)."""
-    try:
-        lines = path.read_bytes().rstrip().splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: the copy of this sequence is incomplete") from None
+    lines = read_bytes(path).rstrip().splitlines()
     corners = np.empty((len(lines), 4))
     for i, line in enumerate(lines):
         found = LINE.fullmatch(line.strip())
         if not found:
-            raise DataError(f'{path} must hold 9 whole numbers and a "label" on each line; line {i + 1} is {line!r}')
+            raise DataError(
+                f'{path} must hold 9 whole numbers and a "label" on each line; line {i + 1} is {line[:SHOWN]!r}'
+            )
         corners[i] = found[1].split()
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)

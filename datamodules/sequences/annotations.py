@@ -1,5 +1,6 @@
-"""Parsers of text files of numbers: annotations and results of toolkits. A file is read exactly or refused."""
+"""Readers of text files: annotations, results of toolkits, lists of names. A file is read exactly or refused."""
 
+import codecs
 import re
 import warnings
 from pathlib import Path
@@ -13,10 +14,35 @@ NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NAN = re.compile(rb"nan", re.IGNORECASE)
 CHARACTERS = b"0123456789+-.eE,\n"
 BLANKS = b" \t"
+ENCODINGS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}  # by first bytes
+SHOWN = 80  # characters of a bad line that a message shows
 
 
 class DataError(UserError):
     """A data set or a result that is missing, incomplete or inconsistent."""
+
+
+def read_lines(path: Path) -> list[str]:
+    """Returns the lines of a text file of names without the blanks around them. Empty lines are left out.
+
+    The text is UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        DataError: the file is missing, cannot be read, or has another encoding.
+    """
+    content = read_bytes(path)
+    try:
+        lines = content.decode().splitlines()
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} is no UTF-8 text: line {number} holds {error.object[error.start]:#x}; save it as UTF-8"
+        ) from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def read_numbers(path: Path, columns: int, nan: bool = False) -> np.ndarray:
@@ -33,7 +59,7 @@ def read_numbers(path: Path, columns: int, nan: bool = False) -> np.ndarray:
     Raises:
         DataError: the file is missing or a line holds anything else; the message names the first such line.
     """
-    text = _normalize(_read_bytes(path))
+    text = _normalize(read_bytes(path))
     table = _parse(text, columns, nan)
     if table is None:
         finite = "" if nan else "finite "
@@ -53,7 +79,7 @@ def read_labels(path: Path, count: int, highest: int = 1) -> np.ndarray:
     Raises:
         DataError: the file is missing, holds something else, or holds another number of labels.
     """
-    text = _normalize(_read_bytes(path)).replace(b"\n", b",").rstrip(b",")
+    text = _normalize(read_bytes(path)).replace(b"\n", b",").rstrip(b",")
     table = _parse(text.replace(b",", b"\n"), 1, nan=False)
     if table is None or not np.isin(table, np.arange(highest + 1)).all():
         raise DataError(f"{path} must hold whole numbers from 0 to {highest}, all on one line or one on each line")
@@ -62,16 +88,39 @@ def read_labels(path: Path, count: int, highest: int = 1) -> np.ndarray:
     return table[:, 0].astype(np.int64)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Returns the content of a text file without a byte order mark; UTF-16 with such a mark becomes UTF-8.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: the copy of this sequence is incomplete") from None
+        raise DataError(f"{path} is missing: the copy of this sequence is incomplete{_other_case(path)}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), None)
+    if encoding is None:
+        return content
+    try:
+        return content.decode(encoding).encode()
+    except UnicodeError:
+        return content  # whoever parses the bytes says what is wrong with them
+
+
+def _other_case(path: Path) -> str:
+    """Returns words that name a file beside a missing one whose name differs in upper and lower case alone."""
+    try:
+        found = [file.name for file in path.parent.iterdir() if file.name.lower() == path.name.lower()]
+    except OSError:
+        found = []
+    return f"; there is {found[0]}, so rename it" if found else ""
 
 
 def _normalize(text: bytes) -> bytes:
     """Returns the text with commas between numbers, line feeds between lines, and no blanks."""
-    text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(BLANKS + b"\n")
+    text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(BLANKS + b"\n")
     if b" " not in text and b"\t" not in text:
         return text
     return b"\n".join(_normalize_line(line) for line in text.split(b"\n"))
@@ -113,5 +162,6 @@ def _first_bad_line(text: bytes, columns: int, nan: bool) -> str:
         fields = line.split(b",")
         numbers = [NUMBER.fullmatch(f) or (nan and NAN.fullmatch(f)) for f in fields]
         if len(fields) != columns or not all(numbers) or any(np.isinf(float(f)) for f in fields):
-            return f"line {i} is {line.decode(errors='replace')!r}"
+            shown = line.decode(errors="replace")
+            return f"line {i} is {shown if len(shown) <= SHOWN else shown[:SHOWN] + '...'!r}"
     return "it cannot be read as numbers"

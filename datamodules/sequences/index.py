@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1  # version of the cached files; files of another version are written again
 KEY = "key.json"
+NAME_BYTES = 200  # longest name of a sequence; file systems allow 255, and results need some of them
 PROGRESS_FROM = 1000  # number of sequences from which reading shows a progress bar
 
 
@@ -51,7 +53,7 @@ def read_sequences(
     Raises:
         DataError: a sequence is broken, or a name occurs twice.
     """
-    _check_names(root, listed)
+    check_names(root, [s.name for s in listed])
 
     def read_all() -> SequenceTable:
         from rich.console import Console
@@ -101,11 +103,27 @@ def cached_table(
         return SequenceTable.load(folder, root)
 
 
-def _check_names(root: Path, listed: list[SequenceFiles]) -> None:
-    names = [s.name for s in listed]
+def check_names(source: Path, names: list[str]) -> None:
+    """Raises DataError unless each name is a plain file name of its own, as results are kept by name.
+
+    Args:
+        source: the folder or the list that has these names, for the message.
+        names: of sequences.
+    """
+    bad = next((name for name in names if not _is_file_name(name)), None)
+    if bad is not None:
+        raise DataError(
+            f"{source} lists a sequence {bad[:NAME_BYTES]!r}; results are kept by name, so a name must be a file name "
+            f"of at most {NAME_BYTES} bytes in UTF-8, without slashes and control characters"
+        )
     if len(set(names)) != len(names):
         repeated = next(n for n in names if names.count(n) > 1)
-        raise DataError(f"{root} lists {repeated} more than once; results are kept by name, so list it once")
+        raise DataError(f"{source} lists {repeated} more than once; results are kept by name, so list it once")
+
+
+def _is_file_name(name: str) -> bool:
+    is_plain = name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name)
+    return is_plain and len(name.encode()) <= NAME_BYTES
 
 
 def _file_state(listed: list[SequenceFiles]) -> str:
@@ -116,6 +134,6 @@ def _file_state(listed: list[SequenceFiles]) -> str:
             try:
                 stat = path.stat()
                 state.update(f"{path}\t{stat.st_mtime_ns}\t{stat.st_size}\n".encode())
-            except FileNotFoundError:
+            except OSError:  # missing or unreadable: the reader says so
                 state.update(f"{path}\n".encode())
     return state.hexdigest()

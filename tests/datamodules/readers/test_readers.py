@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.readers import (
     read_coco,
     read_folder,
@@ -486,7 +487,7 @@ def test_coco_half_copied(tmp_path):
 def test_coco_with_an_id_twice(tmp_path):
     box = {"id": 7, "image_id": 9, "iscrowd": 0, "bbox": [1, 2, 3, 4], "category_id": 1}
     coco(tmp_path, annotations=[box, {**box, "bbox": [5, 6, 7, 8]}])
-    with pytest.raises(DataError, match="one id twice"):
+    with pytest.raises(DataError, match="two entries of 'annotations' have the id 7"):
         read_coco(tmp_path)
 
 
@@ -498,9 +499,9 @@ def test_damaged_coco_is_read_strictly_or_refused(tmp_path, data):
     path.write_bytes(text)
     try:
         table = read_coco(tmp_path)
-    except DataError:
+    except (DataError, UnreadableFrameError):  # a damaged "width" is read from the picture, which is empty here
         return
-    objects = [a for a in json.loads(text)["annotations"] if not a["iscrowd"]]
+    objects = [a for a in json.loads(text)["annotations"] if not a.get("iscrowd")]
     assert [s.boxes.tolist() for s in table] == [[a["bbox"]] for a in objects]
     assert [s.name for s in table] == [str(a["id"]) for a in objects]
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from datamodules.readers import read_got10k, read_trackingnet
+from datamodules.sequences.annotations import DataError
+from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics import GOT10k, OnePass, TrackingNet
-from evaluation.tracking.result_files import read_boxes, save_track
+from evaluation.tracking.result_files import read_boxes, read_track, save_track
 from tests.conftest import results as results_of
 
 
@@ -89,3 +91,25 @@ def test_trackingnet_is_scored_by_its_development_kit(run, small_checkpoint, tra
         save_track(trackingnet / "perfect", s, s.boxes, np.full(len(s), 0.1))
     perfect = Benchmark("perfect", sequences, [TrackingNet()]).scores(trackingnet / "perfect")["metrics"]["perfect"]
     assert [perfect[name] for name in ("AUC", "P", "P_norm", "coverage")] == pytest.approx([1, 1, 1, 1])
+
+
+def named(*names):
+    boxes = np.array([[1.0, 2, 3, 4]])
+    return SequenceTable.from_sequences(Sequence(n, Path("/"), ["1.jpg"], boxes, np.zeros(1, bool)) for n in names)
+
+
+def test_sequences_that_would_share_a_result_file_are_refused():
+    with pytest.raises(DataError, match=r"walk and walk_time would write the same file walk_time\.txt; rename one"):
+        Benchmark("mine", named("run", "walk_time", "walk"), [GOT10k()])
+
+
+@pytest.mark.parametrize(
+    "names", [("walk_time", "run"), ("Walk", "walk"), ("a b", "a", "b"), ("time", "_time", "x.txt")]
+)
+def test_other_names_have_files_of_their_own(tmp_path, names):
+    sequences = Benchmark("mine", named(*names), [GOT10k()]).sequences
+    for i, sequence in enumerate(sequences):
+        save_track(tmp_path, sequence, np.full((1, 4), i), np.full(1, i))
+    for i, sequence in enumerate(sequences):
+        boxes, seconds = read_track(tmp_path, sequence)
+        assert boxes[0, 0] == seconds[0] == i
