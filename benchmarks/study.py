@@ -28,7 +28,18 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 STUDY = ["experiment=demo", "ratio=1,0.5,0.25,0.1", "tracker=ostrack,stark,dimp"]
 # Prefixes of the columns of `study.csv` that may differ between two runs of the same study.
-MAY_DIFFER = ("seconds.", "latency.", "parent.latency.", "speed.", "machine.", "commit", "command", "folder", "log")
+MAY_DIFFER = (
+    "seconds.",
+    "latency.",
+    "parent.latency.",
+    "speed.",
+    "machine.",
+    "commit",
+    "stages.",
+    "command",
+    "folder",
+    "log",
+)
 
 Rows = dict[str, dict[str, str]]
 

@@ -11,6 +11,7 @@ from evaluation.report import sentences
 from evaluation.report.examples import Examples
 from evaluation.report.formatting import DOT, join_words
 from evaluation.report.kept_units import networks_of, units_table
+from evaluation.report.makers import warnings
 from evaluation.report.plots import draw_legend
 from evaluation.report.rendered_figure import RenderedFigure
 from evaluation.report.sections import stability_sections
@@ -26,7 +27,7 @@ from evaluation.report.study_results import (
     seeds_of,
     value_at,
 )
-from evaluation.report.tables import main_table, provenance_table
+from evaluation.report.tables import main_table, makers_table, provenance_table
 from evaluation.report.tradeoffs import Tradeoff, front_table
 
 METRICS = {
@@ -81,6 +82,7 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "scope": [*sentences.scope(finished), *sentences.repeats(results)],
         "headline": sentences.headline(finished, lines),
         "noise": sentences.noise(finished, lines),
+        "warnings": warnings(finished),
         "keys": {
             section: _legend(section, lines, bool(floor), front, finished)
             for section, front in (("retention", False), ("cost", any(tradeoff.front for tradeoff in tradeoffs)))
@@ -98,6 +100,7 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "stability": stability_sections(results),
         "units": [(name, units_table(rows)) for name, rows in networks_of(finished).items()],
         "provenance": provenance_table(finished),
+        "makers": makers_table(finished),
         "versions": _values_by_key(results, "versions"),
         "machine": _values_by_key(results, "machine"),
         "commits": sorted({str(commit) for result in results if (commit := result.get("commit"))}),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.report.formatting import DASH, DOT
+from evaluation.report.makers import count_makers
 from evaluation.report.study_results import (
     Result,
     benchmarks_of,
@@ -23,7 +24,7 @@ STAGES = ("parent", "sparsity", "child", "evaluation")
 CSV_COLUMNS = (
     *("job", "status", "tracker", "family", "scale", "method", "seed", "ratio", "ratio_of", "ratio_achieved", "params"),
     *("macs", "units", "metrics", "retention", "still_box", "latency", "masked_vs_compacted", "parent", "seconds"),
-    *("config_hash", "versions", "machine", "commit", "folder", "error", "command"),
+    *("config_hash", "versions", "machine", "commit", "stages", "folder", "error", "command"),
 )
 
 
@@ -85,6 +86,12 @@ def provenance_table(finished: Sequence[Result]) -> dict[str, Any]:
         _text_column("Folder", "folder"),
     ]
     return fill_table(columns, finished)
+
+
+def makers_table(finished: Sequence[Result]) -> dict[str, Any]:
+    """Returns the table of who made the stages, one row for each maker of each stage."""
+    columns = [_text_column(label.capitalize(), label) for label in ("stage", "commit", "torch", "processor", "jobs")]
+    return fill_table(columns, count_makers(finished))
 
 
 def heading_of(results: Sequence[Result], benchmark: str) -> str:
@@ -158,6 +165,9 @@ def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         # Sums only: the groups differ between trackers, and a column for each would make the table unreadable.
         for count in ("kept", "size"):
             yield f"{path}.{count}", sum(unit.get(count) or 0 for unit in value.values())
+    elif path.split(".")[0] == "stages" and isinstance(value, dict) and "key" in value:
+        yield f"{path}.key", value["key"]
+        yield f"{path}.commit", value.get("commit")
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _flatten(item, f"{path}.{key}" if path else str(key))

@@ -17,11 +17,11 @@ from evaluation.files import link_or_copy, write_json
 from evaluation.loggers.ending import finish_logger, marked_if_failed
 from evaluation.processes.devices import arithmetic, resolve_devices
 from evaluation.processes.ranks import is_rank_zero
+from evaluation.report.makers import warnings
 from evaluation.study import cache_keys
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
 from evaluation.study.parent_source import ParentSource
-from evaluation.study.provenance import provenance_differences
 from evaluation.study.stage import FinishedStage, Stage, ensure, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.stage_record import digest
@@ -241,8 +241,8 @@ class Job:
         )
         OmegaConf.save(self.cfg, self.folder / "config.yaml")
         write_json(self.folder / "result.json", result)
-        if differences := provenance_differences([*result["stages"].values(), result]):
-            log.warning("the stages of this job and its result were made by %s", ", ".join(differences))
+        for warning in warnings([result]):
+            log.warning(warning)
         child = None if final is parent else checkpoint
         trained = self.trains_parent and not parent.cached
         finish_logger(self.maker.logger, result, parent_checkpoint, child, trained)

@@ -3,7 +3,6 @@
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,6 @@ def provenance() -> dict[str, Any]:
         machine["gpu"] = torch.cuda.get_device_name()
     versions = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
     return {"versions": versions | {"opencv": cv2.__version__}, "commit": _commit(), "machine": machine}
-
-
-def provenance_differences(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Returns in words how the makers of results differ in commit, version of torch or processor; [] if they do not.
-
-    Args:
-        found: as `provenance` returns them. Keys may be missing.
-    """
-    seen: dict[str, dict[str, None]] = {"commits": {}, "versions of torch": {}, "processors": {}}
-    for made in found:
-        machine = made.get("machine", {})
-        values = (made.get("commit"), made.get("versions", {}).get("torch"), machine.get("gpu") or machine.get("cpu"))
-        for name, value in zip(seen, values, strict=True):
-            if value is not None:
-                seen[name][value] = None
-    return [f"{len(values)} {name} ({'; '.join(values)})" for name, values in seen.items() if len(values) > 1]
 
 
 def _cpu() -> str:

@@ -197,6 +197,25 @@ def test_provenance_says_what_ran_where(tmp_path: Path) -> None:
         assert words in page.text
 
 
+def test_a_stage_of_another_maker_is_named_and_warned_of(tmp_path: Path) -> None:
+    """The parent lay in the cache; the result names the commit that only put it together."""
+    old = {"key": "parent-1", "commit": "old", "versions": {"torch": "2.14.0"}, "machine": {"cpu": "C", "gpu": "G"}}
+    new = {"commit": "new", "versions": {"torch": "2.15.0"}, "machine": {"cpu": "C"}}
+    mixed = brief() | new | {"stages": {"parent": old, "evaluation": {"key": "evaluation-1"} | new}}
+    page = write([mixed], tmp_path)
+    warning = (
+        "Stages and results were made by 2 commits (old; new), 2 versions of torch (2.14.0; 2.15.0), 2 processors (G; C). "
+        "Numbers may differ for this reason alone."
+    )
+    assert warning in page.text
+    assert "Who made the stages" in page.text
+    assert "2 commits" in (tmp_path / "study.md").read_text()
+    (row,) = csv.DictReader((tmp_path / "study.csv").open())
+    assert (row["stages.parent.commit"], row["commit"], row["stages.parent.key"]) == ("old", "new", "parent-1")
+    same = write([mixed | {"stages": {"parent": {"key": "parent-1"} | new}}], tmp_path)
+    assert "were made by" not in same.text
+
+
 def test_colours_are_readable_in_both_themes(folder: Path) -> None:
     tokens = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", (folder / "report.html").read_text())
     for theme in (1, 2):
