@@ -204,8 +204,8 @@ def test_a_stage_of_another_maker_is_named_and_warned_of(tmp_path: Path) -> None
     mixed = brief() | new | {"stages": {"parent": old, "evaluation": {"key": "evaluation-1"} | new}}
     page = write([mixed], tmp_path)
     warning = (
-        "Stages and results were made by 2 commits (old; new), 2 versions of torch (2.14.0; 2.15.0), 2 processors (G; C). "
-        "Numbers may differ for this reason alone."
+        "Stages and results were made by 2 commits (old; new), 2 versions of torch (2.14.0; 2.15.0), "
+        "2 processors (G; C). Numbers may differ for this reason alone."
     )
     assert warning in page.text
     assert "Who made the stages" in page.text
