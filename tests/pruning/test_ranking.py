@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruning.criteria import Magnitude
 from pruning.groups import Group, Slice
@@ -111,3 +111,17 @@ def test_what_does_not_exist_is_refused_and_the_choices_are_named() -> None:
             call({"default": "local"}, "none")
         with pytest.raises(ValueError, match=r"normalise=l2 is not known; .* \('none', 'mean', 'max', 'zscore'\)"):
             call({}, "l2")
+
+
+def test_equal_scores_rank_in_their_order_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sort of a GPU leaves equal scores in any order unless it is asked to be stable; here it reverses them."""
+    argsort = Tensor.argsort
+
+    def unstable(tensor: Tensor, stable: bool = False) -> Tensor:
+        return argsort(tensor, stable=True) if stable else len(tensor) - 1 - argsort(tensor.flip(0), stable=True)
+
+    monkeypatch.setattr(Tensor, "argsort", unstable)
+    groups = [Group("a", "kind", 3, ()), Group("b", "kind", 2, ())]
+    ranks = quantile_ranks({"a": torch.zeros(3), "b": torch.tensor([0.0, -1])}, groups, {"default": "global"}, "none")
+    assert ranks["a"].tolist() == pytest.approx([0.3, 0.5, 0.7])
+    assert ranks["b"].tolist() == pytest.approx([0.9, 0.1])
