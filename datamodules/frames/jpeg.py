@@ -17,6 +17,7 @@ BEGIN, END = b"\xff\xd8", b"\xff\xd9"
 FILL, SCAN, INTERVAL, APP1, RESTART = 0xFF, 0xDA, 0xDD, 0xE1, 0xD0
 SEQUENTIAL = (0xC0, 0xC1)  # Huffman-coded frames in one pass from top to bottom
 OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+MAX_PIXELS = 1 << 27  # a larger picture is refused when it is decoded whole
 MARGIN = 16  # pixels: the colour of a pixel depends on its neighbours, also in a picture that is decoded at 1/8
 ZEROS = np.zeros(64, np.uint8)  # padding after the last row: decoders read ahead and warn of anything else
 
@@ -54,8 +55,8 @@ class Rectangle(NamedTuple):
 def read_layout(data: bytes) -> JPEGLayout | None:
     """Returns the layout of a JPEG file, or None if the file must be decoded whole.
 
-    These must be decoded whole: other formats than JPEG, several scans, more than 8 bits, and any EXIF data, which may
-    ask for a rotation.
+    These must be decoded whole: other formats than JPEG, several scans, more than 8 bits, a missing end, and any EXIF
+    data, which may ask for a rotation.
     """
     at, frame, size_offset, interval = 2, b"", 0, 0
     while data[:2] == BEGIN and data[at : at + 1] == b"\xff":
@@ -82,7 +83,7 @@ def _layout(frame: bytes, interval: int, size_offset: int, start: int, end: int)
         factors = b"\x11"  # a single component is coded block by block, whatever its factors say (A.2.2)
     height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
     mcu_height, mcu_width = 8 * max(f & 15 for f in factors), 8 * max(f >> 4 for f in factors)
-    if not height * width * mcu_height * mcu_width:
+    if not height * width * mcu_height * mcu_width or height * width > MAX_PIXELS:
         return None
     return JPEGLayout(height, width, mcu_height, mcu_width, interval, size_offset, start, end)
 

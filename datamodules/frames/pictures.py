@@ -1,5 +1,6 @@
 """Reading picture files."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -8,40 +9,52 @@ from PIL import Image
 
 from pruning.errors import UserError
 
-ORIENTATION = 0x0112  # EXIF tag; values above 4 exchange width and height when the picture is read
+# OpenCV and libjpeg write about damaged files into the terminal, without a name. Errors of this module name the file.
+if hasattr(cv2.utils, "logging"):  # since OpenCV 4.12
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class UnreadableFrameError(UserError, OSError):
-    """A picture or video frame that is missing or cannot be decoded; `path` names it."""
+    """A picture or video frame that is missing or cannot be decoded; `path` names it, and `reason` says why."""
 
-    def __init__(self, path: Path):
-        super().__init__(
-            f"cannot read the frame {path}: missing, empty or damaged. Copy it again, or drop its sequence"
-        )
-        self.path = path
+    def __init__(self, path: Path, reason: str = "it is missing, empty or damaged"):
+        super().__init__(f"cannot read the frame {path}: {reason}. Copy it again, or drop its sequence")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Returns a picture as RGB (H, W, 3) uint8.
+    """Returns a picture as RGB (H, W, 3) uint8, turned as its EXIF orientation says.
 
     Raises:
-        UnreadableFrameError: the file is missing or cannot be decoded.
+        UnreadableFrameError: the file is missing, cut off, too large or damaged, or it holds several pictures.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as header:  # it reads no pixels, and refuses sizes that would fill the memory
+            pictures = 1 if header.format in ("JPEG", "MPO") else getattr(header, "n_frames", 1)
+    except Image.DecompressionBombError as error:
+        raise UnreadableFrameError(path, f"it is too large ({error})") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableFrameError(path) from error
+    if pictures > 1:
+        raise UnreadableFrameError(path, f"it holds {pictures} pictures; write each into its own file")
+    picture = decode_picture(data, cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise UnreadableFrameError(path)
     return picture
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Returns the (width, height) of a picture without decoding it.
+def decode_picture(data: bytes | np.ndarray, flags: int) -> np.ndarray | None:
+    """Returns the picture in the content of a file, or None if it is damaged or cut off.
 
-    Raises:
-        UnreadableFrameError: the file is missing or no picture.
+    Args:
+        data: content of the file. OpenCV refuses a JPEG that is cut off here, but not if it reads the file by itself.
+        flags: of OpenCV, e.g. `cv2.IMREAD_COLOR_RGB`.
     """
     try:
-        with Image.open(path) as picture:
-            turned = picture.getexif().get(ORIENTATION, 1) > 4
-            return picture.size[::-1] if turned else picture.size
-    except OSError as error:
-        raise UnreadableFrameError(path) from error
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None

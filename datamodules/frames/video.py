@@ -1,78 +1,158 @@
-"""Reading frames of video files. The last few files stay open, since reading in order is cheap and seeking is slow."""
+"""Video files, frame by frame. Frame `i` is the `i`-th one that a decoder shows when it reads the file from its start.
 
+No header tells which frame is which: phones drop frames, live streams count nothing, and frames are stored in another
+order than they are shown. Therefore `index_video` decodes a file once, and `VideoReader` uses the index.
+"""
+
+import logging
 import os
-from collections.abc import Callable
-from functools import cache, cached_property, lru_cache
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from datamodules.frames.decoder import Decoder
 from datamodules.frames.pictures import UnreadableFrameError
 
+log = logging.getLogger(__name__)
 
-def read_video_frame(path: Path, i: int) -> np.ndarray:
-    """Returns frame `i` of a video file, counted from 0, as RGB (H, W, 3) uint8.
+# One row per frame: `packet`, `time` and `key` of a `DecodedFrame`, and the CRC-32 of the RGB pixels.
+INDEX = np.dtype([("packet", "i8"), ("time", "i8"), ("key", "?"), ("checksum", "u4")])
+OPEN_FILES = 4  # of each thread that reads in random order
+MAX_LATE = 32  # frames that may be shown before another one and stored after it; H.264 and H.265 allow 16
+
+
+def index_video(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decodes a video file from its start to its end.
+
+    Returns:
+        The index, (number of frames,) of dtype `INDEX`, and the (width, height) of the frames.
 
     Raises:
-        UnreadableFrameError: the file cannot be opened or has no such frame.
+        UnreadableFrameError: the file cannot be opened, no frame can be decoded, or the size of the frames changes.
     """
-    return _open(path).frame(i)
+    decoder, rows, size = Decoder(path), [], None
+    try:
+        for frame in decoder.decode():
+            pixels = decoder.rgb(frame.picture)
+            size = size or pixels.shape[1::-1]
+            if pixels.shape[1::-1] != size:
+                sizes = "{}x{} to {}x{}".format(*size, *pixels.shape[1::-1])
+                raise UnreadableFrameError(path, f"the size changes from {sizes} in frame {len(rows)}; split the file")
+            rows.append((*frame[:3], zlib.crc32(pixels)))
+    finally:
+        decoder.close()
+    if not rows:
+        raise UnreadableFrameError(path, "no frame of it can be decoded")
+    if decoder.damaged:
+        log.warning("%s: %d damaged packets, %d readable frames", path, decoder.damaged, len(rows))
+    return np.array(rows, INDEX), size
 
 
-def video_size(path: Path) -> tuple[int, int]:
-    """Returns the (width, height) of a video file.
+class VideoReader:
+    """Reads frames of a video file, in order or in any order. Only one thread may use a reader at a time.
+
+    Frames that follow each other are decoded without a seek. For others, the reader starts at a key frame before. It
+    compares each frame with its checksum: if a seek went wrong, it starts at an earlier key frame, and at last at the
+    start of the file. Thus a frame has the same pixels in any order.
+
+    Args:
+        path: the file.
+        index: of the file, from `index_video`.
 
     Raises:
         UnreadableFrameError: the file cannot be opened.
     """
-    return _open(path).size
 
+    def __init__(self, path: Path, index: np.ndarray):
+        self.path, self._index, self._decoder = path, index, Decoder(path)
+        self._frames, self._next = self._decoder.decode(), 0
 
-def video_length(path: Path) -> int:
-    """Returns the number of frames that can be read from a video file.
+    def close(self) -> None:
+        """Closes the file."""
+        self._frames.close()
+        self._decoder.close()
 
-    Raises:
-        UnreadableFrameError: the file cannot be opened.
-    """
-    return _open(path).length
+    def __enter__(self) -> "VideoReader":
+        return self
 
-
-def _open(path: Path) -> "_OpenVideo":
-    return _open_videos(os.getpid())(path)
-
-
-@cache
-def _open_videos(process: int) -> Callable[[Path], "_OpenVideo"]:
-    """Returns the cached opener of a process. A fork inherits captures but not the threads that decode for them."""
-    return lru_cache(maxsize=8)(_OpenVideo)
-
-
-class _OpenVideo:
-    def __init__(self, path: Path):
-        self.path, self.capture, self.next_frame = path, cv2.VideoCapture(str(path)), 0
-        if not self.capture.isOpened():
-            raise UnreadableFrameError(path)
-        self.size = tuple(int(self.capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-
-    @cached_property
-    def length(self) -> int:
-        """Number of readable frames: what the file says if its last frame can be read, else they are counted."""
-        length = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        try:
-            self.frame(length - 1)
-        except UnreadableFrameError:
-            self.capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-            self.next_frame, length = -1, 0
-            while self.capture.grab():
-                length += 1
-        return length
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def frame(self, i: int) -> np.ndarray:
-        if i != self.next_frame:
-            self.capture.set(cv2.CAP_PROP_POS_FRAMES, i)
-        decoded, picture = self.capture.read()
-        self.next_frame = i + 1 if decoded else -1
-        if not decoded:
-            raise UnreadableFrameError(self.path / f"frame {i}")
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        """Returns frame `i`, counted from 0, as RGB (H, W, 3) uint8.
+
+        Raises:
+            UnreadableFrameError: there is no such frame, or the file has changed since it was indexed.
+        """
+        if not 0 <= i < len(self._index):
+            raise UnreadableFrameError(self.path / f"frame {i}", f"the video has {len(self._index)} frames")
+        for pixels in self._attempts(i):
+            if pixels is not None and zlib.crc32(pixels) == self._index["checksum"][i]:
+                self._next = i + 1
+                return pixels
+        raise UnreadableFrameError(self.path / f"frame {i}", "the file has changed since it was indexed")
+
+    def _attempts(self, i: int) -> Iterator[np.ndarray | None]:
+        """Yields what may be frame `i`, found in different ways; the last one is the most certain."""
+        keys = np.flatnonzero(self._index["key"][: i + 1])
+        if self._next <= i and not self._index["key"][self._next + 1 : i + 1].any():
+            yield self._count_to(i)
+        for key in keys[:-3:-1]:
+            yield from self._seek(i, int(self._index["time"][key]))
+        self.close()
+        self._decoder = Decoder(self.path)
+        self._frames, self._next = self._decoder.decode(), 0
+        yield self._count_to(i)
+
+    def _count_to(self, i: int) -> np.ndarray | None:
+        for frame in self._frames:
+            self._next += 1
+            if self._next > i:
+                return self._decoder.rgb(frame.picture)
+        return None
+
+    def _seek(self, i: int, time: int) -> Iterator[np.ndarray]:
+        if not self._decoder.seek(time):
+            return
+        self._frames, late = self._decoder.decode(), 0
+        for frame in self._frames:
+            if frame.packet == self._index["packet"][i]:
+                yield self._decoder.rgb(frame.picture)
+            late += frame.time > self._index["time"][i]
+            if late > MAX_LATE:
+                return
+
+
+def read_video_frame(path: Path, index: np.ndarray, i: int) -> np.ndarray:
+    """Returns frame `i` of a video file, counted from 0, as RGB (H, W, 3) uint8. The last few files stay open.
+
+    Raises:
+        UnreadableFrameError: the file cannot be opened, has no such frame, or has changed since it was indexed.
+    """
+    return _open(path, index).frame(i)
+
+
+# A reader belongs to one thread. A forked process must not use the readers of its parent: they share the position in
+# their files.
+_of_thread = threading.local()
+
+
+def _open(path: Path, index: np.ndarray) -> VideoReader:
+    if getattr(_of_thread, "process", None) != os.getpid():
+        _of_thread.process, _of_thread.readers = os.getpid(), OrderedDict()
+    readers: OrderedDict[tuple, VideoReader] = _of_thread.readers
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UnreadableFrameError(path) from error
+    key = path, stat.st_mtime_ns, stat.st_size, len(index)
+    if key not in readers:
+        readers[key] = VideoReader(path, index)
+        if len(readers) > OPEN_FILES:
+            readers.popitem(last=False)[1].close()
+    readers.move_to_end(key)
+    return readers[key]

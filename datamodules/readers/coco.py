@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.frames.pictures import picture_size
+from datamodules.frames.pictures import read_picture
 from datamodules.readers.listing import find_root
 from datamodules.sequences.annotations import DataError, read_bytes
 from datamodules.sequences.index import SequenceFiles, cached_table
@@ -115,7 +115,7 @@ def _boxes(objects: list[Entry], annotation: Path) -> np.ndarray:
 
 def _sizes(pictures: list[Entry], folder: Path, annotation: Path) -> np.ndarray:
     """Returns (width, height) of the pictures, (n, 2) int32. If an export leaves them out, the files tell."""
-    measure = cache(picture_size)  # several objects share a picture
+    measure = cache(lambda path: read_picture(path).shape[1::-1])  # several objects share a picture
     sizes = []
     for picture in pictures:
         size = picture.get("width"), picture.get("height")

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.frames.pictures import UnreadableFrameError
-from datamodules.frames.video import video_length
+from datamodules.frames.video import index_video
 from datamodules.readers.listing import PICTURE_SUFFIXES, check_frames_match_boxes, list_frames
 from datamodules.sequences.annotations import DataError, read_numbers
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from datamodules.sequences.table import SequenceTable
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv")
 
 
 def read_folder(
@@ -24,7 +24,7 @@ def read_folder(
     `root` is one of these:
 
     - A folder of frames, or of `img` with the frames, and `groundtruth.txt`: one video.
-    - A file `walk.mp4` (or .avi, .mov, .mkv, .webm) and `walk.txt` beside it: one video.
+    - A file `walk.mp4` (or another of `VIDEO_SUFFIXES`) and `walk.txt` beside it: one video.
     - A folder of such folders and files: all of them, sorted by name.
 
     The text file holds one line x,y,w,h in pixels for each frame, or a single line for the first frame. A line 0,0,0,0
@@ -83,16 +83,16 @@ def _read(files: SequenceFiles) -> Sequence:
     (annotation,) = files.annotations
     boxes = read_numbers(annotation, columns=4)
     if files.folder.is_dir():
-        frames = list_frames(files.folder)
+        frames, video, resolution = list_frames(files.folder), None, None
     else:
         try:
-            frames = NumberedFrames("", 0, 1, "", video_length(files.folder))
+            video, resolution = index_video(files.folder)
         except UnreadableFrameError as error:
-            raise DataError(
-                f"the video {files.folder} cannot be opened: it is no video, or the copy is incomplete"
-            ) from error
+            raise DataError(f"the video {files.folder} cannot be read: {error.reason}") from error
+        frames = NumberedFrames("frame ", 0, 1, "", len(video))
     if len(boxes) != 1:
         check_frames_match_boxes(files.folder, len(frames), len(boxes))
     if not (boxes[0, 2:] > 0).all():
         raise DataError(f"{annotation} starts with {boxes[0].tolist()}: the first box must have width and height")
-    return Sequence(files.name, files.folder, frames, boxes, np.zeros(len(boxes), bool))
+    absent = np.zeros(len(boxes), bool)
+    return Sequence(files.name, files.folder, frames, boxes, absent, resolution=resolution, video=video)

@@ -9,7 +9,7 @@ from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import sort_frames
 
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what Python shows for bytes of a file name that are no UTF-8
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def find_root(root: str | Path, data_set: str, needs: str) -> Path:

@@ -16,7 +16,7 @@ from datamodules.shared_files import hold_lock, replace_folder
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # version of the cached files; files of another version are written again
+FORMAT = 2  # version of the cached files; files of another version are written again
 KEY = "key.json"
 NAME_BYTES = 200  # longest name of a sequence; file systems allow 255, and results need some of them
 PROGRESS_FROM = 1000  # number of sequences from which reading shows a progress bar

@@ -1,6 +1,7 @@
 """An annotated video, as every reader returns it and as training and evaluation use it."""
 
 import re
+from collections.abc import Iterator
 from collections.abc import Sequence as Names
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.frames.frame import Frame
-from datamodules.frames.pictures import picture_size, read_picture
-from datamodules.frames.video import read_video_frame, video_size
+from datamodules.frames.pictures import read_picture
+from datamodules.frames.video import VideoReader, read_video_frame
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Sequence:
         cover: visible eighths of the object, (len(boxes),) int; None if the data set does not say.
         resolution: (width, height) of the frames; None if the data set does not say.
         still: whether this is a single picture and not a video; all crops of a sample come from it.
+        video: index of the video file, see `index_video`; None if the frames are pictures.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Sequence:
     cover: np.ndarray | None = None
     resolution: tuple[int, int] | None = None
     still: bool = False
+    video: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -104,7 +107,19 @@ class Sequence:
             UnreadableFrameError: the frame cannot be read.
         """
         name = self.frames[i]
-        return read_video_frame(self.folder, i) if self.folder.is_file() else read_picture(self.folder / name)
+        return read_picture(self.folder / name) if self.video is None else read_video_frame(self.folder, self.video, i)
+
+    def images(self) -> Iterator[np.ndarray]:
+        """Reads all frames in order, as RGB (H, W, 3) uint8. A video file is open until the last frame, or `close`.
+
+        Raises:
+            UnreadableFrameError: the next frame cannot be read.
+        """
+        if self.video is None:
+            yield from map(self.image, range(len(self)))
+            return
+        with VideoReader(self.folder, self.video) as reader:
+            yield from map(reader.frame, range(len(self)))
 
     def frame(self, i: int) -> Frame:
         """Returns frame `i` as a `Frame`, which decodes only the parts that crops ask for."""
@@ -119,7 +134,7 @@ class Sequence:
         """
         if self.resolution:
             return self.resolution
-        return video_size(self.folder) if self.folder.is_file() else picture_size(self.folder / self.frames[0])
+        return self.image(0).shape[1::-1]
 
 
 def visible_mask(boxes: np.ndarray, absent: np.ndarray, cover: np.ndarray | None) -> np.ndarray:

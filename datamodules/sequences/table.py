@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.frames.video import INDEX
 from datamodules.sequences.frame_files import hash_frame_files
 from datamodules.sequences.sequence import NumberedFrames, Sequence, visible_mask
 
@@ -28,8 +29,9 @@ class SequenceTable:
         root: folder of the data set.
         columns: arrays by name. One row per video: "name", "folder" (relative to the root), "count" of frames,
             "numbered" (first number, digits), "affixes" (prefix, suffix), "resolution" (0 for unknown), and "box_end",
-            "name_end": ends of the video's rows in the columns that follow. One row per annotated frame: "boxes",
-            "absent", "cover". One row per frame of videos whose file names do not count upwards: "names".
+            "name_end", "video_end": ends of the video's rows in the columns that follow. One row per annotated frame:
+            "boxes", "absent", "cover". One row per frame of videos whose file names do not count upwards: "names". One
+            row per frame of video files: "video", their indices.
         still: whether these are single pictures and not videos.
         generated: name of the specification from which this project made the files, the same for equal pictures; None
             for all other files, whose pictures are known by sizes and times.
@@ -44,21 +46,23 @@ class SequenceTable:
     def from_sequences(cls, sequences: Iterable[Sequence], root: str | Path = "/") -> "SequenceTable":
         """Returns the table of some sequences; their folders lie below `root`."""
         root, rows, boxes, absent, cover, names = Path(root), [], [], [], [], []
-        still = False
+        videos, still = [], False
         for s in sequences:
             counts = isinstance(s.frames, NumberedFrames)
             listed = [] if counts else list(s.frames)
             f = s.frames if counts else NumberedFrames("", 0, 0, "", len(listed))
             folder = str(s.folder.relative_to(root)) if s.folder.is_relative_to(root) else str(s.folder)
             rows.append((s.name, folder, len(s), (f.first, f.digits), (f.prefix, f.suffix), s.resolution or (0, 0)))
-            rows[-1] += (len(s.boxes), len(listed))
+            video = np.empty(0, INDEX) if s.video is None else s.video
+            rows[-1] += (len(s.boxes), len(listed), len(video))
             boxes.append(s.boxes)
             absent.append(s.absent)
             cover.append(np.full(len(s.boxes), UNKNOWN) if s.cover is None else s.cover)
             names += listed
+            videos.append(video)
             still |= s.still
-        name, folder, count, numbered, affixes, resolution, annotated, listed = (
-            zip(*rows, strict=True) if rows else [()] * 8
+        name, folder, count, numbered, affixes, resolution, annotated, listed, indexed = (
+            zip(*rows, strict=True) if rows else [()] * 9
         )
         columns = {
             "name": np.array(name, np.str_),
@@ -69,10 +73,12 @@ class SequenceTable:
             "resolution": np.array(resolution, np.int32).reshape(-1, 2),
             "box_end": np.cumsum(annotated, dtype=np.int64),
             "name_end": np.cumsum(listed, dtype=np.int64),
+            "video_end": np.cumsum(indexed, dtype=np.int64),
             "boxes": np.concatenate([np.empty((0, 4)), *boxes]),
             "absent": np.concatenate([np.empty(0, bool), *absent]),
             "cover": np.concatenate([np.empty(0, np.int8), *cover]).astype(np.int8),
             "names": np.array(names, np.str_),
+            "video": np.concatenate([np.empty(0, INDEX), *videos]),
         }
         return cls(root, columns, still)
 
@@ -100,10 +106,12 @@ class SequenceTable:
             "resolution": sizes,
             "box_end": np.arange(1, n + 1),
             "name_end": np.arange(1, n + 1),
+            "video_end": np.zeros(n, np.int64),
             "boxes": boxes,
             "absent": np.zeros(n, bool),
             "cover": np.full(n, UNKNOWN, np.int8),
             "names": pictures,
+            "video": np.empty(0, INDEX),
         }
         return cls(root, columns, still=True)
 
@@ -113,7 +121,7 @@ class SequenceTable:
     def __getitem__(self, i: int) -> Sequence:
         c = self.columns
         i = range(len(self))[i]
-        boxes, frames = self._rows("box_end", i), self._frames(i)
+        boxes, frames, video = self._rows("box_end", i), self._frames(i), self._rows("video_end", i)
         cover, resolution = c["cover"][boxes], tuple(c["resolution"][i].tolist())
         return Sequence(
             name=str(c["name"][i]),
@@ -124,6 +132,7 @@ class SequenceTable:
             cover=None if cover.size and cover[0] == UNKNOWN else cover,
             resolution=resolution if all(resolution) else None,
             still=self.still,
+            video=c["video"][video] if video.stop > video.start else None,
         )
 
     @property

@@ -5,7 +5,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,48 +50,53 @@ def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: in
     """
     failures: Failures = {}
     running: list[_RunningSequence] = []
-    for sequence in sequences:
-        with _recording_failure(failures, sequence):
-            running.append(_RunningSequence(loop, sequence, ahead))
-    while running := _save_ended(running, folder):
-        pictures = {}
-        for run in running:
-            with _recording_failure(failures, run.sequence):
-                pictures[run] = next(run.frames)
-        running = list(pictures)
-        try:
-            _advance(loop, pictures)
-        except Exception as error:
-            if len(running) == 1:
-                return failures | {running[0].sequence.name: Failure.of(error)}
-            for run in running:  # if they are tracked one by one, only the cause of the error fails again
-                failures |= track(loop, [run.sequence], folder, ahead)
-            return failures
+    with ExitStack() as files:
+        for sequence in sequences:
+            frames = files.enter_context(closing(frames_ahead(sequence, ahead)))
+            with _recording_failure(failures, sequence):
+                running.append(_RunningSequence(loop, sequence, frames))
+        while running := _save_ended(running, folder):
+            pictures = {}
+            for run in running:
+                with _recording_failure(failures, run.sequence):
+                    pictures[run] = next(run.frames)
+            running = list(pictures)
+            try:
+                _advance(loop, pictures)
+            except Exception as error:
+                if len(running) == 1:
+                    return failures | {running[0].sequence.name: Failure.of(error)}
+                break
+    for run in running:  # if they are tracked one by one, only the cause of the error fails again
+        failures |= track(loop, [run.sequence], folder, ahead)
     return failures
 
 
 def frames_ahead(sequence: "Sequence", count: int) -> Iterator[np.ndarray]:
     """Yields the frames in order. A thread decodes up to `count` of them ahead.
 
+    When the iterator ends or is closed, it first waits for the thread, and then closes the files that the thread read.
+
     Raises:
         UnreadableFrameError: the next frame cannot be read.
     """
-    thread, waiting = ThreadPoolExecutor(1), deque()
+    images, thread, waiting = sequence.images(), ThreadPoolExecutor(1), deque()
     try:
         for i in range(len(sequence) + count):
             if i < len(sequence):
-                waiting.append(thread.submit(sequence.image, i))
+                waiting.append(thread.submit(next, images))
             if i >= count:
                 yield waiting.popleft().result()
     finally:
-        thread.shutdown(wait=False, cancel_futures=True)
+        thread.shutdown(cancel_futures=True)
+        images.close()
 
 
 class _RunningSequence:
     """A sequence that is being tracked, with its results so far."""
 
-    def __init__(self, loop: "Lockstep", sequence: "Sequence", ahead: int):
-        self.sequence, self.frames = sequence, frames_ahead(sequence, ahead)
+    def __init__(self, loop: "Lockstep", sequence: "Sequence", frames: Iterator[np.ndarray]):
+        self.sequence, self.frames = sequence, frames
         self.boxes, self.seconds, self.done = np.empty((len(sequence), 4)), np.empty(len(sequence)), 0
         first, start = next(self.frames), time.perf_counter()
         self.target = loop.begin(first, tuple(sequence.boxes[0]))
@@ -117,6 +122,7 @@ def _save_ended(runs: list[_RunningSequence], folder: Path) -> list[_RunningSequ
     """Saves finished sequences and returns the unfinished ones."""
     ended = [run for run in runs if run.done == len(run.sequence)]
     for run in ended:
+        run.frames.close()
         save_track(folder, run.sequence, run.boxes, run.seconds)
     return [run for run in runs if run not in ended]
 

@@ -100,7 +100,7 @@ def test_damaged_restart_markers_leave_the_picture_whole():
 
 
 @pytest.mark.parametrize("kind", ["progressive", "exif", "png", "cmyk", "cut", "no picture", "empty"])
-def test_what_cannot_be_decoded_in_part_is_decoded_whole(tmp_path, kind, capfd):
+def test_what_cannot_be_decoded_in_part_is_decoded_whole(tmp_path, kind):
     path, picture = tmp_path / "1.jpg", Image.fromarray(texture())
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -111,7 +111,7 @@ def test_what_cannot_be_decoded_in_part_is_decoded_whole(tmp_path, kind, capfd):
         file = {"png": cv2.imencode(".png", texture())[1].tobytes(), "cut": coded(texture())[:9000]}
         path.write_bytes(file.get(kind, b"no picture" * (kind == "no picture")))
     assert read_layout(path.read_bytes()) is None
-    if kind in ("no picture", "empty"):
+    if kind in ("cut", "no picture", "empty"):
         with pytest.raises(UnreadableFrameError, match=r"1\.jpg"):
             frame(path).request_window(Window(10, 10, 20), 2)
         return
@@ -120,7 +120,6 @@ def test_what_cannot_be_decoded_in_part_is_decoded_whole(tmp_path, kind, capfd):
     assert np.array_equal(half.decoded_region.pixels, read_picture(tmp_path / "1.jpg"))
     assert half.decoded_region.reduction == 1
     assert half.shape == ((WIDTH, HEIGHT, 3) if kind == "exif" else (HEIGHT, WIDTH, 3))
-    capfd.readouterr()  # OpenCV warns of "cut"
 
 
 def test_a_missing_frame_is_reported(tmp_path):
@@ -142,7 +141,7 @@ def test_damage_is_reported_or_decoded(tmp_path_factory, restarts, changes, leng
         damaged.request_window(Window(10, 10, 20), 1)
         assert damaged.decoded_region.pixels.ndim == 3
     except UnreadableFrameError:
-        assert cv2.imread(str(path)) is None
+        assert cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is None
 
 
 # Crops

@@ -1,20 +1,27 @@
 """Running a benchmark: complete results only, isolated failures, and continued runs."""
 
+import shutil
+import subprocess
+import sys
+import threading
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datamodules.readers import read_got10k
+from datamodules.frames.decoder import Decoder
+from datamodules.readers import read_folder, read_got10k
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.result_files import is_tracked, read_boxes, read_seconds
 from evaluation.tracking.runner import Runner, SequencesFailedError, _failures_of
 from evaluation.tracking.worker import Failure, frames_ahead, track
+from tests.datamodules.frames.encoding import COUNT, VARIABLE, number_of, write_video
 from trackers.checkpoints.checkpoint import load_checkpoint
 from trackers.online import Target
 
@@ -48,6 +55,10 @@ class Painted:
 
     def __len__(self):
         return self.length
+
+    def images(self):
+        for i in range(self.length):
+            yield self.image(i)
 
     def image(self, i):
         self.read.append(i)
@@ -115,6 +126,111 @@ def test_an_unreadable_frame_is_an_error_when_it_is_its_turn():
     next(frames)
     with pytest.raises(OSError, match="frame 2"):
         next(frames)
+
+
+# Video files
+
+FAILING_STEP = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from datamodules.readers import read_folder
+from evaluation.tracking.worker import track
+
+def advance(targets, images):
+    if len(targets) > 1:
+        raise RuntimeError("this step fails")
+    return [((1.0, 2.0, 3.0, 4.0), 1.0)]
+
+loop = SimpleNamespace(begin=lambda image, box: 0, advance=advance)
+print(track(loop, list(read_folder(sys.argv[1])), Path(sys.argv[2]), ahead=16))
+"""
+
+
+class Numbers(Echo):
+    """A loop whose boxes hold the number that it saw in the picture."""
+
+    def advance(self, targets, images):
+        return [((float(number_of(image)), *BOX[1:]), 1.0) for _, image in zip(targets, images, strict=True)]
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Ten video files with a variable frame rate, more than readers in random order keep open."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    first = write_video(folder / "0.mp4", times=VARIABLE)
+    for path in (first, *(folder / f"{k}.mp4" for k in range(1, 10))):
+        if path != first:
+            shutil.copy(first, path)
+        path.with_suffix(".txt").write_text("1,2,3,4\n")
+    return list(read_folder(folder))
+
+
+@pytest.fixture
+def open_files(monkeypatch):
+    """The paths of all videos that are opened, and the set of those that are open."""
+    opened, still_open, start, close = [], set(), Decoder.__init__, Decoder.close
+
+    def recorded_start(self, path):
+        opened.append(path)
+        start(self, path)
+        still_open.add(self)
+
+    def recorded_close(self):
+        still_open.discard(self)
+        close(self)
+
+    monkeypatch.setattr(Decoder, "__init__", recorded_start)
+    monkeypatch.setattr(Decoder, "close", recorded_close)
+    return opened, still_open
+
+
+@pytest.mark.parametrize("lockstep", [1, 8, 10])
+def test_each_video_is_opened_once(videos, tmp_path, open_files, lockstep):
+    opened, still_open = open_files
+    for i in range(0, 10, lockstep):
+        assert track(Numbers(), videos[i : i + lockstep], tmp_path, ahead=4) == {}
+    assert all(numbers(tmp_path, s) == [1.0, *range(1, COUNT)] for s in videos)
+    assert len(opened) == 10
+    assert not still_open
+
+
+def test_files_are_closed_before_anything_is_tried_again(videos, tmp_path, open_files):
+    opened, still_open = open_files
+    threads, loop = threading.active_count(), Numbers()
+    begin, open_then, threads_then = loop.begin, [], []
+
+    def watched_begin(image, box):
+        open_then.append(len(still_open))
+        threads_then.append(threading.active_count() - threads)
+        return begin(image, box)
+
+    def failing_advance(targets, images):
+        if len(targets) > 1:
+            raise RuntimeError("this step fails")
+        return Numbers.advance(loop, targets, images)
+
+    loop.begin, loop.advance = watched_begin, failing_advance
+    assert track(loop, videos[:3], tmp_path, ahead=16) == {}
+    assert open_then == threads_then == [1, 2, 3, 1, 1, 1]
+    assert len(opened) == 6
+    assert not still_open
+    assert threading.active_count() == threads
+
+
+def test_a_video_that_cannot_be_read_to_its_end_is_closed(videos, tmp_path, open_files):
+    write_video(videos[1].folder, times=VARIABLE[:9])
+    (failure,) = track(Numbers(), videos[:3], tmp_path, ahead=2).values()
+    assert "1.mp4" in failure.reason
+    assert "has changed" in failure.reason
+    assert not open_files[1]
+
+
+def test_a_failing_step_does_not_crash_the_process(videos, tmp_path):
+    call = [sys.executable, "-c", FAILING_STEP, videos[0].folder.parent, tmp_path / "boxes"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[3])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "")
 
 
 # Whole benchmarks

@@ -1,0 +1,137 @@
+"""Decodes a video file with FFmpeg, which the package `av` (PyAV) brings along."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from datamodules.frames.pictures import UnreadableFrameError
+
+log = logging.getLogger(__name__)
+
+# FFmpeg also takes playlists and addresses in the network for videos. What is in another format is no video file.
+OPTIONS = {"format_whitelist": "mov,mp4,avi,matroska,webm,mpegts,mpeg,asf,flv,ogg", "protocol_whitelist": "file"}
+
+
+class DecodedFrame(NamedTuple):
+    """A frame as the decoder returns it.
+
+    Attributes:
+        packet: byte offset of its packet in the file, or `time` if the offset is not known. It names the frame.
+        time: where a seek finds the packet, in units of the stream.
+        key: whether decoding can start at this frame.
+        picture: the pixels in the format of the file; see `Decoder.rgb`.
+    """
+
+    packet: int
+    time: int
+    key: bool
+    picture: av.VideoFrame
+
+
+class Decoder:
+    """An open video file. Only one thread may use it at a time; it decodes in that thread and has no other.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        damaged: number of packets so far that could not be decoded.
+
+    Raises:
+        UnreadableFrameError: the file is no video, or its codec is not known.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.damaged = path, 0
+        try:
+            self._container = av.open(f"file:{path}", options=OPTIONS)
+        except (OSError, av.error.FFmpegError) as error:
+            raise UnreadableFrameError(path, f"it is no video, or its start or end is missing ({error})") from error
+        self._stream = self._main_stream()
+        if self._stream is None:
+            self.close()
+            raise UnreadableFrameError(path, "it has no picture track of a known codec")
+        self._stream.codec_context.thread_count = 1  # threads would not survive a fork
+        self._reformatter = VideoReformatter()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def seek(self, time: int) -> bool:
+        """Moves to a key frame at or before `time`, and returns whether the file allows it."""
+        try:
+            self._container.seek(time, stream=self._stream)
+        except av.error.FFmpegError:
+            return False
+        return True
+
+    def decode(self) -> Iterator[DecodedFrame]:
+        """Yields the frames from here on, in the order in which they are shown. Damaged packets are left out."""
+        times = {}
+        for packet in self._packets():
+            time = _first_known(packet.pts, packet.dts)
+            name = _first_known(packet.pos, time)
+            times[name] = time
+            # The decoder hands the name on with the picture of the packet. True times may be missing, equal or guessed.
+            packet.pts, packet.dts = name, None
+            yield from self._decode(packet, times)
+        yield from self._decode(None, times)
+
+    def rgb(self, picture: av.VideoFrame) -> np.ndarray:
+        """Returns a picture as RGB (H, W, 3) uint8, in the colours that the file names, and turned as players do."""
+        converted = self._reformatter.reformat(picture, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
+        return np.ascontiguousarray(_turn(converted.to_ndarray(), picture))
+
+    def _main_stream(self) -> av.VideoStream | None:
+        """Returns the stream that FFmpeg's command would choose: no cover picture, the default one, the largest."""
+        known = [s for s in self._container.streams.video if s.codec_context is not None]
+        videos = [s for s in known if not s.disposition & Disposition.attached_pic]
+        default = [s for s in videos if s.disposition & Disposition.default]
+        return max(default or videos, key=lambda s: s.width * s.height, default=None)
+
+    def _packets(self) -> Iterator[av.Packet]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (OSError, av.error.FFmpegError) as error:
+                log.warning("%s ends early: %s", self.path, error)
+                return
+            if packet is None:
+                return
+            if packet.size:  # AVI has empty packets where a frame was dropped; to a decoder they mean the end
+                yield packet
+
+    def _decode(self, packet: av.Packet | None, times: dict[int, int]) -> Iterator[DecodedFrame]:
+        try:
+            pictures = self._stream.codec_context.decode(packet)
+        except av.error.FFmpegError:
+            self.damaged += 1
+            return
+        for picture in pictures:
+            name = _first_known(picture.pts)
+            yield DecodedFrame(name, times.get(name, 0), picture.key_frame, picture)
+
+
+def _first_known(*numbers: int | None) -> int:
+    return next((n for n in numbers if n is not None), 0)
+
+
+def _turn(picture: np.ndarray, about: av.VideoFrame) -> np.ndarray:
+    """Turns or mirrors a picture by multiples of 90 degrees, as the display matrix of its frame says."""
+    matrix = about.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    xx, xy, _, yx, yy = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if xy and yx and not xx and not yy:
+        picture, xx, yy = picture.swapaxes(0, 1), yx, xy
+    elif xy or yx:
+        return picture  # another angle, which players show in different ways
+    return picture[:: -1 if yy < 0 else 1, :: -1 if xx < 0 else 1]
