@@ -24,10 +24,12 @@ class Target:
     Attributes:
         box: last box, xywh in pixels.
         state: tracking state from `Tracker.start`.
+        frame: number of the last frame; the first frame has number 1.
     """
 
     box: Box
     state: Any
+    frame: int = 1
 
 
 class Lockstep:
@@ -69,7 +71,7 @@ class Lockstep:
 
         Raises:
             UserError: the numbers of targets and images differ, or an image is empty or not RGB uint8. No target is
-                changed.
+                changed. Or the tracker finds a box or a score that is not finite.
         """
         if len(targets) != len(images):
             raise UserError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
@@ -80,8 +82,11 @@ class Lockstep:
         crops = [tracker.crop(pixels, t.box, tracker.search) for pixels, t in zip(pictures, targets, strict=True)]
         searches, windows = zip(*crops, strict=True)
         found = tracker.steps(states, searches)
+        for target, answer in zip(targets, found, strict=True):
+            check_answer(answer, f"frame {target.frame + 1}")  # before clipping, which would turn NaN into numbers
         results = []
         for target, pixels, window, (relative, score) in zip(targets, pictures, windows, found, strict=True):
+            target.frame += 1
             target.box = self._box_in_image(relative, window, target.box, pixels.shape)
             tracker.observe(target.state, pixels, target.box, score)
             results.append((target.box, score))
@@ -125,6 +130,7 @@ class OnlineTracker:
         self.tracker = self.loop.tracker
         self.box: Box | None = None
         self._state: Any = None
+        self._frame = 1
 
     def init(self, image: Any, box: Box) -> None:
         """Starts tracking the object in a box of the first image.
@@ -134,7 +140,7 @@ class OnlineTracker:
                 outside of the image, or is far larger than the image.
         """
         target = self.loop.begin(image, box)
-        self.box, self._state = target.box, target.state
+        self.box, self._state, self._frame = target.box, target.state, target.frame
 
     def update(self, image: Any) -> tuple[Box, float]:
         """Returns the object's box in the next image, and a score in [0, 1].
@@ -142,11 +148,32 @@ class OnlineTracker:
         Raises:
             RuntimeError: `init` was not called.
             UserError: the image is empty or not RGB uint8. The next call continues as if this one had not happened.
+                Or the tracker finds a box or a score that is not finite.
         """
         if self.box is None:
             raise RuntimeError("call init(image, box) with the first frame before update(image)")
-        [(self.box, score)] = self.loop.advance([Target(self.box, self._state)], [image])
+        target = Target(self.box, self._state, self._frame)
+        [(self.box, score)] = self.loop.advance([target], [image])
+        self._frame = target.frame
         return self.box, score
+
+
+def check_answer(answer: tuple[torch.Tensor, float], where: str) -> None:
+    """Checks what `Tracker.step` returns.
+
+    Args:
+        answer: box (4,) and score.
+        where: the frame, for the message.
+
+    Raises:
+        UserError: the box or the score is not finite.
+    """
+    box, score = answer[0].tolist(), float(answer[1])
+    if not np.isfinite([*box, score]).all():
+        raise UserError(
+            f"{where}: the tracker finds the box {box} (cxcywh in sides of the crop) with score {score}. Its weights "
+            "are probably not finite, because a training diverged or a file is damaged; use another checkpoint"
+        )
 
 
 def _as_array(image: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from datamodules.sequences.sequence import Sequence
 from evaluation.tracking.metrics.geometry import centers, distances, overlaps
 from pruning.errors import UserError
 from trackers.base import Tracker
+from trackers.online import check_answer
 
 PAIRS = 24
 SHIFT, SCALE, CLOSE = 0.5, 0.15, 1 / 8
@@ -42,7 +43,8 @@ def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) ->
         The scores that `PROTOCOL` names, over all pairs, and "pairs", the number of pairs.
 
     Raises:
-        UserError: no sequence shows its target in a frame after the first.
+        UserError: no sequence shows its target in a frame after the first, or the tracker finds a box or a score that
+            is not finite.
     """
     found, true, given, sides = [], [], [], []
     for number, sequence in enumerate(sequences):
@@ -52,7 +54,9 @@ def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) ->
             box = sequence.boxes[frame]
             near = _jittered(box, rng)
             crop, window = tracker.crop(sequence.image(frame), near, tracker.search)
-            cx, cy, w, h = window.absolute(tracker.step(state, crop)[0])
+            answer = tracker.step(state, crop)
+            check_answer(answer, f"{sequence.name}, frame {frame + 1}")
+            cx, cy, w, h = window.absolute(answer[0])
             found.append((cx - w / 2, cy - h / 2, w, h))
             true.append(box)
             given.append(near)

@@ -120,6 +120,8 @@ class OnlineState:
         boxes[:, 2:].clamp_(min=1)
         aspect = boxes[:, 2] / boxes[:, 3]
         fits = (aspect < settings.max_aspect) & (aspect > 1 / settings.max_aspect)
+        if not (boxes.isfinite().all(1) & ratings.isfinite()).any():
+            return torch.full_like(box, torch.nan)  # the online loop tells it; the coarse box would hide it
         if not fits.any():
             return box
         boxes, ratings = boxes[fits], ratings[fits]

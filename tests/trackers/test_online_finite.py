@@ -1,0 +1,106 @@
+"""A tracker whose weights or answers are not finite fails in the frame where it shows, and no clipping hides it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from evaluation.tracking.open_loop import open_loop
+from pruning.errors import UserError
+from tests.conftest import CONF
+from tests.trackers.test_lockstep import video
+from trackers import load_tracker
+from trackers.base import Online, Tracker
+from trackers.crops import CropSpec
+from trackers.online import Lockstep, OnlineTracker
+
+TRACKERS = ("ostrack", "stark", "dimp")
+BOX = (30.0, 20.0, 24.0, 18.0)
+FRAMES = video(0, (72, 96), BOX, 0, 4).frames
+NAN, INF = math.nan, math.inf
+
+
+def load(name: str) -> OnlineTracker:
+    return load_tracker(CONF.parent / "weights" / f"{name}_tiny.safetensors")
+
+
+def tensors(tracker: OnlineTracker) -> dict[str, Tensor]:
+    state = tracker.tracker.network.state_dict()
+    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("name", TRACKERS)
+def test_weights_that_are_not_finite(name, value):
+    online = load(name)
+    for tensor in tensors(online).values():
+        tensor.fill_(value)
+    online.init(FRAMES[0], BOX)
+    with pytest.raises(UserError, match=r"frame 2: the tracker finds the box .* not finite"):
+        online.update(FRAMES[1])
+    assert online.box == BOX
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_single_nan_in_any_tensor(name):
+    online = load(name)
+    for tensor in tensors(online).values():
+        healthy = tensor.clone()
+        tensor.view(-1)[0] = NAN
+        online.init(FRAMES[0], BOX)
+        with pytest.raises(UserError, match="not finite"):
+            _ = [online.update(frame) for frame in FRAMES[1:]]
+        tensor.copy_(healthy)
+
+
+class Says(Tracker):
+    """Tracker that says one answer after the other."""
+
+    def __init__(self, *answers: tuple[list[float], float]):
+        torch.nn.Module.__init__(self)
+        self.template = self.search = CropSpec(32, 4.0)
+        self.online, self.answers = Online(min_size=4.0, size_smoothing=0.5), list(answers)
+
+    def start(self, template: object) -> str:
+        return "state"
+
+    def step(self, state: object, search: object) -> tuple[Tensor, float]:
+        box, score = self.answers.pop(0)
+        return torch.tensor(box), score
+
+    groups = losses = pretrained_backbone = load_backbone = example_inputs = None
+
+
+GOOD = ([0.5, 0.5, 0.2, 0.2], 1.0)
+BAD = [([*GOOD[0][:i], value, *GOOD[0][i + 1 :]], 1.0) for i in range(4) for value in (NAN, INF, -INF)]
+BAD += [(GOOD[0], value) for value in (NAN, INF, -INF)]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=str)
+def test_the_frame_is_named_and_the_box_stays(bad):
+    online = OnlineTracker(Says(GOOD, GOOD, bad, GOOD))
+    online.init(FRAMES[0], BOX)
+    online.update(FRAMES[1])
+    box, _ = online.update(FRAMES[2])
+    with pytest.raises(UserError, match="frame 4: the tracker finds"):
+        online.update(FRAMES[3])
+    assert online.box == box
+    assert all(math.isfinite(v) for v in online.update(FRAMES[3])[0])
+
+
+def test_in_lockstep_no_box_is_changed():
+    loop = Lockstep(Says(GOOD, BAD[0]))
+    targets = [loop.begin(FRAMES[0], BOX) for _ in range(2)]
+    with pytest.raises(UserError, match="frame 2"):
+        loop.advance(targets, FRAMES[:2])
+    assert [target.box for target in targets] == [BOX, BOX]
+
+
+def test_the_open_loop_metric_names_sequence_and_frame(got10k):
+    from datamodules.readers import read_got10k
+
+    sequences = list(read_got10k(got10k, "val"))
+    with pytest.raises(UserError, match=f"{sequences[0].name}, frame 2: the tracker finds"):
+        open_loop(Says(BAD[0]), sequences)
