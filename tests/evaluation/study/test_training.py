@@ -49,7 +49,7 @@ class StopAfter(L.Callback):
         (["+trainer.fast_dev_run=true"], (), 1),
         ([], (StopAfter(),), 2),
     ],
-    ids=str,
+    ids=["batch", "no batches", "epochs", "time", "one step", "callback"],  # the same in every test process
 )
 @pytest.mark.filterwarnings("ignore:Total length of")
 def test_fewer_steps_than_asked_are_an_error(trained, overrides, callbacks, done):
