@@ -2,6 +2,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from pruning.budget import RemovalRules, fit_plan
 from pruning.cost import ParamCost
 from pruning.criteria import Criterion, Depth, Fisher, Magnitude, NetworkSlimming, Random, Slim, Taylor
 from pruning.criteria.criterion import setting_by_unit
+from pruning.criteria.depth import _branch_gradient
 from pruning.errors import UserError
 from pruning.gates import Gates
 from pruning.groups import Group, Slice, branches
@@ -140,9 +142,11 @@ def test_slim_moves_gates_by_the_loss_and_the_penalty_and_never_below_0() -> Non
     assert width.tolist() == pytest.approx([0.7] * 8)
     assert gates.values.grad[:5].tolist() == pytest.approx([0.75, -0.5, 0.75, 0.75, 0.75])
     before = gates.values.detach().clone()
-    gates.values.grad = torch.full_like(gates.values, torch.inf)
-    criterion.after_step(gates)
-    assert torch.equal(gates.values, before)
+    for overflow in (slice(None), slice(3, 4)):  # of all gates or of a single one
+        gates.values.grad = torch.zeros_like(gates.values)
+        gates.values.grad[overflow] = torch.inf
+        criterion.after_step(gates)
+        assert torch.equal(gates.values, before)
 
 
 def test_slimming_ranks_by_the_largest_scale_of_a_stream_and_raw() -> None:
@@ -436,6 +440,17 @@ def test_depth_of_weights_without_gradients_goes_by_the_gates() -> None:
     for name in scores[0]:
         torch.testing.assert_close(scores[0][name], scores[1][name], rtol=1e-9, atol=1e-12)
     assert scores[0]["branches.0"].gt(0).all()
+
+
+def test_depth_goes_by_the_gates_only_if_all_readers_have_gates() -> None:
+    network = nn.ModuleDict({"a": nn.Linear(3, 2), "b": nn.Linear(3, 4)})
+    for layer in network.values():
+        layer.weight.grad = torch.randn_like(layer.weight)
+    by_weights = [float((network[n].weight.detach() * network[n].weight.grad).sum()) for n in "ab"]
+    for gated, expected in ((("a", "b"), 7.0), (("a",), sum(by_weights)), ((), sum(by_weights))):
+        group = Group("branch", "mlp", 3, tuple(Slice(f"{n}.weight", 1, gated=n in gated) for n in "ab"), vanish=())
+        gates = SimpleNamespace(network=network)
+        assert float(_branch_gradient(gates, group, torch.tensor([1.0, 2, 4]))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_whole_branches_leave_and_nothing_else() -> None:

@@ -387,3 +387,15 @@ def test_masked_filters_are_those_of_the_cut_network(seed: int) -> None:
             masked = network(**inputs)
         gates.fold_permanently()
         torch.testing.assert_close(compact(network, groups, plan)(**inputs), masked, rtol=1e-12, atol=0)
+
+
+def test_without_groups_gates_change_nothing() -> None:
+    network, x = shake(ConvNet()), torch.randn(2, 3, 8, 8)
+    expected = torch.autograd.grad(network(x)["out"].sum(), [*network.parameters()])
+    gates = Gates(network, [])
+    gates.fold()
+    network(x)["out"].sum().backward()
+    gates.unfold()
+    assert gates.values.grad.shape == (0,)
+    for p, gradient in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, gradient)

@@ -51,6 +51,14 @@ def test_normalised_scores_by_hand(normalise: str, order: str) -> None:
     assert "".join(name for _, name in by_place) == order
 
 
+def test_zscores_of_small_groups_are_not_smaller() -> None:
+    """The deviation is that of the units at hand, not an estimate from a sample, which depends on their number."""
+    groups = [Group("pair", "mlp", 2, ()), Group("six", "mlp", 6, ())]
+    scores = {"pair": torch.tensor([0.0, 1.0]), "six": torch.tensor([-1.2, -1, -1, 1, 1, 1.2])}
+    ranks = quantile_ranks(scores, groups, {}, "zscore")
+    assert ranks["pair"].tolist() == pytest.approx([1.5 / 8, 6.5 / 8])  # the z-scores are 1 and, of 1 in six, 0.93
+
+
 @pytest.mark.parametrize("normalise", ["none", "mean", "max", "zscore"])
 def test_scores_that_are_all_alike_have_places(normalise: str) -> None:
     for value in (0.0, 3.0):

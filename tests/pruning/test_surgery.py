@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from pruning.cost import ParamCost, count_params
 from pruning.groups import Group, Slice, check_groups
 from pruning.plan import Plan
-from pruning.surgery import compact
+from pruning.surgery import Constant, compact
 from pruning.surgery import compacted as compacted_copy
 from tests.pruning.networks import (
     BranchNet,
@@ -394,3 +394,18 @@ def test_a_compacted_copy_leaves_the_network_alone() -> None:
     assert child.embed.out_features == 2
     assert network.state_dict().keys() == before.keys()
     assert all(torch.equal(network.state_dict()[k], v) for k, v in before.items())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("padding", [0, 1, (2, 0)])
+@pytest.mark.parametrize("stride", [1, 2, (1, 3)])
+@pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), ((3, 2), (2, 1))])
+def test_a_constant_is_the_convolution_of_zeros(
+    kernel: int, dilation: int, stride: int, padding: int, bias: bool
+) -> None:
+    conv = nn.Conv2d(2, 3, kernel, stride, padding, dilation, bias=bias)
+    x = torch.randn(2, 2, 9, 11)
+    constant = Constant(conv, 3)
+    nn.init.zeros_(conv.weight)
+    assert torch.equal(constant(x), conv(x))
+    assert constant.out_channels == 3
