@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pytorch_lightning as L
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from pruning.groups import Group
@@ -198,7 +199,7 @@ class Tracker(L.LightningModule, ABC):
     def example_inputs(self) -> Batch:
         """Returns random inputs of a complete forward of `network` at batch 1. Pruning does not change their shapes."""
 
-    def frame_inputs(self, network: nn.Module | None = None) -> Batch:
+    def frame_inputs(self, network: Any = None) -> dict[str, Any]:
         """Returns inputs of the forward that runs for every frame, for counting MACs and measuring latency.
 
         The default is `example_inputs`.
@@ -279,10 +280,10 @@ class Tracker(L.LightningModule, ABC):
         """Returns the loss of a batch; logs all losses, the learning rate and the number of unreadable frames."""
         losses = self.losses(batch) if self.teacher is None else self.teacher.losses(self, batch)
         self._log(losses, "")
-        self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"])
+        self.log(f"{self.stage}/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         if "unreadable" in batch:
             unreadable = batch["unreadable"].sum().float()
-            how = {"on_step": False, "on_epoch": True, "sync_dist": True, "reduce_fx": "sum"}
+            how: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True, "reduce_fx": "sum"}
             self.log(f"{self.stage}/unreadable_frames", unreadable, **how)
         return losses["total"]
 
@@ -291,11 +292,11 @@ class Tracker(L.LightningModule, ABC):
         self._log(self.losses(batch), "val_", on_epoch=True, sync_dist=True)
 
     def _log(self, losses: dict[str, Tensor], prefix: str, **how: Any) -> None:
-        size = self.trainer.datamodule.batch_size
+        size = self.trainer.datamodule.batch_size  # pyrefly: ignore[missing-attribute]  Lightning sets it in `fit`
         for name, value in losses.items():
             self.log(f"{self.stage}/{prefix}{name}", value, prog_bar=name in ("total", "iou"), batch_size=size, **how)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns AdamW with the recipe's learning rates and decays, and its schedule over the stage's steps."""
         r, groups = self.recipe, {}
         for name, p in self.network.named_parameters():

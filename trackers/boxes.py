@@ -43,7 +43,9 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou - (hull - union) / hull.clamp_min(tiny), iou
 
 
-def clip_box(box: tuple[float, float, float, float], width: int, height: int, margin: float) -> tuple[float, ...]:
+def clip_box(
+    box: tuple[float, float, float, float], width: int, height: int, margin: float
+) -> tuple[float, float, float, float]:
     """Clips an xywh box in pixels to the picture. The result is at least `margin` pixels wide and high."""
     x, y, w, h = box
     x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)

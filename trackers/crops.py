@@ -4,8 +4,9 @@ Data loaders import this module, so it imports neither torch nor Lightning.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, SupportsFloat
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ class Window(NamedTuple):
         x, y, w, h = (float(v) for v in box)
         return np.array([x - self.left, y - self.top, w, h]) / self.side
 
-    def absolute(self, box: Box) -> tuple[float, float, float, float]:
+    def absolute(self, box: Iterable[SupportsFloat]) -> tuple[float, float, float, float]:
         """Converts a cxcywh box in units of the crop's side to cxcywh in pixels."""
         cx, cy, w, h = (float(v) * self.side for v in box)
         return cx + self.left, cy + self.top, w, h

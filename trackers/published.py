@@ -19,6 +19,7 @@ def published_recipe(name: str, *scales: str) -> dict[str, Any]:
     """
     files = [CONF / f"{name}.yaml", *(CONF / "scale" / f"{scale}.yaml" for scale in scales)]
     merged = OmegaConf.merge({"tracker": {}}, *({"tracker": OmegaConf.load(file)} for file in files))
-    recipe = OmegaConf.to_container(merged, resolve=True)["tracker"]
+    config: Any = OmegaConf.to_container(merged, resolve=True)
+    recipe = config["tracker"]
     recipe.pop("defaults", None)
     return recipe

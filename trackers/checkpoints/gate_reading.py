@@ -65,11 +65,11 @@ class GateReading:
             return Plan()
         kinds = {g.kind for g in gated}
         pools = [{g.name: gates[g.name] for g in gated if g.kind == kind} for kind in sorted(kinds)]
-        plan = Plan({name: units for pool in pools for name, units in self._kept(pool).items()})
+        plan = Plan({name: units for pool in pools for name, units in self._kept(pool, self.budget).items()})
         compact(network, groups, plan)
         return plan
 
-    def _kept(self, gates: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    def _kept(self, gates: Mapping[str, Tensor], budget: float) -> dict[str, tuple[int, ...]]:
         """Returns the units whose gates reach the threshold, by group name.
 
         Units with equal gates are all kept or all removed, so a layer may lose all units.
@@ -78,7 +78,7 @@ class GateReading:
         kept = {}
         for name, values in gates.items():
             pool = pooled if self.scope == "kind" else values
-            threshold = pool.sort().values[int((1 - self.budget) * len(pool))]
+            threshold = pool.sort().values[int((1 - budget) * len(pool))]
             kept[name] = tuple((values >= threshold).nonzero()[:, 0].tolist())
         return kept
 

@@ -85,7 +85,10 @@ class StandIn:
         return f"<{type(self).__name__}>"
 
 
-class _Unpickler(pickle._Unpickler):  # the C version returns extension objects without calling `find_class`
+_PythonUnpickler: Any = pickle._Unpickler  # the C version returns extension objects without calling `find_class`
+
+
+class _Unpickler(_PythonUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         renamed = _compat_pickle.IMPORT_MAPPING.get(module, module), name  # Python 2's names, e.g. `commands`
         full_name = ".".join(_compat_pickle.NAME_MAPPING.get((module, name), renamed))
@@ -110,7 +113,7 @@ class _Unpickler(pickle._Unpickler):  # the C version returns extension objects 
             raise UnsafePickleError(f"the persistent object {self.stack[-1]!r:.80}")
         super().load_binpersid()
 
-    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build, pickle.BINPERSID[0]: load_binpersid}
+    dispatch = _PythonUnpickler.dispatch | {pickle.BUILD[0]: load_build, pickle.BINPERSID[0]: load_binpersid}
 
 
 # The attributes of a pickle module that `torch.load` uses. With this module it cannot call the real `pickle`.

@@ -112,14 +112,14 @@ class Classifier(nn.Module):
         changes the steps of the optimiser.
         """
         groups = []
-        for i, block in enumerate(self.features.blocks):
+        for i in range(len(self.features.blocks)):
             path = f"features.blocks.{i}"
             inner = (
                 Slice(f"{path}.conv1.weight", 0),
                 *(Slice(f"{path}.bn1.{t}", 0) for t in NORM_TENSORS),
                 Slice(f"{path}.conv2.weight", 1, gated=True),
             )
-            groups.append(Group(f"{path}.conv1", "conv", block.conv1.out_channels, inner))
+            groups.append(Group(f"{path}.conv1", "conv", self.get_parameter(inner[0].path).shape[0], inner))
         last = [Slice("features.conv.weight", 0, gated=self.features.norm is None)]
         if self.features.norm is not None:
             last += [Slice(f"features.norm.{t}", 0, gated=t in ("weight", "bias")) for t in NORM_TENSORS]

@@ -76,14 +76,16 @@ def cut_patch(
     Returns:
         The patch (rows, columns, 3) float32, 0 to 255, and its corners in the picture.
     """
-    wanted = np.float32(sides)
+    wanted = np.asarray(sides, np.float32)
     if inside is not None:
-        shrink = (wanted / np.float32(image.shape[:2])).min().clip(1, np.float32(inside))
+        shrink = (wanted / np.asarray(image.shape[:2], np.float32)).min().clip(1, np.float32(inside))
         wanted = np.trunc(wanted / shrink)
     # A window of at least twice the size of the result is subsampled before it is resized.
-    step = max(int(float((wanted / np.float32(sizes)).min()) - 0.1), 1)
+    step = max(int(float((wanted / np.asarray(sizes, np.float32)).min()) - 0.1), 1)
     spans, offsets = [], []
-    for at, side, length in zip(np.float32(position), wanted / np.float32(step), image.shape[:2], strict=True):
+    for at, side, length in zip(
+        np.asarray(position, np.float32), wanted / np.float32(step), image.shape[:2], strict=True
+    ):
         at = int(at)
         offset = min(at % step, length - 1)  # else a position outside of the picture would miss every pixel
         at, count = (at - offset) // step, max(round(float(side)), 2)
@@ -127,7 +129,7 @@ def training_window(
         raise UserError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
     side = training_side(w, h, factor, size, compat)
     if inside is not None:
-        shrink = (np.float32(side) / np.float32(shape[:2])).min().clip(1, np.float32(inside))
+        shrink = (np.float32(side) / np.asarray(shape[:2], np.float32)).min().clip(1, np.float32(inside))
         side = max(math.floor(np.float32(side) / shrink), 1)
     top, left = (
         _moved_inside(round(middle - side / 2), side, length) if moved else round(middle - side / 2)
@@ -193,4 +195,6 @@ def _replicated(
         before = min(max(0, -start), count - 1)  # even a window far outside shows at least one pixel
         spans.append(slice(first, last))
         margins += [before, count - before - (last - first)]
-    return cv2.copyMakeBorder(np.ascontiguousarray(image[tuple(spans)]), *margins, cv2.BORDER_REPLICATE)
+    top, bottom, left, right = margins
+    pixels = np.ascontiguousarray(image[tuple(spans)])
+    return cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)

@@ -78,7 +78,7 @@ class FilterInitialiser(nn.Module):
         self.filter_size, self.stride = filter_size, stride
         self.conv = nn.Conv2d(width, width, 3, padding=1)
         nn.init.normal_(self.conv.weight, std=0 if zero else math.sqrt(2 / (9 * width)))
-        nn.init.zeros_(self.conv.bias)
+        nn.init.zeros_(self.conv.get_parameter("bias"))
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         """Returns filters (B, D, k, k) of features (n, B, D, H, W) with boxes (n, B, 4), xywh in pixels.
@@ -99,7 +99,7 @@ class FilterInitialiser(nn.Module):
             filters = torch.einsum("bdpiqj,edij->bepq", pooled, self.conv.weight.to(features.dtype))
             # Result of pooling a map of ones. It is less than 1 where a box reaches outside of the map.
             ones = (rows.sum(-1)[..., :, None] * columns.sum(-1)[..., None, :]).mean(0)
-            return filters + ones[:, None] * self.conv.bias[:, None, None]
+            return filters + ones[:, None] * self.conv.get_parameter("bias")[:, None, None]
 
 
 def _shifted(weights: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ class DiMPNetwork(nn.Module):
         stride = self.backbone.stride
         optimiser = classifier["optimiser"](stride=stride, sigma=label_sigma / stride)
         self.classifier = Classifier(self.backbone.width, stride=stride, **dict(classifier, optimiser=optimiser))
-        levels = [Level(**level) for level in box_head["levels"]]
-        self.box_head = BoxRegressor(**dict(box_head, levels=levels))
+        settings: dict[str, Any] = {**box_head, "levels": [Level(**level) for level in box_head["levels"]]}
+        self.box_head = BoxRegressor(**settings)
         self.refinement = dict(refinement)
 
     def extract(self, crops: Tensor) -> CropFeatures:
@@ -86,10 +86,13 @@ class DiMPNetwork(nn.Module):
         """
         count = search.shape[1]
         if template is None:
+            assert filter is not None
+            assert modulation is not None
             found = self.extract(search[0])
             refined, rated = self.refine(found, modulation, boxes[0, 0])
             scores = self.classifier.scores(found.features[:, None], filter)
             return {"scores": scores[None], "refined": refined, "boxes": rated}
+        assert template_box is not None
         template_box = template_box.transpose(0, 1)
         known = self.extract(template.transpose(0, 1).flatten(0, 1))
         found = self.extract(search.transpose(0, 1).flatten(0, 1))

@@ -64,7 +64,7 @@ class _Optimiser(nn.Module, ABC):
         size, regularisation, factor = int(filter.shape[-1]), self._regularisation(), self.log_step_length.exp()
         terms = self._fixed_terms(features, boxes, size, weights)
         filters = [filter]
-        scores = apply_filter(features, filter) if iterations else None
+        scores = apply_filter(features, filter) if iterations else filter.new_empty(0)
         for _ in range(iterations):
             residuals, curvature = self._score_gradient(scores, terms)
             gradient = filter_gradient(features, residuals, size) + regularisation * filter

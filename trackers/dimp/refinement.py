@@ -81,7 +81,7 @@ class ScoreGradients:
         self, head: BoxRegressor, features: Sequence[Tensor], modulation: Modulation, embedding: Tensor | None = None
     ):
         maps = head.add_correlation(features, modulation, embedding)
-        layers = [head.get_submodule(f"fc{x}_rt") for x in head.names]
+        layers = head.hidden_layers()
         gains = head.iou_predictor.weight.detach()[0].split([layer.linear.out_features for layer in layers])
         self.bias = head.iou_predictor.bias.detach()
         self.dtype = maps[0].dtype
@@ -132,6 +132,8 @@ class _LevelScores:
         The batch norm scales outputs and the modulation scales inputs, so that the large weight matrix is not copied.
         """
         bn, linear = layer.bn, layer.linear
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
         scale = bn.weight.detach() * (bn.running_var + bn.eps).rsqrt()
         shift = (linear.bias.detach() - bn.running_mean) * scale + bn.bias.detach()
         cells = m.transpose(1, 2).flatten(2).contiguous()
@@ -164,7 +166,8 @@ class _LevelScores:
             x = (by_edge[:, :, 0, :, :width] * by_columns).sum((-2, -1))
             y = (by_edge[:, :, 1, :, :height] * by_rows).sum((-2, -1))
             gradients.append(torch.stack([x, y], -1) * self.cells_per_pixel)
-        return scores, *gradients
+        by_low, by_high = gradients
+        return scores, by_low, by_high
 
 
 def bin_weight_gradients(low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,7 @@ class BoxRegressor(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
             elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
                 nn.init.uniform_(module.weight)
                 nn.init.zeros_(module.bias)
@@ -136,7 +136,10 @@ class BoxRegressor(nn.Module):
         with no_autocast(boxes):
             joined = torch.cat(pooled, 1)
             vectors = [self.get_submodule(name)(joined)[..., 0, 0] for name in self.joined]
-        return Modulation(vectors, self._reference_cells(boxes, embedding) if self.correlation else None)
+        if not self.correlation:
+            return Modulation(vectors, None)
+        assert embedding is not None
+        return Modulation(vectors, self._reference_cells(boxes, embedding))
 
     def _reference_cells(self, boxes: Tensor, embedding: Tensor) -> Tensor:
         """Pools features (B, D, h, w) in and around boxes (B, 4) to cells (B, r * r, D)."""
@@ -164,6 +167,8 @@ class BoxRegressor(nn.Module):
         """
         features = [at_least_single(f) for f in features]
         if self.correlation:
+            assert embedding is not None
+            assert modulation.cells is not None
             with no_autocast(embedding):
                 found = cosines(modulation.cells, embedding.to(modulation.cells.dtype))
                 features[-1] = features[-1] + self.get_submodule(self._correlation)(found)
@@ -189,6 +194,11 @@ class BoxRegressor(nn.Module):
                 pooled = pooled * vector[:, None, :, None, None]
                 hidden.append(self.get_submodule(f"fc{x}_rt")(pooled.flatten(2).flatten(0, 1)))
             return self.iou_predictor(torch.cat(hidden, 1)).view(boxes.shape[:2])
+
+    def hidden_layers(self) -> list[Hidden]:
+        """Returns the hidden layer of each level."""
+        layers = (self.get_submodule(f"fc{x}_rt") for x in self.names)
+        return [layer for layer in layers if isinstance(layer, Hidden)]
 
     # Pruning
 

@@ -1,6 +1,8 @@
 """DiMP (Bhat et al., ICCV 2019), PrDiMP (Danelljan et al., CVPR 2020) and SuperDiMP as one Lightning module."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ class DiMP(Tracker):
 
     family = "CNN"
     distilled = ("classifier.features",)
+    network: DiMPNetwork
+    online: Learning
 
     def __init__(
         self,
@@ -149,12 +153,12 @@ class DiMP(Tracker):
         else:
             parts = {"boxes": F.mse_loss(rated, 2 * targets[0] - 1)}
         parts |= {"first": first, "last": last, "steps": torch.stack(steps).mean()}
-        parts["total"] = sum(self.weights[name] * value for name, value in parts.items())
+        parts["total"] = reduce(operator.add, (self.weights[name] * value for name, value in parts.items()))
         return parts
 
     def score_loss(self, scores: Tensor, boxes: Tensor) -> Tensor:
         """Returns the loss of score maps (S, B, F, F) for true boxes (S, B, 4), xywh in pixels of the crop."""
-        grid = {"cells": scores.shape[-1], "stride": self.network.backbone.stride, "sigma": self.sigma}
+        grid: dict[str, Any] = {"cells": scores.shape[-1], "stride": self.network.backbone.stride, "sigma": self.sigma}
         if self.objectives["classifier"] == "hinge":
             return lb_hinge(scores, gaussian_labels(boxes, **grid))
         return kl_grid(scores, label_density(boxes, **grid))

@@ -19,6 +19,8 @@ class Attention(nn.Module):
 
     # Heads whose widths round up to the same multiple of 8 run in one call. Kernels are fast at multiples of 8.
     BUCKET = 8
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, proj_bias: bool = True, **rest: object):
         super().__init__()

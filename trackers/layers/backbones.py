@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -36,7 +37,7 @@ class ResNet(nn.Module):
         if not name.startswith("resnet") or name not in torchvision.models.list_models():
             raise UserError(f"torchvision has no ResNet named '{name}'; try resnet50")
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
-        body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
+        body: Any = torchvision.models.get_model(name, weights=None, norm_layer=norm)
         self.name = name
         self.conv1, self.bn1, self.relu, self.maxpool = body.conv1, body.bn1, body.relu, body.maxpool
         for i in range(1, stages + 1):
@@ -46,7 +47,7 @@ class ResNet(nn.Module):
     @property
     def width(self) -> int:
         """Channels of the features."""
-        last = self.get_submodule(self.stage_names[-1])[-1]
+        *_, (_, last) = self._named_blocks()
         return last.get_submodule(_last_conv(last)).out_channels
 
     @property
@@ -125,9 +126,9 @@ class ResNet(nn.Module):
     def _stream(self, name: str, slices: list[Slice]) -> Group:
         return Group(name, "stream", self.get_parameter(slices[0].path).shape[0], tuple(slices))
 
-    def _named_blocks(self) -> Iterator[tuple[str, nn.Module]]:
+    def _named_blocks(self) -> Iterator[tuple[str, Any]]:
         for name in self.stage_names:
-            for j, block in enumerate(self.get_submodule(name)):
+            for j, block in self.get_submodule(name).named_children():
                 yield f"{name}.{j}", block
 
 

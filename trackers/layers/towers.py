@@ -47,7 +47,7 @@ class Towers(nn.Module):
         return [self._layer_group(tower, i) for tower in self.towers for i in range(1, self.depth + 1)]
 
     def _layer_group(self, tower: str, i: int) -> Group:
-        layer, name = self.get_submodule(f"conv{i}_{tower}"), f"conv{i}_{tower}"
+        name = f"conv{i}_{tower}"
         reader = f"conv{i + 1}_{tower}" + (".0" if i < self.depth else "")
         slices = (
             *(Slice(f"{name}.0.{p}", 0) for p in ("weight", "bias")),
@@ -55,4 +55,4 @@ class Towers(nn.Module):
             *(Slice(f"{name}.1.{p}", 0) for p in ("running_mean", "running_var")),
             Slice(f"{reader}.weight", 1),
         )
-        return Group(name, "tower", layer[0].out_channels, slices)
+        return Group(name, "tower", self.get_parameter(f"{name}.0.weight").shape[0], slices)

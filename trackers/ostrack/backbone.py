@@ -64,7 +64,7 @@ class OneStreamViT(nn.Module):
         changes: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
         if stem_hidden is not None:
             changes["embed_layer"] = partial(ConvStem, hidden=stem_hidden)
-        vit = timm.create_model(
+        vit: Any = timm.create_model(
             name,
             num_classes=0,
             global_pool="",
@@ -86,7 +86,8 @@ class OneStreamViT(nn.Module):
         self.width = vit.embed_dim
         self.pos_embed_z = _position_embedding((template_size // self.stride) ** 2, self.width)
         self.pos_embed_x = _position_embedding((search_size // self.stride) ** 2, self.width)
-        self.name, self.elimination, self.keep = name, elimination, None
+        self.name, self.elimination = name, elimination
+        self.keep: float | None = None
         if elimination is not None and not all(0 <= i < len(self.blocks) for i in elimination.blocks):
             raise UserError(
                 f"tracker.elimination.blocks={list(elimination.blocks)}, but {name} has {len(self.blocks)} blocks; "
@@ -163,7 +164,7 @@ class OneStreamViT(nn.Module):
         return isinstance(self.patch_embed, ConvStem)
 
 
-def _run_eliminating(block: Block, tokens: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
+def _run_eliminating(block: Any, tokens: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
     """Runs a timm block that keeps only a share of its search tokens between attention and MLP.
 
     Args:
@@ -182,7 +183,7 @@ def _run_eliminating(block: Block, tokens: Tensor, count: int, share: float) -> 
     return tokens + block.drop_path2(block.mlp(block.norm2(tokens))), stay
 
 
-def _check_plain(vit: nn.Module, name: str) -> None:
+def _check_plain(vit: Any, name: str) -> None:
     """Raises UserError if a ViT has parts that this backbone would not run or declare as groups."""
     block, embed = vit.blocks[0], vit.patch_embed
     odd = {
@@ -198,7 +199,7 @@ def _check_plain(vit: nn.Module, name: str) -> None:
         raise UserError(f"{name} has {found}: not supported here; choose a plain ViT, e.g. vit_base_patch16_224")
 
 
-def _mlp_groups(mlp: nn.Module) -> list[Group]:
+def _mlp_groups(mlp: Any) -> list[Group]:
     """Returns the group of the hidden units of a timm Mlp.
 
     Gates act behind the activation, so that masks are exact for every activation.

@@ -45,7 +45,7 @@ def _recipe(weights: Mapping[str, Tensor], config_name: str | None) -> dict[str,
     depth = sum(name.endswith(".attn.qkv.weight") for name in weights)
     gates = weights.get("backbone.blocks.0.attn.zeta")
     heads = width // 64 if gates is None else gates.shape[2]
-    sizes = {"embed_dim": width, "depth": depth, "num_heads": heads}
+    sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": heads}
     sizes["mlp_ratio"] = weights["backbone.blocks.0.mlp.fc1.weight"].shape[0] / width
     template, search = (math.isqrt(weights[f"backbone.pos_embed_{crop}"].shape[1]) * patch for crop in "zx")
     recipe = published_recipe("ostrack", "ostrack_full", *(["ostrack_384_full"] if search == 384 else []))

@@ -1,7 +1,9 @@
 """OSTrack (Ye et al., ECCV 2022) as a Lightning module."""
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ class OSTrack(Tracker):
     family = "transformer"
     distilled = ("backbone",)
     lockstep = True
+    network: OSTrackNetwork
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class OSTrack(Tracker):
         score = outputs["score_map"]
         return {"score_map": score} | {name: score * outputs[name] for name in ("size_map", "offset_map")}
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
         """Sets the share of candidates that the epoch keeps. As in the original, validation uses this share, too."""
         backbone = self.network.backbone
         if backbone.elimination is not None:
@@ -129,7 +132,7 @@ class OSTrack(Tracker):
             picked = near.nonzero(as_tuple=True)
             parts = box_losses(cell_boxes(maps)[picked], corners[picked[0]], near[picked])
         parts["focal"] = focal_loss(maps["score_map"][:, 0], heat)
-        parts["total"] = sum(self.loss[name] * parts[name] for name in ("focal", "giou", "l1"))
+        parts["total"] = reduce(operator.add, (self.loss[name] * parts[name] for name in ("focal", "giou", "l1")))
         return parts
 
     def start(self, template: Crop) -> dict[str, Tensor]:

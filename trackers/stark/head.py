@@ -61,10 +61,10 @@ class ClassHead(nn.Module):
     def groups(self) -> list[Group]:
         """Returns the groups of the hidden units. The layers that read the units carry the gates."""
         groups = []
-        for i, layer in enumerate(self.layers[:-1]):
+        for i in range(len(self.layers) - 1):
             slices = (
                 *(Slice(f"layers.{i}.{p}", 0) for p in ("weight", "bias")),
                 Slice(f"layers.{i + 1}.weight", 1, gated=True),
             )
-            groups.append(Group(f"layers.{i}", "class", layer.out_features, slices))
+            groups.append(Group(f"layers.{i}", "class", self.get_parameter(slices[0].path).shape[0], slices))
         return groups

@@ -124,6 +124,7 @@ class STARKNetwork(nn.Module):
             boxes: whether the corner head runs.
         """
         if template_features is None:
+            assert template is not None
             paddings = [None] * template.shape[1] if template_padding is None else template_padding.unbind(1)
             templates = [self.embed(t, p) for t, p in zip(template.unbind(1), paddings, strict=True)]
         else:

@@ -18,6 +18,11 @@ class SinePosition(nn.Module):
         width: number of channels.
     """
 
+    across: Tensor
+    cosine: Tensor
+    period: Tensor
+    amplitude: Tensor
+
     def __init__(self, width: int):
         super().__init__()
         half = width // 2

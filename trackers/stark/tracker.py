@@ -1,7 +1,9 @@
 """STARK (Yan et al., ICCV 2021) as a Lightning module."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,9 @@ class STARK(Tracker):
     family = "hybrid"  # convolutions, then a transformer
     distilled = ("transformer",)  # the memory
     lockstep = True
+
+    network: STARKNetwork
+    online: Updating
 
     def __init__(
         self,
@@ -147,7 +152,7 @@ class STARK(Tracker):
         if self.loss["similarity"]:
             scale = self.network.transformer.width**-0.5
             parts["similarity"] = similarity_loss(scale * found["similarity"], boxes)
-        parts["total"] = sum(self.loss[n] * v for n, v in parts.items() if n in self.loss)
+        parts["total"] = reduce(operator.add, (self.loss[n] * v for n, v in parts.items() if n in self.loss))
         return parts
 
     def start(self, template: Crop) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Transformer of STARK: the post-norm transformer of DETR with one query."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,13 @@ class DecoderLayer(nn.Module):
         return self.norm3(x + self.dropout(self.mlp(x)))
 
 
+class _Stack(nn.Module):
+    """Layers of the encoder, or layers and norm of the decoder, by their official names."""
+
+    layers: nn.ModuleList
+    norm: nn.LayerNorm
+
+
 class Transformer(nn.Module):
     """Encoder of the tokens of all crops, and decoder of one query.
 
@@ -109,9 +117,9 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         sizes = (width, heads, hidden, dropout)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(EncoderLayer(*sizes) for _ in range(encoder_layers))
-        self.decoder = nn.Module()
+        self.encoder, self.decoder = _Stack(), _Stack()
+        layers = [EncoderLayer(*sizes) for _ in range(encoder_layers)]
+        self.encoder.layers = nn.ModuleList(layers)
         self.decoder.layers = nn.ModuleList(DecoderLayer(*sizes) for _ in range(decoder_layers))
         self.decoder.norm = nn.LayerNorm(width)
         self.width, self.position_in_values, self.matching_init = width, position_in_values, matching_init
@@ -124,7 +132,7 @@ class Transformer(nn.Module):
             if p.dim() > 1 and p is not self.template_bias:
                 nn.init.xavier_uniform_(p)
         if matching_init:
-            for layer in self.encoder.layers:
+            for layer in layers:
                 initialise_for_matching(layer.self_attn)
 
     def forward(
@@ -189,10 +197,10 @@ class Transformer(nn.Module):
         slices += [Slice(f"{norm}.{p}", 0) for norm in norms for p in ("weight", "bias")]
         return slices, norms
 
-    def _named_layers(self) -> Iterator[tuple[str, nn.Module]]:
+    def _named_layers(self) -> Iterator[tuple[str, Any]]:
         for stack in ("encoder", "decoder"):
-            layers: Sequence[nn.Module] = self.get_submodule(stack).layers
-            yield from ((f"{stack}.layers.{i}", layer) for i, layer in enumerate(layers))
+            layers = self.get_submodule(f"{stack}.layers").named_children()
+            yield from ((f"{stack}.layers.{i}", layer) for i, layer in layers)
 
 
 def _has(module: nn.Module, path: str) -> bool:
