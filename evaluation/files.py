@@ -24,9 +24,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.replace(path)
-    except OSError as error:
-        if error.errno is not None and error.filename in (None, str(unfinished)):
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except Exception as error:
+        # PyTorch replaces the error of a file that it writes to by one of its own.
+        disk = error if isinstance(error, OSError) else error.__context__
+        if isinstance(disk, OSError) and disk.errno is not None and disk.filename in (None, str(unfinished)):
+            raise OSError(disk.errno, disk.strerror, str(path)) from error
         raise
     finally:
         unfinished.unlink(missing_ok=True)

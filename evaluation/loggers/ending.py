@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.loggers.failing import job_goes_on
 from evaluation.loggers.wandb_runs import log_trackers, summary_of
 from evaluation.tracking.metrics import scores_of
 
@@ -13,24 +14,25 @@ if TYPE_CHECKING:
 
 
 def finish_logger(logger: Any, result: dict[str, Any], parent: Path, child: Path | None, trained: bool) -> None:
-    """Logs the job's result and ends the log.
+    """Logs the job's result and ends the log. If the logger fails, the job has its result nevertheless.
 
     Args:
         logger: of the job; False for none.
         result: see `evaluation.study.job_result`.
         parent, child, trained: see `log_trackers`.
     """
-    if _is_wandb(logger):
-        run = logger.experiment
-        run.summary.update(summary_of(result))
-        run.log({"kept units": _kept_units_chart(result["units"])})
-        if logger.checkpoints:
-            log_trackers(run, result, parent, child, trained)
-        run.finish()
-    elif logger:
-        name = next(iter(result["metrics"]))
-        logger.log_metrics({f"result/{k}": v for k, v in scores_of(result["metrics"][name]).items()})
-        logger.finalize("success")
+    with job_goes_on("log the result"):
+        if _is_wandb(logger):
+            run = logger.experiment
+            run.summary.update(summary_of(result))
+            run.log({"kept units": _kept_units_chart(result["units"])})
+            if logger.checkpoints:
+                log_trackers(run, result, parent, child, trained)
+            run.finish()
+        elif logger:
+            name = next(iter(result["metrics"]))
+            logger.log_metrics({f"result/{k}": v for k, v in scores_of(result["metrics"][name]).items()})
+            logger.finalize("success")
 
 
 @contextmanager
@@ -39,11 +41,12 @@ def marked_if_failed(logger: Any) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if _is_wandb(logger):
-            logger.experiment.summary["error"] = f"{type(error).__name__}: {error}"
-            logger.experiment.finish(exit_code=1)
-        elif logger:
-            logger.finalize("failed")
+        with job_goes_on("log the error"):
+            if _is_wandb(logger):
+                logger.experiment.summary["error"] = f"{type(error).__name__}: {error}"
+                logger.experiment.finish(exit_code=1)
+            elif logger:
+                logger.finalize("failed")
         raise
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from evaluation.loggers.failing import job_goes_on
 from evaluation.loggers.wandb_runs import STAGES
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 class StageLogger(WandbLogger):
     """Logs a job's stages into one run. Each stage has its own step count: `child/total` is drawn over `child/step`.
 
+    If W&B breaks down, the job goes on, and one warning says so.
+
     Args:
         run: of the job.
         checkpoints: whether parent and child are uploaded as artifacts.
@@ -23,12 +26,21 @@ class StageLogger(WandbLogger):
     def __init__(self, run: "Run", checkpoints: bool):
         super().__init__(experiment=run)
         self.checkpoints = checkpoints
+        self._failed = False
         for stage in STAGES:
             run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs one row. The stage is the part of a name before its first slash."""
+        if self._failed:
+            return
+        self._failed = True
+        with job_goes_on("log metrics; no more are logged"):
+            self._log_row(metrics, step)
+            self._failed = False
+
+    def _log_row(self, metrics: Mapping[str, float], step: int | None) -> None:
         stage = next((name.partition("/")[0] for name in metrics if "/" in name), None)
         if stage is None:
             super().log_metrics(metrics, step)

@@ -4,9 +4,11 @@ No account is needed. Without a login, runs are offline, and `wandb sync` upload
 is used, since the other loggers do not need it.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,9 @@ from evaluation.tracking.metrics import scores_of
 if TYPE_CHECKING:
     from wandb import Artifact, Run
 
+log = logging.getLogger(__name__)
+
+START, END = 20.0, 300.0  # longest times that a job waits for the server when its run starts and ends, seconds
 STAGES = ("parent", "sparsity", "child", "pruning")  # names of metrics start with one of these and a slash
 IDENTITY = ("tracker", "scale", "method", "ratio", "ratio_of", "seed", "config_hash")
 
@@ -22,7 +27,8 @@ IDENTITY = ("tracker", "scale", "method", "ratio", "ratio_of", "seed", "config_h
 def start_run(folder: str | Path, project: str, entity: str | None, **options: Any) -> "Run":
     """Starts a run: online for users who are logged in, else offline. It never asks for a login.
 
-    The environment variable WANDB_MODE (online, offline, disabled) overrides this.
+    The environment variable WANDB_MODE (online, offline, disabled) overrides this. If the server cannot be reached, the
+    run is offline, and a warning says so.
 
     Args:
         folder: of the run's files, which are written to `wandb/` in it.
@@ -34,8 +40,17 @@ def start_run(folder: str | Path, project: str, entity: str | None, **options: A
 
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    # Otherwise wandb returns a run that is still open instead of a new one.
-    return wandb.init(dir=folder, project=project, entity=entity, mode=mode, reinit="finish_previous", **options)
+    # With "finish_previous" wandb returns no run that is still open.
+    about = {"dir": folder, "project": project, "entity": entity, "reinit": "finish_previous", **options}
+    settings = wandb.Settings(init_timeout=START, finish_timeout=END)
+    try:
+        return wandb.init(**about, mode=mode, settings=settings)
+    except (wandb.errors.CommError, ConnectionError) as error:
+        reason = str(error).partition("\n")[0]
+        log.warning("W&B cannot be reached (%s); the run is kept in %s/wandb for `wandb sync`", reason, folder)
+        with suppress(ConnectionError):  # the process of wandb that serves this one may have died in an earlier job
+            wandb.teardown()
+        return wandb.init(**about, mode="offline", settings=settings)
 
 
 def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from evaluation.processes.user_errors import message_of, shows_all_tracebacks
+
 RANKS = ("RANK", "SLURM_PROCID")  # variables in which torchrun and Slurm tell a process its number
 
 
@@ -29,12 +31,29 @@ class OwnFolder(Callback):
 
 
 def _create(config: DictConfig, mode: str) -> None:
+    """Creates the folder `hydra.<mode>.dir`.
+
+    Raises:
+        SystemExit: it cannot be created. Hydra would ignore other errors here, and fail with a traceback later.
+    """
+    try:
+        _create_folder(config, mode)
+    except OSError as error:
+        if shows_all_tracebacks():
+            raise
+        raise SystemExit(f"error: {message_of(error) or error}") from None
+
+
+def _create_folder(config: DictConfig, mode: str) -> None:
     """Creates `hydra.<mode>.dir` as a new folder, and changes the configuration if the name was taken."""
     pattern = OmegaConf.to_container(config.hydra[mode], resolve=False)["dir"]
     is_first_process = not any(int(os.environ.get(rank, 0)) for rank in RANKS)
-    if "${now:" not in pattern or not is_first_process:
-        return
     wanted = Path(config.hydra[mode].dir)
+    if not is_first_process:
+        return
+    if "${now:" not in pattern:
+        wanted.mkdir(parents=True, exist_ok=True)
+        return
     wanted.parent.mkdir(parents=True, exist_ok=True)
     folder = next(path for path in _names(wanted) if _is_created(path))
     with read_write(config), open_dict(config):

@@ -39,8 +39,8 @@ def message_of(error: BaseException) -> str | None:
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{place}; {REMEDIES[error.errno]}"
     if isinstance(error, RuntimeError) and str(error).startswith(LOST_WORKER):
-        words = str(error).partition("\n")[0]
-        return f"{words} If memory is short, use fewer: datamodule.workers=0; the same command continues"
+        words = str(error).partition("\n")[0].rstrip(" .")
+        return f"{words}. If memory or /dev/shm is short, set datamodule.workers=0; the same command continues"
     return None
 
 

@@ -14,8 +14,22 @@ Identity = tuple[Any, ...]  # the values of these keys
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Returns the results of all jobs below a study's folder, each with the name of its folder under "folder"."""
-    return [json.loads(p.read_text()) | {"folder": p.parent.name} for p in sorted(folder.glob("*/result.json"))]
+    """Returns the results of all jobs below a study's folder, each with the name of its folder under "folder".
+
+    A file that cannot be read is the result of a job that failed.
+    """
+    return [_read_result(path) | {"folder": path.parent.name} for path in sorted(folder.glob("*/result.json"))]
+
+
+def _read_result(path: Path) -> Result:
+    try:
+        result = json.loads(path.read_text())
+        if isinstance(result, dict):
+            return result
+    except ValueError:  # no text or no JSON
+        pass
+    error = f"{path} is damaged; delete it and give the command again"
+    return {"job": path.parent.name, "status": "failed", "error": error, "log": str(path)}
 
 
 def without_repeats(results: Iterable[Result]) -> list[Result]:

@@ -88,8 +88,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes a temporary file and then replaces the checkpoint with it."""
-        with atomic_write(Path(path)) as unfinished:
-            torch.save(checkpoint, unfinished)
+        # To a path, PyTorch writes by itself and does not say why it fails.
+        with atomic_write(Path(path)) as unfinished, unfinished.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def saved_step(path: Path) -> int | None:

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from evaluation.files import write_json
-from evaluation.processes.user_errors import fault_in, log_traceback, shows_all_tracebacks, summary_of
+from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks, summary_of
 from evaluation.report.study_results import read_results
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,13 @@ REPORT_INTERVAL = 60  # shortest time between two reports of a running sweep, se
 
 
 class ReportCallback(Callback):
-    """Writes `study.csv` and `report.html` into the sweep's folder. A job that failed is a row, too."""
+    """Writes `study.csv` and `report.html` into the sweep's folder. A job that failed is a row, too.
+
+    Attributes:
+        error: why there is no report, for `FailureCallback`: Hydra only warns of an error in a callback.
+    """
+
+    error = ""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Marks the start of the sweep."""
@@ -49,7 +55,13 @@ class ReportCallback(Callback):
             if not config.dry_run:
                 log.warning("no results in %s: no report", folder)
             return
-        report = write_report(results, folder, "Stability under pruning", " ".join(["python", *sys.argv]))
+        try:
+            report = write_report(results, folder, "Stability under pruning", " ".join(["python", *sys.argv]))
+        except Exception as error:
+            ReportCallback.error = summary_of(error)
+            log.error("no report", exc_info=None if message_of(error) else error)
+            return
+        ReportCallback.error = ""
         log.info("table %s", folder / "study.csv")
         log.info("report %s", report.absolute())
 
@@ -73,7 +85,7 @@ class FailureCallback(Callback):
         """Names the jobs that failed.
 
         Raises:
-            SystemExit: at least one job failed.
+            SystemExit: at least one job failed, or there is no report.
         """
         folder = Path(config.hydra.sweep.dir)
         results = read_results(folder)
@@ -84,6 +96,8 @@ class FailureCallback(Callback):
                 f"error: {len(failed)} of {len(results)} jobs failed. The results of the others are in {folder}; the "
                 f"same command with hydra.sweep.dir={folder} tries only these once more:{names}"
             )
+        if ReportCallback.error:
+            raise SystemExit(f"error: all jobs finished, but there is no report: {ReportCallback.error}")
 
 
 def _seconds_since_report(folder: Path) -> float:

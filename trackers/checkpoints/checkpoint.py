@@ -8,6 +8,8 @@ device, replays the cuts, and loads the weights strictly. Official checkpoints a
 
 import json
 import logging
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from uuid import uuid4
 
 import torch
 from hydra.utils import get_object, instantiate
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from pruning.plan import Plan
@@ -57,6 +60,9 @@ class Checkpoint:
             half: whether weights are written in half precision, which halves the size of the file. A tensor with a
                 value beyond 65,504 (e.g. a variance of a batch norm) keeps its precision. Loading converts half
                 precision to single precision.
+
+        Raises:
+            OSError: the file cannot be written, e.g. because the disk is full; the error names it.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +80,11 @@ class Checkpoint:
         try:
             save_file(weights, unfinished, metadata=header)
             unfinished.replace(path)
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
         finally:
             unfinished.unlink(missing_ok=True)
         return path

@@ -33,3 +33,11 @@ def test_other_processes_of_a_job_create_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     OwnFolder().on_run_start(compose_train(f"paths.outputs={tmp_path}"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_folder_that_cannot_be_created_ends_the_command_with_one_line(tmp_path, named):
+    (tmp_path / "taken").write_text("a file")
+    config = compose_train(f"hydra.run.dir={tmp_path}/taken" if named else f"paths.outputs={tmp_path}/taken")
+    with pytest.raises(SystemExit, match=rf"^error: .*{tmp_path}/taken"):
+        OwnFolder().on_run_start(config)
