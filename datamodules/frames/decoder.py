@@ -1,6 +1,7 @@
 """Decodes a video file with FFmpeg, which the package `av` (PyAV) brings along."""
 
 import logging
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from datamodules.frames.pictures import UnreadableFrameError
 
 log = logging.getLogger(__name__)
+
+DECODER = f"av {av.__version__}"  # indices of another version are made again
 
 # FFmpeg also takes playlists and addresses in the network for videos. What is in another format is no video file.
 OPTIONS = {"format_whitelist": "mov,mp4,avi,matroska,webm,mpegts,mpeg,asf,flv,ogg", "protocol_whitelist": "file"}
@@ -83,6 +86,17 @@ class Decoder:
             packet.pts, packet.dts = name, None
             yield from self._decode(packet, times)
         yield from self._decode(None, times)
+
+    @staticmethod
+    def checksum(picture: av.VideoFrame) -> int:
+        """Returns the CRC-32 of a picture as it was decoded. RGB pixels may differ between CPUs by rounding."""
+        bits = picture.format.components[0].bits
+        value = 0
+        for plane in picture.planes:
+            row = plane.width * (bits if bits < 8 else -(-bits // 8) * 8) // 8  # the rest of a line is not defined
+            lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, :row]
+            value = zlib.crc32(np.ascontiguousarray(lines), value)
+        return value
 
     def rgb(self, picture: av.VideoFrame) -> np.ndarray:
         """Returns a picture as RGB (H, W, 3) uint8, in the colours that the file names, and turned as players do."""

@@ -59,7 +59,7 @@ def read_layout(data: bytes) -> JPEGLayout | None:
     data, which may ask for a rotation.
     """
     at, frame, size_offset, interval = 2, b"", 0, 0
-    while data[:2] == BEGIN and data[at : at + 1] == b"\xff":
+    while data[:2] == BEGIN and data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         segment = data[at + 4 : at + 2 + length]
         if marker in OTHER_FRAMES or (marker == APP1 and segment.startswith(b"Exif\0\0")):

@@ -7,19 +7,19 @@ order than they are shown. Therefore `index_video` decodes a file once, and `Vid
 import logging
 import os
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from av import VideoFrame
 
 from datamodules.frames.decoder import Decoder
 from datamodules.frames.pictures import UnreadableFrameError
 
 log = logging.getLogger(__name__)
 
-# One row per frame: `packet`, `time` and `key` of a `DecodedFrame`, and the CRC-32 of the RGB pixels.
+# One row per frame: `packet`, `time` and `key` of a `DecodedFrame`, and the checksum of its picture.
 INDEX = np.dtype([("packet", "i8"), ("time", "i8"), ("key", "?"), ("checksum", "u4")])
 OPEN_FILES = 4  # of each thread that reads in random order
 MAX_LATE = 32  # frames that may be shown before another one and stored after it; H.264 and H.265 allow 16
@@ -34,22 +34,23 @@ def index_video(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     Raises:
         UnreadableFrameError: the file cannot be opened, no frame can be decoded, or the size of the frames changes.
     """
-    decoder, rows, size = Decoder(path), [], None
+    decoder, rows, sizes = Decoder(path), [], []
     try:
         for frame in decoder.decode():
-            pixels = decoder.rgb(frame.picture)
-            size = size or pixels.shape[1::-1]
-            if pixels.shape[1::-1] != size:
-                sizes = "{}x{} to {}x{}".format(*size, *pixels.shape[1::-1])
-                raise UnreadableFrameError(path, f"the size changes from {sizes} in frame {len(rows)}; split the file")
-            rows.append((*frame[:3], zlib.crc32(pixels)))
+            sizes.append((frame.picture.width, frame.picture.height))
+            if sizes[-1] != sizes[0]:
+                change = "{}x{} to {}x{}".format(*sizes[0], *sizes[-1])
+                raise UnreadableFrameError(path, f"the size changes from {change} in frame {len(rows)}; split the file")
+            if not rows:
+                height, width, _ = decoder.rgb(frame.picture).shape  # it may be turned
+            rows.append((*frame[:3], decoder.checksum(frame.picture)))
     finally:
         decoder.close()
     if not rows:
         raise UnreadableFrameError(path, "no frame of it can be decoded")
     if decoder.damaged:
         log.warning("%s: %d damaged packets, %d readable frames", path, decoder.damaged, len(rows))
-    return np.array(rows, INDEX), size
+    return np.array(rows, INDEX), (width, height)
 
 
 class VideoReader:
@@ -90,13 +91,13 @@ class VideoReader:
         """
         if not 0 <= i < len(self._index):
             raise UnreadableFrameError(self.path / f"frame {i}", f"the video has {len(self._index)} frames")
-        for pixels in self._attempts(i):
-            if pixels is not None and zlib.crc32(pixels) == self._index["checksum"][i]:
+        for picture in self._attempts(i):
+            if picture is not None and self._decoder.checksum(picture) == self._index["checksum"][i]:
                 self._next = i + 1
-                return pixels
+                return self._decoder.rgb(picture)
         raise UnreadableFrameError(self.path / f"frame {i}", "the file has changed since it was indexed")
 
-    def _attempts(self, i: int) -> Iterator[np.ndarray | None]:
+    def _attempts(self, i: int) -> Iterator[VideoFrame | None]:
         """Yields what may be frame `i`, found in different ways; the last one is the most certain."""
         keys = np.flatnonzero(self._index["key"][: i + 1])
         if self._next <= i and not self._index["key"][self._next + 1 : i + 1].any():
@@ -108,20 +109,20 @@ class VideoReader:
         self._frames, self._next = self._decoder.decode(), 0
         yield self._count_to(i)
 
-    def _count_to(self, i: int) -> np.ndarray | None:
+    def _count_to(self, i: int) -> VideoFrame | None:
         for frame in self._frames:
             self._next += 1
             if self._next > i:
-                return self._decoder.rgb(frame.picture)
+                return frame.picture
         return None
 
-    def _seek(self, i: int, time: int) -> Iterator[np.ndarray]:
+    def _seek(self, i: int, time: int) -> Iterator[VideoFrame]:
         if not self._decoder.seek(time):
             return
         self._frames, late = self._decoder.decode(), 0
         for frame in self._frames:
             if frame.packet == self._index["packet"][i]:
-                yield self._decoder.rgb(frame.picture)
+                yield frame.picture
             late += frame.time > self._index["time"][i]
             if late > MAX_LATE:
                 return

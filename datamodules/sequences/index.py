@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.frames.decoder import DECODER
 from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
@@ -87,7 +88,7 @@ def cached_table(
     identity = [str(root), *(f"{s.name}\t{s.folder}\t{s.frame_numbers}" for s in listed)]
     digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     folder = Path(cache) / "index" / f"{root.name}-{digest}"
-    key = {"format": FORMAT, "state": _file_state(listed)}
+    key = {"format": FORMAT, "decoder": DECODER, "state": _file_state(listed)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(folder, f"the index of {root}"):
         if (folder / KEY).is_file() and json.loads((folder / KEY).read_text()) == key:
