@@ -17,6 +17,7 @@ from datamodules.exit_with_parent import exit_with_parent
 from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.sampling import FrameSampler, SampleFrames, central_box
+from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sources import Mixture
 from trackers.crops import CropSpec, CropWindow
@@ -66,7 +67,8 @@ class TrackingDataset(Dataset):
             does not and its box is meaningless; "unreadable" (), number of draws that met an unreadable frame.
 
         Raises:
-            RuntimeError: every draw met an unreadable frame, or no window shows the picture.
+            DataError: every draw met an unreadable frame.
+            RuntimeError: no window shows the picture.
         """
         rng = np.random.default_rng([self.seed, int(self.train), index])
         for unreadable in range(MAX_UNREADABLE):
@@ -82,7 +84,7 @@ class TrackingDataset(Dataset):
             sample = _stack("template", crops[: counts[0]]) | _stack("search", crops[counts[0] :])
             present = torch.full((counts[1],), float(frames.present))
             return sample | {"present": present, "unreadable": torch.tensor(unreadable)}
-        raise RuntimeError(
+        raise DataError(
             f"{MAX_UNREADABLE} frames in a row could not be read, the last is {last_unreadable}; check the data"
         )
 

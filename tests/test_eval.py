@@ -13,6 +13,7 @@ from evaluation.export.got10k_tracker import Got10kTracker
 from evaluation.tracking.result_files import read_boxes, read_result
 from evaluation.tracking.submission import pack_got10k
 from tests.conftest import results
+from tests.datamodules.frames.encoding import VARIABLE, picture, write_video
 from trackers import load_tracker
 
 
@@ -25,6 +26,13 @@ def data(got10k, tmp_path):
         for label in path.parent.glob("*.label"):
             label.unlink()
     return tmp_path / "data"
+
+
+SPOIL = {
+    "cut off": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "text": lambda data: b"no picture",
+}
 
 
 def files(folder, pattern="*.txt"):
@@ -173,3 +181,27 @@ def test_a_video_with_one_text_is_a_benchmark(run, small_checkpoint, got10k, tmp
     (result,) = results(outputs)
     assert result["metrics"]["folder"]["frames"] == len(sequence) - 1
     assert len(files(outputs, "walk.txt")["walk.txt"].splitlines()) == len(sequence)
+
+
+BAD_FRAMES = {  # the file that is spoilt, and how
+    **{f"picture {n}, {kind}": (f"walk/{n}.jpg", change) for n in (1, 4) for kind, change in SPOIL.items()},
+    **{f"video, {kind}": ("run.mp4", change) for kind, change in SPOIL.items()},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FRAMES)
+def test_a_bad_picture_or_video_of_a_benchmark_is_named(run, small_checkpoint, tmp_path, kind, capfd):
+    spoilt, change = BAD_FRAMES[kind]
+    data = tmp_path / "data"
+    (data / "walk").mkdir(parents=True)
+    for i in range(6):
+        cv2.imwrite(str(data / "walk" / f"{i + 1}.jpg"), picture(i))
+    write_video(data / "run.mp4", times=VARIABLE[:6])
+    for annotation in (data / "walk" / "groundtruth.txt", data / "run.txt"):
+        annotation.write_text("10,10,20,20\n" * 6)
+    (data / spoilt).write_bytes(change((data / spoilt).read_bytes()))
+    call = (f"checkpoint={small_checkpoint}", "benchmark=folder", f"benchmark.sequences.root={data}")
+    with pytest.raises(SystemExit) as stop:
+        run("eval", *call, f"paths.cache={tmp_path / 'cache'}")
+    assert str(data / spoilt) in stop.value.code
+    assert "Traceback" not in stop.value.code + capfd.readouterr().err
