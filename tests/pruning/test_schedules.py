@@ -62,3 +62,10 @@ def test_one_shot_is_dense_until_it_is_not() -> None:
 def test_a_shot_outside_of_the_stage_is_refused(at: float) -> None:
     with pytest.raises(ValueError, match=rf"at={at} must lie in \(0, 1\]"):
         OneShot(at)
+
+
+def test_only_a_shot_after_the_last_step_leaves_the_stage_dense() -> None:
+    """One sparsity stage then serves all ratios."""
+    assert OneShot().cuts_at_end
+    assert not OneShot(0.999).cuts_at_end
+    assert not any(kind().cuts_at_end for kind in ANNEALED)

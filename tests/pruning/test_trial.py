@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from pruning import trial
 from pruning.budget import RemovalRules
 from pruning.criteria import Random
 from pruning.errors import UserError
@@ -65,6 +66,18 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_trained(name: str) -> 
     assert torch.equal(torch.get_rng_state(), random)
     with torch.no_grad():
         network(**arguments)
+
+
+def test_two_groups_that_are_one_are_found_by_shapes_if_values_would_take_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cut by the same count, both groups fit together; so runs are made in which only one of them is cut."""
+    network, arguments = network_of(FAULTS["two groups that are one"])
+    monkeypatch.setattr(trial, "MAX_MACS", -1)
+    with pytest.raises(UserError, match=r"'units' \(7 of 8 units\) cannot be pruned: the forward of Network fails"):
+        try_cuts(network, network.groups(), lambda _: arguments)
+    network, arguments = network_of(FAULTS["softmax over the units"])
+    try_cuts(network, network.groups(), lambda _: arguments)  # values were not compared
 
 
 # Faults that only training would show: while the last layer is zero, and while gates are 1, all outputs are equal.
