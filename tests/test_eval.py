@@ -76,6 +76,38 @@ def test_what_was_tracked_once_is_found_and_forced_again(run, small_checkpoint, 
     assert len(list(cache.rglob("GOT-10k_Val_000001.txt"))) == 2
 
 
+def test_other_pictures_under_the_same_names_are_tracked_again(run, small_checkpoint, data, tmp_path):
+    cache = tmp_path / "cache"
+    call = ("eval", f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={data}", f"paths.cache={cache}")
+    run(*call)
+    black = cv2.imencode(".jpg", np.zeros((72, 96, 3), np.uint8))[1].tobytes()
+    for path in (data / "got10k" / "val").rglob("*.jpg"):
+        path.write_bytes(black)
+    seen, dark = results(run(*call))
+    assert seen["stages"]["evaluation"]["key"] != dark["stages"]["evaluation"]["key"]
+    assert seen["metrics"]["got10k"]["AO"] != dark["metrics"]["got10k"]["AO"]
+
+
+def test_a_video_that_is_added_to_an_interrupted_run_is_the_only_one_that_is_tracked(
+    run, small_checkpoint, data, tmp_path
+):
+    """An interrupted evaluation of fewer videos is another one, and its boxes are good all the same."""
+    cache, folder = tmp_path / "cache", data / "got10k" / "val"
+    call = ("eval", f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={data}", f"paths.cache={cache}")
+    broken = folder / "GOT-10k_Val_000002" / "00000004.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    with pytest.raises(SystemExit):
+        run(*call)
+    done = files(cache / "stages")
+    broken.write_bytes(whole)
+    shutil.copytree(folder / "GOT-10k_Val_000001", folder / "GOT-10k_Val_000003")
+    (folder / "list.txt").write_text("".join(f"GOT-10k_Val_{i:06d}\n" for i in (3, 2, 1)))
+    assert done.items() <= files(run(*call), "GOT*.txt").items(), "times and all: it was not tracked again"
+    forced = files(run(*call, "force=true"), "GOT*.txt")
+    assert not done.items() <= forced.items()
+
+
 def test_a_test_split_is_packed_for_its_server(run, small_checkpoint, data, tmp_path):
     archive = tmp_path / "mine.zip"
     call = (f"checkpoint={small_checkpoint}", "benchmark=got10k_test", f"paths.data={data}")

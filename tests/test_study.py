@@ -101,6 +101,32 @@ def test_stages_are_made_once_and_again_only_when_asked(run):
     assert forced["metrics"] == first["metrics"]
 
 
+def test_a_job_says_who_made_its_stages(half):
+    (result,) = results(half)
+    assert list(result["stages"]) == ["parent", "sparsity", "child", "parent evaluation", "evaluation"]
+    for stage in result["stages"].values():
+        assert stage["commit"] == result["commit"]
+        assert stage["versions"] == result["versions"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_was_damaged_in_the_cache_is_trained_again(run, fresh_cache):
+    mine = (f"paths.cache={fresh_cache}", "stages.parent.steps=1")
+    outputs = run("train", *mine)
+    (first,) = results(outputs)
+    (checkpoint,) = (fresh_cache / "stages").glob("parent-*/checkpoint.safetensors")
+    assert next(outputs.rglob("checkpoint.safetensors")).samefile(checkpoint), "a link, which takes no room"
+    assert not list((fresh_cache / "stages").glob("*.holder"))
+    content = bytearray(checkpoint.read_bytes())
+    content[-3] ^= 64
+    checkpoint.unlink()  # the job's own file is the same one
+    checkpoint.write_bytes(content)
+    again = results(run("train", *mine))[-1]
+    assert again["seconds"]["parent"] != "cached"
+    assert again["seconds"]["evaluation"] == "cached"
+    assert again["metrics"] == first["metrics"]
+
+
 def test_ratio_of_units_is_the_papers_budget(run):
     budget = ["pruning.ratio_of=units", "pruning.kinds=[attention,mlp]"]
     outputs = run("train", "ratio=0.25", *budget, "pruning.floor=0")

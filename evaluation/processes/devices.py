@@ -87,4 +87,4 @@ def arithmetic(devices: Iterable[str]) -> dict[str, Any]:
 
 def device_type(device: str) -> str:
     """Returns the type of a device: cuda for cuda:1."""
-    return device.split(":")[0]
+    return str(device).split(":")[0]
