@@ -33,6 +33,7 @@ from evaluation.study.job import Job
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import size_of
 from evaluation.study.parent_source import ParentSource
+from evaluation.study.settings import check_settings
 from evaluation.study.stage import FinishedStage, Stage, ensure
 from evaluation.study.sweep_callbacks import STARTED
 from evaluation.tracking.benchmark import Benchmark
@@ -134,10 +135,6 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
         invocation: how the command was started.
         completes_recipe: whether `cfg.tracker` holds only changes of the recipe in the checkpoint.
     """
-    _use_threads(cfg)
-    check_device(cfg.device)
-    if invocation.is_sweep:
-        assign_gpu(cfg, invocation.job_number)
     source = ParentSource.from_checkpoint(cfg.checkpoint)
     if completes_recipe:
         if not source.is_file:
@@ -151,6 +148,11 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
     if source.is_file and source.header.note:
         log.info(source.header.note)
     try:
+        check_settings(OmegaConf.to_container(cfg, resolve=True))
+        _use_threads(cfg)
+        check_device(cfg.device)
+        if invocation.is_sweep:
+            assign_gpu(cfg, invocation.job_number)
         return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), source
     except OmegaConfBaseException as error:
         raise UserError(f"a value of the configuration refers to something that is not there: {error}") from error

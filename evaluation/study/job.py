@@ -83,9 +83,6 @@ class Job:
             UserError: a setting, a checkpoint or a data set cannot be used.
         """
         cfg = self.cfg
-        for name, stage in cfg.stages.items():
-            if not isinstance(stage.steps, int) or stage.steps < 0:
-                raise UserError(f"stages.{name}.steps={stage.steps} must be a whole number of steps; 0 trains nothing")
         pruning = self.maker.pruning  # checks the ratio, so it comes first
         tracker = self.maker.initial_tracker()
         pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs, lambda _: tracker.example_inputs())
