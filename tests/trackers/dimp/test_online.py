@@ -250,6 +250,31 @@ def test_the_last_position_says_which_of_two_is_the_target():
         assert localise(scores, (2.0, 2.0), previous, Thresholds())[::2] == (place, Flag.HARD_NEGATIVE)
 
 
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"distractor": 0.5, "hard_negative": 0.25}, Flag.HARD_NEGATIVE),  # not as high as a distractor
+        ({"distractor": 0.49, "hard_negative": 0.25}, Flag.UNCERTAIN),
+        ({"hard_negative": 0.5}, Flag.NORMAL),
+        ({"hard_negative": 0.49}, Flag.HARD_NEGATIVE),
+        ({"hard_negative": 0.25, "not_found": 0.5}, Flag.NORMAL),
+        ({"hard_negative": 0.5, "not_found": 1.0}, Flag.NORMAL),
+        ({"hard_negative": 0.5, "not_found": 1.01}, Flag.NOT_FOUND),
+    ],
+)
+def test_a_peak_on_a_threshold_is_not_above_it(changes, flag):
+    """Peaks of 1 and 0.5, four cells apart and both near the last position; 1 is as high as a target must be."""
+    scores = peaks((11, 11, 1.0), (11, 15, 0.5))
+    assert localise(scores, (1.0, 1.0), (0.0, 0.0), Thresholds(**changes)).flag is flag
+
+
+def test_a_map_may_be_wider_than_it_is_high():
+    scores = torch.zeros(5, 11)
+    scores[3, 9], scores[3, 3], scores[1, 9] = 0.8, 0.3, 0.45
+    found = localise(scores, (1.0, 6.0), (0.0, 0.0), Thresholds(neighbourhood=2.0))
+    assert found == ((1.0, 4.0), pytest.approx(0.8), Flag.HARD_NEGATIVE)  # 2 rows above the peak, not 6 columns beside
+
+
 def test_the_scores_are_left_alone():
     scores = peaks((12, 9, 0.8))
     localise(scores, (4.0, 4.0), (0.0, 0.0), Thresholds())
