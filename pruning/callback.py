@@ -86,6 +86,7 @@ class PruningCallback(Pruner, L.Callback):
         if not self._pruning:
             return
         gates, needs_gradients = self.gates, self.criterion.needs_gradients
+        _unscale(trainer, self._frozen)
         gates.unfold(gate_gradients=needs_gradients)
         for p in self._frozen:  # no optimizer holds these parameters, so nothing else clears their gradients
             p.grad = None
@@ -215,3 +216,14 @@ class PruningCallback(Pruner, L.Callback):
         log |= {f"kept/{name}": float(count) for name, count in self.kept_counts().items()}
         for logger in trainer.loggers:
             logger.log_metrics({f"pruning/{k}": v for k, v in log.items()}, step=trainer.global_step)
+
+
+def _unscale(trainer: L.Trainer, parameters: list[nn.Parameter]) -> None:
+    """Divides gradients by the scale of the loss. A loss scaler does so only for the parameters of an optimizer."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None:
+        return
+    unscaled = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
+    for p in parameters:
+        if p.grad is not None and p not in unscaled:
+            p.grad /= scaler.get_scale()
