@@ -1,5 +1,6 @@
 """Plans: the kept units of every group, as plain data that is saved with every cut network."""
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,17 @@ class Plan:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Iterable[int]]) -> "Plan":
-        """Returns a plan from the result of `to_dict`."""
+        """Returns a plan from the result of `to_dict`.
+
+        Raises:
+            UserError: an entry is no list of whole numbers from 0.
+        """
+        for name, units in kept.items():
+            if not isinstance(units, list | tuple) or not all(type(u) is int and u >= 0 for u in units):
+                raise UserError(
+                    f"the plan for group {reprlib.repr(name)} must list whole numbers from 0, not "
+                    f"{reprlib.repr(units)}; e.g. [0, 2, 5]"
+                )
         return cls({name: tuple(units) for name, units in kept.items()})
 
     def to_dict(self) -> dict[str, list[int]]:
@@ -31,10 +42,13 @@ class Plan:
         sizes = {g.name: g.size for g in groups}
         for name, units in self.kept.items():
             if name not in sizes:
-                raise UserError(f"the plan lists the group '{name}', but the network has the groups {sorted(sizes)}")
+                raise UserError(
+                    f"the plan lists the group '{name:.100}', but the network has the groups {sorted(sizes)}"
+                )
             if list(units) != sorted(set(units)) or (units and not 0 <= units[0] <= units[-1] < sizes[name]):
                 raise UserError(
-                    f"the plan for group '{name}' must list distinct ascending units below {sizes[name]}, not {units}"
+                    f"the plan for group '{name}' must list distinct ascending units below {sizes[name]}, not "
+                    f"{reprlib.repr(list(units))}"
                 )
 
     def followed_by(self, later: "Plan") -> "Plan":

@@ -14,6 +14,7 @@ import numpy as np
 from pruning.errors import UserError
 
 Box = tuple[float, ...] | np.ndarray
+LARGEST = {"size": 4096, "factor": 20, "count": 100}  # beyond these a crop of a large box needs gigabytes
 
 
 class Window(NamedTuple):
@@ -139,6 +140,11 @@ class CropSpec:
     def __post_init__(self) -> None:
         if self.compat not in ("exact", "reference"):
             raise UserError(f"compat={self.compat} of a crop is not known; choose exact or reference")
+        for name, largest in LARGEST.items():
+            if not 0 < (value := getattr(self, name)) <= largest:
+                raise UserError(
+                    f"{name}={value} of a crop must be positive, and {largest:,} at most; e.g. size=256 factor=4"
+                )
 
     def tracking_crop(self, image: np.ndarray, box: Box) -> CroppedImage:
         """Returns the crop of a picture (H, W, 3) uint8 in which a tracker looks for its target.

@@ -3,7 +3,7 @@
 The file's header holds JSON: `recipe` (arguments that build the tracker), `plan` (units that the tracker keeps),
 `metrics`, and `config` (configuration of the run that wrote the file). Loading builds the architecture on the meta
 device, replays the cuts, and loads the weights strictly. Official checkpoints are read as well (see
-`official_files.py`). Loading never runs code from a file, and builds classes of `trackers` only.
+`official_files.py`). Loading never runs code from a file, and builds classes of `trackers` only (see `recipes.py`).
 """
 
 import json
@@ -17,16 +17,17 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from hydra.utils import get_object, instantiate
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from pruning.errors import UserError
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.base import Tracker
 from trackers.checkpoints.gate_reading import DEFAULT_READING, GateReading
 from trackers.checkpoints.reading import FORMAT, read_checkpoint, recipe_in
-from trackers.contents import CheckpointError, load_strictly
+from trackers.checkpoints.recipes import build_tracker, check_recipe
+from trackers.contents import CheckpointError, load_strictly, not_finite
 from trackers.online import OnlineTracker
 
 log = logging.getLogger(__name__)
@@ -62,10 +63,11 @@ class Checkpoint:
                 precision to single precision.
 
         Raises:
+            CheckpointError: a weight is NaN or infinite, or the recipe is none. Nothing is written.
             OSError: the file cannot be written, e.g. because the disk is full; the error names it.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        check_recipe(self.recipe)
         fields = {
             "recipe": self.recipe,
             "plan": self.plan.to_dict(),
@@ -74,8 +76,14 @@ class Checkpoint:
         }
         header = {"format": FORMAT} | {name: json.dumps(value) for name, value in fields.items()}
         weights = {n: w.detach().cpu().contiguous().clone() for n, w in self.tracker.network.state_dict().items()}
+        if spoilt := not_finite(weights):
+            raise CheckpointError(
+                f"{path} is not written: NaN or infinite values in {spoilt}. The training diverged; train again "
+                "with a lower rate, e.g. tracker.recipe.lr=1e-4 or stages.child.lr_scale=0.1"
+            )
         if half:
             weights = {n: _halved(w) for n, w in weights.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
             save_file(weights, unfinished, metadata=header)
@@ -94,16 +102,6 @@ def _halved(weight: torch.Tensor) -> torch.Tensor:
     """Returns a floating-point tensor in half precision if its values fit; other tensors unchanged."""
     fits = weight.is_floating_point() and (weight.abs() <= torch.finfo(torch.half).max).all()
     return weight.half() if fits else weight
-
-
-def build_tracker(recipe: Mapping[str, Any]) -> Tracker:
-    """Builds the tracker that a recipe describes, with fresh weights.
-
-    Raises:
-        CheckpointError: the recipe names a class outside of `trackers`. No file may cause such a class to be built.
-    """
-    _check_classes(recipe)
-    return instantiate(dict(recipe), _convert_="all")
 
 
 def load_checkpoint(
@@ -131,15 +129,26 @@ def load_checkpoint(
         tracker = build_tracker(recipe)
         tracker.load_backbone(contents.weights, path)
         return Checkpoint(tracker.eval(), recipe)
-    with torch.device("meta"):
-        tracker = build_tracker(recipe)
-    compact(tracker.network, tracker.groups(), contents.plan)
+    tracker = _cut_tracker(recipe, contents.plan, path)
     load_strictly(tracker.network, contents.weights, path, assign=True)
     tracker.to("cpu")  # the weights are on the CPU already, but Lightning still reports the meta device
     plan = contents.plan.followed_by(gates.apply(tracker.network, tracker.groups(), contents.gates))
     for p in tracker.network.parameters():
         p.requires_grad_(True)
     return Checkpoint(tracker.eval(), recipe, plan, contents.metrics, contents.config)
+
+
+def _cut_tracker(recipe: Mapping[str, Any], plan: Plan, path: str | Path) -> Tracker:
+    """Returns the cut tracker of a file on the meta device, without its weights."""
+    try:
+        with torch.device("meta"):
+            tracker = build_tracker(recipe)
+        compact(tracker.network, tracker.groups(), plan)
+    except UserError:
+        raise
+    except Exception as error:  # arbitrary arguments in a file cause arbitrary exceptions of constructors
+        raise CheckpointError(f"the recipe of {path} builds no tracker ({type(error).__name__}: {error})") from error
+    return tracker
 
 
 def initial_checkpoint(
@@ -172,23 +181,3 @@ def load_tracker(
         gates: see `load_checkpoint`.
     """
     return OnlineTracker(load_checkpoint(path, gates=gates).tracker, device)
-
-
-def _check_classes(recipe: Any) -> None:
-    """Raises CheckpointError if a `_target_` anywhere in the recipe is no class of `trackers`."""
-    if isinstance(recipe, Mapping):
-        if "_target_" in recipe:
-            _check_target(recipe["_target_"])
-        for value in recipe.values():
-            _check_classes(value)
-    elif isinstance(recipe, list | tuple):
-        for value in recipe:
-            _check_classes(value)
-
-
-def _check_target(target: Any) -> None:
-    # The path alone is not enough: `trackers.base.np.load` starts with `trackers.` too. So the module that defines the
-    # class is checked.
-    found = get_object(target) if str(target).startswith("trackers.") else None
-    if not isinstance(found, type) or not found.__module__.startswith("trackers."):
-        raise CheckpointError(f"a recipe may only build classes of 'trackers', not '{target}'")

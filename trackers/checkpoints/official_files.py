@@ -4,6 +4,7 @@ Trackers of the PyTracking lineage are `torch.save` dictionaries with the weight
 projects. They are read without running any code (see `pickles.py`). Each weight is either loaded or known to be unused.
 """
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,19 @@ def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
     weights = _weights(content)
     for tracker in TRACKERS:
         if tracker.recognises(weights):
-            return tracker.convert(weights, _config_name(content))
+            try:
+                return tracker.convert(weights, _config_name(content))
+            except (ArithmeticError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"{path} has the names of an official tracker but other shapes ({type(error).__name__}: {error}); "
+                    "pass the file as it was downloaded"
+                ) from error
     if {"patch_embed.proj.weight", "layer1.0.conv1.weight"} & weights.keys():
         return CheckpointContents(weights)
     found = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
-        f"{path} contains no known tracker and no pretrained ViT or ResNet; it contains {found}, with the weights "
-        f"{list(weights)[:4]}"
+        f"{path} contains no known tracker and no pretrained ViT or ResNet; it contains {reprlib.repr(found)}, "
+        f"with the weights {reprlib.repr(list(weights)[:4])}"
     )
 
 
@@ -59,4 +66,4 @@ def _weights(content: Any) -> dict[str, Tensor]:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name: w for name, w in content.items() if isinstance(name, str) and isinstance(w, Tensor)}

@@ -7,39 +7,63 @@ in `_INERT`, and replaces all remaining names by an inert `StandIn`.
 """
 
 import _compat_pickle
+import io
+import math
 import pickle
+import reprlib
 import sys
-import tarfile
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch._utils import _rebuild_parameter, _rebuild_parameter_with_state, _rebuild_tensor, _rebuild_tensor_v2
+from torch import Tensor
+from torch._utils import _rebuild_parameter, _rebuild_parameter_with_state
 
 from pruning.errors import UserError
+from trackers.checkpoints.torch_files import read_torch_file
+
+
+def _rebuild_tensor(storage: Tensor, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> Tensor:
+    """Returns a tensor of the entries of a storage (n,). Its gradient's settings and hooks are left out.
+
+    Raises:
+        ValueError: the tensor has more entries than its storage, so that a copy of it would need more memory.
+    """
+    if math.prod(size) > len(storage):
+        raise ValueError(f"a tensor of shape {reprlib.repr(size)} has more entries than its storage, {len(storage):,}")
+    return storage.as_strided(tuple(size), tuple(stride), offset)  # checks the bounds
+
 
 # The only names that resolve to real objects. All are harmless with any arguments, so chains of calls are harmless too.
 # Never add functions that load, import, evaluate or look up attributes by name. Never add `torch.UntypedStorage`, whose
 # `allocator` argument is the address of native code (hence no `_rebuild_tensor_v3`).
+_REBUILDS = (_rebuild_tensor, _rebuild_parameter, _rebuild_parameter_with_state)
+_MADE = (bytearray, bytes, complex, frozenset, range, set, slice)  # types whose objects pickles make by calls
 _REAL = (
-    {
-        f"builtins.{kind.__name__}": kind
-        for kind in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, range, set, slice, str, tuple)
-    }
+    {f"builtins.{kind.__name__}": kind for kind in (bool, dict, float, int, list, str, tuple, *_MADE)}
     | {str(kind): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
     | {
-        f"torch._utils.{rebuild.__name__}": rebuild
-        for rebuild in (_rebuild_parameter, _rebuild_parameter_with_state, _rebuild_tensor, _rebuild_tensor_v2)
+        f"torch.{name}Storage": dtype
+        for name, dtype in {
+            **{"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16},
+            **{"Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8},
+            **{"Bool": torch.bool, "ComplexDouble": torch.complex128, "ComplexFloat": torch.complex64},
+        }.items()
     }
     | {
+        "torch._utils._rebuild_tensor": _rebuild_tensor,
+        "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+        **{f"torch._utils.{rebuild.__name__}": rebuild for rebuild in _REBUILDS[1:]},
         "_codecs.encode": lambda text, encoding="latin1": str.encode(text, "latin1"),  # bytes in protocol 2
         "collections.OrderedDict": OrderedDict,
         "torch.Size": torch.Size,
         "torch.device": torch.device,
     }
 )
+# Types that benign files name but never call. A call could make a large object of a small one.
+_NEVER_CALLED = (bool, dict, float, int, list, str, tuple)
 # Names of installed code that are plain data and appear in benign files. They become stand-ins.
 _INERT = {
     "argparse.Namespace",
@@ -54,6 +78,8 @@ _INERT = {
 # Packages whose other names are refused. Stand-ins for these names would be safe, too. But benign trackers do not use
 # them, and a stand-in for a function of torch that rebuilds an exotic tensor would lose weights silently.
 _REFUSED = sys.stdlib_module_names | {"torch", "numpy"}
+
+MAX_STAND_INS = 1_000
 
 
 class UnsafePickleError(UserError):
@@ -89,44 +115,146 @@ _PythonUnpickler: Any = pickle._Unpickler  # the C version returns extension obj
 
 
 class _Unpickler(_PythonUnpickler):
+    """Unpickler of the names in `_REAL`, whose objects need memory and time in proportion to the pickle's length."""
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file, encoding="utf-8")
+        self.budget = len(file.getbuffer())  # entries that calls may copy
+        self.stand_ins: dict[str, type[StandIn]] = {}
+
     def find_class(self, module: str, name: str) -> Any:
         renamed = _compat_pickle.IMPORT_MAPPING.get(module, module), name  # Python 2's names, e.g. `commands`
         full_name = ".".join(_compat_pickle.NAME_MAPPING.get((module, name), renamed))
         if full_name in _REAL:
             return _REAL[full_name]
         if full_name.split(".")[0] in _REFUSED and full_name not in _INERT:
-            raise UnsafePickleError(full_name)
-        return type(f"StandIn[{full_name}]", (StandIn,), {})
+            raise UnsafePickleError(f"{full_name:.200}")
+        if full_name not in self.stand_ins:
+            if len(self.stand_ins) == MAX_STAND_INS:
+                raise ValueError(f"it names more than {MAX_STAND_INS:,} classes of other projects")
+            self.stand_ins[full_name] = type(f"StandIn[{full_name}]", (StandIn,), {})
+        return self.stand_ins[full_name]
 
     def get_extension(self, code: int) -> None:
         raise UnsafePickleError(f"object {code} of the extension registry")
 
     def load_build(self) -> None:
         """Sets attributes, but never of real classes and functions, which the whole process shares."""
-        if not isinstance(self.stack[-2], StandIn | OrderedDict):
-            raise UnsafePickleError(f"a change of {self.stack[-2]!r:.80}")
+        changed = self.stack[-2]
+        if not isinstance(changed, StandIn | OrderedDict):
+            raise UnsafePickleError(f"a change of {getattr(changed, '__name__', reprlib.repr(changed))}")
         super().load_build()
 
     def load_binpersid(self) -> None:
-        """Loads a storage and nothing else: for other objects torch compares source code and may write patch files."""
+        """Loads a storage and nothing else."""
         if not isinstance(self.stack[-1], tuple) or self.stack[-1][:1] != ("storage",):
-            raise UnsafePickleError(f"the persistent object {self.stack[-1]!r:.80}")
+            raise UnsafePickleError(f"the persistent object {reprlib.repr(self.stack[-1])}")
         super().load_binpersid()
 
-    dispatch = _PythonUnpickler.dispatch | {pickle.BUILD[0]: load_build, pickle.BINPERSID[0]: load_binpersid}
+    # Calls
+
+    def load_reduce(self) -> None:
+        """Calls a function after a check of its arguments."""
+        self._check_call(self.stack[-2], self.stack[-1])
+        super().load_reduce()
+
+    def load_newobj(self) -> None:
+        """Makes an object after a check of its arguments."""
+        self._check_call(self.stack[-2], self.stack[-1])
+        super().load_newobj()
+
+    def load_newobj_ex(self) -> None:
+        """Makes an object of another project; benign files make no real object with keywords."""
+        if not _is_stand_in(self.stack[-3]):
+            raise ValueError(f"a call of {reprlib.repr(self.stack[-3])} with keywords")
+        super().load_newobj_ex()
+
+    def _instantiate(self, kind: Any, args: Any) -> None:
+        self._check_call(kind, args)
+        super()._instantiate(kind, args)
+
+    def _check_call(self, function: Any, args: Any) -> None:
+        """Refuses calls that need more memory than the pickle has bytes, or more time: range(10**12), bytes(10**12)."""
+        if _is_stand_in(function) or function in _REBUILDS:
+            return
+        if any(function is kind for kind in _NEVER_CALLED) and args:
+            raise ValueError(f"a call of {function.__name__}")
+        for arg in args:
+            if isinstance(arg, Sized):
+                self.budget -= len(arg)
+                if isinstance(arg, list | tuple | dict):
+                    _check_keys(arg)
+            elif isinstance(arg, int) and function in (bytes, bytearray):
+                self.budget -= max(0, arg)
+        if self.budget < 0:
+            raise ValueError("its calls make more than the file holds")
+
+    def load_bytearray8(self) -> None:
+        """Reads a bytearray without reserving the memory that the pickle claims."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    # Keys of mappings and items of sets, whose hashes are computed
+
+    def load_setitem(self) -> None:
+        """Sets an entry after a check of its key."""
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Sets entries after a check of their keys."""
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """Makes a mapping after a check of its keys."""
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        """Adds items to a set after a check of them."""
+        _check_keys(self.stack)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        """Makes a set after a check of its items."""
+        _check_keys(self.stack)
+        super().load_frozenset()
+
+    dispatch = _PythonUnpickler.dispatch | {
+        opcode[0]: function
+        for opcode, function in {
+            pickle.BUILD: load_build,
+            pickle.BINPERSID: load_binpersid,
+            pickle.REDUCE: load_reduce,
+            pickle.NEWOBJ: load_newobj,
+            pickle.NEWOBJ_EX: load_newobj_ex,
+            pickle.BYTEARRAY8: load_bytearray8,
+            pickle.SETITEM: load_setitem,
+            pickle.SETITEMS: load_setitems,
+            pickle.DICT: load_dict,
+            pickle.ADDITEMS: load_additems,
+            pickle.FROZENSET: load_frozenset,
+        }.items()
+    }
 
 
-# The attributes of a pickle module that `torch.load` uses. With this module it cannot call the real `pickle`.
-_PICKLE = SimpleNamespace(
-    __name__=__name__, Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load()
-)
+def _is_stand_in(function: Any) -> bool:
+    return isinstance(function, type) and issubclass(function, StandIn)
+
+
+def _check_keys(keys: Sequence[Any] | Mapping[Any, Any]) -> None:
+    """Refuses tuples in tuples: the time for a hash doubles with each level that holds the level below twice."""
+    for key in keys:
+        if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
+            raise ValueError("a key of nested tuples")
 
 
 def read_pickle(path: str | Path, device: str = "cpu") -> Any:
     """Returns the content of a file written by `torch.save`, without running any code that the file names.
 
     Both formats can be read: zip (torch >= 1.6) and the older one. Objects of classes that are not plain data become
-    `StandIn`s. Memory is not limited: a file may still ask for more memory than the machine has.
+    `StandIn`s. The memory that is needed is a multiple of the file's size: sizes that the file claims are compared
+    with what it holds.
 
     Args:
         path: the file.
@@ -134,14 +262,14 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
 
     Raises:
         UnsafePickleError: the file names an object of the standard library, torch or numpy that is not plain data.
-        UserError: the file was not written by `torch.save`, is damaged, or is a TorchScript archive.
+        UserError: the file was not written by `torch.save`, is damaged, claims more than it holds, or is a TorchScript
+            archive.
         OSError: the file cannot be opened.
     """
-    with Path(path).open("rb") as file:
+    path = Path(path)
+    with path.open("rb") as file:
         try:
-            _check_format(file)
-            # A file object, not a path: torch chooses its reader by a path's suffix.
-            return torch.load(file, map_location=device, weights_only=False, pickle_module=_PICKLE)
+            return read_torch_file(file, path.stat().st_size, device, _Unpickler)
         except UnsafePickleError as error:
             raise UnsafePickleError(
                 f"{path} asks for {error}, which is not plain data and could run code; none of it was run. Pass the "
@@ -149,19 +277,11 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
             ) from None
         except Exception as error:  # arbitrary bytes cause arbitrary exceptions of pickle, zip, torch, ...
             raise UserError(
-                f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {error}); "
+                f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {_start(str(error))}); "
                 "pass a .safetensors file of train.py or prune.py, or an official checkpoint as it was downloaded"
             ) from error
 
 
-def _check_format(file: Any) -> None:
-    """Refuses files for which `torch.load` would use a reader that ignores the pickle module."""
-    start = file.read(4)
-    file.seek(0)
-    if start == b"PK\x03\x04":
-        # Torch's own zip reader: another reader could disagree about the contents of a crafted file.
-        if "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
-            raise ValueError("it is a TorchScript archive, which is a program; pass saved weights")
-    elif tarfile.is_tarfile(file):  # torch would follow links in it to files outside of the archive
-        raise ValueError("it is a tar archive; unpack it, or save it again with a torch newer than 0.1")
-    file.seek(0)
+def _start(text: str) -> str:
+    """Returns the start of a message, which may quote the file, in printable characters."""
+    return "".join(c if c.isprintable() else " " for c in text[:300])

@@ -1,17 +1,20 @@
 """Reading of checkpoint files: safetensors of this project or official pickles, recognised by their content."""
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, float16
 
+from pruning.errors import UserError
 from pruning.plan import Plan
 from trackers.checkpoints.official_files import read_official
+from trackers.checkpoints.recipes import check_recipe
 from trackers.contents import CheckpointContents, CheckpointError
 
 FORMAT = "light-weight-trackers/1"
+MAX_HEADER = 8 * 2**20  # bytes: the plan of a ViT-g takes a quarter of it
 
 
 def read_header(path: str | Path) -> CheckpointContents:
@@ -24,7 +27,8 @@ def read_header(path: str | Path) -> CheckpointContents:
         The contents. `weights` is empty for a .safetensors file, and on the `meta` device for an official checkpoint.
 
     Raises:
-        CheckpointError: the file does not exist or is not a checkpoint.
+        CheckpointError: the file does not exist, cannot be read, is not a checkpoint, or holds a recipe that
+            `check_recipe` refuses.
     """
     return _read(path, "meta")
 
@@ -50,35 +54,73 @@ def recipe_in(contents: CheckpointContents, path: str | Path) -> dict[str, Any]:
 
 def _read(path: str | Path, device: str) -> CheckpointContents:
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(
-            f"no checkpoint at {path.absolute()}; give a file of train.py or prune.py, or an official one"
-        )
-    with path.open("rb") as file:
-        start = file.read(9)
-    is_safetensors = start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
-    return _read_safetensors(path, device) if is_safetensors else read_official(path, device)
+    try:
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "no checkpoint"
+            raise CheckpointError(
+                f"{kind} at {path.absolute()}; give a file of train.py or prune.py, or an official one"
+            )
+        with path.open("rb") as file:
+            start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        is_safetensors = start[8:] == b"{" and length < path.stat().st_size
+        if is_safetensors and length > MAX_HEADER:
+            raise CheckpointError(
+                f"{path} has a header of {length:,} bytes; the largest that is read has {MAX_HEADER:,}"
+            )
+        return _read_safetensors(path, device) if is_safetensors else read_official(path, device)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its rights and its name") from error
 
 
 def _read_safetensors(path: Path, device: str) -> CheckpointContents:
     try:
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
+            contents = _contents_of_header(file.metadata() or {}, path)
             names = file.keys() if device == "cpu" else ()
             # A copy lies at a multiple of 64 bytes. In the memory of the file, the length of the header decides where a
             # weight lies, and kernels round differently there: the length of a path would change results.
-            weights = {name: _to_single(file.get_tensor(name).clone()) for name in names}
-    except SafetensorError as error:
+            contents.weights = {name: file.get_tensor(name).clone() for name in names}
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
         raise CheckpointError(f"{path} is a damaged safetensors file ({error}); copy it again") from None
+    except (RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read: its weights do not fit in memory ({error})") from error
+    return contents
+
+
+def _contents_of_header(header: dict[str, str], path: Path) -> CheckpointContents:
+    """Returns the contents of a file without its weights."""
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} holds weights but no recipe of {FORMAT} (found {header.get('format')!r}); "
+            f"{path} holds weights but no recipe of {FORMAT} (found {reprlib.repr(header.get('format'))}); "
             "pass a file that train.py or prune.py wrote"
         )
-    recipe, plan, metrics, config = (json.loads(header[k]) for k in ("recipe", "plan", "metrics", "config"))
-    return CheckpointContents(weights, recipe, Plan.from_dict(plan), metrics=metrics, config=config)
+    try:
+        recipe, plan, metrics, config = (_field(header, name) for name in ("recipe", "plan", "metrics", "config"))
+        check_recipe(recipe)
+        return CheckpointContents({}, recipe, Plan.from_dict(plan), metrics=metrics, config=config)
+    except UserError as error:
+        raise CheckpointError(f"the header of {path} cannot be used: {error}") from None
 
 
-def _to_single(weight: Tensor) -> Tensor:
-    """Converts half precision to single precision, in which trackers compute; returns other types unchanged."""
-    return weight.float() if weight.dtype == float16 else weight
+def _field(header: dict[str, str], name: str) -> dict[str, Any]:
+    """Returns the mapping that a field of the header holds as JSON."""
+    if name not in header:
+        raise CheckpointError(f"it has no field '{name}'; pass a file that train.py or prune.py wrote")
+    try:
+        value = json.loads(header[name], object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"its field '{name}' is no JSON ({type(error).__name__}: {error!s:.100})") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"its field '{name}' is a {type(value).__name__}, not a mapping")
+    return value
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a mapping; a key that is given twice would mean different things to different readers."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in mapping if keys.count(key) > 1)
+        raise ValueError(f"the key {reprlib.repr(twice)} is given twice")
+    return mapping

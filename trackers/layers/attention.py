@@ -27,7 +27,7 @@ class Attention(nn.Module):
         unsupported = {k: v for k, v in rest.items() if v and k not in ("norm_layer", "device", "dtype")}
         if unsupported:
             raise UserError(f"Attention does not support {unsupported}; choose a plain ViT, e.g. vit_base_patch16_224")
-        if dim % num_heads:
+        if num_heads < 1 or dim % num_heads:
             raise UserError(f"dim={dim} is not a multiple of num_heads={num_heads}")
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)

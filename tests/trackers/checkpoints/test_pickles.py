@@ -220,7 +220,7 @@ def test_attacks_are_refused(tmp_path, monkeypatch, kind, container):
 @pytest.mark.parametrize(
     ("pickled", "named"),
     [
-        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00aK\x01sb.", "_rebuild_tensor_v2"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00aK\x01sb.", "_rebuild_tensor"),
         (b"\x80\x02ctorch\nSize\nN}X\x01\x00\x00\x00aK\x01s\x86b.", "Size"),
         (b"\x80\x02clib\nThing\nN}X\x0c\x00\x00\x00dump_patchesK\x01s\x86b.", "Thing"),
         (b"\x80\x02(X\x06\x00\x00\x00moduleclib\nThing\nX\x01\x00\x00\x00aX\x01\x00\x00\x00btQ.", "persistent"),
