@@ -72,14 +72,10 @@ def find_stages(stages: Path) -> list[CachedStage]:
     """Returns all folders of the cache, by name."""
     found = []
     for folder in sorted(path for path in stages.iterdir() if path.is_dir()):
-        record = read_record(folder)
-        key, after = folder.name.removesuffix(UNFINISHED), tuple(record["after"]) if record else ()
-        state = "finished" if record and key == folder.name else "unfinished"
-        if is_leftover(folder):
-            key, state, after = "", "leftover", ()
-        files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-        changed = (folder / NAME if record else folder).stat().st_mtime
-        found.append(CachedStage(folder, key, state, after, sum(s.st_size for s in files), time.time() - changed))
+        try:
+            found.append(_describe(folder))
+        except FileNotFoundError:
+            continue  # a running job has just renamed it
     return found
 
 
@@ -139,6 +135,17 @@ def prune(stages: Path, delete: bool) -> None:
         print(f"deleted {_size(freed)}; files that jobs share keep their room until the jobs' folders are deleted")
     else:
         print(f"{_size(freed)} would be deleted; add --delete to do it")
+
+
+def _describe(folder: Path) -> CachedStage:
+    record = read_record(folder)
+    key, after = folder.name.removesuffix(UNFINISHED), tuple(record["after"]) if record else ()
+    state = "finished" if record and key == folder.name else "unfinished"
+    if is_leftover(folder):
+        key, state, after = "", "leftover", ()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    changed = (folder / NAME if record else folder).stat().st_mtime
+    return CachedStage(folder, key, state, after, size, time.time() - changed)
 
 
 def _delete(stage: CachedStage, found: list[CachedStage], stages: Path) -> str:

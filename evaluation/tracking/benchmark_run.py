@@ -36,12 +36,14 @@ def run_benchmark(
     boxes = folder / "boxes" / benchmark.name
     inputs = {"tracker": tracker, "sequences": benchmark.sequences.tracker_inputs()}
     write_json(folder / INPUTS, inputs)
-    if reuse:
-        for note in folder.parent.glob(f"evaluation-*.unfinished/{INPUTS}"):
+    for note in folder.parent.glob(f"evaluation-*.unfinished/{INPUTS}") if reuse else ():
+        try:
             other = json.loads(note.read_text())
             if note.parent != folder and other["tracker"] == inputs["tracker"]:
                 same = {name for name, seen in inputs["sequences"].items() if other["sequences"].get(name) == seen}
                 _take_tracks(note.parent / "boxes" / benchmark.name, boxes, benchmark, same)
+        except FileNotFoundError:
+            continue  # another job has just finished that evaluation
     runner.run(load, benchmark.sequences, boxes)
 
 

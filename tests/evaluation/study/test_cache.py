@@ -131,6 +131,21 @@ def test_a_job_of_another_machine_may_exist_where_this_one_cannot_see_it(
     assert kinds(stages) == ["child", "child", "parent"]
 
 
+def test_a_folder_that_a_job_renames_meanwhile_is_no_error(
+    call: Call, stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = command.read_record
+
+    def renames(folder: Path) -> dict | None:
+        record = real(folder)
+        if folder.name.startswith("parent"):
+            shutil.rmtree(folder)
+        return record
+
+    monkeypatch.setattr(command, "read_record", renames)
+    assert "2 stages" in call()
+
+
 def test_leftovers_and_old_stages_are_deleted(call: Call, stages: Path) -> None:
     (stages / ".parent-0.00ff.old").mkdir()
     (stages / "parent-000000000000").mkdir()
