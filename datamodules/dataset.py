@@ -18,6 +18,7 @@ from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.sampling import FrameSampler, SampleFrames, central_box
 from datamodules.sequences.annotations import DataError
+from datamodules.sequences.outside import fits_picture
 from datamodules.sequences.sequence import Sequence
 from datamodules.sources import Mixture
 from trackers.crops import CropSpec, CropWindow
@@ -67,8 +68,7 @@ class TrackingDataset(Dataset):
             does not and its box is meaningless; "unreadable" (), number of draws that met an unreadable frame.
 
         Raises:
-            DataError: every draw met an unreadable frame.
-            RuntimeError: no window shows the picture.
+            DataError: every draw met an unreadable frame, or one whose box lies outside of the picture.
         """
         rng = np.random.default_rng([self.seed, int(self.train), index])
         for unreadable in range(MAX_UNREADABLE):
@@ -107,6 +107,8 @@ class TrackingDataset(Dataset):
         box, spec = sequence.boxes[number], self.specs[role]
         if role == "search" and not sequence.visible[number]:
             box = central_box(frame.shape)
+        if not fits_picture(box, np.array(frame.shape[1::-1], float)):
+            raise OutsideBoxError(sequence.folder / sequence.frames[number])
         for _ in range(MAX_JITTERS):
             window = spec.training_window(frame.shape, jitter(box, spec, rng))
             if not window.padding.all(1).any():
@@ -114,9 +116,15 @@ class TrackingDataset(Dataset):
                 reduction = largest_reduction(pixels.side, spec.size) if self.reduced_decoding else 1
                 frame.request_window(pixels, reduction)
                 return CropRequest(frame, spec, window, box)
-        raise RuntimeError(
-            f"no window around the box {box.tolist()} of {sequence.folder}, frame {number}, shows the picture"
-        )
+        raise OutsideBoxError(sequence.folder / sequence.frames[number])
+
+
+class OutsideBoxError(UnreadableFrameError):
+    """A frame of which no crop around the box shows anything, because the box lies outside or is far too large."""
+
+    def __init__(self, path: Path, reason: str = "its box lies outside of the picture or is far too large"):
+        super().__init__(path, reason)
+        self.args = (f"cannot use the frame {path}: {reason}",)
 
 
 class CropRequest(NamedTuple):

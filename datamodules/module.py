@@ -1,5 +1,6 @@
 """The Lightning datamodule of annotated videos and pictures, for any reader."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +18,12 @@ from datamodules.dataset import (
     start_worker,
 )
 from datamodules.sampling import FrameSampler
+from datamodules.sequences.outside import without_outside_boxes
 from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture, Source, check_disjoint, check_weights
 from trackers.crops import CropSpec
+
+log = logging.getLogger(__name__)
 
 
 class TrackingDataModule(L.LightningDataModule):
@@ -61,12 +65,13 @@ class TrackingDataModule(L.LightningDataModule):
         self.reduced_decoding = reduced_decoding
         self.samples = {"train": samples_per_epoch, "val": val_samples}
         self.sources, self._tables_read = {"train": train, "val": val}, {}
+        self._notes: list[str] = []
         for split, samples in self.samples.items():
             if samples:
                 check_weights(self.sources[split])
 
     def check(self) -> None:
-        """Reads all data sets and checks them before training starts.
+        """Reads all data sets and checks them before training starts. Warns of boxes that lie outside of their picture.
 
         Raises:
             UserError: a data set in use is missing, broken or too short, or a sequence is used for both training and
@@ -77,6 +82,8 @@ class TrackingDataModule(L.LightningDataModule):
                 self.mixture(split)
         if self.samples["val"]:
             check_disjoint(self._tables("train"), self._tables("val"))
+        for note in self._notes:
+            log.warning(note)
 
     def content(self) -> dict[str, Any]:
         """Returns the content of all data in use as plain data for a cache key: weights and tables, in order.
@@ -102,7 +109,9 @@ class TrackingDataModule(L.LightningDataModule):
     def _tables(self, split: str) -> dict[str, SequenceTable]:
         # Even a cached table takes a second, since all its files are checked for changes.
         if split not in self._tables_read:
-            self._tables_read[split] = {name: s.read() for name, s in self.sources[split].items() if s.weight}
+            found = {n: without_outside_boxes(s.read()) for n, s in self.sources[split].items() if s.weight}
+            self._tables_read[split] = {name: table for name, (table, _) in found.items()}
+            self._notes += [f"datamodule.{split}.{name}: {note}" for name, (_, note) in found.items() if note]
         return self._tables_read[split]
 
     def train_dataloader(self) -> DataLoader:
