@@ -179,6 +179,34 @@ def some(frames: int, **changes: object) -> Track:
     return Track(**{"predicted": boxes, "truth": boxes, "size": SIZE} | changes)
 
 
+def test_got10k_counts_overlaps_above_a_threshold_only() -> None:
+    """The overlaps are 1 (the first frame, which is left out), 0.75 and 0.5."""
+    truth = np.tile([0.0, 0, 4, 4], (3, 1))
+    predicted = np.array([[0.0, 0, 4, 4], [0, 0, 4, 3], [0, 0, 4, 2]])
+    scores = GOT10k().report({"video": some(3, predicted=predicted, truth=truth)})
+    assert (scores["AO"], scores["SR0.5"], scores["SR0.75"]) == (0.625, 0.5, 0)
+
+
+def test_trackingnet_takes_areas_under_curves_of_21_points() -> None:
+    """The second frame has an overlap of 0.5, and an error of 10 pixels or a quarter of the object's height."""
+    predicted, truth = np.tile([10.0, 10, 20, 20], (2, 1)), np.array([[10.0, 10, 20, 20], [10, 10, 20, 40]])
+    scores = TrackingNet().report({"video": some(2, predicted=predicted, truth=truth)})
+    # One of two frames passes; between two points the area is a trapezoid.
+    assert scores["AUC"] == pytest.approx(0.5 + 0.05 * 0.75 + 0.45 * 0.5)
+    assert scores["P"] == pytest.approx(0.15 * 0.5 + 0.05 * 0.75 + 0.8)
+    assert scores["P_norm"] == pytest.approx(0.45 * 0.5 + 0.05 * 0.75 + 0.5)
+
+
+@pytest.mark.parametrize(("dataset", "frames", "success"), [("lasot", 3, 1), ("uav", 3, 1), ("otb", 4, 0.75)])
+def test_got10k_leaves_out_frames_of_some_data_sets_whose_annotation_is_nan(
+    dataset: str, frames: int, success: float
+) -> None:
+    truth = np.tile([10.0, 10, 20, 20], (4, 1))
+    truth[2] = np.nan
+    scores = OnePass("got10k", dataset).report({"video": some(4, truth=truth)})
+    assert (scores["frames"], scores["OP50"]) == (frames, success)
+
+
 def test_rows_that_are_missing() -> None:
     short = {"video": some(4, predicted=np.tile([10.0, 10, 20, 20], (2, 1)))}
     assert OnePass("got10k", "otb").report(short)["OP50"] == 1
