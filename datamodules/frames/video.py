@@ -34,7 +34,7 @@ def index_video(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     Raises:
         UnreadableFrameError: the file cannot be opened, no frame can be decoded, or the size of the frames changes.
     """
-    decoder, rows, sizes = Decoder(path), [], []
+    decoder, rows, sizes, faulty = Decoder(path), [], [], 0
     try:
         for frame in decoder.decode():
             sizes.append((frame.picture.width, frame.picture.height))
@@ -44,12 +44,14 @@ def index_video(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
             if not rows:
                 height, width, _ = decoder.rgb(frame.picture).shape  # it may be turned
             rows.append((*frame[:3], decoder.checksum(frame.picture)))
+            faulty += frame.picture.is_corrupt
     finally:
         decoder.close()
     if not rows:
         raise UnreadableFrameError(path, "no frame of it can be decoded")
-    if decoder.damaged:
-        log.warning("%s: %d damaged packets, %d readable frames", path, decoder.damaged, len(rows))
+    log.info("indexed %s: %d frames", path, len(rows))
+    if decoder.damaged or faulty:
+        log.warning("%s is damaged: %d packets left out, %d frames with faults", path, decoder.damaged, faulty)
     return np.array(rows, INDEX), (width, height)
 
 

@@ -279,6 +279,18 @@ def test_damaged_bytes_give_the_same_frames_in_any_order(codec, seed, tmp_path):
     assert_any_order_is_the_same(path, len(index_video(path)[0]))
 
 
+@pytest.mark.parametrize("codec", ["h264", "mpeg4", "vp9", "av1"])
+def test_damage_is_told(codec, tmp_path, caplog):
+    path = annotate(write_video(tmp_path / "walk.mkv", codec))
+    data = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    data[np.random.default_rng(1).integers(len(data) // 4, len(data) - 300, 30)] ^= 0xFF
+    path.write_bytes(data)
+    count = len(assert_any_order_is_the_same(path, len(index_video(path)[0])))
+    assert "walk.mkv is damaged: " in caplog.text
+    with pytest.raises(DataError, match=f"has {count} frames and {COUNT} annotated boxes"):
+        read_folder(path)
+
+
 @pytest.mark.parametrize("codec", ["h264", "vp9", "mpeg4"])
 def test_frames_before_the_first_key_frame_are_those_of_the_decoder(codec, tmp_path):
     path = write_video(tmp_path / "walk.mkv", codec)
