@@ -1,5 +1,5 @@
 # make setup      the environment in .venv
-# make test       style, arrows between rooms, and all tests
+# make test       style, arrows between rooms, types, and all tests
 # make test-fast  the same without the tests that are marked slow
 # make attack     hostile files, injected faults, long runs: tests that are marked attack
 # make audit     known vulnerabilities of the versions in constraints.txt; needs pypi.org
@@ -25,6 +25,7 @@ style: setup
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/lint-imports
+	$(VENV)/pyrefly check --min-severity error --python-interpreter-path $(VENV)/python
 
 # Two workers with several threads each would wait for each other.
 test test-fast attack: export OMP_NUM_THREADS = 1

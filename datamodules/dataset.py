@@ -71,6 +71,7 @@ class TrackingDataset(Dataset):
             DataError: every draw met an unreadable frame, or one whose box lies outside of the picture.
         """
         rng = np.random.default_rng([self.seed, int(self.train), index])
+        last_unreadable = None
         for unreadable in range(MAX_UNREADABLE):
             counts = [self.specs[role].count for role in ("template", "search")]
             frames = self.sampler.draw(self.sequences.draw(rng), rng, *counts)

@@ -88,7 +88,11 @@ class FrameSampler:
         return usable
 
     def draw(
-        self, sequences: Indexable[Sequence], rng: np.random.Generator, templates: int, searches: int = 1
+        self,
+        sequences: Selection | Indexable[Sequence],
+        rng: np.random.Generator,
+        templates: int,
+        searches: int = 1,
     ) -> SampleFrames:
         """Draws the frames of one sample.
 

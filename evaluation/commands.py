@@ -95,6 +95,7 @@ def evaluate(cfg: DictConfig) -> None:
         tracked = _track(cfg, source, benchmark, _forcing_command(cfg, invocation))
         boxes = tracked.folder / "boxes" / benchmark.name
         if cfg.action == "submit":
+            assert benchmark.pack is not None  # see `check_packable`
             benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
             log.info("archive %s", Path(cfg.archive).absolute())
             return
@@ -137,7 +138,7 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
     """
     source = ParentSource.from_checkpoint(cfg.checkpoint)
     if completes_recipe:
-        if not source.is_file:
+        if source.header is None:
             raise UserError(
                 f"checkpoint={cfg.checkpoint} is no tracker; give a file of train.py or prune.py, or an official one"
             )
@@ -145,15 +146,16 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
         OmegaConf.update(cfg, "tracker", recipe, merge=False)
         if "job" in cfg:
             OmegaConf.update(cfg, "job.tracker", recipe._target_.rsplit(".", 1)[1].lower())
-    if source.is_file and source.header.note:
+    if source.header is not None and source.header.note:
         log.info(source.header.note)
     try:
-        check_settings(OmegaConf.to_container(cfg, resolve=True))
+        settings: Any = OmegaConf.to_container(cfg, resolve=True)
+        check_settings(settings)
         _use_threads(cfg)
         check_device(cfg.device)
         if invocation.is_sweep:
             assign_gpu(cfg, invocation.job_number)
-        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), source
+        return DictConfig(OmegaConf.to_container(cfg, resolve=True)), source
     except OmegaConfBaseException as error:
         raise UserError(f"a value of the configuration refers to something that is not there: {error}") from error
 
@@ -240,7 +242,7 @@ def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
 
 def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, command: str) -> FinishedStage:
     """Tracks the benchmark with the checkpoint, unless the cache has its result files."""
-    settings = OmegaConf.to_container(cfg)
+    settings: Any = OmegaConf.to_container(cfg)
     keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": source.identity}
     keys["arithmetic"] = arithmetic(cfg.runner.devices)
     runner, stages = instantiate(cfg.runner), Path(cfg.paths.cache) / "stages"
@@ -255,7 +257,8 @@ def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, command:
 
 def _loader(cfg: DictConfig) -> Callable[[], Checkpoint]:
     """Returns a function that loads the checkpoint. It can be pickled, so other processes can call it."""
-    return partial(load_checkpoint, cfg.checkpoint, OmegaConf.to_container(cfg.tracker), instantiate(cfg.gates))
+    recipe: Any = OmegaConf.to_container(cfg.tracker)
+    return partial(load_checkpoint, cfg.checkpoint, recipe, instantiate(cfg.gates))
 
 
 # Tables

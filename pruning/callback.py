@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytorch_lightning as L
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruning.errors import UserError
 from pruning.plan import Plan
@@ -45,7 +45,7 @@ class PruningCallback(Pruner, L.Callback):
             )
         self.schedule, self.every, self.decay = schedule, every, decay
         self._state: dict[str, Any] | None = None
-        self._frozen: list[nn.Parameter] = []
+        self._frozen: list[Tensor] = []
 
     # Lightning hooks, in the order of a stage
 
@@ -53,13 +53,14 @@ class PruningCallback(Pruner, L.Callback):
         """Builds the gates and restores their state if the stage is resumed."""
         if self.ratio == 1:
             return
-        self.attach(pl_module.network, pl_module.groups(), getattr(pl_module, "frame_inputs", None))
-        self.total_steps = trainer.estimated_stepping_batches
-        if not math.isfinite(self.total_steps):
+        module: Any = pl_module  # any module with `network` and `groups()`
+        self.attach(module.network, module.groups(), getattr(module, "frame_inputs", None))
+        steps = trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
             raise UserError(
                 "pruning follows the progress of its stage, but the Trainer has no end; pass it max_steps or max_epochs"
             )
-        self.before, self.updated = Plan(), 0
+        self.total_steps, self.before, self.updated = int(steps), Plan(), 0
         # Gates of weights that are not trained need gradients as well.
         frozen = [p for p in self.gates.parameters() if not p.requires_grad]
         self._frozen = frozen if self.criterion.needs_gradients else []
@@ -70,7 +71,7 @@ class PruningCallback(Pruner, L.Callback):
             self._restore(self._state)
             self._state = None
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
         """Updates the mask if it is due and folds the gates, which stay folded between accumulated batches."""
         if not self._pruning or self.gates.is_folded:
             return
@@ -81,7 +82,7 @@ class PruningCallback(Pruner, L.Callback):
         self._decay_mask(trainer)
         self.gates.fold()
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
         """Unfolds the gates once per step: after gradients are accumulated and reduced, before they are clipped."""
         if not self._pruning:
             return
@@ -218,7 +219,7 @@ class PruningCallback(Pruner, L.Callback):
             logger.log_metrics({f"pruning/{k}": v for k, v in log.items()}, step=trainer.global_step)
 
 
-def _unscale(trainer: L.Trainer, parameters: list[nn.Parameter]) -> None:
+def _unscale(trainer: L.Trainer, parameters: list[Tensor]) -> None:
     """Divides gradients by the scale of the loss. A loss scaler does so only for the parameters of an optimizer."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is None:

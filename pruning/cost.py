@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -20,7 +21,7 @@ from pruning.tracing import AffineShape, AffineSize, InputFunction, OperationRec
 class Cost(Protocol):
     """Cost of a network that a ratio can refer to."""
 
-    def __call__(self, kept: Sequence[float]) -> float:
+    def __call__(self, kept: Sequence[float] | np.ndarray) -> float:
         """Returns the cost when `kept[i]` units of group i are kept; it never falls with more units."""
         ...
 
@@ -63,7 +64,13 @@ class Polynomial:
         needs = [(i, t.needs) for i, t in enumerate(terms) if t.needs is not None]
         self._conditional_terms, self._needed_groups = torch.tensor(needs, dtype=torch.long).reshape(-1, 2).unbind(1)
 
-    def __call__(self, kept: Sequence[float] | Tensor) -> float | Tensor:
+    @overload
+    def __call__(self, kept: Sequence[float] | np.ndarray) -> float: ...
+
+    @overload
+    def __call__(self, kept: Tensor) -> Tensor: ...
+
+    def __call__(self, kept: Sequence[float] | np.ndarray | Tensor) -> float | Tensor:
         """Returns the cost when `kept[i]` units of group i are kept; a tensor if `kept` is a tensor (G,)."""
         counts = torch.as_tensor(kept, dtype=torch.float64)
         device = counts.device

@@ -62,9 +62,16 @@ class Gates:
             start += group.size
         return [_GatedTensor.at(self.network, path, tuple(dims), tuple(dims.values())) for path, dims in index.items()]
 
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[Tensor]:
         """Returns the parameters of the network that carry gates."""
         return [t.tensor for t in self._tensors if any((ids < len(self.values)).any() for ids in t.factor_ids)]
+
+    @property
+    def gradients(self) -> Tensor:
+        """Gradients of `values`, (units,), after `unfold`."""
+        if self.values.grad is None:
+            raise RuntimeError("the gates have no gradients; call unfold() after the backward pass")
+        return self.values.grad
 
     @property
     def is_folded(self) -> bool:
@@ -134,24 +141,25 @@ class Gates:
         Raises:
             RuntimeError: the gates are not folded.
         """
-        if not self.is_folded:
+        if self._ungated is None:
             raise RuntimeError("the gates are not folded; call fold() first")
-        factors, gradients = self._factors, [t.tensor.grad for t in self._tensors]
-        learned = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        factors, tensors = self._factors, enumerate(self._tensors)
+        learned = {i: t.tensor.grad for i, t in tensors if t.tensor.grad is not None}
+        gradient = None
         if gate_gradients:
             terms = [[torch.zeros_like(f) for f in by_dim] for by_dim in factors]
-            pairs = [gradients[i] for i in learned], [self._ungated[i] for i in learned]
+            pairs = list(learned.values()), [self._ungated[i] for i in learned]
             for i, product in zip(learned, torch._foreach_mul(*pairs) if learned else (), strict=True):
                 terms[i] = _factor_gradients(product, self._tensors[i].dims, factors[i])
             flat = torch.cat([term.flatten() for by_dim in terms for term in by_dim] or [self.mask[:0]])
             gradient = torch.zeros(2 * len(self.values) + 1, dtype=self.values.dtype, device=self.values.device)
             gradient = gradient.index_add_(0, self._factor_ids, flat.to(gradient.dtype))[: len(self.values)]
-        for i in learned:
+        for i, weight_gradient in learned.items():
             for factor in factors[i]:
-                gradients[i].mul_(factor)
+                weight_gradient.mul_(factor)
         self.restore()
         # The mask is left out on purpose: the gradient of a closed gate is the effect of opening it.
-        if gate_gradients:
+        if gradient is not None:
             self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
 
     @contextmanager
@@ -188,7 +196,7 @@ class Gates:
 
     def restore(self) -> None:
         """Restores the ungated weights and the plain norms; gradients stay as they are."""
-        for t, ungated in zip(self._tensors, self._ungated, strict=True):
+        for t, ungated in zip(self._tensors, self._ungated or (), strict=True):
             t.tensor.data = ungated
         self._ungated, self._factors = None, []
         for group in self.groups:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only, tree_unflatten
@@ -62,13 +63,13 @@ class LatencyCost:
         arguments = tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
         self._calibrate(lambda: network(**arguments))
 
-    def __call__(self, kept: Sequence[float]) -> float:
+    def __call__(self, kept: Sequence[float] | np.ndarray) -> float:
         """Returns the milliseconds when `kept[i]` units of group i are kept."""
-        kept = torch.as_tensor(kept, dtype=torch.float64)
-        upper = torch.searchsorted(self.counts, kept[:, None]).clamp(1, len(SHARES) - 1)
+        counts = torch.as_tensor(kept, dtype=torch.float64)
+        upper = torch.searchsorted(self.counts, counts[:, None]).clamp(1, len(SHARES) - 1)
         low, high = self.counts.gather(1, upper - 1), self.counts.gather(1, upper)
-        fraction = ((kept[:, None] - low) / (high - low).clamp_min(1)).clamp(0, 1)[:, 0]
-        vanished, upper = (kept == 0) & self.may_vanish, upper[:, 0]
+        fraction = ((counts[:, None] - low) / (high - low).clamp_min(1)).clamp(0, 1)[:, 0]
+        vanished, upper = (counts == 0) & self.may_vanish, upper[:, 0]
         total = self.constant
         for used_groups, times in self.tables:
             runs = ~vanished[used_groups].any(1)
@@ -124,12 +125,15 @@ def _signature(operation: Operation, groups: Sequence[Group]) -> tuple[Any, tupl
 def _runnable(operation: Operation, kept: Sequence[float], device: str) -> Callable[[], Any]:
     """Returns a function that runs the operation on dummy tensors, with its sizes for `kept`."""
     layouts = iter(operation.layouts)
-    leaves = []
+    leaves: list[Any] = []
     for argument in operation.arguments:
         if isinstance(argument, tuple):
-            leaves.append(_dummy_tensor([round(n(kept)) for n in argument], next(layouts), device))
+            layout = next(layouts)
+            assert layout is not None
+            leaves.append(_dummy_tensor([round(n(kept)) for n in argument], layout, device))
         else:
             leaves.append(round(argument(kept)) if isinstance(argument, AffineSize) else argument)
+    assert operation.spec is not None
     args, kwargs = tree_unflatten(leaves, operation.spec)
     return lambda: operation.function(*args, **kwargs)
 

@@ -1,5 +1,7 @@
 """LayerNorm over masked channels. No change of weights can express this effect of a mask."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,19 +22,20 @@ class MaskedLayerNorm(nn.LayerNorm):
 
     mask: Tensor
     share: float
+    plain_class: Any  # the class of the norm without its mask
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalizes x (..., C); the output (..., C) is zero where the mask is zero."""
-        mean = x.sum(-1, keepdim=True) / (self.share * x.shape[-1])
-        filled = torch.addcmul(x, (1 - self.mask).to(x.dtype), mean)
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalizes the input (..., C); the output (..., C) is zero where the mask is zero."""
+        mean = input.sum(-1, keepdim=True) / (self.share * input.shape[-1])
+        filled = torch.addcmul(input, (1 - self.mask).to(input.dtype), mean)
         # The kernel's variance is `share` times the variance of the kept channels. Scaled eps and weight correct that.
         weight = self.weight * self.mask * self.share**0.5
         bias = None if self.bias is None else self.bias * self.mask
         return F.layer_norm(filled, self.normalized_shape, weight, bias, self.eps * self.share)
 
 
-def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
-    """Turns `norm` into a `MaskedLayerNorm` with the given mask (C,), in [0, 1]."""
+def set_mask(norm: Any, mask: Tensor) -> None:
+    """Turns a LayerNorm into a `MaskedLayerNorm` with the given mask (C,), in [0, 1]."""
     share = float(mask.double().mean())
     mask = mask.to(norm.weight.dtype)
     if not isinstance(norm, MaskedLayerNorm):
@@ -43,7 +46,7 @@ def set_mask(norm: nn.LayerNorm, mask: Tensor) -> None:
     norm.share = share or 1 / mask.numel()  # with no kept channel the output is zero, so any positive share will do
 
 
-def clear_mask(norm: nn.LayerNorm) -> None:
+def clear_mask(norm: Any) -> None:
     """Gives a `MaskedLayerNorm` its original class back; other norms are unchanged."""
     if isinstance(norm, MaskedLayerNorm):
         norm.__class__ = norm.plain_class

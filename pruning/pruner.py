@@ -263,12 +263,12 @@ class Pruner:
         return self._cached_cost[1]
 
     def _new_cost(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
-        if self.ratio_of in ("macs", "latency") and inputs is None:
+        if self.ratio_of not in ("macs", "latency"):
+            return {"params": ParamCost, "units": UnitCost}[self.ratio_of](network, groups)
+        if inputs is None:
             raise UserError(
                 f"pruning.ratio_of={self.ratio_of} needs the arguments of a forward: attach(..., inputs=...)"
             )
         if self.ratio_of == "macs":
             return MacCost(network, groups, inputs)
-        if self.ratio_of == "latency":
-            return LatencyCost(network, groups, inputs, self.device)
-        return {"params": ParamCost, "units": UnitCost}[self.ratio_of](network, groups)
+        return LatencyCost(network, groups, inputs, self.device)

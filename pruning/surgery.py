@@ -3,6 +3,7 @@
 import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ class Constant(nn.Module):
     def __init__(self, conv: _ConvNd, channels: int):
         super().__init__()
         self.kernel, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
+        assert not isinstance(conv.padding, str)  # surgery refuses convolutions with such a padding
         self.padding = conv.padding
         if conv.bias is None:
             self.register_buffer("bias", conv.weight.new_zeros(channels))
@@ -103,11 +105,12 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         _sync_sizes(module)
     for group in groups:
         if group.owner is not None and group.name in plan.kept:
-            network.get_submodule(group.owner).keep(plan.units(group))
+            owner: Any = network.get_submodule(group.owner)
+            owner.keep(plan.units(group))
     for path in vanished:
         network.set_submodule(path, nn.Identity())
     for path in without_inputs:
-        conv = network.get_submodule(path)
+        conv: Any = network.get_submodule(path)
         removed.append(conv.weight)
         network.set_submodule(path, Constant(conv, conv.out_channels))
     if optimizer is not None:
@@ -151,7 +154,7 @@ def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:
                 f"the plan empties group '{group.name}' ({group.kind}, {group.size} units), which must keep at "
                 "least one unit: it does not declare the modules that would vanish with the last unit"
             )
-    return [path for i in sorted(empty) for path in groups[i].vanish]
+    return [path for i in sorted(empty) for path in groups[i].vanish or ()]
 
 
 def _kept_entries(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor:
@@ -220,6 +223,6 @@ def _sync_sizes(module: nn.Module) -> None:
     elif isinstance(module, _ConvNd):
         module.out_channels, module.in_channels = module.weight.shape[:2]
     elif isinstance(module, _BatchNorm):
-        module.num_features = module.running_mean.numel()
+        module.num_features = (module.weight if module.running_mean is None else module.running_mean).numel()
     elif isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(module.weight.shape)

@@ -124,7 +124,7 @@ class OperationRecord:
             AffineSize(size - sum(slope * group_sizes[i] for i, slope in by_group.items()), tuple(by_group.items()))
             for size, by_group in zip(self.sizes, slopes, strict=True)
         )
-        arguments = []
+        arguments: list[Any] = []
         for leaf in self.leaves:
             if isinstance(leaf, TensorRecord):
                 arguments.append(tuple(next(affine) for _ in leaf.shape))
@@ -285,9 +285,9 @@ class _RecordingMode(TorchDispatchMode):
         self.recorder = recorder
         self.records: list[OperationRecord] = []
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        self.records += self.recorder(function, args, kwargs or {}, result)
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.records += self.recorder(func, args, kwargs or {}, result)
         return result
 
 

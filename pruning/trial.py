@@ -229,8 +229,9 @@ def _merge(plans: Sequence[Plan]) -> Plan:
     return Plan({name: units for plan in plans for name, units in plan.kept.items()})
 
 
-def _arguments(network: nn.Module, inputs: InputFunction) -> dict[str, Any]:
+def _arguments(network: nn.Module, inputs: InputFunction | None) -> dict[str, Any]:
     """Returns the arguments of a forward on the device of the network."""
+    assert inputs is not None  # `try_cuts` runs no network without inputs
     device = next(network.parameters()).device
     return tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
 

@@ -2,9 +2,9 @@
 
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -56,10 +56,11 @@ class Decoder:
             self._container = av.open(f"file:{path}", options=OPTIONS)
         except (OSError, av.error.FFmpegError) as error:
             raise UnreadableFrameError(path, f"it is no video, or its start or end is missing ({error})") from error
-        self._stream = self._main_stream()
-        if self._stream is None:
+        stream = self._main_stream()
+        if stream is None:
             self.close()
             raise UnreadableFrameError(path, "it has no picture track of a known codec")
+        self._stream: Any = stream  # with a codec, see `_main_stream`
         self._stream.codec_context.thread_count = 1  # threads would not survive a fork
         self._reformatter = VideoReformatter()
 
@@ -75,7 +76,7 @@ class Decoder:
             return False
         return True
 
-    def decode(self) -> Iterator[DecodedFrame]:
+    def decode(self) -> Generator[DecodedFrame]:
         """Yields the frames from here on, in the order in which they are shown. Damaged packets are left out."""
         times = {}
         for packet in self._packets():
@@ -94,8 +95,8 @@ class Decoder:
         value = 0
         for plane in picture.planes:
             row = plane.width * (bits if bits < 8 else -(-bits // 8) * 8) // 8  # the rest of a line is not defined
-            lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, :row]
-            value = zlib.crc32(np.ascontiguousarray(lines), value)
+            lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, :row]
+            value = zlib.crc32(lines.tobytes(), value)
         return value
 
     def rgb(self, picture: av.VideoFrame) -> np.ndarray:
@@ -140,7 +141,7 @@ def _first_known(*numbers: int | None) -> int:
 
 def _turn(picture: np.ndarray, about: av.VideoFrame) -> np.ndarray:
     """Turns or mirrors a picture by multiples of 90 degrees, as the display matrix of its frame says."""
-    matrix = about.side_data.get("DISPLAYMATRIX")
+    matrix: Any = about.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
     xx, xy, _, yx, yy = np.frombuffer(matrix, np.int32)[:5].tolist()

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datamodules.frames.jpeg import Rectangle, cut_jpeg, read_layout
+from datamodules.frames.jpeg import JPEGLayout, Rectangle, cut_jpeg, read_layout
 from datamodules.frames.pictures import decode_picture
 from trackers.crops import DecodedRegion, Window
 
@@ -64,13 +64,14 @@ class Frame:
         Raises:
             UnreadableFrameError: the picture cannot be read.
         """
-        return (self._layout and self._requests and self._decode_part()) or DecodedRegion.wrap(self._read_whole())
+        part = self._decode_part(self._layout) if self._layout and self._requests else None
+        return part or DecodedRegion.wrap(self._read_whole())
 
-    def _decode_part(self) -> DecodedRegion | None:
+    def _decode_part(self, layout: JPEGLayout) -> DecodedRegion | None:
         lefts, tops, rights, bottoms = zip(*(rectangle for rectangle, _ in self._requests), strict=True)
         reduction = min(r for _, r in self._requests)
         wanted = Rectangle(min(lefts), min(tops), max(rights), max(bottoms))
-        file, place = cut_jpeg(self._data, self._layout, wanted)
+        file, place = cut_jpeg(self._data, layout, wanted)
         pixels = decode_picture(file, IMREAD_FLAGS[reduction])
         if pixels is None:
             return None

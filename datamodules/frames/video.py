@@ -34,7 +34,8 @@ def index_video(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     Raises:
         UnreadableFrameError: the file cannot be opened, no frame can be decoded, or the size of the frames changes.
     """
-    decoder, rows, sizes, faulty = Decoder(path), [], [], 0
+    decoder, rows, sizes = Decoder(path), [], []
+    faulty = width = height = 0
     try:
         for frame in decoder.decode():
             sizes.append((frame.picture.width, frame.picture.height))

@@ -55,6 +55,7 @@ def _sequence_files(root: Path, row: dict[str, str], tiger1_first: int) -> Seque
 
 
 def _read(files: SequenceFiles, annotated_from: int) -> Sequence:
+    assert files.frame_numbers is not None  # `_sequence_files` sets them
     first, last = files.frame_numbers
     frames = list_numbered_frames(files.folder, first, last)
     boxes = read_numbers(files.annotations[0], columns=4)

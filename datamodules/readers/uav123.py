@@ -47,6 +47,7 @@ def _sequence_files(root: Path, row: dict[str, str], version: str) -> SequenceFi
 
 
 def _read(files: SequenceFiles) -> Sequence:
+    assert files.frame_numbers is not None  # `_sequence_files` sets them
     frames = list_numbered_frames(files.folder, *files.frame_numbers)
     boxes = read_numbers(files.annotations[0], columns=4, nan=True)
     check_frames_match_boxes(files.folder, len(frames), len(boxes))

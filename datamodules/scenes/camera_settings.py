@@ -33,7 +33,7 @@ def draw_camera_settings(
         """Returns numbers (B, V) that differ between samples, and within a sample by its time gaps."""
         return spread * rng.standard_normal((count, 1)) + change * gap * rng.standard_normal(gap.shape)
 
-    def sometimes(probability: float, values: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
+    def sometimes(probability: float, values: np.ndarray, otherwise: float | np.ndarray = 0.0) -> np.ndarray:
         return np.where(rng.random((count, 1)) < probability, values, otherwise)
 
     gamma = np.exp(varying(0.2, 0.2))

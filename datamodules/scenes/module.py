@@ -180,5 +180,5 @@ def _load_renderer(file: Path, device: torch.device) -> Renderer:
     return Renderer(Bank(*(tensor.to(device) for tensor in _load_bank_once(file))))
 
 
-def _identity(batch: dict[str, Any]) -> dict[str, Any]:
+def _identity(batch: Any) -> Any:
     return batch

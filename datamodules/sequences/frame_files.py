@@ -36,7 +36,7 @@ def hash_frame_files(videos: Iterable[tuple[Path, Iterable[str]]]) -> list[str]:
     for path, names in videos:
         files = files_in(path)
         states = [files] if isinstance(files, tuple) else [files.get(n) or _state(path / n) for n in names]
-        hashes.append(hashlib.sha256(np.array(states, np.int64)).hexdigest()[:16])
+        hashes.append(hashlib.sha256(np.array(states, np.int64).tobytes()).hexdigest()[:16])
         count += len(states)
     if time.monotonic() - start > LONG:
         log.info("read the sizes and times of %d frame files in %.0f s", count, time.monotonic() - start)

@@ -21,7 +21,7 @@ def fits_picture(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
     """
     low, extent = boxes[..., :2], boxes[..., 2:]
     overlap = (low < size) & (low + extent > 0) & (extent <= LARGEST * size)
-    return (overlap & np.isfinite(low) & np.isfinite(extent)).all(-1)
+    return np.asarray((overlap & np.isfinite(low) & np.isfinite(extent)).all(-1))
 
 
 def without_outside_boxes(table: SequenceTable) -> tuple[SequenceTable, str]:
@@ -57,7 +57,7 @@ def _sizes(table: SequenceTable) -> np.ndarray:
     sizes = table.columns["resolution"].astype(float)
     unknown = np.flatnonzero((sizes == 0).any(1))
     sizes[unknown] = np.inf
-    for i in unknown if len(unknown) <= MAX_READ else ():
+    for i in unknown.tolist() if len(unknown) <= MAX_READ else ():
         try:
             sizes[i] = table[i].frame(0).shape[1::-1]
         except UnreadableFrameError:

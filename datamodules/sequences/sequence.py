@@ -1,11 +1,12 @@
 """An annotated video, as every reader returns it and as training and evaluation use it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from collections.abc import Sequence as Names
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,19 +16,19 @@ from datamodules.frames.video import VideoReader, read_video_frame
 
 
 @dataclass(frozen=True)
-class NumberedFrames(Names):
+class NumberedFrames(Names[str]):
     """File names that count upwards: `prefix`, a number of at least `digits` digits, and `suffix`."""
 
     prefix: str
     first: int
     digits: int
     suffix: str
-    count: int
+    count: int  # pyrefly: ignore[bad-override]  nobody counts how often a sequence of names has a name
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, i: int) -> str:
+    def __getitem__(self, i: Any) -> Any:
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(self.count))]
         if not -self.count <= i < self.count:
@@ -41,8 +42,9 @@ def sort_frames(names: list[str]) -> Names[str]:
     Args:
         names: in any order.
     """
-    parts = [re.fullmatch(r"(.*?)(\d+)(\.\w+)", name) for name in names]
-    if not all(parts) or len({(p[1], p[3]) for p in parts}) != 1:
+    found = [re.fullmatch(r"(.*?)(\d+)(\.\w+)", name) for name in names]
+    parts = [part for part in found if part]
+    if len(parts) < len(names) or len({(p[1], p[3]) for p in parts}) != 1:
         return tuple(sorted(names, key=_natural_key))
     ordered = sorted(parts, key=lambda p: int(p[2]))
     prefix, number, suffix = ordered[0].groups()
@@ -109,7 +111,7 @@ class Sequence:
         name = self.frames[i]
         return read_picture(self.folder / name) if self.video is None else read_video_frame(self.folder, self.video, i)
 
-    def images(self) -> Iterator[np.ndarray]:
+    def images(self) -> Generator[np.ndarray]:
         """Reads all frames in order, as RGB (H, W, 3) uint8. A video file is open until the last frame, or `close`.
 
         Raises:

@@ -6,7 +6,7 @@ worker would copy their memory as soon as it changes their reference counts. All
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Names
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,9 +48,8 @@ class SequenceTable:
         root, rows, boxes, absent, cover, names = Path(root), [], [], [], [], []
         videos, still = [], False
         for s in sequences:
-            counts = isinstance(s.frames, NumberedFrames)
-            listed = [] if counts else list(s.frames)
-            f = s.frames if counts else NumberedFrames("", 0, 0, "", len(listed))
+            listed = [] if isinstance(s.frames, NumberedFrames) else list(s.frames)
+            f = s.frames if isinstance(s.frames, NumberedFrames) else NumberedFrames("", 0, 0, "", len(listed))
             folder = str(s.folder.relative_to(root)) if s.folder.is_relative_to(root) else str(s.folder)
             rows.append((s.name, folder, len(s), (f.first, f.digits), (f.prefix, f.suffix), s.resolution or (0, 0)))
             video = np.empty(0, INDEX) if s.video is None else s.video
@@ -117,6 +116,9 @@ class SequenceTable:
 
     def __len__(self) -> int:
         return len(self.columns["name"])
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Sequence:
         c = self.columns

@@ -78,8 +78,9 @@ def _open_ground(rng: Generator, height: int, width: int) -> np.ndarray:
     ground = make_texture(rng, below, width) if rng.random() < 0.6 else cloud(rng, below, width)
     # Rows near the horizon show a wider stretch of ground than rows near the viewer.
     far = rng.uniform(0.15, 0.45)
-    source = np.float32([[0, 0], [width, 0], [width, below], [0, below]])
-    target = np.float32([[0, 0], [width, 0], [width * (1 + 1 / far) / 2, below], [width * (1 - 1 / far) / 2, below]])
+    source = np.array([[0, 0], [width, 0], [width, below], [0, below]], np.float32)
+    right, left = (width * (1 + side / far) / 2 for side in (1, -1))
+    target = np.array([[0, 0], [width, 0], [right, below], [left, below]], np.float32)
     view = cv2.getPerspectiveTransform(source, target)
     canvas[horizon:] = cv2.warpPerspective(
         ground, view, (width, below), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT

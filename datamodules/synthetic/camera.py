@@ -121,5 +121,5 @@ class Sensor:
             picture = cv2.add(picture, self.noise[y : y + height, x : x + width], dtype=cv2.CV_8U)
         if self.quality is not None:
             encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1]
-            picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
         return picture

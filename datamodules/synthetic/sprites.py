@@ -184,7 +184,7 @@ def _convex_hull(alpha: np.ndarray) -> np.ndarray:
     """Returns the convex hull (points, 2), in pixels, of all pixels that are at least half opaque, corners included."""
     pixels = cv2.findNonZero((alpha >= 128).astype(np.uint8)).reshape(-1, 2).astype(np.float32)
     hull = cv2.convexHull(pixels).reshape(-1, 2)
-    corners = hull[:, None] + np.float32([[0, 0], [1, 0], [0, 1], [1, 1]])
+    corners = hull[:, None] + np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
     return cv2.convexHull(corners.reshape(-1, 2)).reshape(-1, 2)
 
 
@@ -208,6 +208,7 @@ def _assemble(rng: Generator, parts: list[_Part], skins: list[np.ndarray], scale
         if elastic > 0:
             field = (np.cos(turn) * bend[0] + np.sin(turn) * bend[1]).astype(np.float32)
             flow = grid + cv2.resize(field, (side, side), interpolation=cv2.INTER_CUBIC)
+            # pyrefly: ignore[no-matching-overload]  one map holds both coordinates, so there is no second one
             canvas = cv2.remap(canvas, flow, None, cv2.INTER_LINEAR)
         poses.append(canvas)
     hulls = [_convex_hull(pose[..., 3]) for pose in poses]

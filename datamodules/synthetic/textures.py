@@ -37,7 +37,7 @@ def fractal(rng: Generator, height: int, width: int, exponent: float, coarsest: 
         octave = rng.standard_normal((rows, columns), dtype=np.float32)
         field += cells**-exponent * cv2.resize(octave, (width, height), interpolation=cv2.INTER_LINEAR)
         cells *= 2
-    return cv2.normalize(field, None, 0, 1, cv2.NORM_MINMAX)
+    return cv2.normalize(field, np.empty_like(field), 0, 1, cv2.NORM_MINMAX)
 
 
 def _colourise(ramp: np.ndarray, field: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ def wandb(
 
     from evaluation.loggers.stage_logger import StageLogger
 
-    if rank_zero_only.rank:
+    if rank_zero_only.rank:  # pyrefly: ignore[missing-attribute]  Lightning sets it
         return False
     job = settings["job"] | {"ratio": f"{settings['job']['ratio']:g}"}
     run = start_run(

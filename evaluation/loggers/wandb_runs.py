@@ -38,10 +38,16 @@ def start_run(folder: str | Path, project: str, entity: str | None, **options: A
     """
     import wandb
 
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+    mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
     Path(folder).mkdir(parents=True, exist_ok=True)
     # With "finish_previous" wandb returns no run that is still open.
-    about = {"dir": folder, "project": project, "entity": entity, "reinit": "finish_previous", **options}
+    about: dict[str, Any] = {
+        "dir": folder,
+        "project": project,
+        "entity": entity,
+        "reinit": "finish_previous",
+        **options,
+    }
     settings = wandb.Settings(init_timeout=START, finish_timeout=END)
     try:
         return wandb.init(**about, mode=mode, settings=settings)

@@ -34,7 +34,7 @@ def check_launchable(trainer: Trainer, invocation: Invocation) -> None:
     """
     if not invocation.is_sweep or _process_count(trainer) == 1:
         return
-    strategy = trainer.strategy
+    strategy: Any = trainer.strategy
     if not isinstance(strategy.launcher, _SubprocessScriptLauncher):
         return
     if strategy.cluster_environment.creates_processes_externally:
@@ -68,7 +68,7 @@ def launch(trainer: Trainer, settings: DictConfig, invocation: Invocation, work:
     """
     if _process_count(trainer) == 1:
         return work()
-    launcher = trainer.strategy.launcher
+    launcher: Any = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
         if os.environ.get("LOCAL_RANK", "0") != "0":
             exit_with_parent()

@@ -46,7 +46,8 @@ def _create(config: DictConfig, mode: str) -> None:
 
 def _create_folder(config: DictConfig, mode: str) -> None:
     """Creates `hydra.<mode>.dir` as a new folder, and changes the configuration if the name was taken."""
-    pattern = OmegaConf.to_container(config.hydra[mode], resolve=False)["dir"]
+    settings: Any = OmegaConf.to_container(config.hydra[mode], resolve=False)
+    pattern = settings["dir"]
     is_first_process = not any(int(os.environ.get(rank, 0)) for rank in RANKS)
     wanted = Path(config.hydra[mode].dir)
     if not is_first_process:

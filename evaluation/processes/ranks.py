@@ -5,7 +5,7 @@ that works alone is rank 0.
 """
 
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 # The other processes wait while rank 0 scores a tracker, which may take days. A process that dies is noticed at once.
 TIMEOUT = timedelta(days=30)
 
-_group: dist.ProcessGroup | None = None
+_group: Any = None  # the process group; None in a job of one process
 
 
 def join_process_group() -> None:

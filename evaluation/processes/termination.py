@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STDERR = 2
 CONTINUES = "the same command continues where it stopped"
 
 
@@ -37,7 +38,7 @@ def _handling_sigterm() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:
             os._exit(128 + number)  # a fork that has inherited this handler has nothing to put in order
-        os.write(sys.__stderr__.fileno(), f"terminated; {CONTINUES}\n".encode())  # `print` may be what was interrupted
+        os.write(STDERR, f"terminated; {CONTINUES}\n".encode())  # `print` may be what was interrupted
         for child in multiprocessing.active_children():
             child.terminate()
         raise SystemExit(128 + number)

@@ -224,14 +224,14 @@ def _example(video: Video, benchmark: Benchmark, trackers: Sequence[_TrackerJobs
 def _boxes(tracks: dict[str, np.ndarray], frame: int, tracker: _TrackerJobs, picture: Picture) -> Iterator[Box]:
     truth = tracks["truth"][frame]
     for kind, track in tracks.items():
-        x, y, w, h = box = tuple(round(float(value), 1) for value in track[frame])
+        x, y, w, h = (round(float(value), 1) for value in track[frame])
         label = "" if kind == "truth" else "parent" if kind == "parent" else f"{tracker.jobs[kind]['ratio']:g}"
         # Each kind has its own corner, so that the labels of equal boxes do not cover each other.
         right, below = CORNERS.get(kind, (False, False))
         size = LABEL * picture.width
         left, top = x + right * w, y + (h + size if below else -0.3 * size)
         yield Box(
-            kind, label, box, float(overlaps(track[[frame]], truth[None])[0]),
+            kind, label, (x, y, w, h), float(overlaps(track[[frame]], truth[None])[0]),
             round(float(np.clip(left, picture.x, picture.x + picture.width)), 1),
             round(float(np.clip(top, picture.y + size, picture.y + picture.height - 0.3 * size)), 1),
             "end" if right else "start",
@@ -251,5 +251,5 @@ def _picture(video: Video, frame: int, boxes: np.ndarray) -> Picture:
     if width > WIDTH:
         part = cv2.resize(part, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
     packed = cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    uri = f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
+    uri = f"data:image/jpeg;base64,{base64.b64encode(packed.tobytes()).decode()}"
     return Picture(frame + 1, int(x), int(y), int(width), int(height), uri)

@@ -31,7 +31,8 @@ def scope(finished: Sequence[Result]) -> list[str]:
     for benchmark in benchmarks_of(finished):
         parts = [f"{protocol} protocol"] if (protocol := protocol_of(finished, benchmark)) else []
         for count in ("sequences", "frames"):
-            values = {number_at(result, "metrics", benchmark, count) for result in finished} - {None}
+            numbers = (number_at(result, "metrics", benchmark, count) for result in finished)
+            values = {number for number in numbers if number is not None}
             parts += [" or ".join(f"{value:,}" for value in sorted(values)) + f" {count}"] if values else []
         notes.append(f"{benchmark}: " + ", ".join(parts))
     departures = {
@@ -208,8 +209,10 @@ def _lost(scores: Sequence[Series], floor: tuple[float, float] | None) -> Iterat
 
     It compares scores and not retention, since parents differ.
     """
+    if floor is None:
+        return
     listed = []
-    for line in scores if floor else ():
+    for line in scores:
         lost = [point.x for point in takewhile(lambda point: point.mean <= floor[1], reversed(line.points))]
         if lost:
             listed.append(f"{line.label} {'at' if len(lost) == 1 else 'from'} ratio {max(lost):g}")

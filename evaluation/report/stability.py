@@ -76,7 +76,7 @@ class Curve:
     @cached_property
     def points(self) -> tuple[CurvePoint, ...]:
         """The mean over seeds and its band, by falling ratio from 1. A point is over the seeds that have its ratio."""
-        return tuple(_means(self.seeds.values()))
+        return tuple(_means(list(self.seeds.values())))
 
     @cached_property
     def informative(self) -> tuple[Any, ...]:
@@ -149,7 +149,7 @@ class FamilyStability:
     benchmark: str
     metric: str
     trackers: tuple[str, ...]
-    down_to: float
+    down_to: float | None
     area: float
     area_std: float | None
     breaks: Mapping[float, float | None]
@@ -229,16 +229,17 @@ def families_of(rows: Sequence[Stability]) -> list[FamilyStability]:
 
 
 def _family(key: tuple, members: Sequence[Stability]) -> FamilyStability:
-    areas = [row.area for row in members]
+    areas = [row.area for row in members if row.area is not None]
     ratios = {level: [row.breaks[level].ratio for row in members] for level in LEVELS}
+    broken = {level: [ratio for ratio in found if ratio is not None] for level, found in ratios.items()}
     return FamilyStability(
         *key,
         trackers=tuple(str(row.curve.identity[0]) for row in members),
         down_to=members[0].down_to,
         area=fmean(areas),
         area_std=stdev(areas) if len(areas) > 1 else None,
-        breaks={level: None if None in found else geometric_mean(found) for level, found in ratios.items()},
-        broken={level: len(found) - found.count(None) for level, found in ratios.items()},
+        breaks={k: geometric_mean(broken[k]) if len(broken[k]) == len(members) else None for k in LEVELS},
+        broken={level: len(found) for level, found in broken.items()},
     )
 
 

@@ -141,5 +141,5 @@ def floor_of(
         above = () if result.get("ratio") == 1 else ("parent",)
         parent = number_at(result, *above, "metrics", benchmark, metric)
         if score is not None and (parent or not relative):
-            scores.append(score / parent if relative else score)
+            scores.append(score / parent if relative and parent else score)
     return (min(scores), max(scores)) if scores else None

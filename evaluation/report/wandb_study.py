@@ -67,8 +67,9 @@ def _table(path: Path) -> "Table":
 
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
+    names: list[Any] = list(header)
     columns = [_typed(column) for column in zip(*rows, strict=True)]
-    return wandb.Table(header, [list(row) for row in zip(*columns, strict=True)])
+    return wandb.Table(names, [list(row) for row in zip(*columns, strict=True)])
 
 
 def _typed(column: Sequence[str]) -> list[float | None] | list[str | None]:

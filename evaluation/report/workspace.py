@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
 
-def save_workspace(results: Sequence[Result], project: str, entity: str | None, group: str) -> None:
+def save_workspace(results: Sequence[Result], project: str, entity: str, group: str) -> None:
     """Saves the view and prints its address.
 
     Args:
@@ -32,7 +32,7 @@ def save_workspace(results: Sequence[Result], project: str, entity: str | None, 
 
     if not wandb.login(prompt=False, verify=False):
         raise SystemExit("error: a view is saved on the server, which needs a login: wandb login")
-    workspace_of(results, project, entity or wandb.Api().default_entity, group).save()
+    workspace_of(results, project, entity or wandb.Api().default_entity or "", group).save()
 
 
 def workspace_of(results: Sequence[Result], project: str, entity: str, group: str) -> "Workspace":

@@ -32,19 +32,19 @@ class FiniteTraining(L.Callback):
 
     def __init__(self) -> None:
         self.skipped, self._in_a_row = 0, 0
-        self._loss: Tensor | float = 0.0
+        self._loss = torch.zeros(())
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Adds up the losses of the accumulated batches of a step."""
         self._loss = self._loss + loss.detach()
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
         """Checks the loss and the gradients of a step.
 
         Raises:
             UserError: one of them is not finite, in any of the processes that train together.
         """
-        loss, self._loss = self._loss, 0.0
+        loss, self._loss = self._loss, torch.zeros(())
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None and p.grad.numel()]
         loss_is_finite, finite = torch.stack([torch.isfinite(loss), _all_finite([loss, *gradients])]).tolist()
         if trainer.world_size > 1:
@@ -69,9 +69,10 @@ class FiniteTraining(L.Callback):
         Raises:
             UserError: a value is not finite, or every step was skipped.
         """
+        network: Any = pl_module.network
         where = f"stage {pl_module.stage}, step {trainer.global_step}"
         states = [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
-        check_finite(where, {"network": pl_module.network.state_dict(), "optimizer": states})
+        check_finite(where, {"network": network.state_dict(), "optimizer": states})
         if not self.skipped:
             return
         told = f"{where}: the loss scaler of trainer.precision={trainer.precision} skipped {self.skipped} steps"
@@ -139,11 +140,13 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 def _describe_step(trainer: L.Trainer, module: L.LightningModule) -> str:
     """Returns a message that names the step, the batch, and the losses or parameters that are not finite."""
     losses = {k.removeprefix(f"{module.stage}/"): v for k, v in trainer.callback_metrics.items()}
-    gradients = {name: p.grad for name, p in module.network.named_parameters() if p.grad is not None}
+    network: Any = module.network
+    gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     wrong = sorted([f"loss {name}" for name in _not_finite(losses)], key="loss total".__eq__)  # its parts say more
     wrong = wrong or [f"gradient of {name}" for name in _not_finite(gradients)] or ["loss of another process"]
     batch = trainer.fit_loop.total_batch_idx
-    size = getattr(trainer.datamodule, "batch_size", 1) * trainer.world_size
+    data = trainer.datamodule  # pyrefly: ignore[missing-attribute]  Lightning sets it in `fit`
+    size = getattr(data, "batch_size", 1) * trainer.world_size
     return (
         f"stage {module.stage}, step {trainer.global_step} (batch {batch}, samples {batch * size} to "
         f"{(batch + 1) * size - 1}): {_join(wrong)} not finite, so the training stops. Its last checkpoint is kept. "

@@ -67,7 +67,8 @@ class Job:
 
     def _find_keys(self, trainer: Trainer) -> dict[str, Any]:
         """Returns the settings with what they stand for: devices, and the content of files in the place of paths."""
-        keys = resolve_devices(OmegaConf.to_container(self.cfg), trainer)
+        settings: Any = OmegaConf.to_container(self.cfg)
+        keys = resolve_devices(settings, trainer)
         keys |= {"checkpoint": self.source.identity, "scoring": arithmetic(keys["runner"]["devices"])}
         if cache_keys.trains(keys, self.trains_parent):
             keys["datamodule"] = keys["datamodule"] | {"content": self.maker.training_content()}
@@ -228,8 +229,10 @@ class Job:
         final, parent_evaluation = stages.get("child", parent), stages.get("parent evaluation", evaluation)
         checkpoint, parent_checkpoint = (stage.folder / CHECKPOINT for stage in (final, parent))
         result = self._record(stages) | describe_result(
-            *(load_checkpoint(path) for path in (checkpoint, parent_checkpoint)),
-            *(self._scores(stage) for stage in (evaluation, parent_evaluation)),
+            load_checkpoint(checkpoint),
+            load_checkpoint(parent_checkpoint),
+            self._scores(evaluation),
+            self._scores(parent_evaluation),
             self.cfg.device,
         )
         link_or_copy(checkpoint, self.folder / CHECKPOINT)

@@ -32,7 +32,8 @@ class ParentSource:
             CheckpointError: the file does not exist or is not a checkpoint.
         """
         if checkpoint is None or str(checkpoint) == PRETRAINED:
-            return cls(checkpoint, checkpoint)
+            name = None if checkpoint is None else PRETRAINED
+            return cls(name, name)
         header = read_header(checkpoint)
         return cls(str(checkpoint), hash_file(checkpoint), header)
 

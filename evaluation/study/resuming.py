@@ -56,7 +56,7 @@ class ResumeCheckpoint(Checkpoint):
         if trainer.global_rank < len(self._generators):
             _restore_generators(self._generators[trainer.global_rank])
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         """Saves between steps, never between accumulated batches; `on_train_epoch_end` saves after the last batch."""
         step = trainer.global_step
         if step > self._saved and step % self.every == 0 and not trainer.is_last_batch:
@@ -122,7 +122,8 @@ def checkpoint_to_resume(path: Path) -> Path | None:
 
 def _generator_states() -> dict[str, Any]:
     """Returns the states of all generators of this process as plain data, so that reading them executes nothing."""
-    name, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    name, keys, *rest = state
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),

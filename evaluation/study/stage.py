@@ -109,7 +109,8 @@ def _make(stage: Stage, folder: Path, command: str) -> dict[str, Any]:
     """Makes a stage in its unfinished folder, and returns its record."""
     start = time.monotonic()
     stage.make(folder)
-    record = {"stage": stage.name, "seconds": round(time.monotonic() - start, 2), "depends": stage.depends}
+    seconds = round(time.monotonic() - start, 2)
+    record: dict[str, Any] = {"stage": stage.name, "seconds": seconds, "depends": stage.depends}
     record |= {"after": [before.key for before in stage.after], "command": command, "provenance": provenance()}
     write_record(folder, record)
     return record
@@ -120,13 +121,14 @@ def _join_stage(stage: Stage) -> FinishedStage:
 
     An interrupted stage continues from the scratch folder of rank 0. Its result is the same in all processes.
     """
-    found = broadcast(None)
+    found: Any = broadcast(None)
     if isinstance(found, FinishedStage):
         return found
     with TemporaryDirectory() as folder:
         (Path(folder) / SCRATCH).symlink_to(found / SCRATCH)
         stage.make(Path(folder))
-    return broadcast(None)
+    finished: Any = broadcast(None)
+    return finished
 
 
 def _usable_record(folder: Path, command: str, hashes: bool = True) -> dict[str, Any] | None:

@@ -144,10 +144,11 @@ class StageMaker:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return OmegaConf.to_container(self.cfg)
+        settings: Any = OmegaConf.to_container(self.cfg)
+        return settings
 
     def _initial(self) -> Checkpoint:
-        recipe = OmegaConf.to_container(self.cfg.tracker)
+        recipe: Any = OmegaConf.to_container(self.cfg.tracker)
         return initial_checkpoint(recipe, self.source.checkpoint, instantiate(self.cfg.gates))
 
     def _take_initial(self) -> Checkpoint:

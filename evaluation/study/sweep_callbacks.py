@@ -38,7 +38,7 @@ class ReportCallback(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STARTED).write_text(uuid4().hex)
 
-    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Renews the report of a sweep if the last one is old."""
         # A report takes seconds, but an interrupted sweep should have one of its finished jobs.
         is_sweep = config.hydra.mode == RunMode.MULTIRUN

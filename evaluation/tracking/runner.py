@@ -95,7 +95,9 @@ class Runner:
     def _run_in_this_process(
         self, load: Callable[[], Checkpoint], jobs: list[list[Sequence]], folder: Path
     ) -> Iterator[tuple[list[Sequence], Failures]]:
-        loop = Lockstep(load().tracker, self.devices[0]) if jobs else None
+        if not jobs:
+            return
+        loop = Lockstep(load().tracker, self.devices[0])
         for job in jobs:
             yield job, track(loop, job, folder, self.ahead)
 

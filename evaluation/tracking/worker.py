@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -72,7 +72,7 @@ def track(loop: "Lockstep", sequences: "list[Sequence]", folder: Path, ahead: in
     return failures
 
 
-def frames_ahead(sequence: "Sequence", count: int) -> Iterator[np.ndarray]:
+def frames_ahead(sequence: "Sequence", count: int) -> Generator[np.ndarray]:
     """Yields the frames in order. A thread decodes up to `count` of them ahead.
 
     When the iterator ends or is closed, it first waits for the thread, and then closes the files that the thread read.
@@ -95,7 +95,7 @@ def frames_ahead(sequence: "Sequence", count: int) -> Iterator[np.ndarray]:
 class _RunningSequence:
     """A sequence that is being tracked, with its results so far."""
 
-    def __init__(self, loop: "Lockstep", sequence: "Sequence", frames: Iterator[np.ndarray]):
+    def __init__(self, loop: "Lockstep", sequence: "Sequence", frames: Generator[np.ndarray]):
         self.sequence, self.frames = sequence, frames
         self.boxes, self.seconds, self.done = np.empty((len(sequence), 4)), np.empty(len(sequence)), 0
         first, start = next(self.frames), time.perf_counter()

@@ -134,7 +134,8 @@ class ChipNet(Criterion):
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
         """Draws the initial psi and builds its optimizer."""
-        self.cost, self.ratio, self.sharpness = cost, ratio, self.hardening(0.0)
+        self.cost: Any = cost  # a polynomial, see `check`
+        self.ratio, self.sharpness = ratio, self.hardening(0.0)
         psi = 0.01 * torch.rand(len(gates.values), generator=torch.Generator().manual_seed(self.seed))
         self.psi = nn.Parameter(psi.to(gates.values))
         self.optimizer = torch.optim.Adam([self.psi], lr=self.travel / steps)
@@ -158,7 +159,7 @@ class ChipNet(Criterion):
     def after_step(self, gates: Gates) -> None:
         """Takes an optimizer step for psi, unless a gradient overflowed. A loss scaler skips the weights then, too."""
         z_i, z_t = self.soft_gates()
-        (gradient,) = torch.autograd.grad([z_t, self.penalty(gates, z_i, z_t)], self.psi, [gates.values.grad, None])
+        (gradient,) = torch.autograd.grad([z_t, self.penalty(gates, z_i, z_t)], self.psi, [gates.gradients, None])
         if gradient.isfinite().all():
             self.psi.grad = gradient
             self.optimizer.step()

@@ -1,5 +1,8 @@
 """Depth pruning: scores of whole residual branches."""
 
+import operator
+from functools import reduce
+
 from torch import Tensor
 
 from pruning.criteria.taylor import Taylor
@@ -18,8 +21,8 @@ class Depth(Taylor):
 
     def importance(self, gates: Gates) -> Tensor:
         """Returns the scores of one step (units,): equal within a branch, 0 for groups that cannot vanish."""
-        scores = gates.values.grad * 0
-        by_group, gradients = scores.split(gates.sizes), gates.values.grad.split(gates.sizes)
+        scores = gates.gradients * 0
+        by_group, gradients = scores.split(gates.sizes), gates.gradients.split(gates.sizes)
         for members in branches(gates.groups):
             change = _branch_gradient(gates, gates.groups[members[-1]], gradients[members[-1]])
             for i in members:
@@ -42,9 +45,10 @@ def _branch_gradient(gates: Gates, group: Group, gate_gradients: Tensor) -> Tens
     if readers and all(s.gated for s in readers):
         return gate_gradients.sum()
     weights = [gates.network.get_parameter(s.path) for s in readers]
-    if not weights or any(p.grad is None for p in weights):
+    changes = [(p.detach() * p.grad).sum() for p in weights if p.grad is not None]
+    if not weights or len(changes) < len(weights):
         raise UserError(
             f"depth pruning cannot score '{group.name}': the weights {[s.path for s in readers]} that read it are not "
             "trained; train them, or list the group in pruning.protect"
         )
-    return sum((p.detach() * p.grad).sum() for p in weights)
+    return reduce(operator.add, changes)

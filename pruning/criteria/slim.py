@@ -45,8 +45,8 @@ class Slim(Criterion):
 
     def after_step(self, gates: Gates) -> None:
         """Adds the gradient of the penalty and takes an optimizer step for the gates."""
-        gates.values.grad += self.weights * gates.values.detach().sign()
-        if gates.values.grad.isfinite().all():  # otherwise a loss scaler skips this step for the weights, too
+        gates.gradients.add_(self.weights * gates.values.detach().sign())
+        if gates.gradients.isfinite().all():  # otherwise a loss scaler skips this step for the weights, too
             self.optimizer.step()
         gates.values.data.clamp_(min=0)  # a step past 0 would make the penalty push the gate back up
 

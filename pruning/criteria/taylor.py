@@ -44,7 +44,7 @@ class Taylor(Criterion):
 
     def importance(self, gates: Gates) -> Tensor:
         """Returns the importance of every unit in one step, (units,)."""
-        return gates.values.grad.abs()
+        return gates.gradients.abs()
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:
         """Returns the running means by group name.
@@ -78,4 +78,4 @@ class Fisher(Taylor):
 
     def importance(self, gates: Gates) -> Tensor:
         """Returns the importance of every unit in one step, (units,)."""
-        return gates.values.grad.square()
+        return gates.gradients.square()

@@ -8,7 +8,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,10 +27,10 @@ class Unpickler(Protocol):
         """Returns the object of the pickle."""
 
 
-MakeUnpickler = Callable[[BinaryIO], Unpickler]
+MakeUnpickler = Callable[[Any], Unpickler]
 
 
-def read_torch_file(file: BinaryIO, size: int, device: str, unpickler: MakeUnpickler) -> Any:
+def read_torch_file(file: io.BufferedIOBase, size: int, device: str, unpickler: MakeUnpickler) -> Any:
     """Returns the object in a file of `torch.save`.
 
     Args:
@@ -51,7 +51,7 @@ def read_torch_file(file: BinaryIO, size: int, device: str, unpickler: MakeUnpic
     return _read_legacy(file, size, device, unpickler)
 
 
-def _read_zip(file: BinaryIO, size: int, device: str, unpickler: MakeUnpickler) -> Any:
+def _read_zip(file: io.BufferedIOBase, size: int, device: str, unpickler: MakeUnpickler) -> Any:
     with zipfile.ZipFile(file) as archive:
         records = _records(archive, size)
         if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
@@ -67,7 +67,8 @@ def _read_zip(file: BinaryIO, size: int, device: str, unpickler: MakeUnpickler) 
                 storages[key] = _bytes(record.file_size, device)
                 if device == "cpu":
                     with archive.open(record) as content:
-                        content.readinto(storages[key].numpy())
+                        assert isinstance(content, zipfile.ZipExtFile)  # `IO` has no `readinto`
+                        content.readinto(storages[key].numpy().data)
             if count * dtype.itemsize > record.file_size:
                 raise ValueError(f"storage {key} claims {count:,} entries, more than the file holds")
             return storages[key][: count * dtype.itemsize].view(dtype)
@@ -96,7 +97,7 @@ def _records(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     return records
 
 
-def _read_legacy(file: BinaryIO, size: int, device: str, unpickler: MakeUnpickler) -> Any:
+def _read_legacy(file: io.BufferedIOBase, size: int, device: str, unpickler: MakeUnpickler) -> Any:
     head = io.BytesIO(file.read(MAX_PICKLE))
     if unpickler(head).load() != MAGIC_NUMBER:
         raise ValueError("it does not start with the magic number of torch.save")
@@ -129,7 +130,7 @@ def _read_legacy(file: BinaryIO, size: int, device: str, unpickler: MakeUnpickle
         if count * item_sizes[key] != storage.numel() or file.tell() + storage.numel() > size:
             raise ValueError(f"storage {key:.80} is cut, or has another size than its tensor says")
         if device == "cpu":
-            file.readinto(storage.numpy())
+            file.readinto(storage.numpy().data)
         else:
             file.seek(storage.numel(), io.SEEK_CUR)
     return content

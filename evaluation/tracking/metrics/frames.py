@@ -63,8 +63,8 @@ def join_tracks(tracks: Mapping[str, Track], fill: float | None) -> Frames:
         truth.append(t.truth[:n])
         missing.append(np.arange(n) >= m)
     # Column-major, because the metrics work on whole columns.
-    boxes = [np.concatenate(parts, out=np.empty((lengths.sum(), 4), order="F")) for parts in (predicted, truth)]
-    return Frames(list(tracks), lengths, *boxes, np.concatenate(missing))
+    found, true = (np.concatenate(parts, out=np.empty((lengths.sum(), 4), order="F")) for parts in (predicted, truth))
+    return Frames(list(tracks), lengths, found, true, np.concatenate(missing))
 
 
 def join_labels(labels: Sequence[np.ndarray | None], lengths: np.ndarray, default: int) -> np.ndarray:

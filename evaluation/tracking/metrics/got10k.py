@@ -49,5 +49,5 @@ class GOT10k:
         frames = join_tracks(tracks, fill=None)
         counts = join_labels([t.cover for t in tracks.values()], frames.lengths, default=1) > 0
         counts[frames.first] = False
-        sizes = np.repeat([t.size for t in tracks.values()], frames.lengths, axis=0)
+        sizes = np.repeat(np.array([t.size for t in tracks.values()]), frames.lengths, axis=0)
         return overlaps(frames.predicted[counts], frames.truth[counts], sizes[counts])

@@ -131,9 +131,10 @@ class OnePass:
         frames = join_tracks(tracks, fill=None)
         frames.set_first_to_truth()
         predicted, truth, lengths = frames.predicted, frames.truth, frames.lengths
-        unknown = np.isnan(truth.T).any(0)
+        unknown = np.asarray(np.isnan(truth.T).any(0))
         if self.dataset in ("lasot", "uav") and unknown.any():
-            predicted, truth, lengths = predicted[~unknown], truth[~unknown], count_flags(~unknown, lengths)
+            known = np.logical_not(unknown)
+            predicted, truth, lengths = predicted[known], truth[known], count_flags(known, lengths)
         difference = centers(predicted) - centers(truth)
         return Measures(
             overlaps(predicted, truth),
@@ -172,12 +173,12 @@ class OnePass:
         """Raises UserError for boxes that pytracking refuses."""
         if self.dataset == "lasot" and frames.missing.any():
             raise UserError(
-                f"{frames.location(frames.missing.argmax())}: no box is predicted; on LaSOT, "
+                f"{frames.location(int(frames.missing.argmax()))}: no box is predicted; on LaSOT, "
                 f"{self.profile} needs one for every frame, the first one included"
             )
         wrong = np.isnan(frames.predicted.T).any(0) | (frames.predicted.T[2:] < 0).any(0)
         if wrong.any():
-            i = wrong.argmax()
+            i = int(wrong.argmax())
             raise UserError(
                 f"{frames.location(i)}: the predicted box is {frames.predicted[i].tolist()}; "
                 f"{self.profile} refuses NaN and negative sizes"
@@ -185,7 +186,7 @@ class OnePass:
         unknown = np.isnan(frames.truth.T).any(0)
         if self.dataset != "uav" and unknown.any():
             raise UserError(
-                f"{frames.location(unknown.argmax())}: the annotated box is NaN, which "
+                f"{frames.location(int(unknown.argmax()))}: the annotated box is NaN, which "
                 f"{self.profile} accepts in UAV123 only (dataset=uav)"
             )
 
