@@ -132,6 +132,10 @@ def load_checkpoint(
     tracker = _cut_tracker(recipe, contents.plan, path)
     load_strictly(tracker.network, contents.weights, path, assign=True)
     tracker.to("cpu")  # the weights are on the CPU already, but Lightning still reports the meta device
+    if spoilt := not_finite(contents.gates):
+        raise CheckpointError(
+            f"{path} holds NaN or infinite gates of {spoilt}; its training diverged, or it is damaged"
+        )
     plan = contents.plan.followed_by(gates.apply(tracker.network, tracker.groups(), contents.gates))
     for p in tracker.network.parameters():
         p.requires_grad_(True)

@@ -180,6 +180,8 @@ class _Unpickler(_PythonUnpickler):
         if any(function is kind for kind in _NEVER_CALLED) and args:
             raise ValueError(f"a call of {function.__name__}")
         for arg in args:
+            if isinstance(arg, range):
+                raise ValueError("a call that copies a range, whose entries the pickle does not hold")
             if isinstance(arg, Sized):
                 self.budget -= len(arg)
                 if isinstance(arg, list | tuple | dict):

@@ -162,6 +162,15 @@ def test_a_budget_for_a_file_without_gates(save):
         load_checkpoint(save(official()), gates=GateReading(0.5))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["attn.zeta", "mlp.zeta", "attn.qkv.weight"])
+def test_gates_and_weights_that_are_no_numbers(save, kind, value):
+    net = official(gates=True)
+    net[f"backbone.blocks.1.{kind}"].view(-1)[5] = value
+    with pytest.raises(CheckpointError, match=r"NaN or infinite .*backbone\.blocks\.1\."):
+        load_checkpoint(save(net))
+
+
 def test_every_key_is_accounted_for(save):
     net = official()
     del net["backbone.blocks.1.norm2.bias"]
