@@ -2,6 +2,7 @@
 # make test       style, arrows between rooms, types, and all tests
 # make test-fast  the same without the tests that are marked slow
 # make attack     hostile files, injected faults, long runs: tests that are marked attack
+# make cover     lines that no test runs, except the attacks
 # make audit     known vulnerabilities of the versions in constraints.txt; needs pypi.org
 # make docs       the site, in site/; a broken link is an error
 # make study      the demo study; prints where its report is
@@ -11,7 +12,7 @@ TRACKERS ?= ostrack,stark,dimp
 RATIOS ?= 1,0.5,0.25,0.1,0.01
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: setup style test test-fast attack audit docs study
+.PHONY: setup style test test-fast attack cover audit docs study
 
 setup: .venv/ready
 
@@ -28,7 +29,7 @@ style: setup
 	$(VENV)/pyrefly check --min-severity error --python-interpreter-path $(VENV)/python
 
 # Two workers with several threads each would wait for each other.
-test test-fast attack: export OMP_NUM_THREADS = 1
+test test-fast attack cover: export OMP_NUM_THREADS = 1
 
 test: style
 	$(VENV)/python -m pytest $(WORKERS) -m "not attack"
@@ -38,6 +39,9 @@ test-fast: style
 
 attack: setup
 	$(VENV)/python -m pytest $(WORKERS) -m attack
+
+cover: setup
+	$(VENV)/python -m pytest $(WORKERS) -m "not attack" --cov --cov-report=term-missing:skip-covered
 
 # The auditor has an environment of its own. Without --strict it ends with success if it could look nothing up.
 audit:
