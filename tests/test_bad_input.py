@@ -198,3 +198,15 @@ def test_data_of_which_nothing_can_be_read_is_an_error(run, broken):
         damaged.write_bytes(b"not a picture")
     with pytest.raises(SystemExit, match="frames in a row could not be read"):
         run("train", "datamodule=got10k", f"paths.data={broken}", "stages.parent.steps=3")
+
+
+def test_a_training_that_diverges_is_one_message_and_no_stage(run, capsys, cache):
+    refused_late = ("ratio=0.5", "pruning=magnitude", "stages.sparsity.steps=0", "stages.child.steps=4")
+    with pytest.raises(SystemExit) as stop:
+        run("train", *refused_late, "stages.child.lr_scale=1e22")
+    told = capsys.readouterr().err + str(stop.value.code)
+    assert stop.value.code not in (0, None)
+    for word in ("stage child, step 1", "samples 2 to 3", "loss giou", "stages.child.lr_scale", "precision=32-true"):
+        assert word in told
+    assert "Traceback" not in told
+    assert not [path for path in (cache / "stages").glob("child-*/stage.json") if "1e+22" in path.read_text()]
