@@ -88,6 +88,22 @@ def peak(row: int, column: int, height: float = 0.8, **others: Any) -> Tensor:
     return scores
 
 
+def test_the_first_box_lies_where_the_first_sample_shows_it() -> None:
+    """The first frame's crop is larger than a sample, which shows its middle."""
+    side, network = SIZE + 64, Network()
+    network.extract = lambda crops: CropFeatures([torch.zeros(len(crops), 1, 1, 1)], torch.zeros(len(crops), 2, 4, 4))
+    network.classifier.learn = lambda features, boxes, iterations: [torch.zeros(1), torch.ones(1)]
+    network.box_head = SimpleNamespace(modulation=lambda maps, boxes, features: boxes)
+    template = Crop(torch.zeros(3, side, side), None, target=(0.5, 0.25, 0.2, 0.1))
+    state = OnlineState(network, SETTINGS, SIZE, "exact", template)
+    _, boxes, weights = state.memory.stored()
+    w, h = 0.2 * side, 0.1 * side
+    assert boxes[0].tolist() == pytest.approx([SIZE / 2 - w / 2, side / 4 - 32 - h / 2, w, h], rel=1e-5)
+    assert state.modulation.tolist() == boxes[:1].tolist()
+    assert len(boxes) == len(weights) == SETTINGS.first.count
+    assert float(state.filter) == 1  # the last one
+
+
 # Positions
 
 

@@ -60,6 +60,14 @@ def test_densities_keep_their_scale_unless_they_are_normalised() -> None:
     np.testing.assert_allclose(density, mass_at(3.3, 4.6), rtol=1e-12)
 
 
+def test_each_map_of_a_batch_is_normalised_alone() -> None:
+    boxes = torch.stack([box_at(4, 4), box_at(9, 4), box_at(40, 4)])
+    density = label_density(boxes.view(3, 1, 4), CELLS, STRIDE, SIGMA)
+    assert density.shape == (3, 1, CELLS, CELLS)
+    for box, each in zip(boxes, density, strict=True):
+        torch.testing.assert_close(each[0], label_density(box, CELLS, STRIDE, SIGMA))
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_labels_are_one_at_the_centre(offset: float) -> None:
     """Boxes of several frames at once; a score lies at `offset` in its cell."""
