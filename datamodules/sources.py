@@ -49,7 +49,7 @@ class Mixture:
         for name, table in tables.items():
             try:
                 self.sources.append(sampler.select_usable(table, templates, searches))
-            except ValueError as error:
+            except UserError as error:
                 raise UserError(f"{name}: {error}") from error
         shares = np.array([weights[name] for name in tables], float)
         self.cumulative_shares = np.cumsum(shares / shares.sum())

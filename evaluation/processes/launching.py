@@ -78,7 +78,9 @@ def launch(trainer: Trainer, settings: DictConfig, invocation: Invocation, work:
         return launcher.launch(partial(_work_in_spawned_process, settings, invocation, work))
     except ProcessRaisedException as error:
         _, told, message = str(error).rpartition(USER_ERROR)
-        raise UserError(message.strip()) if told else error from error
+        if not told:
+            raise
+        raise UserError(message.strip()) from error
     except ProcessExitedException as error:
         raise UserError(f"{error}: somebody killed it, or memory is short; the same command continues") from error
     except BaseException:
