@@ -25,8 +25,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except Exception as error:
-        # PyTorch replaces the error of a file that it writes to by one of its own.
+        # PyTorch replaces an error of the file that it writes to, or a signal, by an error of its own.
         disk = error if isinstance(error, OSError) else error.__context__
+        if isinstance(disk, SystemExit | KeyboardInterrupt):
+            raise disk from None
         if isinstance(disk, OSError) and disk.errno is not None and disk.filename in (None, str(unfinished)):
             raise OSError(disk.errno, disk.strerror, str(path)) from error
         raise

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
 from evaluation.processes.launching import started_strategy
-from evaluation.processes.lightning import silence_lightning
+from evaluation.processes.lightning import OwnSigterm, silence_lightning
 from evaluation.study.finite_training import FiniteTraining
 from evaluation.study.resuming import ResumeCheckpoint, checkpoint_to_resume, saved_step
 from evaluation.study.stage_record import SCRATCH
@@ -46,7 +46,7 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
         cfg.trainer,
         max_steps=settings.steps,
         strategy=started_strategy(cfg.trainer.strategy),
-        callbacks=[*callbacks, ResumeCheckpoint(checkpoint, cfg.resume_every)],
+        callbacks=[*callbacks, OwnSigterm(), ResumeCheckpoint(checkpoint, cfg.resume_every)],
         logger=logger,
         default_root_dir=folder,
         # Data modules share samples out between processes. Lightning's sampler would shuffle them as well.
