@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -291,3 +292,21 @@ def test_folders_of_frames_can_be_trained_on(got10k, tmp_path):
         data = instantiate(compose("train", ["datamodule=folder", *given]).datamodule)
     data.check()
     assert next(iter(data.train_dataloader()))["search"].shape == (2, 1, 3, 96, 96)
+
+
+@pytest.mark.parametrize("outside", [(-200.0, 30, 10, 10), (40, 300, 10, 10), (-200, -300, 10, 10)])
+def test_a_window_beside_the_picture_is_drawn_again(outside, monkeypatch):
+    """Beside the picture only the columns are padding, above it only the rows; no such crop shows anything."""
+    box, drawn = np.array([40.0, 30, 10, 10]), [np.array(outside), np.array(outside), np.array([41.0, 32, 10, 10])]
+    monkeypatch.setattr("datamodules.dataset.jitter", lambda *_: drawn.pop(0))
+    frame = SimpleNamespace(shape=(72, 96, 3), request_window=lambda pixels, reduction: None)
+    sequence = SimpleNamespace(boxes=[box], visible=[True], folder=Path("video"), frames=["0.jpg"])
+    data = dataset(
+        Videos([White("white", Path("white"), tuple("0123456789" * 2), np.ones((20, 4)), np.zeros(20, bool))])
+    )
+    request = data._request(frame, sequence, 0, "search", np.random.default_rng(0))
+    assert drawn == []
+    np.testing.assert_allclose(
+        request.window.boxes.relative(np.array([41.0, 32, 10, 10]))[:2], [1 / 3, 1 / 3], atol=0.02
+    )
+    assert request.box is box
