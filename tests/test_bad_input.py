@@ -27,6 +27,7 @@ def refused(run, capsys, *words, script="train", overrides=()):
     assert "stage parent: making" not in told
     for word in words:
         assert word in told
+    return told
 
 
 def test_a_missing_data_folder(run, capsys):
@@ -97,6 +98,18 @@ def test_a_misspelt_key(run, capsys, key):
 
 def test_an_unknown_argument_that_was_forced_in(run, capsys):
     refused(run, capsys, "widht", overrides=("+tracker.vit.widht=3", "ratio=0.5"))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("tracker.online=null", ("tracker.online=None must be Online",)),
+        ("+tracker.recipe.clip_args=[1]", ("tracker.recipe: Recipe", "'clip_args'")),
+    ],
+)
+def test_an_argument_of_the_tracker_that_does_not_fit(run, capsys, override, words):
+    told = refused(run, capsys, *words, overrides=(override, "ratio=0.5"))
+    assert "Traceback" not in told
 
 
 @pytest.fixture
