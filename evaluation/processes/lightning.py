@@ -25,10 +25,16 @@ def build_trainer(settings: DictConfig | dict[str, Any]) -> Trainer:
     """
     silence_lightning()
     try:
-        return instantiate(settings, logger=False)
+        trainer = instantiate(settings, logger=False)
     except InstantiationException as error:
         reason = error.__cause__ or error
         raise UserError(f"these settings of `trainer` make no trainer: {type(reason).__name__}: {reason}") from error
+    if trainer.precision != settings["precision"]:
+        raise UserError(
+            f"trainer.precision={settings['precision']} is not for this device: Lightning would train with "
+            f"{trainer.precision}; set trainer.precision={trainer.precision}, or trainer=gpu"
+        )
+    return trainer
 
 
 class OwnSigterm(Callback):
