@@ -237,7 +237,9 @@ def norms(gradients: dict[str, Tensor], names: list[str]) -> dict[str, Any]:
 
 # What the callback asks of a trainer: one step, on one device.
 ALONE = SimpleNamespace(
-    estimated_stepping_batches=1, strategy=SimpleNamespace(reduce=lambda gradient, reduce_op: gradient)
+    estimated_stepping_batches=1,
+    strategy=SimpleNamespace(reduce=lambda gradient, reduce_op: gradient),
+    precision_plugin=SimpleNamespace(),
 )
 
 

@@ -120,7 +120,7 @@ def test_macs_of_a_pruned_ostrack_are_those_by_hand() -> None:
     network = tiny_ostrack(dim=16, depth=1, heads=2, head_channels=(6, 4))
     plan = {"backbone.blocks.0.attn": range(3, 8), "backbone.blocks.0.mlp": range(7), "backbone.width": range(9)}
     plan |= {f"box_head.conv{i}_{t}": range(5 - i) for i in (1, 2) for t in ("ctr", "offset", "size")}
-    compact(network, network.groups(), Plan.from_dict(plan))
+    compact(network, network.groups(), Plan.from_dict({name: list(units) for name, units in plan.items()}))
     macs = count_macs(network, crops(network, batch=1))
     # The first head keeps 5 dims and the second none; what kernels fill up to 8 is not counted.
     backbone, head = ostrack_macs(9, 7, (5,), (4, 3), 16, (32, 64))
