@@ -152,6 +152,7 @@ def run_script(cache: Path, outputs: Path, script: str, *overrides: str) -> Path
 
     Latencies are measured in few rounds. Hydra does not compose the configuration once more to read `hydra.mode` in it.
     """
+    from hydra._internal import utils
     from hydra._internal.hydra import Hydra
 
     from evaluation.export import profile
@@ -160,6 +161,7 @@ def run_script(cache: Path, outputs: Path, script: str, *overrides: str) -> Path
         patch.setattr(profile, "WARMUP", 1)
         patch.setattr(profile, "RUNS", 3)
         patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
+        patch.setattr(utils, "is_under_debugger", lambda: False)  # Hydra takes the tracer of coverage for one
         given = [f"paths.cache={cache}", f"paths.outputs={outputs}", *SMALL_WORLD]
         given += SHORT_STAGES if script != "eval" else []
         given += SMALL_NETWORK if script == "train" and not any(o.startswith("tracker=") for o in overrides) else []
