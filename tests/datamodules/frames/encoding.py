@@ -1,5 +1,6 @@
 """Small video files in which frame `n` carries its number."""
 
+import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -84,4 +85,7 @@ def write_video(path: Path, codec: str = "h264", times: np.ndarray = CONSTANT, *
     with av.open(str(path), "w", options=settings.pop("options", {})) as file:
         _, packets = add_video(file, codec, times, **settings)
         file.mux(list(packets()))
+    # The encoder of AV1 gives the calling thread of root the highest real-time priority, and children inherit it. A
+    # child that waits in a loop would then stop the machine.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
