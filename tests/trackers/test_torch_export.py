@@ -50,9 +50,21 @@ each_size = pytest.mark.parametrize("pruned", [False, True], ids=["dense", "prun
 each_tracker = pytest.mark.parametrize("name", ["ostrack", "stark", "dimp"])
 
 
+# The complete forward of a pruned network holds all that the others hold.
+others = pytest.mark.attack
+each_variant = pytest.mark.parametrize(
+    ("pruned", "forward"),
+    [
+        pytest.param(True, "complete", id="pruned-complete"),
+        pytest.param(True, "frame", id="pruned-frame", marks=others),
+        pytest.param(False, "complete", id="dense-complete", marks=others),
+        pytest.param(False, "frame", id="dense-frame", marks=others),
+    ],
+)
+
+
 @pytest.mark.slow
-@each_forward
-@each_size
+@each_variant
 @each_tracker
 def test_an_exported_network_is_saved_and_loaded(name: str, pruned: bool, forward: str, caplog: Any) -> None:
     tracker = small(name, pruned)
