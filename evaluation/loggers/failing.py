@@ -1,4 +1,4 @@
-"""A logger that fails takes no result with it: the network or a server may break down in a training of days."""
+"""Lets a job go on when its logger fails: the network or a server may break down in a training of days."""
 
 import logging
 from collections.abc import Iterator

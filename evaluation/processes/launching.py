@@ -24,6 +24,7 @@ from pruning.errors import UserError
 T = TypeVar("T")
 
 USER_ERROR = f"\n{UserError.__module__}.{UserError.__qualname__}: "  # start of the last line of its traceback
+TRACEBACK = "\nTraceback (most recent call last):\n"
 
 
 def check_launchable(trainer: Trainer, invocation: Invocation) -> None:
@@ -78,7 +79,7 @@ def launch(trainer: Trainer, settings: DictConfig, invocation: Invocation, work:
         return launcher.launch(partial(_work_in_spawned_process, settings, invocation, work))
     except ProcessRaisedException as error:
         _, told, message = str(error).rpartition(USER_ERROR)
-        if not told:
+        if not told or TRACEBACK in message:  # a fault of the code, which an error of the user may have caused
             raise
         raise UserError(message.strip()) from error
     except ProcessExitedException as error:

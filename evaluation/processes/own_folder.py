@@ -17,8 +17,8 @@ RANKS = ("RANK", "SLURM_PROCID")  # variables in which torchrun and Slurm tell a
 class OwnFolder(Callback):
     """Creates the folder of a job or of a sweep, and takes another name if the folder exists.
 
-    Only folders that are named by the time are meant (`${now:...}`). Whoever names a folder on the command line wants
-    to continue what is in it.
+    This holds for folders whose name contains the time (`${now:...}`). A folder that the command line names is used
+    as it is, so that a command can continue what is in it.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -46,13 +46,11 @@ def _create(config: DictConfig, mode: str) -> None:
 
 def _create_folder(config: DictConfig, mode: str) -> None:
     """Creates `hydra.<mode>.dir` as a new folder, and changes the configuration if the name was taken."""
+    if any(int(os.environ.get(rank, 0)) for rank in RANKS):
+        return  # the first process creates the folder
     settings: Any = OmegaConf.to_container(config.hydra[mode], resolve=False)
-    pattern = settings["dir"]
-    is_first_process = not any(int(os.environ.get(rank, 0)) for rank in RANKS)
     wanted = Path(config.hydra[mode].dir)
-    if not is_first_process:
-        return
-    if "${now:" not in pattern:
+    if "${now:" not in settings["dir"]:
         wanted.mkdir(parents=True, exist_ok=True)
         return
     wanted.parent.mkdir(parents=True, exist_ok=True)

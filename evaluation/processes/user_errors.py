@@ -34,7 +34,7 @@ def message_of(error: BaseException) -> str | None:
     if isinstance(error, InstantiationException):
         return _message_of_instantiation(error)
     if isinstance(error, UserError):
-        return str(error)
+        return _own_words(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{place}; {REMEDIES[error.errno]}"
@@ -67,6 +67,14 @@ def log_traceback(error: BaseException) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(record)
+
+
+def _own_words(error: UserError) -> str:
+    """Returns the message of an error. PyTorch puts the traceback before it if the error comes from a loader worker."""
+    kind, words = type(error), str(error)
+    if not words.startswith(f"Caught {kind.__name__} in DataLoader worker"):
+        return words
+    return words.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2].strip()
 
 
 def _message_of_instantiation(error: InstantiationException) -> str | None:

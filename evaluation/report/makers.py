@@ -1,8 +1,9 @@
-"""Who made the stages of a study: commits, versions and machines, and whether these differ.
+"""The makers of the stages of a study: commits, versions and machines, and warnings if these differ.
 
-A stage may come from the cache, made long ago by other code on another machine.
+A stage may come from the cache. Other code on another machine may have made it long ago.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def describe_differences(makers: Iterable[Result]) -> list[str]:
     return [f"{len(values)} {name} ({'; '.join(values)})" for name, values in found.items() if len(values) > 1]
 
 
-def warnings(results: Sequence[Result]) -> list[str]:
+def maker_warnings(results: Sequence[Result]) -> list[str]:
     """Returns a sentence if the stages of the jobs and their results have different makers."""
     differences = describe_differences(maker for result in results for _, maker in makers_of(result))
     made = "Stages and results were made by "
@@ -37,10 +38,7 @@ def warnings(results: Sequence[Result]) -> list[str]:
 
 def count_makers(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Returns each maker of each stage ("stage", "commit", "torch", "processor") with the number of "jobs" it is in."""
-    counts: dict[tuple[str | None, ...], int] = {}
-    for result in results:
-        for role, maker in makers_of(result):
-            counts[role, *_identity(maker)] = counts.get((role, *_identity(maker)), 0) + 1
+    counts = Counter((role, *_identity(maker)) for result in results for role, maker in makers_of(result))
     names = ("stage", "commit", "torch", "processor")
     return [dict(zip(names, maker, strict=True)) | {"jobs": jobs} for maker, jobs in counts.items()]
 

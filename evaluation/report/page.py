@@ -11,7 +11,7 @@ from evaluation.report import sentences
 from evaluation.report.examples import Examples
 from evaluation.report.formatting import DOT, join_words
 from evaluation.report.kept_units import networks_of, units_table
-from evaluation.report.makers import warnings
+from evaluation.report.makers import maker_warnings
 from evaluation.report.plots import draw_legend
 from evaluation.report.rendered_figure import RenderedFigure
 from evaluation.report.sections import stability_sections
@@ -82,7 +82,7 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "scope": [*sentences.scope(finished), *sentences.repeats(results)],
         "headline": sentences.headline(finished, lines),
         "noise": sentences.noise(finished, lines),
-        "warnings": warnings(finished),
+        "warnings": maker_warnings(finished),
         "keys": {
             section: _legend(section, lines, bool(floor), front, finished)
             for section, front in (("retention", False), ("cost", any(tradeoff.front for tradeoff in tradeoffs)))

@@ -9,7 +9,7 @@ from evaluation.report import sentences
 from evaluation.report.examples import examples_of
 from evaluation.report.figures import figures_of
 from evaluation.report.latex import latex
-from evaluation.report.makers import warnings
+from evaluation.report.makers import maker_warnings
 from evaluation.report.markdown import markdown
 from evaluation.report.page import page
 from evaluation.report.sections import sections_of
@@ -29,7 +29,7 @@ def write_files(results: Sequence[dict[str, Any]], folder: Path, title: str, com
         _write(folder / "plots" / f"{figure.name}.svg", figure.svg)
         _write(folder / "plots" / f"{figure.name}.png", figure.png)
     lines = retention_series(finished, *leading_metric(finished))
-    lead = sentences.headline(finished, lines) + sentences.noise(finished, lines) + warnings(finished)
+    lead = sentences.headline(finished, lines) + sentences.noise(finished, lines) + maker_warnings(finished)
     sections = sections_of(results, finished)
     examples = examples_of(finished, folder) if finished else None
     _write(folder / "study.csv", csv_table(results).encode())

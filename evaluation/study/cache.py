@@ -5,8 +5,9 @@
     python -m evaluation.study.cache prune --delete   # deletes it
     python -m evaluation.study.cache --cache /shared/cache prune
 
-A stage is needed as long as the folder of a job exists that uses it, or a needed stage was made after it. So delete the
-folders of jobs first. The stages of a running job are needed, too. Lock files stay, because a job may wait for them.
+A job needs a stage as long as the folder of the job exists. A needed stage also needs the stages that it was made from.
+So delete the folders of jobs first. The stages of a running job are needed, too. Lock files stay, because a job may
+wait for them.
 """
 
 import argparse
@@ -36,7 +37,7 @@ class CachedStage:
         folder: the folder.
         key: key of the stage; "" if the folder is a leftover, which no stage is.
         state: "finished", "unfinished" or "leftover".
-        after: keys of the stages that it was made after.
+        after: keys of the stages that it was made from.
         size: of all files, bytes.
         age: seconds since it was finished, or since it was changed.
     """
@@ -80,7 +81,7 @@ def find_stages(stages: Path) -> list[CachedStage]:
 
 
 def needed_keys(found: Iterable[CachedStage], jobs: Iterable[JobRecord]) -> set[str]:
-    """Returns the keys of all stages that a job needs, or a needed stage was made after."""
+    """Returns the keys of all stages that jobs need, and of the stages that these were made from."""
     after = {stage.key: stage.after for stage in found if stage.state == "finished"}
     waiting, needed = [key for job in jobs if not job.is_gone for key in job.stages], set()
     while waiting:
@@ -92,7 +93,7 @@ def needed_keys(found: Iterable[CachedStage], jobs: Iterable[JobRecord]) -> set[
 
 
 def print_stages(stages: Path) -> None:
-    """Prints all stages, what needs them, and who works on them."""
+    """Prints all stages, the jobs and stages that need them, and the processes that work on them."""
     found, jobs = find_stages(stages), read_jobs(stages)
     needed = needed_keys(found, jobs)
     table = Table("stage", "state", "size", "age", "needed by")

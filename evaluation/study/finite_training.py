@@ -24,7 +24,7 @@ class FiniteTraining(L.Callback):
     one stays.
 
     With precision 16-mixed, single gradients overflow. The loss scaler then skips the step and lowers its scale. Such
-    steps are counted, and only `MAX_SKIPPED` of them in a row are an error.
+    steps are counted, and only more than `MAX_SKIPPED` of them in a row are an error.
 
     Attributes:
         skipped: number of steps that the loss scaler has skipped.
@@ -32,11 +32,11 @@ class FiniteTraining(L.Callback):
 
     def __init__(self) -> None:
         self.skipped, self._in_a_row = 0, 0
-        self._loss = torch.zeros(())
+        self._loss, self._batches = torch.zeros(()), 0
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Adds up the losses of the accumulated batches of a step."""
-        self._loss = self._loss + loss.detach()
+        self._loss, self._batches = self._loss + loss.detach(), self._batches + 1
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
         """Checks the loss and the gradients of a step.
@@ -44,7 +44,8 @@ class FiniteTraining(L.Callback):
         Raises:
             UserError: one of them is not finite, in any of the processes that train together.
         """
-        loss, self._loss = self._loss, torch.zeros(())
+        loss, batches = self._loss, self._batches
+        self._loss, self._batches = torch.zeros(()), 0
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None and p.grad.numel()]
         loss_is_finite, finite = torch.stack([torch.isfinite(loss), _all_finite([loss, *gradients])]).tolist()
         if trainer.world_size > 1:
@@ -56,12 +57,13 @@ class FiniteTraining(L.Callback):
         elif _has_scaler(trainer) and loss_is_finite and self._in_a_row < MAX_SKIPPED:
             self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
         else:
-            raise UserError(_describe_step(trainer, pl_module))
+            raise UserError(_describe_step(trainer, pl_module, batches))
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Refuses to write a checkpoint with values that are not finite, so that the last good one stays."""
-        where = f"stage {pl_module.stage}, step {trainer.global_step}"
-        check_finite(where, {"weights": checkpoint["state_dict"], "optimizer": checkpoint["optimizer_states"]})
+        values = {"weights": checkpoint["state_dict"], "optimizer": checkpoint["optimizer_states"]}
+        stage: Any = pl_module.stage
+        check_finite(stage, values, trainer.global_step)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Checks the trained network and its optimizer, and tells how many steps the loss scaler has skipped.
@@ -69,16 +71,16 @@ class FiniteTraining(L.Callback):
         Raises:
             UserError: a value is not finite, or every step was skipped.
         """
-        network: Any = pl_module.network
-        where = f"stage {pl_module.stage}, step {trainer.global_step}"
+        module: Any = pl_module
+        stage, step = module.stage, trainer.global_step
         states = [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
-        check_finite(where, {"network": network.state_dict(), "optimizer": states})
+        check_finite(stage, {"network": module.network.state_dict(), "optimizer": states}, step)
         if not self.skipped:
             return
-        told = f"{where}: the loss scaler of trainer.precision={trainer.precision} skipped {self.skipped} steps"
-        if self.skipped >= trainer.global_step:
-            raise UserError(f"{told}, so nothing was trained. {REMEDY}")
-        log.warning("%s, as their gradients overflowed", told)
+        skipped = f"the loss scaler of trainer.precision={trainer.precision} skipped {self.skipped} steps"
+        if self.skipped >= step:
+            raise UserError(f"stage {stage}, step {step}: {skipped}, so nothing was trained. {_remedy(stage)}")
+        log.warning("stage %s, step %d: %s, as their gradients overflowed", stage, step, skipped)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the number of skipped steps."""
@@ -89,25 +91,30 @@ class FiniteTraining(L.Callback):
         self.skipped = state_dict["skipped"]
 
 
-REMEDY = (
-    "Lower stages.STAGE.lr_scale or tracker.recipe.lr, set tracker.recipe.clip=0.1, or train with "
-    "trainer.precision=32-true"
-)
-
-
-def check_finite(where: str, values: Any) -> None:
+def check_finite(stage: str, values: Any, step: int | None = None) -> None:
     """Checks all floating-point tensors in nested mappings and lists.
 
     Args:
-        where: what the values belong to, for the message.
+        stage: "parent", "sparsity" or "child"; the stage that computed the values.
         values: the tensors; other values are ignored.
+        step: step of the training, if one is running.
 
     Raises:
         UserError: a tensor holds NaN or infinity.
     """
     tensors = dict(_tensors(values))
     if tensors and not _all_finite(list(tensors.values())):
-        raise UserError(f"{where}: {_join(_not_finite(tensors))} not finite, so it is not kept. {REMEDY}")
+        where = f"stage {stage}" + ("" if step is None else f", step {step}")
+        raise UserError(
+            f"{where}: {_join(_not_finite(tensors))} not finite, so this state is not kept. {_remedy(stage)}"
+        )
+
+
+def _remedy(stage: str) -> str:
+    return (
+        f"Lower stages.{stage}.lr_scale or tracker.recipe.lr, set tracker.recipe.clip=0.1, or train with "
+        "trainer.precision=32-true"
+    )
 
 
 def _all_finite(tensors: list[Tensor]) -> Tensor:
@@ -137,21 +144,24 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     return [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
 
 
-def _describe_step(trainer: L.Trainer, module: L.LightningModule) -> str:
-    """Returns a message that names the step, the batch, and the losses or parameters that are not finite."""
+def _describe_step(trainer: L.Trainer, module: Any, batches: int) -> str:
+    """Returns a message that names the step, its batches, and the losses or parameters that are not finite."""
     losses = {k.removeprefix(f"{module.stage}/"): v for k, v in trainer.callback_metrics.items()}
-    network: Any = module.network
-    gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-    wrong = sorted([f"loss {name}" for name in _not_finite(losses)], key="loss total".__eq__)  # its parts say more
+    gradients = {name: p.grad for name, p in module.network.named_parameters() if p.grad is not None}
+    wrong = sorted(
+        [f"loss {name}" for name in _not_finite(losses)], key="loss total".__eq__
+    )  # the total is last, as its parts say more
     wrong = wrong or [f"gradient of {name}" for name in _not_finite(gradients)] or ["loss of another process"]
-    batch = trainer.fit_loop.total_batch_idx
+    last = trainer.fit_loop.total_batch_idx
+    first = last - batches + 1
     data = trainer.datamodule  # pyrefly: ignore[missing-attribute]  Lightning sets it in `fit`
     size = getattr(data, "batch_size", 1) * trainer.world_size
+    place = f"batch {last}" if batches == 1 else f"batches {first} to {last}"
     return (
-        f"stage {module.stage}, step {trainer.global_step} (batch {batch}, samples {batch * size} to "
-        f"{(batch + 1) * size - 1}): {_join(wrong)} not finite, so the training stops. Its last checkpoint is kept. "
-        f"{REMEDY}"
-    ).replace("stages.STAGE", f"stages.{module.stage}")
+        f"stage {module.stage}, step {trainer.global_step} ({place}, samples {first * size} to "
+        f"{(last + 1) * size - 1}): {_join(wrong)} not finite, so the training stops. Its last checkpoint is kept. "
+        f"{_remedy(module.stage)}"
+    )
 
 
 def _join(names: list[str]) -> str:

@@ -17,7 +17,7 @@ from evaluation.files import link_or_copy, write_json
 from evaluation.loggers.ending import finish_logger, marked_if_failed
 from evaluation.processes.devices import arithmetic, resolve_devices
 from evaluation.processes.ranks import is_rank_zero
-from evaluation.report.makers import warnings
+from evaluation.report.makers import maker_warnings
 from evaluation.study import cache_keys
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
@@ -241,7 +241,7 @@ class Job:
         )
         OmegaConf.save(self.cfg, self.folder / "config.yaml")
         write_json(self.folder / "result.json", result)
-        for warning in warnings([result]):
+        for warning in maker_warnings([result]):
             log.warning(warning)
         child = None if final is parent else checkpoint
         trained = self.trains_parent and not parent.cached

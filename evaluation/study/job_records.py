@@ -1,4 +1,4 @@
-"""The jobs that use a cache. Each job notes its folder and the stages that it needs; others may be deleted."""
+"""The jobs that use a cache. Each job notes its folder and the stages that it needs; other stages may be deleted."""
 
 import json
 import socket

@@ -166,21 +166,23 @@ RULES: dict[str, Rule] = {
     "runner.lockstep": COUNT,
     "runner.ahead": whole("[0, inf)", 4),
 }
-# Arguments of Lightning's trainer that would be overruled, or would end a stage before its last step, with the remedy.
+STEPS = "set the steps of each stage, e.g. stages.child.steps=1000"
+# Arguments of Lightning's trainer that this project sets itself, or that would end a stage before its last step. The
+# values say what to do instead.
 OTHER_PLACES = {
-    "max_steps": "set stages.STAGE.steps",
-    "min_steps": "set stages.STAGE.steps",
-    "max_epochs": "set stages.STAGE.steps",
-    "min_epochs": "set stages.STAGE.steps",
-    "max_time": "set stages.STAGE.steps, or stop the command and give it again later",
-    "fast_dev_run": "set stages.STAGE.steps=1",
+    "max_steps": STEPS,
+    "min_steps": STEPS,
+    "max_epochs": STEPS,
+    "min_epochs": STEPS,
+    "max_time": "set the steps of each stage, or stop the command and give it again later",
+    "fast_dev_run": "set the steps of each stage, e.g. stages.child.steps=1",
     "overfit_batches": "set datamodule.samples_per_epoch",
     "gradient_clip_val": "set tracker.recipe.clip",
     "gradient_clip_algorithm": "set tracker.recipe.clip, the largest norm",
     "callbacks": "set +callbacks.NAME._target_=CLASS",
     "logger": "choose logger=wandb, csv, tensorboard or none",
     "default_root_dir": "set paths.outputs",
-    "use_distributed_sampler": "leave it out, as data modules share samples out between processes",
+    "use_distributed_sampler": "set nothing instead, as data modules share samples out between processes",
 }
 
 
@@ -200,7 +202,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     trainer, data = settings.get("trainer") or {}, settings.get("datamodule") or {}
     for name, remedy in OTHER_PLACES.items():
         if trainer.get(name) is not None:
-            raise UserError(f"trainer.{name}={_text(trainer[name])} has no place here; {remedy}")
+            raise UserError(f"trainer.{name}={_text(trainer[name])} has no place here; leave it out, and {remedy}")
     samples, batch = data.get("samples_per_epoch"), data.get("batch_size")
     if samples is not None and batch is not None and samples < batch:
         raise UserError(
@@ -212,7 +214,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 def _nodes(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """Yields all values with their dotted paths."""
     for key, value in settings.items():
-        if str(key).startswith("_"):  # of Hydra, e.g. _target_
+        if str(key).startswith("_"):  # a key of Hydra, e.g. _target_
             continue
         at = f"{path}.{key}" if path else str(key)
         yield at, value

@@ -1,6 +1,7 @@
 """Tracks a benchmark into the folder of an evaluation, and reuses tracks of interrupted evaluations.
 
-Someone repairs a broken frame, and the benchmark is another one. The boxes of all other sequences stay what they were.
+If somebody repairs a broken frame, the benchmark has another content, and so the evaluation gets another folder. The
+tracks of all other sequences in the old folder are still right.
 """
 
 import json
@@ -14,7 +15,7 @@ from evaluation.tracking.result_files import is_tracked, result_paths
 from evaluation.tracking.runner import Runner
 from trackers.checkpoints.checkpoint import Checkpoint
 
-INPUTS = "inputs.json"  # what an evaluation tracks, with which tracker
+INPUTS = "inputs.json"  # file that says which sequences an evaluation tracks, and with which tracker
 
 
 def run_benchmark(

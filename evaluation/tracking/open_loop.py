@@ -1,7 +1,7 @@
 """The open-loop pair metric: how well a tracker finds a target inside its search region. It ranks training recipes.
 
 AO depends on chance, because one target that is lost early changes it a lot. Here every search region lies near the
-annotated box, so a few hundred pairs of template and search region separate trainings that AO cannot. The metric also
+annotated box, so a few hundred pairs of template and search region separate trainings that AO cannot. The metric
 also shows whether the tracker measures the size of the target or repeats the size that it was given. AO hides this.
 """
 

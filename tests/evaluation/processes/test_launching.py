@@ -16,6 +16,16 @@ Traceback (most recent call last):
   File "a.py", line 7, in losses
 {}"""
 
+# What Python prints of a fault of the code that has an error of the user as its cause.
+CAUSED = """pruning.errors.UserError: give x=1
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "b.py", line 3, in somewhere
+RuntimeError: a bug
+"""
+
 
 def launched(error: BaseException, killed: list | None = None) -> None:
     def fail(work):
@@ -34,7 +44,7 @@ def test_an_error_of_the_user_in_a_process_is_one_of_its_parent(message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("line", ["ValueError: a bug", "KeyError: 'pruning.errors.UserError'"])
+@pytest.mark.parametrize("line", ["ValueError: a bug", "KeyError: 'pruning.errors.UserError'", CAUSED])
 def test_a_fault_in_a_process_keeps_the_traceback_of_the_process(line):
     with pytest.raises(ProcessRaisedException, match="in losses") as error:
         launched(ProcessRaisedException(TRACEBACK.format(line), 1, 42))

@@ -9,6 +9,7 @@ import pytest
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch._utils import ExceptionWrapper
 
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.sequences.annotations import DataError
@@ -60,6 +61,16 @@ def error_of(node) -> InstantiationException:
 def test_errors_that_the_user_can_correct(error, words):
     assert words in message_of(error)
     assert "\n" not in message_of(error)
+
+
+def test_an_error_from_a_loader_worker_has_no_traceback_in_its_message():
+    try:
+        raise DataError("16 frames in a row could not be read")
+    except DataError:
+        wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(DataError, match="Traceback") as error:
+        wrapped.reraise()
+    assert message_of(error.value) == "16 frames in a row could not be read"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_it_stops_before_anything_is_written(tmp_path, where, words, value):
         assert word in str(error.value)
     assert saved_step(tmp_path / "training.ckpt") == 4
     saved = torch.load(tmp_path / "training.ckpt", weights_only=True)
-    check_finite("the last checkpoint", {k: saved[k] for k in ("state_dict", "optimizer_states")})
+    check_finite("child", {k: saved[k] for k in ("state_dict", "optimizer_states")})
 
 
 @pytest.mark.parametrize("where", ["weight", "statistic", "optimizer"])
@@ -98,7 +98,8 @@ def test_the_weights_before_the_wrong_step_are_unchanged(tmp_path):
 
 
 def test_one_bad_batch_of_several_in_a_step_is_found(tmp_path):
-    with pytest.raises(UserError, match="step 2"):
+    # The first of two batches is wrong.
+    with pytest.raises(UserError, match=r"step 2 \(batches 4 to 5, samples 4 to 5\)"):
         train(Poisoned("loss", float("nan"), step=2), tmp_path, accumulate_grad_batches=2)
 
 
@@ -149,8 +150,8 @@ def test_a_scaler_heals_no_loss(tmp_path):
 
 
 def test_nested_tensors_are_found():
-    check_finite("x", {"a": [torch.ones(2), {"b": torch.zeros(0)}], "n": torch.tensor([1, 2]), "s": "nan"})
-    with pytest.raises(UserError, match=r"x: a.1.b is not finite"):
-        check_finite("x", {"a": [torch.ones(2), {"b": torch.tensor([1.0, torch.nan])}]})
+    check_finite("parent", {"a": [torch.ones(2), {"b": torch.zeros(0)}], "n": torch.tensor([1, 2]), "s": "nan"})
+    with pytest.raises(UserError, match=r"^stage parent: a.1.b is not finite.* stages.parent.lr_scale"):
+        check_finite("parent", {"a": [torch.ones(2), {"b": torch.tensor([1.0, torch.nan])}]})
     with pytest.raises(UserError, match=r"and 2 more are not finite"):
-        check_finite("x", [torch.tensor(torch.nan)] * 5)
+        check_finite("parent", [torch.tensor(torch.nan)] * 5)
