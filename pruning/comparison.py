@@ -44,6 +44,6 @@ def are_finite(outputs: Any) -> bool:
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
-    """Returns the tensors among the outputs; integers and booleans as float numbers."""
+    """Returns the tensors among the outputs; integers and booleans as floating-point numbers."""
     tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-    return [t if t.is_floating_point() else t.float() for t in tensors]
+    return [t if t.is_floating_point() or t.is_complex() else t.float() for t in tensors]

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datamodules.frames.jpeg import END
 from pruning.errors import UserError
 
 # OpenCV and libjpeg write about damaged files into the terminal, without a name. Errors of this module name the file.
@@ -29,7 +30,8 @@ def read_picture(path: Path) -> np.ndarray:
     """Returns a picture as RGB (H, W, 3) uint8, turned as its EXIF orientation says.
 
     Raises:
-        UnreadableFrameError: the file is missing, cut off, too large or damaged, or it holds several pictures.
+        UnreadableFrameError: the file is missing, cut off, too large or damaged, or it holds several pictures. A JPEG
+            of which only the two bytes at the end are missing is read.
     """
     try:
         data = path.read_bytes()
@@ -42,6 +44,8 @@ def read_picture(path: Path) -> np.ndarray:
     if pictures > 1:
         raise UnreadableFrameError(path, f"it holds {pictures} pictures; write each into its own file")
     picture = decode_picture(data, cv2.IMREAD_COLOR_RGB)
+    if picture is None and _lacks_only_its_end(data):
+        picture = decode_picture(data + END, cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise UnreadableFrameError(path)
     return picture
@@ -58,3 +62,16 @@ def decode_picture(data: bytes | np.ndarray, flags: int) -> np.ndarray | None:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
+
+
+def _lacks_only_its_end(data: bytes) -> bool:
+    """Returns whether a file is a JPEG of which all pixels are present, but not the two bytes at the end.
+
+    Some programs do not write these bytes. A decoder skips other bytes that follow the last pixel. If a pixel is
+    missing, the decoder takes these bytes for it, and the picture changes.
+    """
+    try:
+        pictures = [Image.open(io.BytesIO(data + more + END), formats=["JPEG"]) for more in (b"", b"\xaa" * 64)]
+        return np.array_equal(*map(np.asarray, pictures))
+    except (OSError, ValueError):
+        return False

@@ -46,10 +46,11 @@ def _read(root: Path, files: SequenceFiles) -> SequenceTable:
     by_id = _by_id(pictures, "images", annotation)
     _by_id(objects, "annotations", annotation)
     objects = [o for o in objects if not o.get("iscrowd")]
-    lost = next((o for o in objects if o.get("image_id") not in by_id), None)
+    lost = next((o for o in objects if not (_is_id(o.get("image_id")) and o["image_id"] in by_id)), None)
     if lost is not None:
         raise DataError(
-            f"{annotation}: annotation {lost['id']} is of the picture {lost.get('image_id')!r}, which is not in it"
+            f"{annotation}: annotation {lost['id']} has image_id={lost.get('image_id')!r}, which is the id of no "
+            "picture in 'images'; add the picture, or drop the annotation"
         )
     shown = [by_id[o["image_id"]] for o in objects]
     names = _strings(shown, "file_name", annotation)
@@ -72,6 +73,8 @@ def _load(annotation: Path) -> tuple[list[Entry], list[Entry]]:
         cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
         why = "it ends too early, so the copy is incomplete: copy it again" if cut else str(error)
         raise DataError(f"{annotation} is no JSON: {why}") from error
+    except ValueError as error:
+        raise DataError(f"{annotation} holds a number of thousands of digits; copy it again") from error
     for key in ("images", "annotations"):
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -87,8 +90,10 @@ def _by_id(entries: list[Entry], key: str, annotation: Path) -> dict[int | str, 
     found: dict[int | str, Entry] = {}
     for i, entry in enumerate(entries):
         name = entry.get("id")
-        if not isinstance(name, int | str) or isinstance(name, bool):
-            raise DataError(f"{annotation}: entry {i} of {key!r} has the id {name!r}; an id is a whole number")
+        if not _is_id(name):
+            raise DataError(
+                f"{annotation}: entry {i} of {key!r} has the id {name!r}; an id is a whole number or a text, e.g. 9"
+            )
         if name in found:
             raise DataError(f"{annotation}: two entries of {key!r} have the id {name!r}")
         found[name] = entry
@@ -129,6 +134,10 @@ def _sizes(pictures: list[Entry], folder: Path, annotation: Path) -> np.ndarray:
     return np.array(sizes, np.int32).reshape(-1, 2)
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < LARGEST
 
@@ -138,6 +147,6 @@ def _check_pictures(folder: Path, pictures: np.ndarray) -> None:
     listed = set(pictures.tolist())
     if missing := listed - present:
         raise DataError(
-            f"{len(missing)} of {len(listed)} annotated pictures are missing in {folder}, one is {min(missing)}: "
+            f"{len(missing)} of {len(listed)} annotated pictures are missing in {folder}, one is {min(missing)!r}: "
             "the copy is incomplete"
         )

@@ -144,7 +144,7 @@ class ChipNet(Criterion):
         """Returns softplus(psi) by group name: the order of z_t without its ties (most open gates are exactly 1).
 
         Raises:
-            RuntimeError: there has been no sparsity stage.
+            UserError: there has been no sparsity stage.
         """
         if not hasattr(self, "psi"):
             raise UserError("ChipNet ranks by learned gates; run a sparsity stage, e.g. stages.sparsity.steps=200")

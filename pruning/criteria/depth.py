@@ -39,7 +39,7 @@ def _branch_gradient(gates: Gates, group: Group, gate_gradients: Tensor) -> Tens
         gate_gradients: gradients of the gates of `group`, (size,).
 
     Raises:
-        RuntimeError: the weights that read the group have neither gates nor gradients.
+        UserError: the weights that read the group have neither gates nor gradients.
     """
     readers = [s for s in group.slices if s.dim == 1]
     if readers and all(s.gated for s in readers):

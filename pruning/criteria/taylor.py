@@ -50,7 +50,7 @@ class Taylor(Criterion):
         """Returns the running means by group name.
 
         Raises:
-            RuntimeError: there has been no training step.
+            UserError: there has been no training step.
         """
         if not getattr(self, "steps_seen", 0):
             raise UserError(

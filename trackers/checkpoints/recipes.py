@@ -6,7 +6,6 @@ any other code sees it.
 """
 
 import importlib
-import math
 import re
 import reprlib
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ MAX_DEPTH = 20
 MAX_NUMBER = 100_000
 MAX_TEXT = 1_000  # characters
 MAX_MODULES = 3_000
+RESOLVED = "of your own configuration pass OmegaConf.to_container(cfg.tracker, resolve=True)"
 
 
 def check_recipe(recipe: Any) -> None:
@@ -90,11 +90,14 @@ def _check_value(value: Any, place: str, depth: int) -> None:
     elif isinstance(value, str):
         _check_text(value, place)
     elif isinstance(value, int | float):
-        if not math.isfinite(value) or abs(value) > MAX_NUMBER:
+        if not -MAX_NUMBER <= value <= MAX_NUMBER:  # also refuses NaN
             bounds = f"-{MAX_NUMBER:,} and {MAX_NUMBER:,}"
             raise CheckpointError(f"{_cut(place)}={reprlib.repr(value)} must lie between {bounds}")
     elif value is not None:
-        raise CheckpointError(f"{_cut(place)} is a {type(value).__name__}; a recipe holds plain data alone")
+        raise CheckpointError(
+            f"{_cut(place)} has the type {type(value).__name__}, but a recipe holds plain data alone; {RESOLVED}, and "
+            "float(x) or int(x) of a number of numpy"
+        )
 
 
 def _check_key(key: Any, place: str) -> None:
@@ -109,8 +112,7 @@ def _check_text(text: str, place: str) -> None:
     """Refuses an interpolation, which would run a resolver of OmegaConf, and text that would spoil a message."""
     if "${" in text or text == "???":
         raise CheckpointError(
-            f"{_cut(place)} holds {reprlib.repr(text)}, but a recipe holds resolved values alone; of your own "
-            "configuration pass OmegaConf.to_container(cfg.tracker, resolve=True)"
+            f"{_cut(place)} holds {reprlib.repr(text)}, but a recipe holds resolved values alone; {RESOLVED}"
         )
     if len(text) > MAX_TEXT or not text.isprintable():
         raise CheckpointError(f"{_cut(place)} holds {reprlib.repr(text)}, which is no name: too long, or not printable")
@@ -124,7 +126,7 @@ def _class_of(node: Mapping[str, Any], place: str) -> type:
     """
     target = node[TARGET]
     found = None
-    if isinstance(target, str) and re.fullmatch(r"trackers(\.[a-zA-Z]\w*)+", target, re.ASCII):
+    if isinstance(target, str) and re.fullmatch(r"trackers(\.[a-zA-Z]\w*){1,9}", target, re.ASCII):
         module, _, name = target.rpartition(".")
         try:
             found = getattr(importlib.import_module(module), name, None)

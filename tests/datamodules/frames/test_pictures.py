@@ -118,6 +118,16 @@ def test_all_kinds_are_read_whole_and_in_part(kind, tmp_path):
     assert_sizes_agree(path, (HEIGHT, WIDTH, 3))
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}], ids=str)
+def test_a_jpeg_that_lacks_only_its_end_is_read(options, tmp_path, capfd):
+    whole, path = tmp_path / "whole.jpg", tmp_path / "1.jpg"
+    whole.write_bytes(encoded("jpeg", **options))
+    path.write_bytes(whole.read_bytes().removesuffix(b"\xff\xd9"))
+    assert np.array_equal(read_picture(path), read_picture(whole))
+    assert np.array_equal(partial_frame(path).decoded_region.pixels, read_picture(whole))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (20_000, 2)], ids=str)
 @pytest.mark.parametrize("form", ["jpeg", "png"])
 def test_extreme_sizes(size, form, tmp_path):
@@ -152,7 +162,7 @@ BAD = {
     "the start of a JPEG": (lambda: b"\xff\xd8\xff", "empty or damaged"),
     "JPEG, cut in its header": (lambda: encoded("jpeg")[:300], "empty or damaged"),
     "JPEG, cut in half": (lambda: encoded("jpeg")[:1500], "empty or damaged"),
-    "JPEG, without its end": (lambda: encoded("jpeg")[:-2], "empty or damaged"),
+    "JPEG, without its last bytes": (lambda: encoded("jpeg")[:-20], "empty or damaged"),
     "progressive JPEG, cut": (lambda: encoded("jpeg", progressive=True)[:1500], "empty or damaged"),
     "JPEG with EXIF, cut": (lambda: with_segment(encoded("jpeg"), b"Exif\0\0" + b"\xff\xd9" * 9)[:1500], "or damaged"),
     "PNG, cut": (lambda: encoded("png")[:1500], "empty or damaged"),

@@ -302,8 +302,10 @@ def test_an_export_with_a_byte_order_mark_and_without_objects(tmp_path):
         ({"annotations": [without(OBJECT, "bbox")]}, "annotation 5 has bbox=None"),
         ({"annotations": [OBJECT, OBJECT]}, "two entries of 'annotations' have the id 5"),
         ({"images": [PICTURE, PICTURE]}, "two entries of 'images' have the id 1"),
-        ({"annotations": [OBJECT | {"image_id": 2}]}, "annotation 5 is of the picture 2, which is not in it"),
-        ({"annotations": [without(OBJECT, "image_id")]}, "annotation 5 is of the picture None"),
+        ({"annotations": [OBJECT | {"image_id": 2}]}, "annotation 5 has image_id=2, which is the id of no picture"),
+        ({"annotations": [without(OBJECT, "image_id")]}, "annotation 5 has image_id=None"),
+        ({"annotations": [OBJECT | {"image_id": [1]}]}, "annotation 5 has image_id=[1]"),
+        ({"annotations": [OBJECT | {"image_id": True}]}, "annotation 5 has image_id=True"),
         ({"annotations": [without(OBJECT, "id")]}, "entry 0 of 'annotations' has the id None"),
         ({"annotations": [OBJECT | {"id": [5]}]}, "has the id [5]"),
         ({"images": [without(PICTURE, "file_name")]}, "picture 1 has file_name=None"),
@@ -335,6 +337,7 @@ def test_other_exports_say_which_entry_is_wrong(tmp_path, changes, words):
         (b'"coco"', "a list 'images' of objects"),
         (b"\x80abc", "no UTF-8 text"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"images": [], "annotations": [%s]}' % (b"9" * 5_000), "a number of thousands of digits"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, words):

@@ -480,7 +480,7 @@ def test_coco_with_pictures_beside_the_annotations(tmp_path):
 def test_coco_half_copied(tmp_path):
     coco(tmp_path)
     (tmp_path / "images" / "train2017" / "b.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 annotated pictures are missing in .*train2017, one is b\.jpg"):
+    with pytest.raises(DataError, match=r"1 of 2 annotated pictures are missing in .*train2017, one is 'b\.jpg'"):
         read_coco(tmp_path)
 
 

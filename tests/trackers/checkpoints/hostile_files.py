@@ -104,6 +104,7 @@ for target in (
     *("trackers.__builtins__.exec", "trackers/../os", "", 5, None, ["os.system"], {"_target_": "os.system"}, True),
 ):
     recipe(f"class {target!r}", setting("recipe.schedule", {"_target_": target, "command": TOUCH}), "trackers")
+recipe("class in 300 packages", setting("_target_", "trackers" + ".a" * 300 + ".B"), "trackers.a.a")
 recipe("class in a list", setting("head_channels", [[{"_target_": "os.system", "command": TOUCH}]]), "os.system")
 for target in (
     "trackers.contents.CheckpointContents",
@@ -156,6 +157,7 @@ recipe("of 10,000 mappings", lambda r: '{"a":' * 10_000 + "1" + "}" * 10_000, "r
 recipe("of 30 levels", setting("loss", json.loads("[" * 30 + "]" * 30)), "nested")
 recipe("with a key given twice", lambda r: json.dumps(r)[:-1] + ', "backbone": "vit_tiny_patch16_224"}', "twice")
 recipe("with a number beyond floats", lambda r: json.dumps(r)[:-1] + ', "x": 1e400}', "tracker.x")
+recipe("with a number of 400 digits", setting("recipe.lr", 10**400), "tracker.recipe.lr=1000")
 recipe("with a number of 5,000 digits", lambda r: json.dumps(r)[:-1] + ', "x": ' + "9" * 5_000 + "}", "recipe")
 for text in ("", "[]", "null", "3", '"text"', "{", "{'a': 1}", "nan", "\ufeff{}"):
     recipe(f"text {text!r}", lambda r, text=text: text or " ", "recipe")
