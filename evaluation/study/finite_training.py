@@ -148,9 +148,8 @@ def _describe_step(trainer: L.Trainer, module: Any, batches: int) -> str:
     """Returns a message that names the step, its batches, and the losses or parameters that are not finite."""
     losses = {k.removeprefix(f"{module.stage}/"): v for k, v in trainer.callback_metrics.items()}
     gradients = {name: p.grad for name, p in module.network.named_parameters() if p.grad is not None}
-    wrong = sorted(
-        [f"loss {name}" for name in _not_finite(losses)], key="loss total".__eq__
-    )  # the total is last, as its parts say more
+    # The total comes last, because its parts say more.
+    wrong = sorted([f"loss {name}" for name in _not_finite(losses)], key="loss total".__eq__)
     wrong = wrong or [f"gradient of {name}" for name in _not_finite(gradients)] or ["loss of another process"]
     last = trainer.fit_loop.total_batch_idx
     first = last - batches + 1
