@@ -128,7 +128,7 @@ def fit_plan(
 
 def check_ratio(ratio: float) -> None:
     """Raises UserError unless `ratio`, the fraction to keep, lies in (0, 1]."""
-    if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+    if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio <= 1:
         raise UserError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
 
 

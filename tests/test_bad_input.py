@@ -51,7 +51,7 @@ def test_more_annotations_than_frames(run, capsys, broken):
     refused(run, capsys, *words, overrides=("datamodule=got10k", f"paths.data={broken}"))
 
 
-@pytest.mark.parametrize("ratio", ["0", "-0.5", "1.5", "nan", "half"])
+@pytest.mark.parametrize("ratio", ["0", "-0.5", "1.5", "nan", "half", "True"])
 def test_a_ratio_outside_of_its_range(run, capsys, ratio):
     refused(run, capsys, f"ratio={ratio}", "(0, 1]", "ratio=0.25", overrides=(f"ratio={ratio}",))
 

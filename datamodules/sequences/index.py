@@ -72,7 +72,7 @@ def cached_table(
 ) -> SequenceTable:
     """Loads the table of some sequences from the cache, or makes and stores it.
 
-    A cached table is valid as long as no folder of frames and no annotation file has changed its time or size.
+    A cached table is valid as long as no folder of frames and no annotation file has changed its times or size.
 
     Args:
         root: folder of the data set.
@@ -128,13 +128,16 @@ def _is_file_name(name: str) -> bool:
 
 
 def _file_state(listed: list[SequenceFiles]) -> str:
-    """Returns a hash of the times and sizes of all folders and files."""
+    """Returns a hash of the times and sizes of all folders and files.
+
+    An editor or a copy may keep the time of the last change, but nothing keeps the time at which a file became so.
+    """
     state = hashlib.sha256()
     for sequence in listed:
         for path in (sequence.folder, *sequence.annotations):
             try:
                 stat = path.stat()
-                state.update(f"{path}\t{stat.st_mtime_ns}\t{stat.st_size}\n".encode())
+                state.update(f"{path}\t{stat.st_mtime_ns}\t{stat.st_ctime_ns}\t{stat.st_size}\n".encode())
             except OSError:  # missing or unreadable: the reader says so
                 state.update(f"{path}\n".encode())
     return state.hexdigest()

@@ -69,6 +69,7 @@ def device() -> Rule:
 
 
 FLAG = choice(False, True)
+TEXT = Rule("a text that is not empty", lambda v: isinstance(v, str) and v != "", "mine")
 SHARE = number("[0, 1]", 0.5)
 WEIGHT = number("[0, inf)", 1.0)
 COUNT = whole("[1, inf)", 1)
@@ -83,6 +84,8 @@ RULES: dict[str, Rule] = {
     "threads": none_or(COUNT),
     "resume_every": whole("[1, inf)", 50),
     "force": FLAG,
+    "paths.*": TEXT,
+    "job.*": TEXT,
     "dry_run": FLAG,
     # Stages
     "stages.*.steps": whole("[0, inf)", 100),
@@ -208,6 +211,12 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise UserError(
             f"datamodule.samples_per_epoch={samples} is less than one batch of datamodule.batch_size={batch}, so "
             f"nothing would be trained; set datamodule.batch_size={samples} or less"
+        )
+    together = trainer.get("accumulate_grad_batches") or 1
+    if samples is not None and batch is not None and samples // batch < together:
+        raise UserError(
+            f"trainer.accumulate_grad_batches={together} is more than the {samples // batch} batches of an epoch, and "
+            f"no step goes beyond an epoch; set datamodule.samples_per_epoch={together * batch} or more"
         )
 
 

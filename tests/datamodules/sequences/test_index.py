@@ -107,6 +107,16 @@ def test_a_changed_annotation_of_the_same_size_is_noticed_by_its_time(root, tmp_
     assert read_got10k(root, "val", cache=tmp_path / "cache")[1].boxes[0].tolist() == [5, 6, 7, 8]
 
 
+def test_a_changed_annotation_whose_size_and_time_are_kept_is_noticed(root, tmp_path):
+    path = root / "val" / "b" / "groundtruth.txt"
+    path.write_text(3 * "5,6,7,8\n")
+    read_got10k(root, "val", cache=tmp_path / "cache")
+    kept = path.stat().st_mtime_ns
+    path.write_text(3 * "6,6,7,8\n")
+    os.utime(path, ns=(kept, kept))
+    assert read_got10k(root, "val", cache=tmp_path / "cache")[1].boxes[0].tolist() == [6, 6, 7, 8]
+
+
 def test_lists_of_one_data_set_are_cached_separately(root, tmp_path, names_read):
     (tmp_path / "some.txt").write_text("1\n")
     for subset in (None, tmp_path / "some.txt") * 2:

@@ -37,6 +37,9 @@ def test_good_settings_pass(good):
 
 NAN, INF = float("nan"), float("inf")
 BAD = {
+    "paths.cache": [None, "", 1],
+    "paths.data": [None],
+    "job.method": [None],
     "seed": [None, -1, "abc", 1.5, True, 2**32, NAN, [1]],
     "device": ["gpu", 0, "cuda:one", None],
     "threads": [0, -1, 1.5, "all"],
@@ -142,6 +145,12 @@ def test_a_batch_that_no_epoch_fills(good):
     words = "samples_per_epoch=40 is less than one batch of datamodule.batch_size=100"
     with pytest.raises(UserError, match=words):
         check_settings(put(put(good["ostrack"], "datamodule.samples_per_epoch", 40), "datamodule.batch_size", 100))
+
+
+def test_a_step_that_no_epoch_fills(good):
+    more = put(put(good["ostrack"], "datamodule.samples_per_epoch", 40), "trainer.accumulate_grad_batches", 50)
+    with pytest.raises(UserError, match="is more than the 10 batches of an epoch"):
+        check_settings(put(more, "datamodule.batch_size", 4))
 
 
 @pytest.mark.parametrize("path", RULES)
