@@ -71,7 +71,8 @@ def _lacks_only_its_end(data: bytes) -> bool:
     missing, the decoder takes these bytes for it, and the picture changes.
     """
     try:
-        pictures = [Image.open(io.BytesIO(data + more + END), formats=["JPEG"]) for more in (b"", b"\xaa" * 64)]
-        return np.array_equal(*map(np.asarray, pictures))
+        files = (io.BytesIO(data + more + END) for more in (b"", b"\xaa" * 64))
+        picture, with_more = (np.asarray(Image.open(file, formats=["JPEG"])) for file in files)
+        return np.array_equal(picture, with_more)
     except (OSError, ValueError):
         return False
