@@ -34,6 +34,8 @@ from tests.conftest import SMALL_WORLD, results
 from tests.offline_runs import OfflineRun, log_out
 from trackers import load_checkpoint
 
+pytestmark = pytest.mark.attack
+
 ROOT = Path(__file__).parents[1]
 NO_REPORT = "~hydra.callbacks.report"
 
@@ -133,7 +135,6 @@ def drop_rights_of_root() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
 
 
-@pytest.mark.attack
 @pytest.mark.parametrize("place", ["outputs", "cache", "checkpoint"])
 def test_what_this_user_may_not_do_is_one_line(small_checkpoint, fresh_cache, tmp_path, place):
     checkpoint, outputs, forbidden = tmp_path / "mine.safetensors", tmp_path / "outputs", tmp_path / "forbidden"
@@ -185,7 +186,6 @@ def killed_while_loading():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.slow
 def test_a_tracking_worker_that_is_killed_is_named(got10k, tmp_path, spawned_quickly):
     sequences = read_got10k(got10k, "val")
     with pytest.raises(SequencesFailedError, match=r"2 of 2 sequences failed(?s:.*)BrokenProcessPool: A process"):
@@ -234,7 +234,6 @@ def test_wandb_that_dies_in_the_middle_stops_no_job_and_not_the_next_one(logged_
     assert OfflineRun(tmp_path / "b").summary["a"] == 1
 
 
-@pytest.mark.attack
 def test_a_server_that_nobody_reaches_costs_seconds_and_the_run_is_kept(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", 40 * "0")

@@ -15,6 +15,8 @@ from evaluation import installation
 from evaluation.installation import PACKAGES, ROOT
 from tests.conftest import NO_NETWORK, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 
+pytestmark = pytest.mark.attack
+
 
 def said_by(command: list[str | Path], folder: Path, paths: str = "") -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": f"{NO_NETWORK}:{paths}".rstrip(":")}
@@ -71,7 +73,6 @@ def test_a_command_of_the_wheel_is_a_module_too(programs, tmp_path):
     assert "ratio=0.25" in said.stdout
 
 
-@pytest.mark.slow
 def test_the_wheel_loads_a_tracker_by_its_recipe_and_by_a_published_one(programs, tmp_path, small_checkpoint):
     code = (
         "import sys, numpy, trackers, trackers.published\n"
@@ -87,7 +88,6 @@ def test_the_wheel_loads_a_tracker_by_its_recipe_and_by_a_published_one(programs
     assert Path(said.stdout.strip()).is_relative_to(programs.parent)
 
 
-@pytest.mark.attack
 def test_the_wheel_runs_a_study_with_its_report(programs, tmp_path):
     settings = [*SMALL_WORLD, *SMALL_NETWORK, *SHORT_STAGES]
     said = said_by([programs / "lwt-train", "-m", "ratio=1,0.5", "seed=1", *settings], tmp_path)
