@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
+from datamodules.errors import DataError
 from datamodules.exit_with_parent import exit_with_parent
 from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.sampling import FrameSampler, SampleFrames, central_box
-from datamodules.sequences.annotations import DataError
 from datamodules.sequences.outside import fits_picture
 from datamodules.sequences.sequence import Sequence
 from datamodules.sources import Mixture

@@ -41,7 +41,7 @@ class TrackingDataModule(L.LightningDataModule):
         reduced_decoding: whether a frame is decoded at 1/2, 1/4 or 1/8 if its crops shrink it at least as much.
 
     Raises:
-        UserError: a weight of a source is negative, or none is positive.
+        DataError: a weight of a source is negative, or none is positive.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class TrackingDataModule(L.LightningDataModule):
         """Reads all data sets and checks them before training starts. Warns of boxes that lie outside of their picture.
 
         Raises:
-            UserError: a data set in use is missing, broken or too short, or a sequence is used for both training and
+            DataError: a data set in use is missing, broken or too short, or a sequence is used for both training and
                 validation.
         """
         for split, samples in self.samples.items():
@@ -101,7 +101,7 @@ class TrackingDataModule(L.LightningDataModule):
         """Returns the usable sequences of a split, "train" or "val".
 
         Raises:
-            UserError: sequences are missing or broken, or all sequences of a source are too short.
+            DataError: sequences are missing or broken, or all sequences of a source are too short.
         """
         weights = {name: source.weight for name, source in self.sources[split].items()}
         return Mixture(self._tables(split), weights, self.sampler, self.template.count, self.search.count)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import Selection, SequenceTable
-from pruning.errors import UserError
 
 ORDERS = ("causal", "trident")
 
@@ -47,7 +47,7 @@ class FrameSampler:
         min_visible: sequences with fewer visible frames are not used. More than two for each crop are always needed.
 
     Raises:
-        UserError: the order is unknown, or negatives is out of range.
+        DataError: the order is unknown, or negatives is out of range.
     """
 
     order: str
@@ -58,15 +58,15 @@ class FrameSampler:
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
-            raise UserError(f"order={self.order} is not known; set tracker.recipe.sampling=causal or trident")
+            raise DataError(f"order={self.order} is not known; set tracker.recipe.sampling=causal or trident")
         if not 0 <= self.negatives < 1:
-            raise UserError(f"negatives={self.negatives} must be in [0, 1), e.g. tracker.recipe.negatives=0.5")
+            raise DataError(f"negatives={self.negatives} must be in [0, 1), e.g. tracker.recipe.negatives=0.5")
 
     def select_usable(self, sequences: SequenceTable, templates: int, searches: int = 1) -> Selection:
         """Returns the sequences that are long enough for samples with this many templates and search regions.
 
         Raises:
-            UserError: no sequence is usable, negatives need another video, or the order cannot draw so many search
+            DataError: no sequence is usable, negatives need another video, or the order cannot draw so many search
                 regions.
         """
         self._check_search_count(searches)
@@ -75,13 +75,13 @@ class FrameSampler:
         rows = np.flatnonzero((sequences.lengths >= frames) & (sequences.visible_counts() >= visible))
         if not rows.size:
             reason = f" (these crops need more than {crops})" if visible > self.min_visible else ""
-            raise UserError(
+            raise DataError(
                 f"none of {len(sequences)} sequences has {frames} frames of which {visible} "
                 f"are visible{reason}; lower datamodule.sampler.min_frames or min_visible, or use longer sequences"
             )
         usable = Selection(sequences, rows)
         if self.negatives and len(usable) == 1:
-            raise UserError(
+            raise DataError(
                 f"negatives={self.negatives} need another video, and only {usable[0].name} of {len(sequences)} is "
                 "usable; add sequences or set tracker.recipe.negatives=0"
             )
@@ -102,7 +102,7 @@ class FrameSampler:
             templates, searches: number of template crops and of search regions.
 
         Raises:
-            UserError: the order cannot draw so many search regions.
+            DataError: the order cannot draw so many search regions.
         """
         self._check_search_count(searches)
         chosen = int(rng.integers(len(sequences)))
@@ -125,7 +125,7 @@ class FrameSampler:
 
     def _check_search_count(self, searches: int) -> None:
         if self.order == "trident" and searches != 1:
-            raise UserError(
+            raise DataError(
                 f"order=trident draws one search region, the tracker needs {searches}; "
                 "set tracker.recipe.sampling=causal or tracker.search.count=1"
             )

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.sampling import FrameSampler
-from datamodules.sequences.annotations import DataError
 from datamodules.sequences.table import Selection, SequenceTable
-from pruning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Mixture:
         templates, searches: number of template crops and of search regions in a sample.
 
     Raises:
-        UserError: a source has no usable sequence.
+        DataError: a source has no usable sequence.
     """
 
     def __init__(
@@ -49,8 +48,8 @@ class Mixture:
         for name, table in tables.items():
             try:
                 self.sources.append(sampler.select_usable(table, templates, searches))
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from error
+            except DataError as error:
+                raise DataError(f"{name}: {error}") from error
         shares = np.array([weights[name] for name in tables], float)
         self.cumulative_shares = np.cumsum(shares / shares.sum())
 
@@ -63,10 +62,10 @@ class Mixture:
 
 
 def check_weights(sources: Mapping[str, Source]) -> None:
-    """Raises UserError if a weight is negative or no weight is positive."""
+    """Raises DataError if a weight is negative or no weight is positive."""
     weights = {name: source.weight for name, source in sources.items()}
     if min(weights.values(), default=0) < 0 or not any(weights.values()):
-        raise UserError(
+        raise DataError(
             f"the sources have the weights {weights}; none may be negative and at least one must be positive, "
             "e.g. datamodule.train.got10k.weight=1"
         )

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.exit_with_parent import exit_with_parent
+from evaluation.errors import UserError
 from evaluation.files import link_or_copy, write_json
 from evaluation.processes.devices import arithmetic, assign_gpu, check_device
 from evaluation.processes.invocation import Invocation
@@ -40,7 +41,6 @@ from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
-from pruning.errors import UserError
 from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from trackers.checkpoints.reading import recipe_in
 

@@ -12,23 +12,23 @@ The package is the part of light-weight-trackers that imports no other part.
 - `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.
 - `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
 - `table`: the group table, units and costs before and after the cut.
-- `errors`: `UserError`, for input that the user can correct; all packages of the project share it.
+- `errors`: `PruningError`, for input that the user can correct; all packages of the project share it.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pruning.errors import UserError
+    from pruning.errors import PruningError
     from pruning.groups import Group, Slice, check_groups
     from pruning.plan import Plan
     from pruning.pruner import Pruner
     from pruning.surgery import compact
 
-__all__ = ["Group", "Plan", "Pruner", "Slice", "UserError", "check_groups", "compact"]
+__all__ = ["Group", "Plan", "Pruner", "PruningError", "Slice", "check_groups", "compact"]
 
 _MODULES = {"Group": "groups", "Slice": "groups", "check_groups": "groups", "Plan": "plan", "Pruner": "pruner"}
-_MODULES |= {"compact": "surgery", "UserError": "errors"}
+_MODULES |= {"compact": "surgery", "PruningError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pruning.cost import Cost
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.groups import Group, branches
 from pruning.plan import Plan
 
@@ -34,11 +34,11 @@ class RemovalRules:
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1:
-            raise UserError(
+            raise PruningError(
                 f"pruning.floor={self.floor} must lie in [0, 1]: it is a fraction of the uniform share, e.g. 0.1"
             )
         if not isinstance(self.round_to, int) or self.round_to < 1:
-            raise UserError(
+            raise PruningError(
                 f"pruning.round_to={self.round_to} must be a positive integer: groups keep multiples of it, e.g. 8"
             )
 
@@ -86,7 +86,7 @@ def fit_plan(
         earlier: an earlier plan whose removed units must stay removed.
 
     Raises:
-        UserError: the ratio is out of reach; the message says which ratio is the smallest in reach, and which groups
+        PruningError: the ratio is out of reach; the message says which ratio is the smallest in reach, and which groups
             make up the cost that remains.
     """
     sizes = [g.size for g in groups]
@@ -97,7 +97,7 @@ def fit_plan(
     blocks = _make_blocks(groups, ranks, rules, earlier or Plan())
     min_counts, staying = _staying_blocks(blocks, _min_units(groups, cost, max_cost, rules))
     if cost(min_counts) > max_cost:
-        raise UserError(_out_of_reach(groups, blocks, cost, ratio, rules))
+        raise PruningError(_out_of_reach(groups, blocks, cost, ratio, rules))
     order = np.lexsort((blocks.rank, ~blocks.already_removed))  # units that an earlier plan removed come first
     order = order[~staying[order]]
     counts = np.subtract(sizes, np.vstack([np.zeros(len(sizes), np.int64), blocks.sizes[order].cumsum(0)]))
@@ -127,9 +127,9 @@ def fit_plan(
 
 
 def check_ratio(ratio: float) -> None:
-    """Raises UserError unless `ratio`, the fraction to keep, lies in (0, 1]."""
+    """Raises PruningError unless `ratio`, the fraction to keep, lies in (0, 1]."""
     if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio <= 1:
-        raise UserError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
+        raise PruningError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
 
 
 def _max_cost(ratio: float, dense: float) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as L
 from torch import Tensor
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.plan import Plan
 from pruning.pruner import Pruner
 from pruning.schedules import Schedule
@@ -35,12 +35,12 @@ class PruningCallback(Pruner, L.Callback):
     def __init__(self, schedule: Schedule, every: int = 20, decay: bool = True, **options: Any):
         super().__init__(**options)
         if not callable(schedule):
-            raise UserError(
+            raise PruningError(
                 f"pruning.schedule={schedule} is no schedule; set its class, e.g. "
                 "pruning.schedule._target_=pruning.schedules.Linear"
             )
         if every < 1:
-            raise UserError(
+            raise PruningError(
                 f"pruning.every={every} must be at least 1: it is the number of steps between two updates of the mask"
             )
         self.schedule, self.every, self.decay = schedule, every, decay
@@ -57,7 +57,7 @@ class PruningCallback(Pruner, L.Callback):
         self.attach(module.network, module.groups(), getattr(module, "frame_inputs", None))
         steps = trainer.estimated_stepping_batches
         if not math.isfinite(steps):
-            raise UserError(
+            raise PruningError(
                 "pruning follows the progress of its stage, but the Trainer has no end; pass it max_steps or max_epochs"
             )
         self.total_steps, self.before, self.updated = int(steps), Plan(), 0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 
 # Largest difference, relative to the largest output, that float rounding can explain.
 TOLERANCE = 1e-3
@@ -19,14 +19,14 @@ def difference(masked: Any, cut: Any) -> Tensor:
         masked, cut: outputs of both networks: tensors, or mappings and sequences of tensors.
 
     Raises:
-        UserError: the outputs contain no tensors, or the shape of an output depends on the number of kept units.
+        PruningError: the outputs contain no tensors, or the shape of an output depends on the number of kept units.
     """
     pairs = [_tensors(outputs) for outputs in (masked, cut)]
     shapes = [[tuple(t.shape) for t in tensors] for tensors in pairs]
     if not pairs[0]:
-        raise UserError("the network returns no tensors, so the masked and the cut network cannot be compared")
+        raise PruningError("the network returns no tensors, so the masked and the cut network cannot be compared")
     if shapes[0] != shapes[1]:
-        raise UserError(
+        raise PruningError(
             f"the outputs have the shapes {shapes[0]} while units are masked, but {shapes[1]} once they are cut; leave "
             "the group of the units that the network returns out of the pruning"
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.groups import Group
 from pruning.tracing import AffineShape, AffineSize, InputFunction, OperationRecord, TensorRecord, trace
 
@@ -129,7 +129,7 @@ class MacCost(Polynomial):
         inputs: returns the arguments of the forward.
 
     Raises:
-        UserError: the closed form differs from the count of a cut network, because the network computes something
+        PruningError: the closed form differs from the count of a cut network, because the network computes something
             in another way once units are removed, or uses an operation that is not supported here.
     """
 
@@ -139,7 +139,7 @@ class MacCost(Polynomial):
         counted = count_macs(traced.control, inputs(traced.control)).total
         predicted = round(self(traced.control_counts))
         if predicted != counted:
-            raise UserError(
+            raise PruningError(
                 f"the MACs of {type(network).__name__} are not a polynomial in the kept counts: with about a third of "
                 f"all units the network has {counted} MACs, but the operations of the dense network predict {predicted}"
             )

@@ -1,9 +1,8 @@
-"""The error for wrong input, which all packages of the project share."""
+"""The error for wrong input of this package."""
 
 
-class UserError(ValueError):
-    """Input that the user can correct: an argument, a configuration, a file.
+class PruningError(ValueError):
+    """Declarations, plans or settings of the pruning that the user can correct.
 
-    The commands print its message as one line, without a traceback. So the message names the value, the place and a
-    call that works. Any other error is a fault of the code and keeps its traceback.
+    The message names the value, the place and a call that works.
     """

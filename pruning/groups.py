@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 
 
 @dataclass(frozen=True)
@@ -128,59 +128,60 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     """Returns `groups` as a list after checking every declaration against `network`.
 
     Raises:
-        UserError: a name is used twice; a path does not exist; a slice reaches outside its tensor or overlaps another
-            slice; a slice is gated on a buffer, or both gated and masked; a norm is not over exactly the group's units;
-            a module vanishes with more than one group; runs do not add up to the size; or a group has no gated slice.
+        PruningError: a name is used twice; a path does not exist; a slice reaches outside its tensor or overlaps
+            another slice; a slice is gated on a buffer, or both gated and masked; a norm is not over exactly the
+            group's units; a module vanishes with more than one group; runs do not add up to the size; or a group has no
+            gated slice.
     """
     groups = list(groups)
     duplicates = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
     if duplicates:
-        raise UserError(f"group names must be unique; declared more than once: {duplicates}")
+        raise PruningError(f"group names must be unique; declared more than once: {duplicates}")
     shared = [path for path, count in Counter(v for g in groups for v in g.vanish or ()).items() if count > 1]
     if shared:
-        raise UserError(f"a module can vanish with one group only; declared more than once: {shared}")
+        raise PruningError(f"a module can vanish with one group only; declared more than once: {shared}")
     buffers = dict(network.named_buffers(remove_duplicate=False))
     tensors = dict(network.named_parameters(remove_duplicate=False)) | buffers
     modules = dict(network.named_modules(remove_duplicate=False))
     owned: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
         if group.runs and (sum(group.runs) != group.size or min(group.runs) < 0):
-            raise UserError(f"the runs {group.runs} of group '{group.name}' must add up to its {group.size} units")
+            raise PruningError(f"the runs {group.runs} of group '{group.name}' must add up to its {group.size} units")
         for path in (*group.norms, *(group.vanish or ()), *([group.owner] if group.owner is not None else [])):
             if path not in modules:
-                raise UserError(f"group '{group.name}' names the module '{path}', which the network does not have")
+                raise PruningError(f"group '{group.name}' names the module '{path}', which the network does not have")
         for path in group.norms:
             if getattr(modules[path], "normalized_shape", None) != (group.size,) or modules[path].weight is None:
-                raise UserError(
+                raise PruningError(
                     f"'{path}' must be a LayerNorm with weights over exactly the {group.size} units of group "
                     f"'{group.name}', not {modules[path]}"
                 )
         for s in group.slices:
             if s.path not in tensors:
-                raise UserError(f"group '{group.name}' cuts '{s.path}', which the network does not have")
+                raise PruningError(f"group '{group.name}' cuts '{s.path}', which the network does not have")
             shape = tensors[s.path].shape
             reach = max(s.offsets, default=0) + group.size * s.inner
             if not 0 <= s.dim < len(shape) or min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
-                raise UserError(
+                raise PruningError(
                     f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
                     f"(offsets={s.offsets}, inner={s.inner})"
                 )
             if s.gated and s.masked:
-                raise UserError(
+                raise PruningError(
                     f"group '{group.name}' declares '{s.path}' gated and masked; gated=True alone is enough"
                 )
             if s.gated and s.path in buffers:
-                raise UserError(
+                raise PruningError(
                     f"group '{group.name}' gates the buffer '{s.path}', which has no gradient; declare it masked=True"
                 )
             owned.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
             entries = torch.cat(owned[s.path, s.dim])
             if len(entries.unique()) < len(entries):
-                raise UserError(
+                raise PruningError(
                     f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}' that another slice cuts"
                 )
         if not any(s.gated for s in group.slices):
-            raise UserError(
+            raise PruningError(
                 f"group '{group.name}' has no gated slice: declare the slices that carry its gate with gated=True"
             )
     return groups

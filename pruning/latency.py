@@ -36,7 +36,7 @@ class LatencyCost:
         device: torch device on which the operations are timed.
 
     Raises:
-        UserError: the choice of operations depends on the kept units (heads of several widths, which may fall into
+        PruningError: the choice of operations depends on the kept units (heads of several widths, which may fall into
             fewer buckets when they are cut).
     """
 

@@ -4,7 +4,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.groups import Group
 
 
@@ -19,11 +19,11 @@ class Plan:
         """Returns a plan from the result of `to_dict`.
 
         Raises:
-            UserError: an entry is no list of whole numbers from 0.
+            PruningError: an entry is no list of whole numbers from 0.
         """
         for name, units in kept.items():
             if not isinstance(units, list | tuple) or not all(type(u) is int and u >= 0 for u in units):
-                raise UserError(
+                raise PruningError(
                     f"the plan for group {reprlib.repr(name)} must list whole numbers from 0, not "
                     f"{reprlib.repr(units)}; e.g. [0, 2, 5]"
                 )
@@ -38,15 +38,15 @@ class Plan:
         return self.kept.get(group.name, tuple(range(group.size)))
 
     def check(self, groups: Iterable[Group]) -> None:
-        """Raises UserError unless every entry names one of `groups` and lists distinct ascending units of it."""
+        """Raises PruningError unless every entry names one of `groups` and lists distinct ascending units of it."""
         sizes = {g.name: g.size for g in groups}
         for name, units in self.kept.items():
             if name not in sizes:
-                raise UserError(
+                raise PruningError(
                     f"the plan lists the group '{name:.100}', but the network has the groups {sorted(sizes)}"
                 )
             if list(units) != sorted(set(units)) or (units and not 0 <= units[0] <= units[-1] < sizes[name]):
-                raise UserError(
+                raise PruningError(
                     f"the plan for group '{name}' must list distinct ascending units below {sizes[name]}, not "
                     f"{reprlib.repr(list(units))}"
                 )

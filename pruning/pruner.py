@@ -12,7 +12,7 @@ from pruning.budget import RemovalRules, check_ratio, fit_plan
 from pruning.comparison import TOLERANCE, are_finite, difference
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
 from pruning.criteria.criterion import Criterion, check_kinds
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, check_groups
 from pruning.latency import LatencyCost
@@ -60,7 +60,7 @@ class Pruner:
         planned_ratio: ratio that `plan` was made for.
 
     Raises:
-        UserError: a setting is out of its range or does not exist.
+        PruningError: a setting is out of its range or does not exist.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class Pruner:
         check_ratio(ratio)
         for option, value, choices in (("ratio_of", ratio_of, RATIOS_OF), ("kept_gates", kept_gates, KEPT_GATES)):
             if value not in choices:
-                raise UserError(f"pruning.{option}={value} is not known; choose one of {choices}")
+                raise PruningError(f"pruning.{option}={value} is not known; choose one of {choices}")
         if isinstance(scope, str):
-            raise UserError(f"pruning.scope={scope} must name kinds of groups; set pruning.scope.default={scope}")
+            raise PruningError(f"pruning.scope={scope} must name kinds of groups; set pruning.scope.default={scope}")
         self.scope, self.normalise = dict(scope or {"default": "global"}), normalise
         check_ranking(self.scope, normalise)
         if ratio < layer_below:
@@ -101,17 +101,17 @@ class Pruner:
         """Returns the groups to prune, by `kinds` and `protect`.
 
         Raises:
-            UserError: no group has one of `kinds`, no group matches a name in `protect`, or a setting names a kind
+            PruningError: no group has one of `kinds`, no group matches a name in `protect`, or a setting names a kind
                 that is a probable misspelling of an existing kind.
         """
         have = {g.kind for g in groups}
         if missing := sorted({*(self.kinds or ())} - have):
-            raise UserError(f"pruning.kinds names {missing}; this network has groups of the kinds {sorted(have)}")
+            raise PruningError(f"pruning.kinds names {missing}; this network has groups of the kinds {sorted(have)}")
         check_kinds("scope", self.scope, groups)
         self.criterion.check(groups, self.ratio_of)
         for pattern in self.protect:
             if not any(fnmatchcase(g.name, pattern) for g in groups):
-                raise UserError(f"pruning.protect names '{pattern}'; the groups are {[g.name for g in groups]}")
+                raise PruningError(f"pruning.protect names '{pattern}'; the groups are {[g.name for g in groups]}")
         return [
             g
             for g in groups
@@ -133,7 +133,7 @@ class Pruner:
                 the network.
 
         Raises:
-            UserError: the ratio is out of reach, a setting does not fit the groups, or a trial cut fails; see
+            PruningError: the ratio is out of reach, a setting does not fit the groups, or a trial cut fails; see
                 `trial.try_cuts`.
         """
         chosen = self.select(check_groups(network, groups))
@@ -154,7 +154,7 @@ class Pruner:
                 `finish`.
 
         Raises:
-            UserError: a setting does not fit the groups, or a trial cut fails; see `trial.try_cuts`.
+            PruningError: a setting does not fit the groups, or a trial cut fails; see `trial.try_cuts`.
         """
         gates = Gates(network, self.select(groups))
         self._try_cuts(network, gates.groups, inputs)
@@ -170,7 +170,7 @@ class Pruner:
             ratio: fraction to keep at the moment; by default the final ratio.
 
         Raises:
-            UserError: the ratio is out of reach; see `budget.fit_plan`.
+            PruningError: the ratio is out of reach; see `budget.fit_plan`.
         """
         ratio = self.ratio if ratio is None else ratio
         if ratio == self.planned_ratio:
@@ -205,11 +205,11 @@ class Pruner:
             over the draws), and "ratio_achieved".
 
         Raises:
-            UserError: there are no inputs, the outputs cannot be compared, or surgery cannot make the cut.
+            PruningError: there are no inputs, the outputs cannot be compared, or surgery cannot make the cut.
             RuntimeError: the outputs differ by more than float rounding can explain, or are not finite for some draw.
         """
         if not inputs:
-            raise UserError("inputs=[] leaves nothing to compare; give the arguments of a forward, e.g. [{'x': x}]")
+            raise PruningError("inputs=[] leaves nothing to compare; give the arguments of a forward, e.g. [{'x': x}]")
         network, attached = self.gates.network, self.gates.to(next(self.gates.network.parameters()).device)
         with unchanged_on_error(network), torch.no_grad():
             gates = Gates(network, attached.groups)
@@ -266,7 +266,7 @@ class Pruner:
         if self.ratio_of not in ("macs", "latency"):
             return {"params": ParamCost, "units": UnitCost}[self.ratio_of](network, groups)
         if inputs is None:
-            raise UserError(
+            raise PruningError(
                 f"pruning.ratio_of={self.ratio_of} needs the arguments of a forward: attach(..., inputs=...)"
             )
         if self.ratio_of == "macs":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.groups import Group
 
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -18,12 +18,12 @@ SCOPES = ("global", "kind", "layer")
 
 
 def check_ranking(scope: Mapping[str, str], normalise: str) -> None:
-    """Raises UserError unless every scope in `scope` and the normalization `normalise` exist."""
+    """Raises PruningError unless every scope in `scope` and the normalization `normalise` exist."""
     for kind, rule in scope.items():
         if rule not in SCOPES:
-            raise UserError(f"pruning.scope of '{kind}' is '{rule}'; choose one of {SCOPES}")
+            raise PruningError(f"pruning.scope of '{kind}' is '{rule}'; choose one of {SCOPES}")
     if normalise not in NORMALISATIONS:
-        raise UserError(f"pruning.normalise={normalise} is not known; choose one of {tuple(NORMALISATIONS)}")
+        raise PruningError(f"pruning.normalise={normalise} is not known; choose one of {tuple(NORMALISATIONS)}")
 
 
 def quantile_ranks(
@@ -47,13 +47,13 @@ def quantile_ranks(
         The quantiles by group name, each (size,).
 
     Raises:
-        UserError: a scope or normalization does not exist, or a scope is given for a kind that no group has.
+        PruningError: a scope or normalization does not exist, or a scope is given for a kind that no group has.
     """
     check_ranking(scope, normalise)
     kinds = {g.kind for g in groups}
     unknown = sorted(set(scope) - kinds - {"default"})
     if unknown:
-        raise UserError(f"pruning.scope lists {unknown}, but the network has groups of the kinds {sorted(kinds)}")
+        raise PruningError(f"pruning.scope lists {unknown}, but the network has groups of the kinds {sorted(kinds)}")
     pools: dict[str, list[Group]] = {}
     for group in groups:
         rule = scope.get(group.kind, scope.get("default", "global"))

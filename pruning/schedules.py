@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 
 
 class Schedule(Protocol):
@@ -35,7 +35,7 @@ class Annealed:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= 1:
-            raise UserError(f"pruning.schedule needs 0 <= start < end <= 1, not start={self.start}, end={self.end}")
+            raise PruningError(f"pruning.schedule needs 0 <= start < end <= 1, not start={self.start}, end={self.end}")
 
     def __call__(self, progress: float, target: float) -> float:
         """Returns the ratio at `progress` in [0, 1] of the stage."""
@@ -79,7 +79,7 @@ class OneShot:
 
     def __post_init__(self) -> None:
         if not 0 < self.at <= 1:
-            raise UserError(
+            raise PruningError(
                 f"pruning.schedule.at={self.at} must lie in (0, 1]: it is a progress of the stage, e.g. 1.0 for the end"
             )
 

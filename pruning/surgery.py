@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.groups import Group, Slice, branches
 from pruning.plan import Plan
 
@@ -65,7 +65,7 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
             part of its state (e.g. momenta).
 
     Raises:
-        UserError: the plan does not fit the groups; it empties a group that must keep a unit, or only a part of a
+        PruningError: the plan does not fit the groups; it empties a group that must keep a unit, or only a part of a
             branch; a convolution or norm would lose its last channel; or surgery does not support a layer. The network
             is unchanged then.
     """
@@ -87,16 +87,16 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         module = network.get_submodule(owner_path)
         tensor = getattr(module, name)
         if isinstance(module, UNSUPPORTED):
-            raise UserError(f"surgery does not support {type(module).__name__}: '{owner_path}'")
+            raise PruningError(f"surgery does not support {type(module).__name__}: '{owner_path}'")
         if isinstance(module, _ConvNd) and (module.groups != 1 or module.transposed):
-            raise UserError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
+            raise PruningError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
         kept_of_dim = {}
         for dim in {s.dim for s, _, _ in parts}:
             kept_of_dim[dim] = _kept_entries(tensor.shape[dim], [(s, g, k) for s, g, k in parts if s.dim == dim])
             if len(kept_of_dim[dim]) or isinstance(module, nn.Linear):
                 continue
             if not isinstance(module, _ConvNd) or dim != 1 or isinstance(module.padding, str):
-                raise UserError(f"the plan leaves '{path}' without entries in dim {dim}; keep at least one unit")
+                raise PruningError(f"the plan leaves '{path}' without entries in dim {dim}; keep at least one unit")
             without_inputs.append(owner_path)
         kept_entries[module, name] = kept_of_dim
     removed = [p for path in vanished for p in network.get_submodule(path).parameters()]
@@ -124,7 +124,7 @@ def compacted(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Mod
 
 
 def check_untied(network: nn.Module, groups: Sequence[Group]) -> None:
-    """Raises UserError if a group cuts a tensor that another module uses as well: only one of both would be cut."""
+    """Raises PruningError if a group cuts a tensor that another module uses as well: only one of both would be cut."""
     names: dict[Tensor, list[str]] = defaultdict(list)
     for prefix, module in network.named_modules():  # a module with two names is one module, of which both names are cut
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
@@ -135,7 +135,7 @@ def check_untied(network: nn.Module, groups: Sequence[Group]) -> None:
             owner, _, name = s.path.rpartition(".")
             tied = names[getattr(network.get_submodule(owner), name)]
             if len(tied) > 1:
-                raise UserError(
+                raise PruningError(
                     f"group '{group.name}' cuts '{s.path}', which is one tensor with several names: {tied}. Surgery "
                     f"does not support tied weights; leave the group out of the pruning: protect=['{group.name}']"
                 )
@@ -147,10 +147,10 @@ def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:
     for members in branches(groups):
         if 0 < len(empty & {*members}) < len(members):
             names = [groups[i].name for i in members]
-            raise UserError(f"the plan empties a part of the branch of groups {names}; empty all of them or none")
+            raise PruningError(f"the plan empties a part of the branch of groups {names}; empty all of them or none")
     for group in (groups[i] for i in sorted(empty)):
         if group.vanish is None:
-            raise UserError(
+            raise PruningError(
                 f"the plan empties group '{group.name}' ({group.kind}, {group.size} units), which must keep at "
                 "least one unit: it does not declare the modules that would vanish with the last unit"
             )

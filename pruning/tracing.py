@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compacted
@@ -177,7 +177,7 @@ def trace(
         recorder: records an operation.
 
     Raises:
-        UserError: the choice of operations depends on the kept units, not only their sizes.
+        PruningError: the choice of operations depends on the kept units, not only their sizes.
     """
     dense = _record(network, inputs, recorder)
     removed = torch.tensor([float(g.size - len(_every_nth_unit(2, g))) for g in groups], dtype=torch.float64)
@@ -223,7 +223,7 @@ def _size_drops(
     halved = [group for group, yes in zip(groups, cut.tolist(), strict=True) if yes]
     part = _record(_thinned(network, halved), inputs, recorder)
     if [record.function for record in part] != [record.function for record in dense]:
-        raise UserError(
+        raise PruningError(
             f"the operations of {type(network).__name__} change once units of its groups are removed, so its cost "
             f"cannot be computed from sizes; the cut groups were {[group.name for group in halved]}"
         )

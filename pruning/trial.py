@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pruning.budget import RemovalRules
 from pruning.comparison import TOLERANCE, are_finite, difference
 from pruning.cost import copy_to_meta
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, branches
 from pruning.plan import Plan
@@ -52,8 +52,8 @@ def try_cuts(
         rules: rules for the removal of units. The trial removes only what they allow.
 
     Raises:
-        UserError: a group cannot be cut, a cut copy does not run, its outputs differ from those of the masked network,
-            or a gate acts twice. The message names the group.
+        PruningError: a group cannot be cut, a cut copy does not run, its outputs differ from those of the masked
+            network, or a gate acts twice. The message names the group.
     """
     check_untied(network, groups)
     try:
@@ -103,10 +103,10 @@ class _Trial:
         together = _merge(plans)
         try:
             test(together)
-        except (_TrialError, UserError) as error:
+        except (_TrialError, PruningError) as error:
             for plan in plans if len(plans) > 1 else ():
                 self.try_all([plan], test)
-            raise UserError(self._message(together, error)) from error.__cause__
+            raise PruningError(self._message(together, error)) from error.__cause__
 
     def cut(self, plan: Plan) -> nn.Module:
         """Returns a cut copy of the network."""

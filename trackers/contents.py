@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.errors import UserError
 from pruning.plan import Plan
+from trackers.errors import TrackerError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # types that hold weights as they are
 
 
-class CheckpointError(UserError):
+class CheckpointError(TrackerError):
     """Error of a file that is not a checkpoint, or whose weights do not fit the tracker that is built."""
 
 

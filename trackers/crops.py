@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple, SupportsFloat
 import cv2
 import numpy as np
 
-from pruning.errors import UserError
+from trackers.errors import TrackerError
 
 Box = tuple[float, ...] | np.ndarray
 LARGEST = {"size": 4096, "factor": 20, "count": 100}  # beyond these a crop of a large box needs gigabytes
@@ -139,10 +139,10 @@ class CropSpec:
 
     def __post_init__(self) -> None:
         if self.compat not in ("exact", "reference"):
-            raise UserError(f"compat={self.compat} of a crop is not known; choose exact or reference")
+            raise TrackerError(f"compat={self.compat} of a crop is not known; choose exact or reference")
         for name, largest in LARGEST.items():
             if not 0 < (value := getattr(self, name)) <= largest:
-                raise UserError(
+                raise TrackerError(
                     f"{name}={value} of a crop must be positive, and {largest:,} at most; e.g. size=256 factor=4"
                 )
 
@@ -154,7 +154,7 @@ class CropSpec:
             box: the last known box, xywh in pixels.
 
         Raises:
-            UserError: the box has no area.
+            TrackerError: the box has no area.
         """
         window = self._window(image.shape, box)
         return CroppedImage(self.crop(image, window), window.padding, window.boxes)
@@ -163,7 +163,7 @@ class CropSpec:
         """Returns the window of the training crop around an xywh box in pixels, in a picture of shape (H, W, ...).
 
         Raises:
-            UserError: the box has no area.
+            TrackerError: the box has no area.
         """
         window = self._window(shape, box)
         left, top, side = window.boxes
@@ -195,7 +195,7 @@ class CropSpec:
         area = w * h
         side = math.ceil(math.sqrt(area) * self.factor) if area > 0 else 0
         if side < 1:
-            raise UserError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
+            raise TrackerError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
         left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
         lost, (height, width) = self.compat == "reference", shape[:2]
         margins = max(0, -left), max(0, -top), max(0, left + side - width + lost), max(0, top + side - height + lost)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning.errors import UserError
 from trackers.base import Batch, Tracker
+from trackers.errors import TrackerError
 
 # Lower bound of a target's mean square in `output_distance`: that of a uniform probability map of 32 x 32 cells.
 MIN_POWER = 1e-6
@@ -26,23 +26,23 @@ class Teacher:
         features: weight of `attention_distance` over the modules in `parent.distilled`.
 
     Raises:
-        UserError: a weight is negative or not finite, both are 0, or the tracker declares no features.
+        TrackerError: a weight is negative or not finite, both are 0, or the tracker declares no features.
     """
 
     def __init__(self, parent: Tracker, outputs: float, features: float):
         for name, weight in (("outputs", outputs), ("features", features)):
             if not (isinstance(weight, int | float) and 0 <= weight < math.inf):
-                raise UserError(
+                raise TrackerError(
                     f"distillation.{name}={weight} must be a number, 0 or more; e.g. "
                     f"distillation=parent distillation.{name}=1"
                 )
         if not (outputs or features):
-            raise UserError(
+            raise TrackerError(
                 "distillation.outputs=0 and distillation.features=0 leave nothing to learn from the parent; "
                 "set one of them, e.g. distillation.outputs=1, or choose distillation=none"
             )
         if features and not parent.distilled:
-            raise UserError(
+            raise TrackerError(
                 f"distillation.features={features}, but {type(parent).__name__} names no modules in `distilled`; "
                 "choose distillation.features=0"
             )

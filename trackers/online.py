@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pruning.errors import UserError
 from trackers.base import Tracker
 from trackers.boxes import clip_box
 from trackers.crops import Window
+from trackers.errors import TrackerError
 
 Box = tuple[float, float, float, float]
 LARGEST = 3  # width of a first box over that of its image, and height likewise
@@ -54,7 +54,7 @@ class Lockstep:
         """Returns a target to track, from the first image and the box in it.
 
         Raises:
-            UserError: the image is empty or not RGB uint8; the box is not four finite numbers, has no area, lies
+            TrackerError: the image is empty or not RGB uint8; the box is not four finite numbers, has no area, lies
                 outside of the image, or is far larger than the image.
         """
         pixels = _as_array(image)
@@ -70,11 +70,11 @@ class Lockstep:
             For each target its box, xywh in pixels, and a score in [0, 1].
 
         Raises:
-            UserError: the numbers of targets and images differ, or an image is empty or not RGB uint8. No target is
+            TrackerError: the numbers of targets and images differ, or an image is empty or not RGB uint8. No target is
                 changed. Or the tracker finds a box or a score that is not finite.
         """
         if len(targets) != len(images):
-            raise UserError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
+            raise TrackerError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
         if not targets:
             return []
         tracker, pictures = self.tracker, [_as_array(image) for image in images]
@@ -136,7 +136,7 @@ class OnlineTracker:
         """Starts tracking the object in a box of the first image.
 
         Raises:
-            UserError: the image is empty or not RGB uint8; the box is not four finite numbers, has no area, lies
+            TrackerError: the image is empty or not RGB uint8; the box is not four finite numbers, has no area, lies
                 outside of the image, or is far larger than the image.
         """
         target = self.loop.begin(image, box)
@@ -147,7 +147,7 @@ class OnlineTracker:
 
         Raises:
             RuntimeError: `init` was not called.
-            UserError: the image is empty or not RGB uint8. The next call continues as if this one had not happened.
+            TrackerError: the image is empty or not RGB uint8. The next call continues as if this one had not happened.
                 Or the tracker finds a box or a score that is not finite.
         """
         if self.box is None:
@@ -166,59 +166,67 @@ def check_answer(answer: tuple[torch.Tensor, float], where: str) -> None:
         where: the frame, for the message.
 
     Raises:
-        UserError: the box or the score is not finite.
+        TrackerError: the box or the score is not finite.
     """
     box, score = answer[0].tolist(), float(answer[1])
     if not np.isfinite([*box, score]).all():
-        raise UserError(
+        raise TrackerError(
             f"{where}: the tracker finds the box {box} (cxcywh in sides of the crop) with score {score}. Its weights "
             "are probably not finite, because a training diverged or a file is damaged; use another checkpoint"
         )
 
 
 def _as_array(image: Any) -> np.ndarray:
-    """Returns an image as (H, W, 3) uint8; raises UserError for other shapes, types and colours."""
+    """Returns an image as (H, W, 3) uint8; raises TrackerError for other shapes, types and colours."""
     if image is None:
-        raise UserError("there is no image (None), which is what cv2 returns for a file or frame that it cannot read")
+        raise TrackerError(
+            "there is no image (None), which is what cv2 returns for a file or frame that it cannot read"
+        )
     # PIL's pictures of three channels that are not red, green and blue look like RGB when they are arrays.
     mode = getattr(image, "mode", None)
     if isinstance(mode, str) and mode != "RGB":
-        raise UserError(f"an image must be RGB, not {mode}; convert it with image.convert('RGB')")
+        raise TrackerError(f"an image must be RGB, not {mode}; convert it with image.convert('RGB')")
     try:
         pixels = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"an image must be an RGB array or a PIL image, not {type(image).__name__}: {error}") from error
+        raise TrackerError(
+            f"an image must be an RGB array or a PIL image, not {type(image).__name__}: {error}"
+        ) from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         what = f"{pixels.dtype} of shape {pixels.shape}" if pixels.ndim else type(image).__name__
-        raise UserError(
+        raise TrackerError(
             f"an image must be RGB uint8 of shape (height, width, 3), not {what}. "
             "Convert with cv2.cvtColor(image, cv2.COLOR_BGR2RGB) or PIL's image.convert('RGB')"
         )
     if not pixels.size:
-        raise UserError(f"an image must have pixels, and this one has shape {pixels.shape}; read the frame again")
+        raise TrackerError(f"an image must have pixels, and this one has shape {pixels.shape}; read the frame again")
     return pixels
 
 
 def _check_box(box: Any, shape: tuple[int, ...]) -> Box:
-    """Returns a box as floats; raises UserError if it is no box, or none that can be tracked in a picture (H, W, 3)."""
+    """Returns a box as floats; raises TrackerError if it cannot be tracked in a picture of shape (H, W, 3)."""
     try:
         numbers = np.asarray(box)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"a box must be four numbers (x, y, width, height), not {_in_short(box)}: {error}") from error
+        raise TrackerError(
+            f"a box must be four numbers (x, y, width, height), not {_in_short(box)}: {error}"
+        ) from error
     if numbers.size != 4 or max(numbers.shape) != 4 or numbers.dtype.kind not in "iuf":
-        raise UserError(f"a box must be four numbers (x, y, width, height) in pixels, not {_in_short(box)}")
+        raise TrackerError(f"a box must be four numbers (x, y, width, height) in pixels, not {_in_short(box)}")
     x, y, w, h = values = tuple(float(v) for v in numbers.flat)
     if not np.isfinite(values).all() or min(w, h) <= 0 or w * h == 0:
-        raise UserError(f"a box must be (x, y, width, height) in pixels with a positive size, not {values}")
+        raise TrackerError(f"a box must be (x, y, width, height) in pixels with a positive size, not {values}")
     height, width = shape[:2]
     place = f"the image, which has {width} x {height} pixels (width x height)"
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise UserError(
+        raise TrackerError(
             f"the box {values} lies outside of {place}; pass (x, y, width, height) of a box that overlaps the image"
         )
     # The memory of a crop grows with the box, and no object is larger than what shows a part of it.
     if w > LARGEST * width or h > LARGEST * height:
-        raise UserError(f"the box {values} is more than {LARGEST} times as large as {place}; pass a box in its pixels")
+        raise TrackerError(
+            f"the box {values} is more than {LARGEST} times as large as {place}; pass a box in its pixels"
+        )
     return x, y, w, h
 
 

@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datamodules.errors import DataError
 from datamodules.frames.jpeg import END
-from pruning.errors import UserError
 
 # OpenCV and libjpeg write about damaged files into the terminal, without a name. Errors of this module name the file.
 if hasattr(cv2.utils, "logging"):  # since OpenCV 4.12
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-class UnreadableFrameError(UserError, OSError):
+class UnreadableFrameError(DataError, OSError):
     """A picture or video frame that is missing or cannot be decoded; `path` names it, and `reason` says why."""
 
     def __init__(self, path: Path, reason: str = "it is missing, empty or damaged"):

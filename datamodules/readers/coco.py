@@ -11,9 +11,10 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.frames.pictures import read_picture
 from datamodules.readers.listing import find_root
-from datamodules.sequences.annotations import DataError, read_bytes
+from datamodules.sequences.annotations import read_bytes
 from datamodules.sequences.index import SequenceFiles, cached_table
 from datamodules.sequences.table import SequenceTable
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.frames.video import index_video
 from datamodules.readers.listing import PICTURE_SUFFIXES, check_frames_match_boxes, list_frames
-from datamodules.sequences.annotations import DataError, read_numbers
+from datamodules.sequences.annotations import read_numbers
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from datamodules.sequences.table import SequenceTable

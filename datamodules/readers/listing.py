@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence as Names
 from pathlib import Path
 
-from datamodules.sequences.annotations import DataError
+from datamodules.errors import DataError
 from datamodules.sequences.sequence import sort_frames
 
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what Python shows for bytes of a file name that are no UTF-8

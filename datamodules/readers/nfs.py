@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
 from datamodules.readers.official_lists import read_official_list
-from datamodules.sequences.annotations import SHOWN, DataError, read_bytes
+from datamodules.sequences.annotations import SHOWN, read_bytes
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import Sequence, sort_frames
 from datamodules.sequences.table import SequenceTable

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Collection
 from pathlib import Path
 
-from datamodules.sequences.annotations import DataError
+from datamodules.errors import DataError
 
 LISTS = Path(__file__).parent / "lists"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_numbered_frames
 from datamodules.readers.official_lists import read_official_list
-from datamodules.sequences.annotations import DataError, read_numbers
+from datamodules.sequences.annotations import read_numbers
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
-from datamodules.sequences.annotations import DataError, read_numbers
+from datamodules.sequences.annotations import read_numbers
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable

@@ -12,10 +12,10 @@ from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.scenes.camera import LUMA
 from datamodules.shared_files import hold_lock
 from datamodules.synthetic.bank_pictures import paint_backdrop, paint_object
-from pruning.errors import UserError
 
 # Part of the file's name. Raise it whenever the same spec gives other pictures.
 VERSION = 1
@@ -34,7 +34,7 @@ class BankSpec:
         seed: another seed gives other objects and backdrops.
 
     Raises:
-        UserError: a number is below 8.
+        DataError: a number is below 8.
     """
 
     objects: int
@@ -47,7 +47,7 @@ class BankSpec:
     def __post_init__(self) -> None:
         for name in ("objects", "backdrops", "object_size", "height", "width"):
             if getattr(self, name) < 8:
-                raise UserError(
+                raise DataError(
                     f"datamodule.bank.{name}={getattr(self, name)} must be at least 8; see conf/datamodule/scenes.yaml"
                 )
 

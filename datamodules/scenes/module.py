@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader, Dataset, default_convert
 
 from datamodules.augmentation import Augmentation
 from datamodules.dataset import EpochSampler, count_trained_batches, rank_and_world_size, start_worker
+from datamodules.errors import DataError
 from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw_scenes
 from datamodules.scenes.photo_realism import PhotoRealism
 from datamodules.scenes.renderer import Renderer
-from pruning.errors import UserError
 from trackers.crops import CropSpec
 
 
@@ -36,7 +36,7 @@ class SceneDataModule(L.LightningDataModule):
         negatives: fraction of negative samples that the tracker's recipe asks for. It must be 0.
 
     Raises:
-        UserError: crops with compat="reference", negatives, or fewer samples than a batch.
+        DataError: crops with compat="reference", negatives, or fewer samples than a batch.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class SceneDataModule(L.LightningDataModule):
     ):
         super().__init__()
         if negatives:
-            raise UserError(f"scenes always show the target, so tracker.recipe.negatives={negatives} must be 0")
+            raise DataError(f"scenes always show the target, so tracker.recipe.negatives={negatives} must be 0")
         for name, spec in (("template", template), ("search", search)):
             if spec.compat != "exact":
-                raise UserError(
+                raise DataError(
                     f"scenes are rendered for exact crops, not for {spec.compat}; set tracker.{name}.compat=exact"
                 )
         self.samples = {"train": samples_per_epoch, "val": val_samples}
         for split, samples in self.samples.items():
             if 0 < samples < batch_size:
-                raise UserError(
+                raise DataError(
                     f"{samples} {split} samples are fewer than a batch of {batch_size}; lower datamodule.batch_size"
                 )
         self.bank, self.cache, self.augmentation = bank, Path(cache), augmentation

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pruning.errors import UserError
+from datamodules.errors import DataError
 
 LIMITS = {"hide": 1, "pattern": 10, "exposure": 1, "contrast": 0.5, "sharpen": 10}
 
@@ -20,7 +20,7 @@ class PhotoRealism:
         sharpen: largest strength of unsharp masking, as cameras apply it, from 0 to 10.
 
     Raises:
-        UserError: a value is out of its range.
+        DataError: a value is out of its range.
     """
 
     hide: float = 0.0
@@ -32,7 +32,7 @@ class PhotoRealism:
     def __post_init__(self) -> None:
         for name, highest in LIMITS.items():
             if not 0 <= getattr(self, name) <= highest:
-                raise UserError(
+                raise DataError(
                     f"datamodule.look.{name}={getattr(self, name)} must be between 0 and {highest}; "
                     "see conf/datamodule/scenes.yaml"
                 )

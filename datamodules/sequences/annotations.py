@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.sequences.fixed_point import fixed_point_table
-from pruning.errors import UserError
 
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NAN = re.compile(rb"nan", re.IGNORECASE)
@@ -20,10 +20,6 @@ ENCODINGS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }  # by first bytes
 SHOWN = 80  # characters of a bad line that a message shows
-
-
-class DataError(UserError):
-    """A data set or a result that is missing, incomplete or inconsistent."""
 
 
 def read_lines(path: Path) -> list[str]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.errors import DataError
 from datamodules.frames.decoder import DECODER
-from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from datamodules.shared_files import hold_lock, replace_folder

@@ -19,7 +19,7 @@ def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> Sequence
         split: "train" or "val".
 
     Raises:
-        UserError: `cache` is a file.
+        DataError: `cache` is a file.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     table = read_got10k(ensure_synthetic(set, Path(cache), workers) / "got10k", split, cache=cache)

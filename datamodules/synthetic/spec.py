@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from pruning.errors import UserError
+from datamodules.errors import DataError
 
 # Part of the folder name. Raise it whenever the same spec gives other pictures or labels, or old folders are used.
 VERSION = 2
@@ -14,7 +14,7 @@ MIN_SIDE = 32
 
 def _check(name: str, value: int, lowest: int, remedy: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise UserError(f"synthetic set: {name}={value!r} must be an integer of at least {lowest}; {remedy}")
+        raise DataError(f"synthetic set: {name}={value!r} must be an integer of at least {lowest}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SyntheticSet:
         _check("height", self.height, MIN_SIDE, "for example height=240")
         for name, split in (("train", self.train), ("val", self.val)):
             if not isinstance(split, SplitSpec):
-                raise UserError(f"synthetic set: {name}={split!r} is not a SplitSpec(sequences, frames, stride)")
+                raise DataError(f"synthetic set: {name}={split!r} is not a SplitSpec(sequences, frames, stride)")
 
     @property
     def folder_name(self) -> str:

@@ -13,10 +13,10 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from datamodules.errors import DataError
 from datamodules.shared_files import hold_lock
 from datamodules.synthetic.scene import Annotation, Scene
 from datamodules.synthetic.spec import SyntheticSet
-from pruning.errors import UserError
 
 JPEG_QUALITY = 90
 ABSENT = 0.1  # an object whose visible fraction is smaller is labelled as absent
@@ -39,13 +39,13 @@ def ensure_synthetic(spec: SyntheticSet, cache: Path, workers: int) -> Path:
         `cache/synthetic-<hash of the spec>`, with `got10k/train` and `got10k/val` below it.
 
     Raises:
-        UserError: `cache` is a file, or `workers` is negative.
+        DataError: `cache` is a file, or `workers` is negative.
     """
     cache = Path(cache)
     if workers < 0:
-        raise UserError(f"ensure_synthetic: workers={workers} must not be negative; use workers=1")
+        raise DataError(f"ensure_synthetic: workers={workers} must not be negative; use workers=1")
     if cache.exists() and not cache.is_dir():
-        raise UserError(f"ensure_synthetic: cache={str(cache)!r} is a file; name a folder, which is made if missing")
+        raise DataError(f"ensure_synthetic: cache={str(cache)!r} is a file; name a folder, which is made if missing")
     folder = cache / spec.folder_name
     if folder.is_dir():
         return folder

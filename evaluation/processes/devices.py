@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
-from pruning.errors import UserError
+from evaluation.errors import UserError
 
 
 def check_device(device: str) -> None:

@@ -14,12 +14,12 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from datamodules.exit_with_parent import exit_with_parent
+from evaluation.errors import UserError
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import join_process_group
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import message_of
-from pruning.errors import UserError
 
 T = TypeVar("T")
 

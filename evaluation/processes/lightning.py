@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from pruning.errors import UserError
+from evaluation.errors import UserError
 
 
 def build_trainer(settings: DictConfig | dict[str, Any]) -> Trainer:

@@ -7,7 +7,7 @@ import traceback
 
 from hydra.errors import InstantiationException
 
-from pruning.errors import UserError
+from evaluation.errors import USER_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def message_of(error: BaseException) -> str | None:
     """Returns the message of an error that the user can correct; None for a fault of the code."""
     if isinstance(error, InstantiationException):
         return _message_of_instantiation(error)
-    if isinstance(error, UserError):
+    if isinstance(error, USER_ERRORS):
         return _own_words(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = f": {error.filename}" if error.filename else ""
@@ -69,7 +69,7 @@ def log_traceback(error: BaseException) -> None:
             handler.handle(record)
 
 
-def _own_words(error: UserError) -> str:
+def _own_words(error: BaseException) -> str:
     """Returns the message of an error. PyTorch puts the traceback before it if the error comes from a loader worker."""
     kind, words = type(error), str(error)
     if not words.startswith(f"Caught {kind.__name__} in DataLoader worker"):

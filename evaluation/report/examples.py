@@ -16,11 +16,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.sequences.sequence import Sequence as Video
+from evaluation.errors import USER_ERRORS
 from evaluation.report.study_results import Result, number_at
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics.geometry import overlaps
 from evaluation.tracking.result_files import read_track
-from pruning.errors import UserError
 
 VIDEOS, MOMENTS = 3, (1 / 3, 2 / 3, 1)  # number of sequences, and the frames as shares of a sequence
 CANDIDATES = 60  # sequences to choose from; more would make every report slow
@@ -29,7 +29,7 @@ ROOM, ZOOM = 1.6, 3  # side of the shown part relative to its boxes, and its lar
 CORNERS = {"parent": (False, True), "child-0": (False, False), "child-1": (True, False), "child-2": (True, True)}
 LABEL = 0.04  # height of a label as a share of the picture's width
 WIDTH, QUALITY = 320, 70  # of the JPEGs, about 10 kB each
-UNUSABLE = (UserError, OSError, InstantiationException, OmegaConfBaseException)
+UNUSABLE = (*USER_ERRORS, OSError, InstantiationException, OmegaConfBaseException)
 
 
 @dataclass(frozen=True)

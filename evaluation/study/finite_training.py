@@ -8,7 +8,7 @@ import pytorch_lightning as L
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
+from evaluation.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from rich.table import Table
 
+from evaluation.errors import UserError
 from evaluation.files import link_or_copy, write_json
 from evaluation.loggers.ending import finish_logger, marked_if_failed
 from evaluation.processes.devices import arithmetic, resolve_devices
@@ -26,7 +27,6 @@ from evaluation.study.stage import FinishedStage, Stage, ensure, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.stage_record import digest
 from evaluation.study.training import training_progress
-from pruning.errors import UserError
 from pruning.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
 

@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from evaluation.errors import UserError
 from evaluation.files import atomic_write
 from evaluation.processes.ranks import broadcast
-from pruning.errors import UserError
 
 # Machines of one job may see a file of another machine late: NFS caches attributes for up to a minute.
 VISIBLE_AFTER = 120.0  # seconds

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pruning.errors import UserError
+from evaluation.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
+from evaluation.errors import UserError
 from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import OwnSigterm, silence_lightning
 from evaluation.study.finite_training import FiniteTraining
 from evaluation.study.resuming import ResumeCheckpoint, checkpoint_to_resume, saved_step
 from evaluation.study.stage_record import SCRATCH
-from pruning.errors import UserError
 from trackers.base import Tracker
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluation.errors import UserError
 from evaluation.tracking.metrics import Protocol, scores_of, speed
 from evaluation.tracking.result_files import as_track, check_names, read_boxes, read_seconds
-from pruning.errors import UserError
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence

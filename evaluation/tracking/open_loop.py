@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from datamodules.sequences.sequence import Sequence
+from evaluation.errors import UserError
 from evaluation.tracking.metrics.geometry import centers, distances, overlaps
-from pruning.errors import UserError
 from trackers.base import Tracker
 from trackers.online import check_answer
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodules.sequences.annotations import DataError, read_numbers
+from datamodules.errors import DataError
+from datamodules.sequences.annotations import read_numbers
 from evaluation.files import atomic_write
 from evaluation.tracking.metrics import Track
 

@@ -17,9 +17,9 @@ from rich.progress import Progress
 from datamodules.exit_with_parent import exit_with_parent
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
+from evaluation.errors import UserError
 from evaluation.tracking.result_files import is_tracked
 from evaluation.tracking.worker import Failure, Failures, track
-from pruning.errors import UserError
 from trackers.checkpoints.checkpoint import Checkpoint
 from trackers.online import Lockstep
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from evaluation.errors import USER_ERRORS, UserError
 from evaluation.tracking.result_files import save_track
-from pruning.errors import UserError
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
@@ -28,7 +28,7 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Returns the failure that an error means."""
-        frames = "" if isinstance(error, UserError) else "".join(traceback.format_tb(error.__traceback__))
+        frames = "" if isinstance(error, USER_ERRORS) else "".join(traceback.format_tb(error.__traceback__))
         return cls(f"{type(error).__name__}: {error}", frames)
 
 

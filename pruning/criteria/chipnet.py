@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pruning.cost import Cost, Polynomial
 from pruning.criteria.criterion import Criterion
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group
 
@@ -117,7 +117,7 @@ class ChipNet(Criterion):
         seed: int = 0,
     ):
         if not (budget >= 0 and crispness >= 0 and travel > 0):
-            raise UserError(
+            raise PruningError(
                 f"pruning.criterion.budget={budget} and crispness={crispness} must not be negative, and "
                 f"travel={travel} must be positive; the reference uses 30, 10 and 28"
             )
@@ -125,9 +125,9 @@ class ChipNet(Criterion):
         self.hardening, self.seed = hardening, seed
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
-        """Raises UserError for a ratio of latency, which is a table without a derivative."""
+        """Raises PruningError for a ratio of latency, which is a table without a derivative."""
         if ratio_of == "latency":
-            raise UserError(
+            raise PruningError(
                 "pruning.ratio_of=latency has no derivative, which ChipNet needs to learn gates; choose "
                 "pruning.ratio_of=macs, params or units"
             )
@@ -144,10 +144,10 @@ class ChipNet(Criterion):
         """Returns softplus(psi) by group name: the order of z_t without its ties (most open gates are exactly 1).
 
         Raises:
-            UserError: there has been no sparsity stage.
+            PruningError: there has been no sparsity stage.
         """
         if not hasattr(self, "psi"):
-            raise UserError("ChipNet ranks by learned gates; run a sparsity stage, e.g. stages.sparsity.steps=200")
+            raise PruningError("ChipNet ranks by learned gates; run a sparsity stage, e.g. stages.sparsity.steps=200")
         return gates.split(F.softplus(self.psi.detach()))
 
     def before_step(self, gates: Gates, progress: float) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pruning.cost import Cost
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group
 
@@ -33,7 +33,7 @@ class Criterion(ABC):
         """Returns non-negative scores by group name, each (size,)."""
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
-        """Raises UserError if a setting does not fit these groups or the quantity that the ratio refers to."""
+        """Raises PruningError if a setting does not fit these groups or the quantity that the ratio refers to."""
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
         """Prepares for a sparsity stage.
@@ -75,7 +75,7 @@ def setting_by_unit(setting: Mapping[str, float], gates: Gates) -> Tensor:
 
 
 def check_kinds(option: str, named: Mapping[str, Any], groups: Sequence[Group]) -> None:
-    """Raises UserError if a kind in `named` is a probable misspelling of a kind of the network.
+    """Raises PruningError if a kind in `named` is a probable misspelling of a kind of the network.
 
     Other unknown kinds have no effect and raise no error, as one configuration may serve several networks.
 
@@ -87,4 +87,4 @@ def check_kinds(option: str, named: Mapping[str, Any], groups: Sequence[Group]) 
     have = {g.kind for g in groups}
     missing = [n for n in sorted({*named} - {*have, "default"}) if get_close_matches(n, have, cutoff=0.75)]
     if missing:
-        raise UserError(f"pruning.{option} names {missing}; this network has groups of the kinds {sorted(have)}")
+        raise PruningError(f"pruning.{option} names {missing}; this network has groups of the kinds {sorted(have)}")

@@ -6,7 +6,7 @@ from functools import reduce
 from torch import Tensor
 
 from pruning.criteria.taylor import Taylor
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, branches
 
@@ -39,7 +39,7 @@ def _branch_gradient(gates: Gates, group: Group, gate_gradients: Tensor) -> Tens
         gate_gradients: gradients of the gates of `group`, (size,).
 
     Raises:
-        UserError: the weights that read the group have neither gates nor gradients.
+        PruningError: the weights that read the group have neither gates nor gradients.
     """
     readers = [s for s in group.slices if s.dim == 1]
     if readers and all(s.gated for s in readers):
@@ -47,7 +47,7 @@ def _branch_gradient(gates: Gates, group: Group, gate_gradients: Tensor) -> Tens
     weights = [gates.network.get_parameter(s.path) for s in readers]
     changes = [(p.detach() * p.grad).sum() for p in weights if p.grad is not None]
     if not weights or len(changes) < len(weights):
-        raise UserError(
+        raise PruningError(
             f"depth pruning cannot score '{group.name}': the weights {[s.path for s in readers]} that read it are not "
             "trained; train them, or list the group in pruning.protect"
         )

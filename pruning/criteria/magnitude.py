@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pruning.criteria.criterion import Criterion
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, entries_first
 
@@ -20,7 +20,7 @@ class Magnitude(Criterion):
 
     def __init__(self, p: int = 2):
         if p not in (1, 2):
-            raise UserError(f"pruning.criterion.p={p} is not known; choose p=1 or p=2, the order of the norm")
+            raise PruningError(f"pruning.criterion.p={p} is not known; choose p=1 or p=2, the order of the norm")
         self.p = p
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:

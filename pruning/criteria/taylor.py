@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pruning.cost import Cost
 from pruning.criteria.criterion import Criterion
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 
 
@@ -28,7 +28,9 @@ class Taylor(Criterion):
 
     def __init__(self, memory: float = 0.95):
         if not 0 <= memory < 1:
-            raise UserError(f"pruning.criterion.memory={memory} must lie in [0, 1): weight of the old mean, e.g. 0.95")
+            raise PruningError(
+                f"pruning.criterion.memory={memory} must lie in [0, 1): weight of the old mean, e.g. 0.95"
+            )
         self.memory = memory
 
     def start(self, gates: Gates, cost: Cost, ratio: float, steps: int) -> None:
@@ -50,10 +52,10 @@ class Taylor(Criterion):
         """Returns the running means by group name.
 
         Raises:
-            UserError: there has been no training step.
+            PruningError: there has been no training step.
         """
         if not getattr(self, "steps_seen", 0):
-            raise UserError(
+            raise PruningError(
                 f"{type(self).__name__} ranks by gradients, but has seen no training step; run a sparsity stage whose "
                 "schedule starts later, e.g. stages.sparsity.steps=200 pruning.schedule.start=0.2"
             )

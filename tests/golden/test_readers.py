@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datamodules.errors import DataError
 from datamodules.readers import read_coco, read_got10k, read_lasot, read_otb, read_trackingnet
 from datamodules.readers.official_lists import read_official_list
-from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from pruning.cost import ParamCost, Polynomial, UnitCost
 from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, logistic, remaining_cost
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from tests.pruning.networks import ConvNet, shake
 
@@ -187,5 +187,5 @@ def test_settings_that_make_no_sense_are_refused(setting: dict[str, float]) -> N
 
 def test_ranks_need_a_stage() -> None:
     network: nn.Module = ConvNet()
-    with pytest.raises(UserError, match="run a sparsity stage"):
+    with pytest.raises(PruningError, match="run a sparsity stage"):
         ChipNet()(Gates(network, network.groups()))

@@ -14,7 +14,7 @@ from pruning.cost import ParamCost
 from pruning.criteria import Criterion, Depth, Fisher, Magnitude, NetworkSlimming, Random, Slim, Taylor
 from pruning.criteria.criterion import setting_by_unit
 from pruning.criteria.depth import _branch_gradient
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, Slice, branches
 from pruning.plan import Plan
@@ -280,13 +280,13 @@ def test_closed_units_still_score() -> None:
 def test_without_a_step_there_is_nothing_to_rank_by(name: str) -> None:
     network = shake(BranchNet().double())
     gates, criterion = Gates(network, network.groups()), LEARNED[name]()
-    with pytest.raises(UserError, match=rf"{type(criterion).__name__} ranks by gradients, but has seen no"):
+    with pytest.raises(PruningError, match=rf"{type(criterion).__name__} ranks by gradients, but has seen no"):
         criterion(gates)
-    with pytest.raises(UserError, match="run a sparsity stage"):
+    with pytest.raises(PruningError, match="run a sparsity stage"):
         started(criterion, gates)(gates)
     step(criterion, gates, 0)
     criterion(gates)
-    with pytest.raises(UserError, match="has seen no training step"):
+    with pytest.raises(PruningError, match="has seen no training step"):
         started(criterion, gates)(gates)  # another stage starts anew
 
 
@@ -297,7 +297,7 @@ def test_steps_that_overflow_are_not_remembered() -> None:
     gates.values.grad = torch.ones_like(gates.values)
     gates.values.grad[3] = torch.nan
     criterion.after_step(gates)
-    with pytest.raises(UserError, match="has seen no training step"):
+    with pytest.raises(PruningError, match="has seen no training step"):
         criterion(gates)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pruning import trial
 from pruning.budget import RemovalRules
 from pruning.criteria import Random
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.plan import Plan
 from pruning.pruner import Pruner
 from pruning.tracing import InputFunction
@@ -58,7 +58,7 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_trained(name: str) -> 
     network, arguments = network_of(FAULTS[name])
     before, random = state_of(network), torch.get_rng_state()
     for call in (Pruner(0.9, Random(0)).check, Pruner(0.9, Random(0)).attach):
-        with pytest.raises(UserError, match=FAULTS[name].message) as raised:
+        with pytest.raises(PruningError, match=FAULTS[name].message) as raised:
             call(network, network.groups(), lambda _: arguments)
         assert "'units'" in str(raised.value)
         assert "\n" not in str(raised.value)
@@ -74,7 +74,7 @@ def test_two_groups_that_are_one_are_found_by_shapes_if_values_would_take_too_lo
     """Cut by the same count, both groups fit together; so runs are made in which only one of them is cut."""
     network, arguments = network_of(FAULTS["two groups that are one"])
     monkeypatch.setattr(trial, "MAX_MACS", -1)
-    with pytest.raises(UserError, match=r"'units' \(7 of 8 units\) cannot be pruned: the forward of Network fails"):
+    with pytest.raises(PruningError, match=r"'units' \(7 of 8 units\) cannot be pruned: the forward of Network fails"):
         try_cuts(network, network.groups(), lambda _: arguments)
     network, arguments = network_of(FAULTS["softmax over the units"])
     try_cuts(network, network.groups(), lambda _: arguments)  # values were not compared
@@ -92,7 +92,7 @@ def test_a_finish_that_fails_leaves_the_network_and_its_gates(name: str, kept_ga
     pruner = Pruner(0.9, Random(0), kept_gates=kept_gates)
     try:
         pruner.attach(network.train(), network.groups())
-    except UserError:
+    except PruningError:
         assert not hasattr(pruner, "gates")
         return
     pruner.update()
@@ -197,7 +197,7 @@ def test_units_are_removed_in_the_multiples_that_the_rules_allow() -> None:
     """Kernels may need multiples; a head of 4 units must leave as a whole."""
     heads = FAULTS["heads of fixed width"].build()
     heads.run = lambda n, x: n.fc2(n.fc1(x).unflatten(-1, (-1, 4)).relu().flatten(-2))
-    with pytest.raises(UserError, match="forward of Network fails"):
+    with pytest.raises(PruningError, match="forward of Network fails"):
         try_cuts(heads, heads.groups(), lambda _: {"x": torch.rand(2, 3)})
     try_cuts(heads, heads.groups(), lambda _: {"x": torch.rand(2, 3)}, RemovalRules(round_to=4))
 
@@ -211,7 +211,7 @@ class Elsewhere(BranchNet):
 
 def test_a_branch_that_must_not_vanish_is_named() -> None:
     network, inputs = Elsewhere(), lambda _: {"x": torch.rand(3, 6)}
-    with pytest.raises(UserError, match=r"'branches.1' \(0 of 5 units\) cannot be pruned: the forward of Elsewhere"):
+    with pytest.raises(PruningError, match=r"'branches.1' \(0 of 5 units\) cannot be pruned: the forward of Elsewhere"):
         try_cuts(network, network.groups()[:-1], inputs, RemovalRules(floor=0))
     try_cuts(network, network.groups()[:-1], inputs)  # the default floor keeps units
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from evaluation.tracking.open_loop import open_loop
-from pruning.errors import UserError
 from tests.conftest import CONF
 from tests.trackers.test_lockstep import video
 from trackers import load_tracker
 from trackers.base import Online, Tracker
 from trackers.crops import CropSpec
+from trackers.errors import TrackerError
 from trackers.online import Lockstep, OnlineTracker
 
 TRACKERS = ("ostrack", "stark", "dimp")
@@ -37,7 +37,7 @@ def test_weights_that_are_not_finite(name, value):
     for tensor in tensors(online).values():
         tensor.fill_(value)
     online.init(FRAMES[0], BOX)
-    with pytest.raises(UserError, match=r"frame 2: the tracker finds the box .* not finite"):
+    with pytest.raises(TrackerError, match=r"frame 2: the tracker finds the box .* not finite"):
         online.update(FRAMES[1])
     assert online.box == BOX
 
@@ -50,7 +50,7 @@ def test_a_single_nan_in_any_tensor(name):
         healthy = tensor.clone()
         tensor.view(-1)[0] = NAN
         online.init(FRAMES[0], BOX)
-        with pytest.raises(UserError, match="not finite"):
+        with pytest.raises(TrackerError, match="not finite"):
             _ = [online.update(frame) for frame in FRAMES[1:]]
         tensor.copy_(healthy)
 
@@ -84,7 +84,7 @@ def test_the_frame_is_named_and_the_box_stays(bad):
     online.init(FRAMES[0], BOX)
     online.update(FRAMES[1])
     box, _ = online.update(FRAMES[2])
-    with pytest.raises(UserError, match="frame 4: the tracker finds"):
+    with pytest.raises(TrackerError, match="frame 4: the tracker finds"):
         online.update(FRAMES[3])
     assert online.box == box
     assert all(math.isfinite(v) for v in online.update(FRAMES[3])[0])
@@ -93,7 +93,7 @@ def test_the_frame_is_named_and_the_box_stays(bad):
 def test_in_lockstep_no_box_is_changed():
     loop = Lockstep(Says(GOOD, BAD[0]))
     targets = [loop.begin(FRAMES[0], BOX) for _ in range(2)]
-    with pytest.raises(UserError, match="frame 2"):
+    with pytest.raises(TrackerError, match="frame 2"):
         loop.advance(targets, FRAMES[:2])
     assert [target.box for target in targets] == [BOX, BOX]
 
@@ -102,5 +102,5 @@ def test_the_open_loop_metric_names_sequence_and_frame(got10k):
     from datamodules.readers import read_got10k
 
     sequences = list(read_got10k(got10k, "val"))
-    with pytest.raises(UserError, match=f"{sequences[0].name}, frame 2: the tracker finds"):
+    with pytest.raises(TrackerError, match=f"{sequences[0].name}, frame 2: the tracker finds"):
         open_loop(Says(BAD[0]), sequences)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pruning.errors import UserError
 from tests.conftest import CONF
 from tests.trackers.test_lockstep import video
 from trackers import load_tracker
+from trackers.errors import TrackerError
 from trackers.online import Box, Lockstep, OnlineTracker
 
 TRACKERS = ("ostrack", "stark", "dimp")
@@ -166,14 +166,14 @@ def is_one_line(error: pytest.ExceptionInfo) -> bool:
 def test_a_bad_image_is_one_message(ostrack, image):
     ostrack.init(FRAME, BOX)
     for call in (lambda: ostrack.update(image), lambda: ostrack.init(image, BOX)):
-        with pytest.raises(UserError, match="image") as error:
+        with pytest.raises(TrackerError, match="image") as error:
             call()
         assert is_one_line(error)
 
 
 @pytest.mark.parametrize("box", BAD_BOXES.values(), ids=BAD_BOXES)
 def test_a_bad_box_is_one_message(ostrack, box):
-    with pytest.raises(UserError, match="box") as error:
+    with pytest.raises(TrackerError, match="box") as error:
         ostrack.init(FRAME, box)
     assert is_one_line(error)
 
@@ -188,7 +188,7 @@ def test_calls_that_fail_change_nothing(tracker):
     found = []
     for i, frame in enumerate(FRAMES[1:]):
         for call in bad[i :: len(FRAMES) - 1]:
-            with pytest.raises(UserError):
+            with pytest.raises(TrackerError):
                 call()
         found.append(tracker.update(frame))
     assert found == expected
@@ -202,7 +202,7 @@ def test_a_bad_image_among_several_changes_no_target(tracker):
     found = []
     for frame in frames:
         for images in ([frame, None], [frame], [frame, frame[..., 0]]):
-            with pytest.raises(UserError):
+            with pytest.raises(TrackerError):
                 loop.advance(targets, images)
         found.append(loop.advance(targets, [frame, frame]))
     assert found == expected

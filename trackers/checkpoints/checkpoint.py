@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.base import Tracker
@@ -28,6 +28,7 @@ from trackers.checkpoints.gate_reading import DEFAULT_READING, GateReading
 from trackers.checkpoints.reading import FORMAT, read_checkpoint, recipe_in
 from trackers.checkpoints.recipes import build_tracker, check_recipe
 from trackers.contents import CheckpointError, load_strictly, not_finite
+from trackers.errors import TrackerError
 from trackers.online import OnlineTracker
 
 log = logging.getLogger(__name__)
@@ -148,8 +149,10 @@ def _cut_tracker(recipe: Mapping[str, Any], plan: Plan, path: str | Path) -> Tra
         with torch.device("meta"):
             tracker = build_tracker(recipe)
         compact(tracker.network, tracker.groups(), plan)
-    except UserError:
+    except TrackerError:
         raise
+    except PruningError as error:
+        raise CheckpointError(f"the plan in {path} does not fit its recipe: {error}") from error
     except Exception as error:  # arbitrary arguments in a file cause arbitrary exceptions of constructors
         raise CheckpointError(f"the recipe of {path} builds no tracker ({type(error).__name__}: {error})") from error
     return tracker

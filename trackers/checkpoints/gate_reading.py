@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning.errors import UserError
 from pruning.gates import Gates
 from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.contents import CheckpointError
+from trackers.errors import TrackerError
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GateReading:
             "naive"; STARK's `compress_sep`) or "layer" (`pruning_type` 2, `compress_layerwise`).
 
     Raises:
-        UserError: the budget is not in (0, 1], or the scope is not known.
+        TrackerError: the budget is not in (0, 1], or the scope is not known.
     """
 
     budget: float | None = None
@@ -33,9 +33,9 @@ class GateReading:
 
     def __post_init__(self) -> None:
         if self.budget is not None and not 0 < self.budget <= 1:
-            raise UserError(f"gates.budget={self.budget} must lie in (0, 1]: the fraction of units that are kept")
+            raise TrackerError(f"gates.budget={self.budget} must lie in (0, 1]: the fraction of units that are kept")
         if self.scope not in ("kind", "layer"):
-            raise UserError(f"gates.scope={self.scope} is not known; choose kind or layer")
+            raise TrackerError(f"gates.scope={self.scope} is not known; choose kind or layer")
 
     def apply(self, network: nn.Module, groups: list[Group], gates: Mapping[str, Tensor]) -> Plan:
         """Scales the network's weights by the gates, or cuts the network to the budget, in place.

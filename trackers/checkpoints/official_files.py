@@ -30,7 +30,7 @@ def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
     Raises:
         UnsafePickleError: the file asks for code.
         CheckpointError: the file contains no known tracker and no pretrained ViT or ResNet.
-        UserError: the file was not written by `torch.save`.
+        TrackerError: the file was not written by `torch.save`.
     """
     content = read_pickle(path, device)
     weights = _weights(content)

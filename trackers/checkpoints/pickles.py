@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch._utils import _rebuild_parameter, _rebuild_parameter_with_state
 
-from pruning.errors import UserError
 from trackers.checkpoints.torch_files import read_torch_file
+from trackers.errors import TrackerError
 
 
 def _rebuild_tensor(storage: Tensor, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> Tensor:
@@ -82,7 +82,7 @@ _REFUSED = sys.stdlib_module_names | {"torch", "numpy"}
 MAX_STAND_INS = 1_000
 
 
-class UnsafePickleError(UserError):
+class UnsafePickleError(TrackerError):
     """Error of a file that asks for code which no benign checkpoint needs. None of that code was run."""
 
 
@@ -264,8 +264,8 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
 
     Raises:
         UnsafePickleError: the file names an object of the standard library, torch or numpy that is not plain data.
-        UserError: the file was not written by `torch.save`, is damaged, claims more than it holds, or is a TorchScript
-            archive.
+        TrackerError: the file was not written by `torch.save`, is damaged, claims more than it holds, or is a
+            TorchScript archive.
         OSError: the file cannot be opened.
     """
     path = Path(path)
@@ -278,7 +278,7 @@ def read_pickle(path: str | Path, device: str = "cpu") -> Any:
                 "official file, or a file of the weights alone, written by torch.save(network.state_dict(), path)"
             ) from None
         except Exception as error:  # arbitrary bytes cause arbitrary exceptions of pickle, zip, torch, ...
-            raise UserError(
+            raise TrackerError(
                 f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {_start(str(error))}); "
                 "pass a .safetensors file of train.py or prune.py, or an official checkpoint as it was downloaded"
             ) from error

@@ -7,11 +7,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from pruning.errors import UserError
+from pruning.errors import PruningError
 from pruning.plan import Plan
 from trackers.checkpoints.official_files import read_official
 from trackers.checkpoints.recipes import check_recipe
 from trackers.contents import CheckpointContents, CheckpointError
+from trackers.errors import TrackerError
 
 FORMAT = "light-weight-trackers/1"
 MAX_HEADER = 8 * 2**20  # bytes: the plan of a ViT-g takes a quarter of it
@@ -99,7 +100,7 @@ def _contents_of_header(header: dict[str, str], path: Path) -> CheckpointContent
         recipe, plan, metrics, config = (_field(header, name) for name in ("recipe", "plan", "metrics", "config"))
         check_recipe(recipe)
         return CheckpointContents({}, recipe, Plan.from_dict(plan), metrics=metrics, config=config)
-    except UserError as error:
+    except (TrackerError, PruningError) as error:
         raise CheckpointError(f"the header of {path} cannot be used: {error}") from None
 
 

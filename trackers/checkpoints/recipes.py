@@ -51,7 +51,7 @@ def build_tracker(recipe: Mapping[str, Any]) -> Tracker:
 
     Raises:
         CheckpointError: see `check_recipe` and `check_arguments`. No file may cause another class to be built.
-        UserError: a class does not take a value of the recipe.
+        TrackerError: a class does not take a value of the recipe.
     """
     check_recipe(recipe)
     with _few_modules():

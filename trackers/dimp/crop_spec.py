@@ -36,7 +36,7 @@ class DiMPCropSpec(CropSpec):
             box: the last known box, xywh in pixels.
 
         Raises:
-            UserError: the box has no area.
+            TrackerError: the box has no area.
         """
         first, size, factor = self.expansion > 1, self.size * self.expansion, self.factor * self.expansion
         if self.compat == "exact":
@@ -57,7 +57,7 @@ class DiMPCropSpec(CropSpec):
             box: xywh in pixels.
 
         Raises:
-            UserError: the box has no area.
+            TrackerError: the box has no area.
         """
         window = training_window(shape, box, self.factor, self.size, self.inside, self.compat)
         return CropWindow(window, window, _no_padding(self.size))

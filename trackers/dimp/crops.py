@@ -6,8 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pruning.errors import UserError
 from trackers.crops import Box, DecodedRegion, Window
+from trackers.errors import TrackerError
 
 
 class Patch(NamedTuple):
@@ -43,10 +43,10 @@ def reference_crop(
         The crop (size, size, 3) float32, 0 to 255, and the reported window.
 
     Raises:
-        UserError: the side is not a finite positive number, or the centre is not finite.
+        TrackerError: the side is not a finite positive number, or the centre is not finite.
     """
     if not (0 < side < math.inf and all(math.isfinite(c) for c in centre)):
-        raise UserError(f"cannot crop {side} pixels around {centre}: both must be finite and the side positive")
+        raise TrackerError(f"cannot crop {side} pixels around {centre}: both must be finite and the side positive")
     position = (centre[1] - 0.5, centre[0] - 0.5)  # the original counts from the centre of the first pixel
     if first:
         position, inside = (round(position[0]), round(position[1])), None
@@ -122,11 +122,11 @@ def training_window(
         moved: False leaves the window around the box.
 
     Raises:
-        UserError: the box has no area.
+        TrackerError: the box has no area.
     """
     x, y, w, h = (float(v) for v in box)
     if not (w > 0 and h > 0 and math.isfinite(x + y + w + h)):
-        raise UserError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
+        raise TrackerError(f"cannot crop around the box {(x, y, w, h)}: its width and height must be positive")
     side = training_side(w, h, factor, size, compat)
     if inside is not None:
         shrink = (np.float32(side) / np.asarray(shape[:2], np.float32)).min().clip(1, np.float32(inside))

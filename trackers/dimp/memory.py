@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
+from trackers.errors import TrackerError
 
 
 class SampleMemory:
@@ -19,13 +19,13 @@ class SampleMemory:
         minimum: smallest total weight of the first frame's samples.
 
     Raises:
-        UserError: there is no room besides the samples of the first frame.
+        TrackerError: there is no room besides the samples of the first frame.
     """
 
     def __init__(self, features: Tensor, boxes: Tensor, size: int = 50, minimum: float = 0.25):
         self._initial = self._stored = len(features)
         if not 0 < self._initial < size:
-            raise UserError(
+            raise TrackerError(
                 f"{self._initial} samples of the first frame and one more do not fit in tracker.online.memory={size}; "
                 f"set tracker.online.memory={self._initial + 1} or more"
             )

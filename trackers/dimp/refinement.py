@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
 from trackers.boxes import xywh_to_xyxy
 from trackers.dimp.pooling import bin_weights
 from trackers.dimp.precision import no_autocast
 from trackers.dimp.proposals import from_relative, to_relative
 from trackers.dimp.regressor import BoxRegressor, Hidden, Modulation
+from trackers.errors import TrackerError
 
 SMALLEST = 1e-3  # smallest side in pixels, since the logarithm of 0 is infinite
 
@@ -46,10 +46,10 @@ def refine(
         Boxes (N, K, 4), and their scores before the last step (N, K).
 
     Raises:
-        UserError: the space is not known.
+        TrackerError: the space is not known.
     """
     if space not in ("relative", "default"):
-        raise UserError(f"tracker.refinement.space={space} is not known; choose relative or default")
+        raise TrackerError(f"tracker.refinement.space={space} is not known; choose relative or default")
     with no_autocast(boxes):
         gradients = ScoreGradients(head, features, modulation, embedding)
         boxes = boxes.to(gradients.dtype)

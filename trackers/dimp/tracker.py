@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning.errors import UserError
 from pruning.groups import Group
 from trackers.base import Batch, Crop, Recipe, Tracker
 from trackers.dimp.crop_spec import DiMPCropSpec
@@ -19,6 +18,7 @@ from trackers.dimp.labels import gaussian_labels, label_density
 from trackers.dimp.losses import kl_grid, kl_regression, lb_hinge
 from trackers.dimp.network import DiMPNetwork
 from trackers.dimp.proposals import jittered_proposals, sample_proposals
+from trackers.errors import TrackerError
 
 
 class DiMP(Tracker):
@@ -67,7 +67,7 @@ class DiMP(Tracker):
         super().__init__(network, template, search, recipe, online)
         for name, choices in (("classifier", ("hinge", "kl")), ("boxes", ("kl", "iou"))):
             if losses[name] not in choices:
-                raise UserError(f"tracker.losses.{name}={losses[name]} is not known; choose one of {choices}")
+                raise TrackerError(f"tracker.losses.{name}={losses[name]} is not known; choose one of {choices}")
         self.sigma = label_width * search.size / search.factor / network.backbone.stride
         self.objectives, self.proposals, self.weights = dict(losses), dict(proposals), dict(weights)
         self.frozen_stages, self.compat = frozen_stages, compat

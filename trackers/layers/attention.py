@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning.errors import UserError
 from pruning.groups import Group, Slice
+from trackers.errors import TrackerError
 
 
 class Attention(nn.Module):
@@ -26,9 +26,11 @@ class Attention(nn.Module):
         super().__init__()
         unsupported = {k: v for k, v in rest.items() if v and k not in ("norm_layer", "device", "dtype")}
         if unsupported:
-            raise UserError(f"Attention does not support {unsupported}; choose a plain ViT, e.g. vit_base_patch16_224")
+            raise TrackerError(
+                f"Attention does not support {unsupported}; choose a plain ViT, e.g. vit_base_patch16_224"
+            )
         if num_heads < 1 or dim % num_heads:
-            raise UserError(f"dim={dim} is not a multiple of num_heads={num_heads}")
+            raise TrackerError(f"dim={dim} is not a multiple of num_heads={num_heads}")
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)

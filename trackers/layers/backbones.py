@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from pruning.errors import UserError
 from pruning.groups import Group, Slice
 from trackers.contents import load_strictly
+from trackers.errors import TrackerError
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
@@ -35,7 +35,7 @@ class ResNet(nn.Module):
     def __init__(self, name: str, frozen_norm: bool = True, stages: int = 3):
         super().__init__()
         if not name.startswith("resnet") or name not in torchvision.models.list_models():
-            raise UserError(f"torchvision has no ResNet named '{name}'; try resnet50")
+            raise TrackerError(f"torchvision has no ResNet named '{name}'; try resnet50")
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         body: Any = torchvision.models.get_model(name, weights=None, norm_layer=norm)
         self.name = name

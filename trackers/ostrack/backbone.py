@@ -12,8 +12,8 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from pruning.errors import UserError
 from pruning.groups import Group, Slice
+from trackers.errors import TrackerError
 from trackers.layers.attention import Attention, initialise_for_matching
 from trackers.ostrack.elimination import Elimination, best_candidates, restore_tokens, scoring_token, select_tokens
 from trackers.ostrack.stem import ConvStem
@@ -59,7 +59,7 @@ class OneStreamViT(nn.Module):
         known = [n for m in ("vision_transformer", "deit") for n in timm.list_models(module=m) if "distilled" not in n]
         if architecture not in known:
             near = difflib.get_close_matches(architecture, known, cutoff=0)
-            raise UserError(f"timm has no plain ViT named '{name}'; similar names: {near}. Try vit_base_patch16_224")
+            raise TrackerError(f"timm has no plain ViT named '{name}'; similar names: {near}. Try vit_base_patch16_224")
         sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}
         changes: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
         if stem_hidden is not None:
@@ -82,14 +82,14 @@ class OneStreamViT(nn.Module):
         self.stride = 8 if stem_hidden is not None else self.patch_embed.patch_size[0]
         for side in (template_size, search_size):
             if side % self.stride:
-                raise UserError(f"crop size {side} is not a multiple of the backbone's stride {self.stride}")
+                raise TrackerError(f"crop size {side} is not a multiple of the backbone's stride {self.stride}")
         self.width = vit.embed_dim
         self.pos_embed_z = _position_embedding((template_size // self.stride) ** 2, self.width)
         self.pos_embed_x = _position_embedding((search_size // self.stride) ** 2, self.width)
         self.name, self.elimination = name, elimination
         self.keep: float | None = None
         if elimination is not None and not all(0 <= i < len(self.blocks) for i in elimination.blocks):
-            raise UserError(
+            raise TrackerError(
                 f"tracker.elimination.blocks={list(elimination.blocks)}, but {name} has {len(self.blocks)} blocks; "
                 f"choose indices from 0 to {len(self.blocks) - 1}"
             )
@@ -184,7 +184,7 @@ def _run_eliminating(block: Any, tokens: Tensor, count: int, share: float) -> tu
 
 
 def _check_plain(vit: Any, name: str) -> None:
-    """Raises UserError if a ViT has parts that this backbone would not run or declare as groups."""
+    """Raises TrackerError if a ViT has parts that this backbone would not run or declare as groups."""
     block, embed = vit.blocks[0], vit.patch_embed
     odd = {
         f"blocks that are {type(block).__name__}": type(block) is not Block,
@@ -196,7 +196,7 @@ def _check_plain(vit: Any, name: str) -> None:
     }
     if any(odd.values()):
         found = ", ".join(part for part, present in odd.items() if present)
-        raise UserError(f"{name} has {found}: not supported here; choose a plain ViT, e.g. vit_base_patch16_224")
+        raise TrackerError(f"{name} has {found}: not supported here; choose a plain ViT, e.g. vit_base_patch16_224")
 
 
 def _mlp_groups(mlp: Any) -> list[Group]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
+from trackers.errors import TrackerError
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Elimination:
 
     def __post_init__(self) -> None:
         if len(self.blocks) != len(self.keep) or not all(0 < k <= 1 for k in self.keep):
-            raise UserError(
+            raise TrackerError(
                 f"tracker.elimination needs a share in (0, 1] for each block, not keep={list(self.keep)} for "
                 f"blocks={list(self.blocks)}; e.g. tracker.elimination.blocks=[3,6,9] "
                 "tracker.elimination.keep=[0.7,0.7,0.7]"

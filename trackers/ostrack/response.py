@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
+from trackers.errors import TrackerError
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Response:
 
     def __post_init__(self) -> None:
         if not 0 <= self.window <= 1 or self.penalty < 0:
-            raise UserError(
+            raise TrackerError(
                 f"tracker.response.window={self.window} must lie in [0, 1] and penalty={self.penalty} must not be "
                 "negative; try window=0.35 and penalty=0.2, or tracker.response=null for OSTrack's response"
             )

@@ -11,12 +11,12 @@ import timm
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
 from pruning.groups import Group
 from trackers.base import Batch, Crop, Online, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy
 from trackers.contents import load_strictly
 from trackers.crops import CropSpec
+from trackers.errors import TrackerError
 from trackers.losses import box_losses, focal_loss, gaussian_heatmap, near_target
 from trackers.ostrack.elimination import Elimination
 from trackers.ostrack.head import best_box, cell_boxes
@@ -63,7 +63,7 @@ class OSTrack(Tracker):
         network = OSTrackNetwork(backbone, template.size, search.size, vit or {}, elimination, head_channels)
         super().__init__(network, template, search, recipe, online)
         if loss["cells"] not in ("best", "near"):
-            raise UserError(f"tracker.loss.cells={loss['cells']} is not known; choose best or near")
+            raise TrackerError(f"tracker.loss.cells={loss['cells']} is not known; choose best or near")
         self.loss, self.response = dict(loss), response
 
     def departures_from_original(self) -> dict[str, bool]:

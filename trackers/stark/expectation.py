@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.errors import UserError
 from trackers.boxes import cxcywh_to_xyxy
+from trackers.errors import TrackerError
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Expectation:
 
     def __post_init__(self) -> None:
         if self.spread <= 0:
-            raise UserError(
+            raise TrackerError(
                 f"tracker.expectation.spread={self.spread} must be positive; try spread=0.5, or "
                 "tracker.expectation=null to use the maps without weights, as the original does"
             )

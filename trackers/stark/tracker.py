@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning.errors import UserError
 from pruning.groups import Group
 from trackers.base import Batch, Crop, Online, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy, xyxy_to_cxcywh
 from trackers.crops import CropSpec
+from trackers.errors import TrackerError
 from trackers.losses import box_losses, corner_loss, similarity_loss
 from trackers.stark.expectation import Expectation
 from trackers.stark.network import STARKNetwork, Tokens
@@ -82,7 +82,7 @@ class STARK(Tracker):
         network = STARKNetwork(backbone, transformer, head_channels, class_head, corner_offset, template.size)
         super().__init__(network, template, search, recipe, online)
         if objective not in ("box", "class") or (objective == "class" and not class_head):
-            raise UserError(
+            raise TrackerError(
                 f"tracker.objective={objective} is not possible with tracker.class_head={class_head}; choose box, or "
                 "class with a class head"
             )

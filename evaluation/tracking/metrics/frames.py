@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.errors import UserError
 from evaluation.tracking.metrics.track import Track
-from pruning.errors import UserError
 
 
 @dataclass

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.errors import UserError
 from evaluation.tracking.metrics.frames import join_labels, join_tracks
 from evaluation.tracking.metrics.geometry import overlaps
 from evaluation.tracking.metrics.track import Track
-from pruning.errors import UserError
 
 
 @dataclass(frozen=True)

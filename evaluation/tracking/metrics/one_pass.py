@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.errors import UserError
 from evaluation.tracking.metrics.counts import Counts, count_above, count_at_most, count_flags
 from evaluation.tracking.metrics.frames import Frames, join_labels, join_tracks
 from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union, overlaps
 from evaluation.tracking.metrics.track import Track
-from pruning.errors import UserError
 
 PROFILES = ("got10k", "pytracking", "ostrack")
 DATASETS = ("lasot", "lasot_extension_subset", "nfs", "otb", "trackingnet", "uav", "other")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruning.errors import UserError
+from evaluation.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import av
 import numpy as np
 import pytest
 
+from datamodules.errors import DataError
 from datamodules.frames import video as video_module
 from datamodules.frames.decoder import Decoder
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.frames.video import OPEN_FILES, VideoReader, index_video, read_video_frame
 from datamodules.readers import read_folder
-from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from tests.datamodules.frames.encoding import (
     CONSTANT,

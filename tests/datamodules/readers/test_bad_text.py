@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from datamodules.errors import DataError
 from datamodules.readers import read_coco, read_folder, read_got10k, read_lasot, read_nfs, read_otb, read_trackingnet
-from datamodules.sequences.annotations import DataError
 from tests.datamodules.readers.test_readers import LAYOUTS, coco, frames, lines, write
 
 BOXES = [[1, 2, 30, 40], [5, 6, 7, 8]]

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from datamodules.errors import DataError
 from datamodules.readers import read_got10k
-from datamodules.sequences.annotations import DataError
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datamodules.errors import DataError
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.readers import (
     read_coco,
@@ -25,7 +26,6 @@ from datamodules.readers import (
     read_uav123,
 )
 from datamodules.readers.official_lists import read_official_list
-from datamodules.sequences.annotations import DataError
 from tests.datamodules.sequences.strict import damaged, strict_numbers, strict_vatic
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

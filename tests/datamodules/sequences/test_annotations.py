@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from datamodules.sequences.annotations import DataError, read_labels, read_numbers
+from datamodules.errors import DataError
+from datamodules.sequences.annotations import read_labels, read_numbers
 from tests.datamodules.sequences.strict import SYMBOLS, damaged, strict_labels, strict_numbers
 
 quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from datamodules.errors import DataError
 from datamodules.readers import coco, got10k, read_coco, read_got10k
 from datamodules.sequences import index
-from datamodules.sequences.annotations import DataError
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import NumberedFrames, Sequence, sort_frames
 from datamodules.sequences.table import SequenceTable

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from evaluation.errors import UserError
 from evaluation.processes.launching import launch
 from evaluation.processes.user_errors import message_of
-from pruning.errors import UserError
 
 TRACEBACK = """
 
@@ -17,7 +17,7 @@ Traceback (most recent call last):
 {}"""
 
 # What Python prints of a fault of the code that has an error of the user as its cause.
-CAUSED = """pruning.errors.UserError: give x=1
+CAUSED = """evaluation.errors.UserError: give x=1
 
 The above exception was the direct cause of the following exception:
 
@@ -38,13 +38,13 @@ def launched(error: BaseException, killed: list | None = None) -> None:
 
 @pytest.mark.parametrize("message", ["ratio=7 is too large", "two\nlines"])
 def test_an_error_of_the_user_in_a_process_is_one_of_its_parent(message):
-    text = TRACEBACK.format(f"pruning.errors.UserError: {message}\n")
+    text = TRACEBACK.format(f"evaluation.errors.UserError: {message}\n")
     with pytest.raises(UserError) as error:
         launched(ProcessRaisedException(text, 1, 42))
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("line", ["ValueError: a bug", "KeyError: 'pruning.errors.UserError'", CAUSED])
+@pytest.mark.parametrize("line", ["ValueError: a bug", "KeyError: 'evaluation.errors.UserError'", CAUSED])
 def test_a_fault_in_a_process_keeps_the_traceback_of_the_process(line):
     with pytest.raises(ProcessRaisedException, match="in losses") as error:
         launched(ProcessRaisedException(TRACEBACK.format(line), 1, 42))

@@ -2,8 +2,8 @@
 
 import pytest
 
+from evaluation.errors import UserError
 from evaluation.processes.lightning import build_trainer
-from pruning.errors import UserError
 
 SETTINGS = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu", "devices": 1}
 

@@ -11,12 +11,12 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch._utils import ExceptionWrapper
 
+from datamodules.errors import DataError
 from datamodules.frames.pictures import UnreadableFrameError
-from datamodules.sequences.annotations import DataError
+from evaluation.errors import UserError
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, summary_of
 from evaluation.tracking.runner import SequencesFailedError
-from pruning.errors import UserError
 from tests.conftest import results
 from trackers.contents import CheckpointError
 

@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
+from evaluation.errors import UserError
 from evaluation.study.finite_training import FiniteTraining
-from pruning.errors import UserError
 from tests.evaluation.study.test_finite_training import Poisoned
 from tests.processes import quick_spawn
 from tests.pruning.training import fit, loader

@@ -7,10 +7,10 @@ import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
+from evaluation.errors import UserError
 from evaluation.study import finite_training
 from evaluation.study.finite_training import FiniteTraining, check_finite
 from evaluation.study.resuming import ResumeCheckpoint, saved_step
-from pruning.errors import UserError
 from tests.pruning.training import Regressor, fit, loader
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no `val_dataloader`.*", "ignore:.*LeafSpec.*")

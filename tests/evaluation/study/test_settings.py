@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from evaluation.errors import UserError
 from evaluation.study.settings import OTHER_PLACES, RULES, check_settings
-from pruning.errors import UserError
 from tests.conftest import CONF
 
 NAMES = ["paths.job=.", "job.tracker=x", "job.method=x", "logger=none"]  # Hydra alone knows them

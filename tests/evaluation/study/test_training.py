@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from evaluation.errors import UserError
 from evaluation.study.training import fit
-from pruning.errors import UserError
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from trackers.checkpoints.checkpoint import build_tracker
 

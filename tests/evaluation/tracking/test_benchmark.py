@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.errors import DataError
 from datamodules.readers import read_got10k, read_trackingnet
-from datamodules.sequences.annotations import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.benchmark import Benchmark

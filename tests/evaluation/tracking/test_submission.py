@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.sequences.annotations import DataError
+from datamodules.errors import DataError
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.benchmark import Benchmark

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pruning.errors import UserError
 from tests.trackers.checkpoints.hostile_files import CANARY, HOSTILE, RESOLVED, Honest, zipped
 from trackers import load_checkpoint, load_tracker
 from trackers.checkpoints.reading import read_header
 from trackers.contents import CheckpointError
+from trackers.errors import TrackerError
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_it_is_refused(at, honest, name):
     make, words = HOSTILE[name]
     make(at, honest)
     started = time.process_time()
-    with pytest.raises(UserError) as error:
+    with pytest.raises(TrackerError) as error:
         load_tracker(at)
     assert time.process_time() - started < 10
     message = str(error.value)
@@ -71,7 +71,7 @@ def test_a_hostile_backbone_for_a_training(at, honest, weights):
     net = {name.removeprefix("backbone."): w for name, w in honest.weights.items() if name.startswith("backbone.")}
     net["patch_embed.proj.weight"] = torch.full((24, 3, 16, 16), float("nan"))
     torch.save({"model": net if weights == "nan" else {"patch_embed.proj.weight": torch.ones(1)}}, at)
-    with pytest.raises(UserError):
+    with pytest.raises(TrackerError):
         load_checkpoint(at, honest.recipe)
 
 
@@ -162,7 +162,7 @@ def test_the_commands_refuse_it_in_one_line(run, capsys, at, honest, script, nam
 LOADER = """
 import json, resource, sys, time
 from pathlib import Path
-from pruning.errors import UserError
+from trackers.errors import TrackerError
 from trackers import load_tracker
 load_tracker(sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -173,7 +173,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         load_tracker(path)
         outcome = "loaded"
-    except UserError:
+    except TrackerError:
         outcome = "refused"
     except BaseException as error:
         outcome = f"{type(error).__name__}: {error}"

@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import nn
 
-from pruning.errors import UserError
 from trackers.checkpoints.pickles import StandIn, UnsafePickleError, read_pickle
+from trackers.errors import TrackerError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 
@@ -281,9 +281,11 @@ def tar(path):
 def test_other_files_are_named(tmp_path, make, named):
     path = tmp_path / "a.safetensors"  # a suffix by which torch would choose another reader
     make(path)
-    with pytest.raises(UserError, match=rf"a\.safetensors cannot be read as a file of torch\.save .*{named}") as raised:
+    with pytest.raises(
+        TrackerError, match=rf"a\.safetensors cannot be read as a file of torch\.save .*{named}"
+    ) as raised:
         read_pickle(path)
-    assert type(raised.value) is UserError
+    assert type(raised.value) is TrackerError
 
 
 def test_a_missing_file():
