@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import context, forkserver
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -25,6 +26,18 @@ class _Fork(context.ForkServerProcess):
 
 class _Forks(context.ForkServerContext):
     Process = _Fork
+
+
+def join_two_ranks(rank: int, folder: Path) -> None:
+    """Makes this process one of two that train together."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)  # so that Lightning starts no processes of its own
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    # They meet at a file: a port would have to be free, also on a machine that runs other tests.
+    meeting = f"file://{folder / 'meeting'}"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
 
 
 @contextmanager

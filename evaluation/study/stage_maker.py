@@ -85,14 +85,14 @@ class StageMaker:
 
     def take_parent(self, folder: Path) -> None:
         """Saves the given parent without training it."""
-        self._save(self._take_initial(), "parent", folder)
+        self._take_initial().save(folder / CHECKPOINT)
 
     def train_parent(self, folder: Path) -> None:
         """Trains the parent from its source, and saves it."""
         L.seed_everything(self.cfg.seed, verbose=False)
         initial = self._take_initial()
         fit(self.cfg, initial.tracker, "parent", folder, self.logger)
-        self._save(Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings), "parent", folder)
+        Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings).save(folder / CHECKPOINT)
 
     def train_ranking(self, folder: Path, parent: Stage) -> None:
         """Trains the parent in a sparsity stage that cuts nothing, and saves what it learns about the units."""
@@ -101,7 +101,7 @@ class StageMaker:
         ranking = self.pruning.ranking_state()
         check_finite("sparsity", {"ranking": ranking})
         torch.save(ranking, folder / RANKING)
-        self._save(Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings), "sparsity", folder)
+        Checkpoint(initial.tracker, initial.recipe, initial.plan, config=self._settings).save(folder / CHECKPOINT)
 
     def train_sparsity(self, folder: Path, parent: Stage) -> None:
         """Trains the parent while its mask is annealed, then cuts it."""
@@ -123,7 +123,7 @@ class StageMaker:
         initial = self._load_for_training(sparse, parent)
         fit(self.cfg, initial.tracker, "child", folder, self.logger)
         child = Checkpoint(initial.tracker, initial.recipe, initial.plan, initial.metrics, self._settings)
-        self._save(child, "child", folder)
+        child.save(folder / CHECKPOINT)
 
     def evaluate(self, folder: Path, tracker: Stage, reuse: bool) -> None:
         """Runs a stage's tracker over the benchmark's sequences; of `reuse` see `run_benchmark`."""
@@ -169,12 +169,7 @@ class StageMaker:
         torch.manual_seed(0)  # masked and compacted network are compared on the same random inputs in every job
         metrics = self.pruning.finish([trained.tracker.example_inputs() for _ in range(3)])
         plan = trained.plan.followed_by(self.pruning.plan)
-        self._save(Checkpoint(trained.tracker, trained.recipe, plan, metrics, self._settings), "sparsity", folder)
-
-    def _save(self, checkpoint: Checkpoint, stage: str, folder: Path) -> None:
-        """Saves the tracker of a stage; raises UserError if a weight or a statistic is not finite."""
-        check_finite(stage, {"network": checkpoint.tracker.network.state_dict()})
-        checkpoint.save(folder / CHECKPOINT)
+        Checkpoint(trained.tracker, trained.recipe, plan, metrics, self._settings).save(folder / CHECKPOINT)
 
     def _folder(self, stage: Stage) -> Path:
         return self.stages / stage.key

@@ -1,6 +1,5 @@
 """A stage on two processes has the same results on both processes, and the same as on one process."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from pruning.criteria import Random
-from tests.processes import quick_spawn
+from tests.processes import join_two_ranks, quick_spawn
 from tests.pruning.training import METHODS, fit, loader, pruning, weights
 
 pytestmark = pytest.mark.slow  # processes of their own
@@ -44,12 +43,7 @@ def share(rank: int) -> DataLoader:
 
 def work(rank: int, folder: Path) -> None:
     """Runs the stages in one of the two processes."""
-    torch.set_num_threads(1)
-    os.environ["LOCAL_RANK"] = str(rank)  # so that Lightning starts no processes of its own
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    # They meet at a file: a port would have to be free, also on a machine that runs other tests.
-    meeting = f"file://{folder / 'meeting'}"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    join_two_ranks(rank, folder)
     found = {}
     for method, frozen in STAGES:
         strategy = DDPStrategy(cluster_environment=LightningEnvironment(), process_group_backend="gloo")

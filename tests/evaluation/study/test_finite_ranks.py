@@ -1,6 +1,5 @@
 """If the numbers of one process are not finite, all processes that train together stop in the same step."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from evaluation.errors import UserError
 from evaluation.study.finite_training import FiniteTraining
 from tests.evaluation.study.test_finite_training import Poisoned
-from tests.processes import quick_spawn
+from tests.processes import join_two_ranks, quick_spawn
 from tests.pruning.training import fit, loader
 
 pytestmark = pytest.mark.attack  # processes of their own
@@ -23,11 +22,7 @@ CASES = {
 
 def work(rank: int, folder: Path) -> None:
     """Trains in one of two processes; the numbers of rank 1 are wrong from step 3 on."""
-    torch.set_num_threads(1)
-    os.environ["LOCAL_RANK"] = str(rank)  # so that Lightning starts no processes of its own
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    meeting = f"file://{folder / 'meeting'}"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    join_two_ranks(rank, folder)
     told = {}
     for where, value in CASES.items():
         module = Poisoned(where if rank else "nothing", value, step=3)
