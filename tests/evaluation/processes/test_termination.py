@@ -30,13 +30,13 @@ CHILDREN = {
     """,
 }
 SCRIPT = """
-import multiprocessing, subprocess, sys, time
+import multiprocessing, os, subprocess, sys, time
 import joblib
 from datamodules.exit_with_parent import exit_with_parent
 
 def sleep():
     exit_with_parent()
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")  # one write: an unbuffered print writes the line's end apart, and lines of two processes mix
     time.sleep(60)
 
 if __name__ == "__main__":
@@ -113,10 +113,10 @@ def test_children_leave_with_a_parent_that_was_killed(tmp_path, start, kind, cou
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_job_in_order_with_its_code(tmp_path, start, number, code):
     (tmp_path / "job.py").write_text(
-        "import multiprocessing, time\n"
+        "import multiprocessing, os, time\n"
         "from evaluation.processes.termination import ends_in_order\n"
         "def work():\n"
-        "    print('ready', flush=True)  # Python loses a signal that reaches a fork before it runs\n"
+        "    os.write(1, b'ready\\n')  # Python loses a signal that reaches a fork before it runs\n"
         "    time.sleep(60)\n"
         "with ends_in_order():\n"
         "    try:\n"
