@@ -20,7 +20,7 @@ from datamodules.dataset import (
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.outside import without_outside_boxes
 from datamodules.sequences.table import SequenceTable
-from datamodules.sources import Mixture, Source, check_disjoint, check_weights
+from datamodules.sources import Mixture, Source, check_disjoint, check_weights, read_sources
 from trackers.crops import CropSpec
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,11 @@ class TrackingDataModule(L.LightningDataModule):
     def _tables(self, split: str) -> dict[str, SequenceTable]:
         # Even a cached table takes a second, since all its files are checked for changes.
         if split not in self._tables_read:
-            found = {n: without_outside_boxes(s.read()) for n, s in self.sources[split].items() if s.weight}
+            found = {n: without_outside_boxes(t) for n, t in read_sources(split, self.sources[split]).items()}
             self._tables_read[split] = {name: table for name, (table, _) in found.items()}
-            self._notes += [f"datamodule.{split}.{name}: {note}" for name, (_, note) in found.items() if note]
+            for name, (table, note) in found.items():
+                parts = f"uses {table.coverage}, which are there" if table.coverage else ""
+                self._notes += [f"datamodule.{split}.{name}: {words}" for words in (parts, note) if words]
         return self._tables_read[split]
 
     def train_dataloader(self) -> DataLoader:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, DataSettingError
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.table import Selection, SequenceTable
 
@@ -59,6 +59,30 @@ class Mixture:
             return self.sources[0]
         drawn = np.searchsorted(self.cumulative_shares[:-1], rng.random(), side="right")
         return self.sources[int(drawn)]
+
+
+def read_sources(split: str, sources: Mapping[str, Source]) -> dict[str, SequenceTable]:
+    """Returns the sequences of all sources with a positive weight.
+
+    Args:
+        split: "train" or "val", for messages.
+        sources: by name.
+
+    Raises:
+        DataError: a data set is missing, incomplete or damaged. The message names the source, and the override with
+            which the reader uses what is there.
+    """
+    used, tables = {name: source for name, source in sources.items() if source.weight}, {}
+    for name, source in used.items():
+        place = f"datamodule.{split}.{name}"
+        leaves_out = f"; {place}.weight=0 leaves this data set out" if len(used) > 1 else ""
+        try:
+            tables[name] = source.read()
+        except DataSettingError as error:
+            raise DataError(f"{error.at(f'{place}.read')}{leaves_out}") from error
+        except DataError as error:
+            raise DataError(f"{place}: {error}{leaves_out}") from error
+    return tables
 
 
 def check_weights(sources: Mapping[str, Source]) -> None:

@@ -37,7 +37,7 @@ from evaluation.study.parent_source import ParentSource
 from evaluation.study.settings import check_settings
 from evaluation.study.stage import FinishedStage, Stage, ensure
 from evaluation.study.sweep_callbacks import STARTED
-from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.benchmark import Benchmark, build_benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
@@ -84,7 +84,7 @@ def evaluate(cfg: DictConfig) -> None:
         cfg, source = _resolve(cfg, invocation, completes_recipe=True)
         if cfg.action not in ACTIONS:
             raise UserError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
-        benchmark: Benchmark = instantiate(cfg.benchmark, _convert_="all")
+        benchmark = build_benchmark(cfg.benchmark)
         if cfg.action == "submit":
             benchmark.check_packable()
         else:
@@ -233,10 +233,11 @@ def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
     """Scores the checkpoint by the open-loop pair metric."""
     tracker = _loader(cfg)().tracker.to(cfg.device)
     scores = open_loop(tracker, benchmark.sequences)
-    record = {"checkpoint": str(cfg.checkpoint), "benchmark": benchmark.name, "protocol": PROTOCOL}
+    name = benchmark.with_coverage(benchmark.name)
+    record = {"checkpoint": str(cfg.checkpoint), "benchmark": name, "protocol": PROTOCOL}
     write_json(Path(cfg.paths.job) / "open_loop.json", record | scores)
     table = Table("benchmark", *scores)
-    table.add_row(benchmark.name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
+    table.add_row(name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
     Console().print(table)
 
 

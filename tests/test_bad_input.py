@@ -31,7 +31,7 @@ def refused(run, capsys, *words, script="train", overrides=()):
 
 
 def test_a_missing_data_folder(run, capsys):
-    words = ("no GOT-10k data at /nowhere/got10k", "got10k/train/list.txt", "paths.data=")
+    words = ("no data of GOT-10k at /nowhere/got10k", "got10k/train/list.txt", "paths.data=")
     refused(run, capsys, *words, overrides=("datamodule=got10k", "paths.data=/nowhere"))
 
 
@@ -40,9 +40,26 @@ def test_an_empty_list(run, capsys, broken):
     refused(run, capsys, "list.txt is empty", overrides=("datamodule=got10k", f"paths.data={broken}"))
 
 
-def test_a_half_copied_folder(run, capsys, broken):
+def test_a_part_of_a_benchmark_never_looks_like_the_whole(run, capsys, broken, small_checkpoint):
     shutil.rmtree(broken / "got10k" / "val" / "GOT-10k_Val_000002")
-    refused(run, capsys, "GOT-10k_Val_000002", "incomplete", overrides=("datamodule=got10k", f"paths.data={broken}"))
+    chosen = (f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={broken}")
+    refused(run, capsys, "benchmark.sequences.only_complete=true", script="eval", overrides=chosen)
+    outputs = run("eval", *chosen, "benchmark.sequences.only_complete=true")
+    told = capsys.readouterr()
+    assert "1 of 2 sequences are there" in told.out + told.err
+    (result,) = results(outputs)
+    assert result["metrics"]["got10k"]["protocol"].endswith(", 1 of 2 sequences")
+    assert "1 of 2 sequences" in " ".join(told.out.split())
+
+
+def test_a_server_takes_no_part(run, capsys, broken, small_checkpoint):
+    shutil.move(broken / "got10k" / "val", broken / "got10k" / "test")
+    shutil.rmtree(broken / "got10k" / "test" / "GOT-10k_Val_000002")
+    chosen = (f"checkpoint={small_checkpoint}", "benchmark=got10k_test", f"paths.data={broken}", "action=submit")
+    told = refused(run, capsys, "GOT-10k_Val_000002. Finish the copy", script="eval", overrides=chosen)
+    assert "only_complete" not in told
+    forced = (*chosen, "+benchmark.sequences.only_complete=true")
+    refused(run, capsys, "takes results of all sequences", script="eval", overrides=forced)
 
 
 def test_more_annotations_than_frames(run, capsys, broken):

@@ -5,15 +5,16 @@ root/annotations/instances_train2017.json, root/images/train2017/000000000009.jp
 
 import json
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, DataSettingError
 from datamodules.frames.pictures import read_picture
-from datamodules.readers.listing import find_root
+from datamodules.readers.completeness import USE, describe_archives, describe_missing, find_root
 from datamodules.sequences.annotations import read_bytes
 from datamodules.sequences.index import SequenceFiles, cached_table
 from datamodules.sequences.table import SequenceTable
@@ -22,7 +23,9 @@ LARGEST = 1e9  # pixels; NaN and infinity, which Python's JSON allows, are no co
 Entry = dict[str, Any]
 
 
-def read_coco(root: str | Path, split: str = "train2017", cache: str | Path | None = None) -> SequenceTable:
+def read_coco(
+    root: str | Path, split: str = "train2017", cache: str | Path | None = None, only_complete: bool = False
+) -> SequenceTable:
     """Reads each annotated object that is not a crowd as a sequence of one still picture, named by the annotation's id.
 
     Exports of annotation tools may leave out `iscrowd`, which then is 0, and sizes, which are read from the pictures.
@@ -31,6 +34,7 @@ def read_coco(root: str | Path, split: str = "train2017", cache: str | Path | No
         root: folder with `annotations` and `images`. The folder of pictures may also lie beside `annotations`.
         split: e.g. "train2017" or "train2014".
         cache: see `cached_table`.
+        only_complete: whether objects whose pictures are missing are left out. If not, they are an error.
 
     Raises:
         DataError: the data set is missing, incomplete or damaged; the message says what to do.
@@ -38,10 +42,10 @@ def read_coco(root: str | Path, split: str = "train2017", cache: str | Path | No
     root = find_root(root, "COCO", f"annotations/instances_{split}.json")
     folder = root / "images" / split if (root / "images" / split).is_dir() else root / split
     files = SequenceFiles(split, folder, (root / "annotations" / f"instances_{split}.json",))
-    return cached_table(root, [files], lambda: _read(root, files), cache)
+    return cached_table(root, [files], lambda: _read(root, files, only_complete), cache, only_complete)
 
 
-def _read(root: Path, files: SequenceFiles) -> SequenceTable:
+def _read(root: Path, files: SequenceFiles, only_complete: bool) -> SequenceTable:
     (annotation,) = files.annotations
     pictures, objects = _load(annotation)
     by_id = _by_id(pictures, "images", annotation)
@@ -54,12 +58,15 @@ def _read(root: Path, files: SequenceFiles) -> SequenceTable:
             "picture in 'images'; add the picture, or drop the annotation"
         )
     shown = [by_id[o["image_id"]] for o in objects]
-    names = _strings(shown, "file_name", annotation)
+    listed, whole = set(_strings(shown, "file_name", annotation).tolist()), len(objects)
+    missing = _missing_pictures(root, files.folder, listed, only_complete)
+    objects = [o for o in objects if by_id[o["image_id"]]["file_name"] not in missing]
+    shown = [by_id[o["image_id"]] for o in objects]
+    names = np.array([picture["file_name"] for picture in shown], np.str_)
     boxes = _boxes(objects, annotation)
-    _check_pictures(files.folder, names)
     sizes = _sizes(shown, files.folder, annotation)
     ids = np.array([o["id"] for o in objects], np.str_)
-    return SequenceTable.from_pictures(root, files.folder, ids, names, boxes, sizes)
+    return replace(SequenceTable.from_pictures(root, files.folder, ids, names, boxes, sizes), whole=whole)
 
 
 def _load(annotation: Path) -> tuple[list[Entry], list[Entry]]:
@@ -143,11 +150,21 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < LARGEST
 
 
-def _check_pictures(folder: Path, pictures: np.ndarray) -> None:
-    present = set(os.listdir(folder)) if folder.is_dir() else set()
-    listed = set(pictures.tolist())
-    if missing := listed - present:
+def _missing_pictures(root: Path, folder: Path, listed: set[str], only_complete: bool) -> set[str]:
+    """Returns the names of annotated pictures that are missing; without `only_complete` there may be none."""
+    places = [root / "images" / folder.name, root / "annotations" / folder.name]
+    if not folder.is_dir():
         raise DataError(
-            f"{len(missing)} of {len(listed)} annotated pictures are missing in {folder}, one is {min(missing)!r}: "
-            "the copy is incomplete"
+            f"no pictures of COCO at {root}: neither images/{folder.name} nor {folder.name} is a folder of it"
+            f"{describe_archives(root, places)}. Put the pictures into {places[0]}"
         )
+    missing = listed - set(os.listdir(folder))
+    if missing and (missing == listed or not only_complete):
+        said = (
+            f"COCO at {folder} is incomplete: {len(listed) - len(missing)} of its {len(listed)} annotated pictures are "
+            f"there, {describe_missing(sorted(missing))}{describe_archives(root, places)}"
+        )
+        if missing == listed:
+            raise DataError(f"{said}. Copy the pictures again")
+        raise DataSettingError(said, USE, "only_complete=true")
+    return missing

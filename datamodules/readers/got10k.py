@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
+from datamodules.readers.completeness import find_root, read_listed
+from datamodules.readers.listing import check_frames_match_boxes, list_frames
 from datamodules.sequences.annotations import read_bytes, read_labels, read_lines, read_numbers
-from datamodules.sequences.index import SequenceFiles, check_names, read_sequences
+from datamodules.sequences.index import SequenceFiles, check_names
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
@@ -19,7 +20,11 @@ FILES = ("groundtruth.txt", "absence.label", "cover.label", "meta_info.ini")
 
 
 def read_got10k(
-    root: str | Path, split: str, subset: str | Path | None = None, cache: str | Path | None = None
+    root: str | Path,
+    split: str,
+    subset: str | Path | None = None,
+    cache: str | Path | None = None,
+    only_complete: bool = False,
 ) -> SequenceTable:
     """Reads one split. In `test`, only the first frame of each sequence is annotated.
 
@@ -28,12 +33,13 @@ def read_got10k(
         split: folder name.
         subset: file with one index into list.txt on each line, the format of published splits (vottrain, ...); None
             reads the whole split.
-        cache: see `read_sequences`.
+        cache, only_complete: see `read_listed`.
 
     Raises:
         DataError: the data set is missing, incomplete or damaged; the message says what to do.
     """
-    folder = find_root(root, "GOT-10k", f"{split}/list.txt") / split
+    root = find_root(root, "GOT-10k", f"{split}/list.txt")
+    folder = root / split
     listing = folder / "list.txt"
     names = read_lines(listing)
     if not names:
@@ -41,11 +47,10 @@ def read_got10k(
             f"{listing} is empty: it must name one sequence folder on each line. Copy it again from the archive"
         )
     if subset is not None:
-        names = _choose(names, Path(subset), listing)
+        names = _choose(names, Path(subset).expanduser(), listing)
     check_names(listing, names)
-    check_folders_exist(names, [folder / name for name in names], str(listing))
     listed = [SequenceFiles(name, folder / name, tuple(folder / name / file for file in FILES)) for name in names]
-    return read_sequences(folder, listed, _read, cache)
+    return read_listed(f"GOT-10k's {split} split", root, listed, _read, cache, only_complete)
 
 
 def _choose(names: list[str], subset: Path, listing: Path) -> list[str]:

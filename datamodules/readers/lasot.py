@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
-from datamodules.readers.official_lists import read_official_list
+from datamodules.readers.completeness import read_listed
+from datamodules.readers.listing import check_frames_match_boxes, list_frames
+from datamodules.readers.official_lists import count_official, read_official_list
 from datamodules.sequences.annotations import read_labels, read_numbers
-from datamodules.sequences.index import SequenceFiles, read_sequences
+from datamodules.sequences.index import SequenceFiles
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
@@ -19,7 +20,11 @@ FILES = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt")
 
 
 def read_lasot(
-    root: str | Path, split: str, names: Collection[str] | None = None, cache: str | Path | None = None
+    root: str | Path,
+    split: str,
+    names: Collection[str] | None = None,
+    cache: str | Path | None = None,
+    only_complete: bool = False,
 ) -> SequenceTable:
     """Reads one split. A fully occluded or out-of-view object is absent.
 
@@ -27,20 +32,19 @@ def read_lasot(
         root: folder with the folders of classes, or directly with the folders of sequences.
         split: "test" (280, protocol II), "train" (the other 1120) or "extension" (150 of other classes).
         names: sequences to read; None reads the whole split.
-        cache: see `read_sequences`.
+        cache, only_complete: see `read_listed`.
 
     Raises:
         DataError: the data set is missing, incomplete or damaged; the message says what to do.
     """
-    root = find_root(root, "LaSOT", "")
-    names = [row["name"] for row in read_official_list("lasot", split, names)]
+    root = Path(root).expanduser().absolute()
+    names, whole = [row["name"] for row in read_official_list("lasot", split, names)], count_official("lasot", split)
     folders = [_sequence_folder(root, name) for name in names]
-    check_folders_exist(names, folders, f"LaSOT's {split} split")
     listed = [
         SequenceFiles(name, folder / "img", tuple(folder / file for file in FILES))
         for name, folder in zip(names, folders, strict=True)
     ]
-    return read_sequences(root, listed, _read, cache)
+    return read_listed(f"LaSOT's {split} split", root, listed, _read, cache, only_complete, whole)
 
 
 def _sequence_folder(root: Path, name: str) -> Path:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_frames
-from datamodules.readers.official_lists import read_official_list
+from datamodules.readers.completeness import read_listed
+from datamodules.readers.listing import check_frames_match_boxes, list_frames
+from datamodules.readers.official_lists import count_official, read_official_list
 from datamodules.sequences.annotations import SHOWN, read_bytes
-from datamodules.sequences.index import SequenceFiles, read_sequences
+from datamodules.sequences.index import SequenceFiles
 from datamodules.sequences.sequence import Sequence, sort_frames
 from datamodules.sequences.table import SequenceTable
 
@@ -22,7 +23,11 @@ LINE = re.compile(rb'\d+((?:[ \t]+-?\d{1,9}){4})[ \t]+\d+(?:[ \t]+[01]){3}[ \t]+
 
 
 def read_nfs(
-    root: str | Path, fps: int = 30, names: Collection[str] | None = None, cache: str | Path | None = None
+    root: str | Path,
+    fps: int = 30,
+    names: Collection[str] | None = None,
+    cache: str | Path | None = None,
+    only_complete: bool = False,
 ) -> SequenceTable:
     """Reads the sequences at one frame rate. Annotations are for 240 frames a second; at 30, every eighth line is used.
 
@@ -30,17 +35,20 @@ def read_nfs(
         root: folder with the folders of sequences.
         fps: 30 or 240.
         names: sequences to read; None reads all.
-        cache: see `read_sequences`.
+        cache, only_complete: see `read_listed`.
 
     Raises:
         DataError: the data set is missing, incomplete or damaged; the message says what to do.
     """
-    root = find_root(root, "NfS", "")
-    names = [row["name"] for row in read_official_list("nfs", str(fps), names)]
+    root = Path(root).expanduser().absolute()
+    names, whole = [row["name"] for row in read_official_list("nfs", str(fps), names)], count_official("nfs", str(fps))
     folders = [root / name / str(fps) / name for name in names]
-    check_folders_exist(names, folders, f"NfS at {fps} frames a second")
     listed = [SequenceFiles(n, f, (f.with_name(f"{n}.txt"),)) for n, f in zip(names, folders, strict=True)]
-    return read_sequences(root, listed, lambda files: _read(files, step=240 // fps), cache)
+
+    def read(files: SequenceFiles) -> Sequence:
+        return _read(files, step=240 // fps)
+
+    return read_listed(f"NfS at {fps} frames a second", root, listed, read, cache, only_complete, whole)
 
 
 def _read(files: SequenceFiles, step: int) -> Sequence:

@@ -34,3 +34,8 @@ def read_official_list(table: str, part: str, names: Collection[str] | None = No
             f"{part} of {table} has no sequence {unknown[0]}; names=[{rows[0]['name']}] reads its first sequence"
         )
     return [row for row in rows if row["name"] in names]
+
+
+def count_official(table: str, part: str) -> int:
+    """Returns the number of sequences of a part of the data set; see `read_official_list`."""
+    return len(read_official_list(table, part))

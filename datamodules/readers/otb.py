@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_numbered_frames
-from datamodules.readers.official_lists import read_official_list
+from datamodules.readers.completeness import read_listed
+from datamodules.readers.listing import check_frames_match_boxes, list_numbered_frames
+from datamodules.readers.official_lists import count_official, read_official_list
 from datamodules.sequences.annotations import read_numbers
-from datamodules.sequences.index import SequenceFiles, read_sequences
+from datamodules.sequences.index import SequenceFiles
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
@@ -25,6 +26,7 @@ def read_otb(
     tiger1_first: int = 1,
     names: Collection[str] | None = None,
     cache: str | Path | None = None,
+    only_complete: bool = False,
 ) -> SequenceTable:
     """Reads one version. Names are spelled as in the got10k toolkit ("Jogging.1").
 
@@ -36,18 +38,21 @@ def read_otb(
         tiger1_first: number of Tiger1's first frame: 1, as in the got10k toolkit, or 6, as in pytracking and OSTrack.
             Results of the two have different lengths.
         names: sequences to read; None reads all.
-        cache: see `read_sequences`.
+        cache, only_complete: see `read_listed`.
 
     Raises:
         DataError: the data set is missing, incomplete or damaged; the message says what to do.
     """
     if tiger1_first not in TIGER1_FIRST:
         raise DataError(f"tiger1_first={tiger1_first} must be 1 (got10k) or 6 (pytracking, OSTrack)")
-    root = find_root(root, "OTB", "")
+    root = Path(root).expanduser().absolute()
     rows = {row["name"]: row for row in read_official_list("otb", version, names)}
     listed = [_sequence_files(root, row, tiger1_first) for row in rows.values()]
-    check_folders_exist(list(rows), [files.folder for files in listed], version)
-    return read_sequences(root, listed, lambda files: _read(files, int(rows[files.name]["first"])), cache)
+
+    def read(files: SequenceFiles) -> Sequence:
+        return _read(files, int(rows[files.name]["first"]))
+
+    return read_listed(f"OTB ({version})", root, listed, read, cache, only_complete, count_official("otb", version))
 
 
 def _sequence_files(root: Path, row: dict[str, str], tiger1_first: int) -> SequenceFiles:

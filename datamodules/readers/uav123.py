@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.readers.listing import check_folders_exist, check_frames_match_boxes, find_root, list_numbered_frames
-from datamodules.readers.official_lists import read_official_list
+from datamodules.readers.completeness import find_root, read_listed
+from datamodules.readers.listing import check_frames_match_boxes, list_numbered_frames
+from datamodules.readers.official_lists import count_official, read_official_list
 from datamodules.sequences.annotations import read_numbers
-from datamodules.sequences.index import SequenceFiles, read_sequences
+from datamodules.sequences.index import SequenceFiles
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
@@ -21,6 +22,7 @@ def read_uav123(
     version: str = "uav123",
     names: Collection[str] | None = None,
     cache: str | Path | None = None,
+    only_complete: bool = False,
 ) -> SequenceTable:
     """Reads one version. A NaN box means that the object is absent. Several sequences may share a folder of frames.
 
@@ -28,7 +30,7 @@ def read_uav123(
         root: folder with `anno` and `data_seq`.
         version: "uav123", or "uav20l" (20 long sequences).
         names: sequences to read; None reads all.
-        cache: see `read_sequences`.
+        cache, only_complete: see `read_listed`.
 
     Raises:
         DataError: the data set is missing, incomplete or damaged; the message says what to do.
@@ -36,8 +38,8 @@ def read_uav123(
     rows = read_official_list("uav123", version, names)
     root = find_root(root, "UAV123", f"anno/{version.upper()}")
     listed = [_sequence_files(root, row, version) for row in rows]
-    check_folders_exist([s.name for s in listed], [s.folder for s in listed], version)
-    return read_sequences(root, listed, _read, cache)
+    whole = count_official("uav123", version)
+    return read_listed(version.upper(), root, listed, _read, cache, only_complete, whole)
 
 
 def _sequence_files(root: Path, row: dict[str, str], version: str) -> SequenceFiles:

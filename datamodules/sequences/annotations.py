@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, IncompleteSequenceError
 from datamodules.sequences.fixed_point import fixed_point_table
 
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -88,12 +88,15 @@ def read_bytes(path: Path) -> bytes:
     """Returns the content of a text file without a byte order mark; UTF-16 with such a mark becomes UTF-8.
 
     Raises:
-        DataError: the file is missing or cannot be read.
+        IncompleteSequenceError: the file is missing.
+        DataError: the file cannot be read.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: the copy of this sequence is incomplete{_other_case(path)}") from None
+        raise IncompleteSequenceError(
+            f"{path} is missing: the copy of this sequence is incomplete{_other_case(path)}"
+        ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), None)

@@ -5,11 +5,11 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, IncompleteSequenceError
 from datamodules.frames.decoder import DECODER
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
@@ -41,7 +41,11 @@ class SequenceFiles:
 
 
 def read_sequences(
-    root: Path, listed: list[SequenceFiles], read: Callable[[SequenceFiles], Sequence], cache: str | Path | None
+    root: Path,
+    listed: list[SequenceFiles],
+    read: Callable[[SequenceFiles], Sequence],
+    cache: str | Path | None,
+    only_complete: bool = False,
 ) -> SequenceTable:
     """Reads all listed sequences, or takes their table from the cache; see `cached_table`.
 
@@ -50,6 +54,7 @@ def read_sequences(
         listed: the sequences that the data set lists.
         read: reads one of them; raises DataError.
         cache: folder of the cache; None reads everything each time.
+        only_complete: whether sequences for which `read` raises IncompleteSequenceError are left out.
 
     Raises:
         DataError: a sequence is broken, or a name occurs twice.
@@ -62,13 +67,28 @@ def read_sequences(
 
         hidden = len(listed) < PROGRESS_FROM
         progress = track(listed, f"reading {root.name}", console=Console(stderr=True), disable=hidden)
-        return SequenceTable.from_sequences(map(read, progress), root)
+        return SequenceTable.from_sequences(_read_each(progress, read, only_complete), root)
 
-    return cached_table(root, listed, read_all, cache)
+    return cached_table(root, listed, read_all, cache, only_complete)
+
+
+def _read_each(
+    listed: Iterable[SequenceFiles], read: Callable[[SequenceFiles], Sequence], only_complete: bool
+) -> Iterator[Sequence]:
+    for files in listed:
+        try:
+            yield read(files)
+        except IncompleteSequenceError:
+            if not only_complete:
+                raise
 
 
 def cached_table(
-    root: Path, listed: list[SequenceFiles], make: Callable[[], SequenceTable], cache: str | Path | None
+    root: Path,
+    listed: list[SequenceFiles],
+    make: Callable[[], SequenceTable],
+    cache: str | Path | None,
+    only_complete: bool = False,
 ) -> SequenceTable:
     """Loads the table of some sequences from the cache, or makes and stores it.
 
@@ -79,6 +99,7 @@ def cached_table(
         listed: everything that the table depends on.
         make: makes the table; raises DataError.
         cache: see `read_sequences`.
+        only_complete: whether `make` leaves out what is not complete; such a table serves no other reader.
 
     Raises:
         DataError: `make` failed.
@@ -86,6 +107,7 @@ def cached_table(
     if cache is None:
         return make()
     identity = [str(root), *(f"{s.name}\t{s.folder}\t{s.frame_numbers}" for s in listed)]
+    identity += ["only complete"] if only_complete else []
     digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     folder = Path(cache) / "index" / f"{root.name}-{digest}"
     key = {"format": FORMAT, "decoder": DECODER, "state": _file_state(listed)}

@@ -35,12 +35,14 @@ class SequenceTable:
         still: whether these are single pictures and not videos.
         generated: name of the specification from which this project made the files, the same for equal pictures; None
             for all other files, whose pictures are known by sizes and times.
+        whole: number of sequences of the official part that these sequences are taken from; None if there is none.
     """
 
     root: Path
     columns: dict[str, np.ndarray]
     still: bool = False
     generated: str | None = None
+    whole: int | None = None
 
     @classmethod
     def from_sequences(cls, sequences: Iterable[Sequence], root: str | Path = "/") -> "SequenceTable":
@@ -143,6 +145,11 @@ class SequenceTable:
         return self.columns["name"].tolist()
 
     @property
+    def coverage(self) -> str:
+        """The share of the official part in words, e.g. "3 of 280 sequences"; "" if nothing of it is missing."""
+        return f"{len(self)} of {self.whole:,} sequences" if self.whole and len(self) < self.whole else ""
+
+    @property
     def lengths(self) -> np.ndarray:
         """Number of frames of each video, (len(self),)."""
         return self.columns["count"]
@@ -200,7 +207,7 @@ class SequenceTable:
         """Writes one file per column into an existing folder."""
         for name, column in self.columns.items():
             np.save(folder / f"{name}.npy", column)
-        (folder / "table.json").write_text(json.dumps({"still": self.still}))
+        (folder / "table.json").write_text(json.dumps({"still": self.still, "whole": self.whole}))
 
     @classmethod
     def load(cls, folder: Path, root: Path) -> "SequenceTable":

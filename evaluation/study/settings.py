@@ -102,6 +102,7 @@ RULES: dict[str, Rule] = {
     "datamodule.sampler.min_visible": whole("[0, inf)", 5),
     "datamodule.augmentation.*": SHARE,
     "datamodule.*.weight": WEIGHT,
+    "*.only_complete": FLAG,
     "datamodule.bank.*": whole("[8, inf)", 1000),
     "synthetic.width": whole("[32, 8192]", 320),
     "synthetic.height": whole("[32, 8192]", 240),

@@ -16,7 +16,7 @@ from evaluation.study.finite_training import check_finite
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import Stage
 from evaluation.study.training import fit
-from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.benchmark import Benchmark, build_benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.result_files import is_tracked
 from evaluation.tracking.runner import Runner
@@ -45,7 +45,7 @@ class StageMaker:
     @cached_property
     def benchmark(self) -> Benchmark:
         """The benchmark that parent and child are scored on."""
-        return instantiate(self.cfg.benchmark, _convert_="all")
+        return build_benchmark(self.cfg.benchmark)
 
     def training_content(self) -> dict[str, Any]:
         """Returns the content of the training data as plain data for a cache key."""

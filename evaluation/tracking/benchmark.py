@@ -1,5 +1,6 @@
 """A benchmark: sequences, and the protocols that turn result files into scores."""
 
+import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
@@ -7,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 
+from datamodules.errors import DataError, DataSettingError
 from evaluation.errors import UserError
 from evaluation.tracking.metrics import Protocol, scores_of, speed
 from evaluation.tracking.result_files import as_track, check_names, read_boxes, read_seconds
@@ -15,6 +20,8 @@ from evaluation.tracking.result_files import as_track, check_names, read_boxes, 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
     from datamodules.sequences.table import SequenceTable
+
+log = logging.getLogger(__name__)
 
 SPEED = (
     "mean over sequences of the mean of 1 / seconds per frame, like in the got10k toolkit; without decoding; with the "
@@ -65,7 +72,7 @@ class Benchmark:
         }
 
     def check_scorable(self) -> None:
-        """Checks before anything is tracked that the results can be scored.
+        """Checks before anything is tracked that the results can be scored. Warns if sequences are missing.
 
         Raises:
             UserError: the benchmark has no protocol, or a protocol refuses the annotation.
@@ -73,10 +80,16 @@ class Benchmark:
         unannotated = next((s.name for s in self.sequences if not s.annotated), None)
         if self.protocols and unannotated is None:
             self._reports(_still_boxes)
+            if part := self.sequences.coverage:
+                log.warning("benchmark=%s: %s are there; scores of a part are not those of the whole", self.name, part)
             return
         why = f"only the first frame of {unannotated} is annotated" if unannotated else "its protocols list is empty"
         remedy = "annotate every frame" if self.pack is None else "pack results for its server: action=submit"
         raise UserError(f"benchmark={self.name} cannot be scored: {why}; {remedy}")
+
+    def with_coverage(self, name: str) -> str:
+        """Returns a name with the number of sequences if these are only a part of the benchmark."""
+        return ", ".join(filter(None, (name, self.sequences.coverage)))
 
     def metric_names(self) -> list[str]:
         """Returns the names of the main protocol's scores."""
@@ -89,11 +102,32 @@ class Benchmark:
                 f"benchmark={self.name} has no server that takes results; action=submit is for benchmark=got10k_test "
                 "and benchmark=trackingnet_test"
             )
+        if part := self.sequences.coverage:
+            raise UserError(f"benchmark={self.name}: its server takes results of all sequences, and {part} are there")
 
     def _reports(self, boxes: "Callable[[Sequence], np.ndarray]") -> dict[str, Any]:
         tracks = {s.name: as_track(s, boxes(s)) for s in self.sequences}
         one = len(self.protocols) == 1
-        return {self.name if one else f"{self.name}/{p.key}": p.report(tracks) for p in self.protocols}
+        reports = {self.name if one else f"{self.name}/{p.key}": p.report(tracks) for p in self.protocols}
+        return {name: report | {"protocol": self.with_coverage(report["protocol"])} for name, report in reports.items()}
+
+
+def build_benchmark(settings: DictConfig) -> Benchmark:
+    """Builds the benchmark that the configuration key `benchmark` describes.
+
+    Raises:
+        DataError: its data are missing, incomplete or damaged.
+        hydra.errors.InstantiationException: the settings do not fit, or the code of a class fails.
+    """
+    try:
+        return instantiate(settings, _convert_="all")
+    except InstantiationException as error:
+        reason = error.__cause__
+        if not isinstance(reason, DataSettingError):
+            raise
+        if reason.setting.partition("=")[0] not in settings.sequences:  # a server takes no results of a part
+            raise DataError(f"{reason.problem}. Finish the copy") from error
+        raise reason.at("benchmark.sequences") from error
 
 
 def _still_boxes(sequence: "Sequence") -> np.ndarray:

@@ -1,7 +1,6 @@
 """Readers: official layouts, and error messages for incomplete or damaged copies."""
 
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -196,9 +195,6 @@ def test_an_empty_folder_of_frames_is_found(layout, tmp_path):
 def test_a_missing_annotation_is_found(layout, tmp_path):
     layout.write(tmp_path)
     (tmp_path / layout.annotation).unlink()
-    if "trackingnet" in str(layout.read):  # where annotations are the list of sequences
-        assert len(layout.read(tmp_path)) == 0
-        return
     with pytest.raises(DataError, match=r"is missing|has no annotation"):
         layout.read(tmp_path)
 
@@ -280,12 +276,6 @@ def test_lasot_labels_that_do_not_fit_are_refused(tmp_path, label, text):
         LAYOUTS["lasot"].read(tmp_path)
 
 
-def test_lasot_half_copied(tmp_path):
-    LAYOUTS["lasot"].write(tmp_path)
-    with pytest.raises(DataError, match=r"149 of the 150 sequences in LaSOT's extension split .* first is atv-2"):
-        read_lasot(tmp_path, "extension")
-
-
 # TrackingNet
 
 
@@ -295,16 +285,12 @@ def trackingnet(root: Path, chunk: str, names: list[str], count: int = 12, annot
         write(root / chunk / "anno" / f"{name}.txt", lines(0, count if annotated is None else annotated))
 
 
-def test_trackingnet_chunks(tmp_path, caplog):
+def test_trackingnet_chunks(tmp_path):
     for i in range(12):
         trackingnet(tmp_path, f"TRAIN_{i}", [f"b{i}", f"-a{i}"], count=1)
-    with caplog.at_level(logging.WARNING):
-        assert [s.name for s in read_trackingnet(tmp_path, "train", [2, 0])] == ["-a2", "b2", "-a0", "b0"]
-    assert "TRAIN_2 has 2 annotated sequences, the official data set has 2511" in caplog.text
+    two = read_trackingnet(tmp_path, "train", [2, 0])
+    assert ([s.name for s in two], two.coverage) == (["-a2", "b2", "-a0", "b0"], "4 of 5,022 sequences")
     assert len(read_trackingnet(tmp_path, "train")) == 24
-    shutil.rmtree(tmp_path / "TRAIN_11")
-    with pytest.raises(DataError, match="TRAIN_11/anno is missing"):
-        read_trackingnet(tmp_path, "train")
 
 
 def test_trackingnet_frames_are_ordered_by_number(tmp_path):
@@ -324,13 +310,6 @@ def test_trackingnet_test_has_one_box(tmp_path):
 def test_trackingnet_train_is_annotated_whole(tmp_path):
     trackingnet(tmp_path, "TRAIN_0", ["a"], annotated=1)
     with pytest.raises(DataError, match="12 frames and 1 annotated boxes"):
-        read_trackingnet(tmp_path, "train", [0])
-
-
-def test_trackingnet_half_copied(tmp_path):
-    trackingnet(tmp_path, "TRAIN_0", ["a", "b"])
-    shutil.rmtree(tmp_path / "TRAIN_0" / "frames" / "b")
-    with pytest.raises(DataError, match=r"1 of the 2 sequences in .*TRAIN_0/anno are missing, the first is b"):
         read_trackingnet(tmp_path, "train", [0])
 
 
@@ -382,12 +361,6 @@ def test_two_objects_in_one_folder(tmp_path):
         write(tmp_path / "Jogging" / f"groundtruth_rect.{i}.txt", lines(i, 307))
     both = read_otb(tmp_path, names=["Jogging.2", "Jogging.1"])
     assert [(s.name, s.boxes[0, 0]) for s in both] == [("Jogging.1", 1), ("Jogging.2", 2)]
-
-
-def test_otb_half_copied(tmp_path):
-    LAYOUTS["otb"].write(tmp_path)
-    with pytest.raises(DataError, match=r"49 of the 50 sequences in otb50 are missing, the first is Basketball"):
-        read_otb(tmp_path, "otb50")
 
 
 # UAV123
@@ -475,13 +448,6 @@ def test_coco_with_pictures_beside_the_annotations(tmp_path):
     coco(tmp_path)
     (tmp_path / "images" / "train2017").rename(tmp_path / "train2017")
     assert read_coco(tmp_path)[0].folder == tmp_path / "train2017"
-
-
-def test_coco_half_copied(tmp_path):
-    coco(tmp_path)
-    (tmp_path / "images" / "train2017" / "b.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 annotated pictures are missing in .*train2017, one is 'b\.jpg'"):
-        read_coco(tmp_path)
 
 
 def test_coco_with_an_id_twice(tmp_path):

@@ -78,7 +78,7 @@ def test_trackingnet_is_scored_by_its_development_kit(run, small_checkpoint, tra
     outputs = run("eval", f"checkpoint={small_checkpoint}", "benchmark=trackingnet_train", f"paths.data={trackingnet}")
     (result,) = results_of(outputs)
     report = result["metrics"]["trackingnet_train"]
-    assert report["protocol"] == "TrackingNet development kit"
+    assert report["protocol"] == "TrackingNet development kit, 2 of 2,511 sequences"
     assert report.keys() >= {"AUC", "P", "P_norm", "coverage"}
     sequences = read_trackingnet(trackingnet / "trackingnet", "train", [11])
     assert (report["sequences"], report["frames"]) == (len(sequences), sum(map(len, sequences)))
