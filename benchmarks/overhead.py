@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     cfg = composed(["ratio=0.25", *overrides])
     methods = {m: composed(["ratio=0.25", f"pruning={m}", *overrides]) for m in given.methods.split(",")}
-    batch = next(iter(instantiate(cfg.datamodule, workers=0).train_dataloader()))
+    batch = next(iter(instantiate(cfg.datamodule, workers=0, device_batch_size=None).train_dataloader()))
     steps = {"dense": dense_step(cfg, batch)} | {m: sparsity_step(c, batch, given.steps) for m, c in methods.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for run in track(range(WARMUP + given.steps), description="stepping"):

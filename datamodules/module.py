@@ -34,11 +34,13 @@ class TrackingDataModule(L.LightningDataModule):
         template, search: crops of the tracker.
         sampler: chooses the frames of a sample.
         augmentation: changes the crops.
-        batch_size: samples in the batch of one device.
-        samples_per_epoch, val_samples: samples of a training epoch and of a validation; val_samples=0 skips validation.
+        batch_size: samples in an optimizer step, over all devices and accumulated batches.
+        samples_per_epoch: samples of a training epoch, which ends with the last optimizer step that they fill.
+        val_samples: samples of a validation; 0 skips validation.
         workers: loader processes. Samples do not depend on their number.
         seed: seed of all random numbers.
         reduced_decoding: whether a frame is decoded at 1/2, 1/4 or 1/8 if its crops shrink it at least as much.
+        device_batch_size: samples that one device takes at once, a part of `batch_size`; None for all of them.
 
     Raises:
         DataError: a weight of a source is negative, or none is positive.
@@ -58,12 +60,14 @@ class TrackingDataModule(L.LightningDataModule):
         workers: int,
         seed: int,
         reduced_decoding: bool = False,
+        device_batch_size: int | None = None,
     ):
         super().__init__()
         self.template, self.search, self.sampler = template, search, sampler
-        self.augmentation, self.batch_size, self.workers, self.seed = augmentation, batch_size, workers, seed
+        self.augmentation, self.workers, self.seed = augmentation, workers, seed
         self.reduced_decoding = reduced_decoding
-        self.samples = {"train": samples_per_epoch, "val": val_samples}
+        self.device_batch_size = device_batch_size or batch_size
+        self.samples = {"train": samples_per_epoch // batch_size * batch_size, "val": val_samples}
         self.sources, self._tables_read = {"train": train, "val": val}, {}
         self._notes: list[str] = []
         for split, samples in self.samples.items():
@@ -126,7 +130,7 @@ class TrackingDataModule(L.LightningDataModule):
 
     def _next_sample(self) -> int:
         """Returns the number of the next training sample."""
-        return count_trained_batches(self.trainer) * self.batch_size
+        return count_trained_batches(self.trainer) * self.device_batch_size
 
     def _loader(self, split: str) -> DataLoader:
         train = split == "train"
@@ -142,7 +146,7 @@ class TrackingDataModule(L.LightningDataModule):
         )
         return DataLoader(
             samples,
-            self.batch_size,
+            self.device_batch_size,
             sampler=EpochSampler(
                 self.samples[split], self._next_sample if train else lambda: 0, *rank_and_world_size(self.trainer)
             ),

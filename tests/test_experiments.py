@@ -84,10 +84,15 @@ def test_trackers_have_the_papers_recipes():
     def recipe(tracker: str, *given: str) -> tuple:
         """Returns batch size, steps of two stages, learning rate, progress of its drop, and criterion."""
         cfg = composed("experiment=icassp2023", f"tracker={tracker}", *given)
-        batch = cfg.datamodule.batch_size * cfg.trainer.accumulate_grad_batches
         steps = (cfg.stages.sparsity.steps, cfg.stages.child.steps)
         rate = cfg.tracker.recipe.lr * cfg.stages.sparsity.lr_scale
-        return batch, steps, rate, cfg.tracker.recipe.schedule.at, type(instantiate(cfg.pruning.criterion))
+        return (
+            cfg.datamodule.batch_size,
+            steps,
+            rate,
+            cfg.tracker.recipe.schedule.at,
+            type(instantiate(cfg.pruning.criterion)),
+        )
 
     assert recipe("ostrack") == (32, (150 * 1875, 150 * 1875), 1e-4, pytest.approx(80 / 150, abs=1e-5), Slim)
     assert recipe("ostrack_384") == (24, (150 * 2500, 150 * 2500), 1.25e-4, pytest.approx(80 / 150, abs=1e-5), Slim)

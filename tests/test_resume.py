@@ -81,7 +81,8 @@ def train(cfg: DictConfig, name: str, folder: Path, cuts: list[int]) -> tuple[di
         # Epochs of 5 batches, checkpoints at 2, 4, 5, 6, 8, 10.
         ("parent", [], [3, 5, 7, 7, 10]),
         ("parent", ["datamodule.workers=1"], [3, 9]),
-        ("parent", ["trainer.accumulate_grad_batches=2"], [1, 3, 6]),  # epochs of 3 steps, the last of one batch
+        # Epochs of 2 steps of two batches each; two of the 10 samples are left over.
+        ("parent", ["datamodule.batch_size=4", "datamodule.device_batch_size=2"], [1, 3, 6]),
         ("sparsity", ["pruning=slim"], [5, 10]),  # masks change at 4 and 8, and fade in between
         ("sparsity", ["pruning=taylor", "datamodule.val_samples=2", "datamodule.sampler.min_frames=6"], [5, 8]),
     ],

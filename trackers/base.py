@@ -279,7 +279,7 @@ class Tracker(L.LightningModule, ABC):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Returns the loss of a batch; logs all losses, the learning rate and the number of unreadable frames."""
         losses = self.losses(batch) if self.teacher is None else self.teacher.losses(self, batch)
-        self._log(losses, "")
+        self._log(losses, "", len(batch["search"]))
         self.log(f"{self.stage}/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         if "unreadable" in batch:
             unreadable = batch["unreadable"].sum().float()
@@ -289,10 +289,13 @@ class Tracker(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Logs the losses of a validation batch."""
-        self._log(self.losses(batch), "val_", on_epoch=True, sync_dist=True)
+        # Losses may draw random numbers. Those of validation are the same each time, and training does not notice them.
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(index)
+            losses = self.losses(batch)
+        self._log(losses, "val_", len(batch["search"]), on_epoch=True, sync_dist=True)
 
-    def _log(self, losses: dict[str, Tensor], prefix: str, **how: Any) -> None:
-        size = self.trainer.datamodule.batch_size  # pyrefly: ignore[missing-attribute]  Lightning sets it in `fit`
+    def _log(self, losses: dict[str, Tensor], prefix: str, size: int, **how: Any) -> None:
         for name, value in losses.items():
             self.log(f"{self.stage}/{prefix}{name}", value, prog_bar=name in ("total", "iou"), batch_size=size, **how)
 

@@ -32,19 +32,21 @@ def draw_scenes(
     bank: Bank,
     augmentation: Augmentation,
     realism: PhotoRealism,
+    rows: slice = slice(None),
 ) -> dict[str, Scene]:
     """Draws a batch of scenes, as arrays without pixels.
 
     Args:
         rng: random generator.
-        samples: B, number of samples.
+        samples: number of samples in the batch.
         roles: "template" and "search" with their crops.
         bank: objects and backdrops; their pictures are not read here.
         augmentation: probabilities and ranges of gray, mirrored and brighter crops.
         realism: properties of photographs.
+        rows: samples of the batch to return. All samples are drawn, so a sample does not depend on this choice.
 
     Returns:
-        For each role, with n crops and L layers of objects from back to front:
+        For each role, with B samples, n crops and L layers of objects from back to front:
 
         - "box" (B, n, 4), xywh in units of the crop's side, and "padding" (B, n, 2, S).
         - "object" (B, n, L), number of object and pose in one, -1 for none; "object_map" (B, n, L, 2, 3), from crop
@@ -81,26 +83,26 @@ def draw_scenes(
     batch, first = {}, 0
     for role, spec in roles:
         cut = slice(first, first + spec.count)
-        padded = np.stack([np.stack(p[cut]) for p in padding])
-        padded[..., 1, :] = np.where(mirror[:, cut, None], padded[..., 1, ::-1], padded[..., 1, :])
+        padded = np.stack([np.stack(p[cut]) for p in padding[rows]])
+        padded[..., 1, :] = np.where(mirror[rows, cut, None], padded[..., 1, ::-1], padded[..., 1, :])
         batch[role] = {
-            "box": _float32(relative[:, cut]),
+            "box": _float32(relative[rows, cut]),
             "padding": padded,
-            "object": drawn.object[:, cut],
-            "object_map": _float32(object_map[:, cut]),
-            "gain": _float32(drawn.gain[:, cut]),
-            "pattern": drawn.pattern[:, cut, :, 0].astype(int),
-            "pattern_strength": _float32(drawn.pattern[:, cut, :, 1]),
-            "pattern_map": _float32(pattern_map[:, cut]),
-            "backdrop": drawn.backdrop[:, cut],
-            "backdrop_map": _float32(backdrop_map[:, cut]),
-            "frame": _float32(frame[:, cut]),
-            "camera": _float32(camera[:, cut]),
-            "affected": find_affected(camera[:, cut], scale[:, cut]),
+            "object": drawn.object[rows, cut],
+            "object_map": _float32(object_map[rows, cut]),
+            "gain": _float32(drawn.gain[rows, cut]),
+            "pattern": drawn.pattern[rows, cut, :, 0].astype(int),
+            "pattern_strength": _float32(drawn.pattern[rows, cut, :, 1]),
+            "pattern_map": _float32(pattern_map[rows, cut]),
+            "backdrop": drawn.backdrop[rows, cut],
+            "backdrop_map": _float32(backdrop_map[rows, cut]),
+            "frame": _float32(frame[rows, cut]),
+            "camera": _float32(camera[rows, cut]),
+            "affected": find_affected(camera[rows, cut], scale[rows, cut]),
             "levels": [
-                [np.flatnonzero(part == i) for i in range(LEVELS)] for part in np.moveaxis(level[:, cut], -1, 0)
+                [np.flatnonzero(part == i) for i in range(LEVELS)] for part in np.moveaxis(level[rows, cut], -1, 0)
             ],
-            "mirror": mirror[:, cut],
+            "mirror": mirror[rows, cut],
         }
         first += spec.count
     return batch

@@ -29,11 +29,13 @@ class SceneDataModule(L.LightningDataModule):
         template, search: crops of the tracker.
         augmentation: probabilities and ranges of gray, mirrored and brighter crops.
         look: properties of photographs that scenes get; None leaves them as they are painted.
-        batch_size: samples in the batch of one device.
-        samples_per_epoch, val_samples: samples of a training epoch and of a validation; val_samples=0 skips validation.
+        batch_size: samples in an optimizer step, over all devices and accumulated batches.
+        samples_per_epoch: samples of a training epoch, which ends with the last optimizer step that they fill.
+        val_samples: samples of a validation; 0 skips validation.
         workers: loader processes. Samples do not depend on their number.
         seed: seed of all random numbers.
         negatives: fraction of negative samples that the tracker's recipe asks for. It must be 0.
+        device_batch_size: samples that one device takes at once, a part of `batch_size`; None for all of them.
 
     Raises:
         DataError: crops with compat="reference", negatives, or fewer samples than a batch.
@@ -53,6 +55,7 @@ class SceneDataModule(L.LightningDataModule):
         workers: int,
         seed: int,
         negatives: float = 0.0,
+        device_batch_size: int | None = None,
     ):
         super().__init__()
         if negatives:
@@ -72,6 +75,7 @@ class SceneDataModule(L.LightningDataModule):
         self.realism = look or PhotoRealism()
         self.roles = (("template", template), ("search", search))
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.device_batch_size = device_batch_size or batch_size
 
     def check(self) -> None:
         """Does nothing: a missing bank is painted in `setup`."""
@@ -112,17 +116,18 @@ class SceneDataModule(L.LightningDataModule):
         return result | {"present": torch.ones_like(result["search_box"][..., 0])}
 
     def _next_batch(self) -> int:
-        """Returns the number of the next training batch."""
+        """Returns the number of the next part of a training batch."""
         return count_trained_batches(self.trainer)
 
     def _loader(self, split: str) -> DataLoader:
-        train, batches = split == "train", self.samples[split] // self.batch_size
+        train, parts = split == "train", self.batch_size // self.device_batch_size
         drawn = SceneBatches(
             _load_bank_once(self._bank_file),
             self.roles,
             self.augmentation,
             self.realism,
             self.batch_size,
+            parts,
             self.seed,
             train,
         )
@@ -130,7 +135,11 @@ class SceneDataModule(L.LightningDataModule):
             drawn,
             batch_size=None,
             collate_fn=_identity,
-            sampler=EpochSampler(batches, self._next_batch if train else lambda: 0, *rank_and_world_size(self.trainer)),
+            sampler=EpochSampler(
+                self.samples[split] // self.batch_size * parts,
+                self._next_batch if train else lambda: 0,
+                *rank_and_world_size(self.trainer),
+            ),
             num_workers=self.workers if train else min(self.workers, 1),
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             worker_init_fn=start_worker,
@@ -140,11 +149,14 @@ class SceneDataModule(L.LightningDataModule):
 
 
 class SceneBatches(Dataset):
-    """Drawn batches of scenes. Batch `index` depends on the seed and the index only.
+    """Drawn parts of batches of scenes. The batches depend on the seed and their numbers only, not on their parts.
+
+    Each part draws its whole batch, since drawing is cheap: devices and accumulated batches render different parts.
 
     Args:
         bank, roles, augmentation, realism: see `draw_scenes`.
         samples: number of samples in a batch.
+        parts: number of equal parts of a batch.
         seed: seed of all random numbers.
         train: whether to draw training samples; they differ from validation samples.
     """
@@ -156,17 +168,20 @@ class SceneBatches(Dataset):
         augmentation: Augmentation,
         realism: PhotoRealism,
         samples: int,
+        parts: int,
         seed: int,
         train: bool,
     ):
         self.bank, self.roles, self.augmentation, self.realism = bank, roles, augmentation, realism
-        self.samples, self.seed, self.train = samples, seed, train
+        self.samples, self.parts, self.seed, self.train = samples, parts, seed, train
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns a batch that is not rendered yet. "seed" is the seed of random numbers on the device."""
-        rng = np.random.default_rng([self.seed, int(self.train), index])
-        batch = draw_scenes(rng, self.samples, self.roles, self.bank, self.augmentation, self.realism)
-        return batch | {"seed": int(rng.integers(2**31))}
+        """Returns part `index`, counted over all batches. It is not rendered yet; "seed" is the seed of its noise."""
+        batch, part = divmod(index, self.parts)
+        rng = np.random.default_rng([self.seed, int(self.train), batch])
+        rows = slice(part, None, self.parts)
+        scenes = draw_scenes(rng, self.samples, self.roles, self.bank, self.augmentation, self.realism, rows)
+        return scenes | {"seed": int(rng.integers(2**31)) + part}
 
 
 @lru_cache(maxsize=1)

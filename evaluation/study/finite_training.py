@@ -154,7 +154,7 @@ def _describe_step(trainer: L.Trainer, module: Any, batches: int) -> str:
     last = trainer.fit_loop.total_batch_idx
     first = last - batches + 1
     data = trainer.datamodule  # pyrefly: ignore[missing-attribute]  Lightning sets it in `fit`
-    size = getattr(data, "batch_size", 1) * trainer.world_size
+    size = getattr(data, "device_batch_size", 1) * trainer.world_size
     place = f"batch {last}" if batches == 1 else f"batches {first} to {last}"
     return (
         f"stage {module.stage}, step {trainer.global_step} ({place}, samples {first * size} to "

@@ -20,6 +20,7 @@ from evaluation.processes.devices import arithmetic, resolve_devices
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.report.makers import maker_warnings
 from evaluation.study import cache_keys
+from evaluation.study.global_batch import share_batch
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
 from evaluation.study.parent_source import ParentSource
@@ -44,7 +45,7 @@ class Job:
         command: see `ensure`.
 
     Raises:
-        UserError: a data set is missing or broken.
+        UserError: a data set is missing or broken, or the devices cannot share the batch.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Job:
         self.identity["config_hash"] = digest(cache_keys.result_keys(self._keys))
 
     def _find_keys(self, trainer: Trainer) -> dict[str, Any]:
-        """Returns the settings with what they stand for: devices, and the content of files in the place of paths."""
+        """Returns the settings with what they stand for: devices, their batches, and the content of files for paths."""
         settings: Any = OmegaConf.to_container(self.cfg)
         keys = resolve_devices(settings, trainer)
         keys |= {"checkpoint": self.source.identity, "scoring": arithmetic(keys["runner"]["devices"])}
         if cache_keys.trains(keys, self.trains_parent):
-            keys["datamodule"] = keys["datamodule"] | {"content": self.maker.training_content()}
+            taken = share_batch(self.cfg.datamodule, trainer).per_device
+            content = self.maker.training_content()
+            keys["datamodule"] = keys["datamodule"] | {"content": content, "device_batch_size": taken}
         keys["benchmark"] = keys["benchmark"] | {"content": self.maker.benchmark.sequences.content()}
         return keys
 

@@ -93,6 +93,7 @@ RULES: dict[str, Rule] = {
     "stages.*.every": whole("[1, inf)", 10),
     # Data
     "datamodule.batch_size": whole("[1, inf)", 12),
+    "datamodule.device_batch_size": none_or(COUNT),
     "datamodule.samples_per_epoch": whole("[1, inf)", 2400),
     "datamodule.val_samples": whole("[0, inf)", 0),
     "datamodule.workers": whole("[0, inf)", 1),
@@ -159,12 +160,10 @@ RULES: dict[str, Rule] = {
     "distillation.features": WEIGHT,
     # Lightning's trainer. Weights in half or double precision are not what a checkpoint stores.
     "trainer.precision": choice("32-true", "bf16-mixed", "16-mixed"),
-    "trainer.accumulate_grad_batches": COUNT,
     "trainer.num_nodes": COUNT,
     "trainer.log_every_n_steps": COUNT,
     "trainer.num_sanity_val_steps": whole("[-1, inf)", 0),
     "trainer.enable_model_summary": FLAG,
-    "trainer.limit_train_batches": number("(0, inf)", 1.0),
     # Scoring
     "runner.workers": COUNT,
     "runner.lockstep": COUNT,
@@ -181,6 +180,9 @@ OTHER_PLACES = {
     "max_time": "set the steps of each stage, or stop the command and give it again later",
     "fast_dev_run": "set the steps of each stage, e.g. stages.child.steps=1",
     "overfit_batches": "set datamodule.samples_per_epoch",
+    "limit_train_batches": "set datamodule.samples_per_epoch",
+    "accumulate_grad_batches": "set datamodule.batch_size, the samples of an optimizer step over all devices, and "
+    "datamodule.device_batch_size, the most that one device takes at once",
     "gradient_clip_val": "set tracker.recipe.clip",
     "gradient_clip_algorithm": "set tracker.recipe.clip, the largest norm",
     "callbacks": "set +callbacks.NAME._target_=CLASS",
@@ -212,12 +214,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise UserError(
             f"datamodule.samples_per_epoch={samples} is less than one batch of datamodule.batch_size={batch}, so "
             f"nothing would be trained; set datamodule.batch_size={samples} or less"
-        )
-    together = trainer.get("accumulate_grad_batches") or 1
-    if samples is not None and batch is not None and samples // batch < together:
-        raise UserError(
-            f"trainer.accumulate_grad_batches={together} is more than the {samples // batch} batches of an epoch, and "
-            f"no step goes beyond an epoch; set datamodule.samples_per_epoch={together * batch} or more"
         )
 
 

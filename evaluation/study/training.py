@@ -1,25 +1,31 @@
 """Trains one stage of one tracker."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from evaluation.errors import UserError
 from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import OwnSigterm, silence_lightning
+from evaluation.processes.ranks import broadcast, is_rank_zero
 from evaluation.study.finite_training import FiniteTraining
+from evaluation.study.global_batch import share_batch
 from evaluation.study.resuming import ResumeCheckpoint, checkpoint_to_resume, saved_step
 from evaluation.study.stage_record import SCRATCH
 from trackers.base import Tracker
+
+log = logging.getLogger(__name__)
 
 
 def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any, *extra: Callback) -> None:
     """Trains a tracker in place for the steps of a stage, if there are any.
 
-    An interrupted stage continues from its last checkpoint.
+    An interrupted stage continues from its last checkpoint. There is no validation if neither a logger nor a configured
+    callback could read its losses.
 
     Args:
         cfg: the resolved configuration; `cfg.stages[stage]` describes the stage.
@@ -31,7 +37,8 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
 
     Raises:
         KeyboardInterrupt: the user stopped the training, so the tracker is not the result of the stage.
-        UserError: a loss, a gradient or a weight is not finite, or the training ended before its last step.
+        UserError: a loss, a gradient or a weight is not finite, the training ended before its last step, or the devices
+            cannot share the batch.
     """
     settings = cfg.stages[stage]
     if not settings.steps:
@@ -41,7 +48,8 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     tracker.stage, tracker.lr_scale = stage, settings.lr_scale
     checkpoint = _checkpoint(folder)
     # The check comes first, so that no other callback learns from values that are not finite.
-    callbacks = [FiniteTraining(), *(instantiate(c) for c in cfg.callbacks.values()), *extra]
+    configured = [instantiate(c) for c in cfg.callbacks.values()]
+    callbacks = [FiniteTraining(), *configured, *extra]
     trainer = instantiate(
         cfg.trainer,
         max_steps=settings.steps,
@@ -52,16 +60,23 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
         # Data modules share samples out between processes. Lightning's sampler would shuffle them as well.
         use_distributed_sampler=False,
     )
+    batch = share_batch(cfg.datamodule, trainer)
+    trainer.accumulate_grad_batches = batch.accumulated
+    if is_rank_zero():
+        log.info("stage %s: %s", stage, batch)
+    reads_validation = bool(logger) or any(not isinstance(callback, ProgressBar) for callback in configured)
+    unread = {} if broadcast(reads_validation) else {"val_samples": 0}  # some loggers are in rank 0 alone
+    data = instantiate(cfg.datamodule, device_batch_size=batch.per_device, **unread)
     start = checkpoint_to_resume(checkpoint)
     resume = {"ckpt_path": start, "weights_only": True} if start else {}
-    trainer.fit(tracker, instantiate(cfg.datamodule), **resume)
+    trainer.fit(tracker, data, **resume)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.global_step < settings.steps:
         raise UserError(
             f"stage {stage} ended after {trainer.global_step} of stages.{stage}.steps={settings.steps} steps, so it is "
             "not finished. Leave out what ends a training early, such as an early-stopping callback, and check that "
-            "datamodule.samples_per_epoch holds a batch for each device"
+            "datamodule.samples_per_epoch holds a batch of datamodule.batch_size"
         )
 
 

@@ -77,6 +77,7 @@ OTHER = {
     "pruning.protect": ["head.*"],
     "ratio": 0.4,
     "trainer.accelerator": "auto",
+    "datamodule.device_batch_size": 1,
     "runner.devices": ["cuda:1"],
     "trainer.precision": "bf16-mixed",
     "trainer.strategy": "ddp",
@@ -210,6 +211,14 @@ def test_units_that_are_ranked_once_are_only_cut_for_another_ratio(cache, leaf, 
 def test_a_criterion_that_aims_at_the_ratio_trains_for_each(cache):
     assert "ranking" not in stages(composed(cache, "pruning=chipnet"))
     assert "ranking" in stages(composed(cache, "pruning=icassp2023"))
+
+
+def test_a_limit_that_no_batch_reaches_changes_nothing(cache):
+    free, limited, accumulated = (
+        own(stages(composed(cache, "datamodule.batch_size=4", f"datamodule.device_batch_size={limit}")))
+        for limit in ("null", 4, 2)
+    )
+    assert free == limited != accumulated
 
 
 def test_without_training_neither_data_nor_seed_matter(cache, small_checkpoint):

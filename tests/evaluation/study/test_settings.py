@@ -49,6 +49,7 @@ BAD = {
     "stages.child.lr_scale": [0, -1, NAN, INF, "fast", None],
     "stages.sparsity.every": [0, 1.5],
     "datamodule.batch_size": [0, -1, 1.5, None, "12x", True, {"a": 1}],
+    "datamodule.device_batch_size": [0, -1, 1.5, "all", True],
     "datamodule.samples_per_epoch": [0, -1, 0.5],
     "datamodule.val_samples": [-1, 1.5],
     "datamodule.workers": [-1, 0.5, "auto", None],
@@ -82,10 +83,8 @@ BAD = {
     "pruning.criterion.penalty.default": [-1, NAN, INF, "big"],
     "distillation.outputs": [-1, NAN, "all", True],
     "trainer.precision": ["64-true", "bf16-true", "16-true", 64, None],
-    "trainer.accumulate_grad_batches": [0, -1, 1.5],
     "trainer.log_every_n_steps": [0, -1],
     "trainer.num_nodes": [0],
-    "trainer.limit_train_batches": [0, -1],
     "runner.workers": [0, -1, 1.5],
     "runner.lockstep": [0, "many"],
     "runner.ahead": [-1],
@@ -145,12 +144,6 @@ def test_a_batch_that_no_epoch_fills(good):
     words = "samples_per_epoch=40 is less than one batch of datamodule.batch_size=100"
     with pytest.raises(UserError, match=words):
         check_settings(put(put(good["ostrack"], "datamodule.samples_per_epoch", 40), "datamodule.batch_size", 100))
-
-
-def test_a_step_that_no_epoch_fills(good):
-    more = put(put(good["ostrack"], "datamodule.samples_per_epoch", 40), "trainer.accumulate_grad_batches", 50)
-    with pytest.raises(UserError, match="is more than the 10 batches of an epoch"):
-        check_settings(put(more, "datamodule.batch_size", 4))
 
 
 @pytest.mark.parametrize("path", RULES)
