@@ -21,6 +21,8 @@ from datamodules.sampling import FrameSampler
 from datamodules.sequences.outside import without_outside_boxes
 from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture, Source, check_disjoint, check_weights, read_sources
+from datamodules.wait_meter import MeasuredLoader
+from datamodules.workers import choose_workers
 from trackers.crops import CropSpec
 
 log = logging.getLogger(__name__)
@@ -37,10 +39,11 @@ class TrackingDataModule(L.LightningDataModule):
         batch_size: samples in an optimizer step, over all devices and accumulated batches.
         samples_per_epoch: samples of a training epoch, which ends with the last optimizer step that they fill.
         val_samples: samples of a validation; 0 skips validation.
-        workers: loader processes. Samples do not depend on their number.
+        workers: loader processes; None chooses their number from the machine. Samples do not depend on it.
         seed: seed of all random numbers.
         reduced_decoding: whether a frame is decoded at 1/2, 1/4 or 1/8 if its crops shrink it at least as much.
         device_batch_size: samples that one device takes at once, a part of `batch_size`; None for all of them.
+        jobs_at_once: jobs that run on this machine at once and share its cores.
 
     Raises:
         DataError: a weight of a source is negative, or none is positive.
@@ -57,15 +60,16 @@ class TrackingDataModule(L.LightningDataModule):
         batch_size: int,
         samples_per_epoch: int,
         val_samples: int,
-        workers: int,
+        workers: int | None,
         seed: int,
         reduced_decoding: bool = False,
         device_batch_size: int | None = None,
+        jobs_at_once: int = 1,
     ):
         super().__init__()
         self.template, self.search, self.sampler = template, search, sampler
         self.augmentation, self.workers, self.seed = augmentation, workers, seed
-        self.reduced_decoding = reduced_decoding
+        self.reduced_decoding, self.jobs_at_once = reduced_decoding, jobs_at_once
         self.device_batch_size = device_batch_size or batch_size
         self.samples = {"train": samples_per_epoch // batch_size * batch_size, "val": val_samples}
         self.sources, self._tables_read = {"train": train, "val": val}, {}
@@ -132,8 +136,13 @@ class TrackingDataModule(L.LightningDataModule):
         """Returns the number of the next training sample."""
         return count_trained_batches(self.trainer) * self.device_batch_size
 
+    def suitable_workers(self) -> int:
+        """Returns the number of loader processes that suits the machine."""
+        pixels = sum(spec.count * spec.size**2 for spec in (self.template, self.search))
+        return choose_workers(self.trainer, self.jobs_at_once, batch_bytes=3 * pixels * self.device_batch_size)
+
     def _loader(self, split: str) -> DataLoader:
-        train = split == "train"
+        train, workers = split == "train", self.suitable_workers() if self.workers is None else self.workers
         samples = TrackingDataset(
             self.mixture(split),
             self.sampler,
@@ -144,19 +153,19 @@ class TrackingDataModule(L.LightningDataModule):
             train,
             self.reduced_decoding,
         )
-        return DataLoader(
+        return MeasuredLoader(
             samples,
             self.device_batch_size,
             sampler=EpochSampler(
                 self.samples[split], self._next_sample if train else lambda: 0, *rank_and_world_size(self.trainer)
             ),
-            num_workers=self.workers if train else min(self.workers, 1),
+            num_workers=workers,
             worker_init_fn=start_worker,
             # In a joblib worker the default would be spawn, which costs seconds in each stage.
-            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             drop_last=train,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=train and self.workers > 0,
+            persistent_workers=train and workers > 0,
             # Otherwise each epoch draws a number from the global generator, except a resumed epoch, which would differ.
             generator=torch.Generator(),
         )

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.exit_with_parent import exit_with_parent
+from datamodules.workers import usable_cores
 from evaluation.errors import UserError
 from evaluation.files import link_or_copy, write_json
 from evaluation.processes.devices import arithmetic, assign_gpu, check_device
@@ -121,9 +122,16 @@ def _invocation() -> Invocation:
         is_sweep=is_sweep,
         job_number=hydra.job.num if is_sweep else 0,
         sweep_folder=Path(hydra.sweep.dir),
+        jobs_at_once=_jobs_at_once(hydra.launcher) if is_sweep else 1,
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),
         verbose=hydra.verbose,
     )
+
+
+def _jobs_at_once(launcher: DictConfig) -> int:
+    """Returns how many jobs a launcher runs on this machine at once. Only joblib's does; -1 means one for each core."""
+    jobs = launcher.get("n_jobs") or 1
+    return jobs if jobs > 0 else max(1, usable_cores() + 1 + jobs)
 
 
 def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> tuple[DictConfig, ParentSource]:
@@ -155,6 +163,8 @@ def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) ->
         check_device(cfg.device)
         if invocation.is_sweep:
             assign_gpu(cfg, invocation.job_number)
+        if "jobs_at_once" in cfg.get("datamodule", {}):
+            cfg.datamodule.jobs_at_once = max(cfg.datamodule.jobs_at_once, invocation.jobs_at_once)
         return DictConfig(OmegaConf.to_container(cfg, resolve=True)), source
     except OmegaConfBaseException as error:
         raise UserError(f"a value of the configuration refers to something that is not there: {error}") from error

@@ -17,6 +17,8 @@ from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw_scenes
 from datamodules.scenes.photo_realism import PhotoRealism
 from datamodules.scenes.renderer import Renderer
+from datamodules.wait_meter import MeasuredLoader
+from datamodules.workers import choose_workers
 from trackers.crops import CropSpec
 
 
@@ -32,10 +34,11 @@ class SceneDataModule(L.LightningDataModule):
         batch_size: samples in an optimizer step, over all devices and accumulated batches.
         samples_per_epoch: samples of a training epoch, which ends with the last optimizer step that they fill.
         val_samples: samples of a validation; 0 skips validation.
-        workers: loader processes. Samples do not depend on their number.
+        workers: loader processes; None chooses their number from the machine. Samples do not depend on it.
         seed: seed of all random numbers.
         negatives: fraction of negative samples that the tracker's recipe asks for. It must be 0.
         device_batch_size: samples that one device takes at once, a part of `batch_size`; None for all of them.
+        jobs_at_once: jobs that run on this machine at once and share its cores.
 
     Raises:
         DataError: crops with compat="reference", negatives, or fewer samples than a batch.
@@ -52,10 +55,11 @@ class SceneDataModule(L.LightningDataModule):
         batch_size: int,
         samples_per_epoch: int,
         val_samples: int,
-        workers: int,
+        workers: int | None,
         seed: int,
         negatives: float = 0.0,
         device_batch_size: int | None = None,
+        jobs_at_once: int = 1,
     ):
         super().__init__()
         if negatives:
@@ -76,6 +80,7 @@ class SceneDataModule(L.LightningDataModule):
         self.roles = (("template", template), ("search", search))
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.device_batch_size = device_batch_size or batch_size
+        self.jobs_at_once = jobs_at_once
 
     def check(self) -> None:
         """Does nothing: a missing bank is painted in `setup`."""
@@ -119,8 +124,13 @@ class SceneDataModule(L.LightningDataModule):
         """Returns the number of the next part of a training batch."""
         return count_trained_batches(self.trainer)
 
+    def suitable_workers(self) -> int:
+        """Returns the number of loader processes that suits the machine."""
+        return choose_workers(self.trainer, self.jobs_at_once)
+
     def _loader(self, split: str) -> DataLoader:
         train, parts = split == "train", self.batch_size // self.device_batch_size
+        workers = self.suitable_workers() if self.workers is None else self.workers
         drawn = SceneBatches(
             _load_bank_once(self._bank_file),
             self.roles,
@@ -131,7 +141,7 @@ class SceneDataModule(L.LightningDataModule):
             self.seed,
             train,
         )
-        return DataLoader(
+        return MeasuredLoader(
             drawn,
             batch_size=None,
             collate_fn=_identity,
@@ -140,10 +150,10 @@ class SceneDataModule(L.LightningDataModule):
                 self._next_batch if train else lambda: 0,
                 *rank_and_world_size(self.trainer),
             ),
-            num_workers=self.workers if train else min(self.workers, 1),
-            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             worker_init_fn=start_worker,
-            persistent_workers=train and self.workers > 0,
+            persistent_workers=train and workers > 0,
             generator=torch.Generator(),  # see `TrackingDataModule`
         )
 

@@ -1,6 +1,5 @@
 """Reader of the synthetic set, for training and as a benchmark."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from datamodules.readers import read_got10k
 from datamodules.sequences.table import SequenceTable
 from datamodules.synthetic.spec import SyntheticSet
 from datamodules.synthetic.writer import ensure_synthetic
+from datamodules.workers import usable_cores
 
 
 def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> SequenceTable:
@@ -21,6 +21,5 @@ def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> Sequence
     Raises:
         DataError: `cache` is a file.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    table = read_got10k(ensure_synthetic(set, Path(cache), workers) / "got10k", split, cache=cache)
+    table = read_got10k(ensure_synthetic(set, Path(cache), usable_cores()) / "got10k", split, cache=cache)
     return replace(table, generated=f"{set.folder_name}/{split}")

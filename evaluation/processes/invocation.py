@@ -15,6 +15,7 @@ class Invocation:
         is_sweep: whether the command has -m.
         job_number: number of the job in its sweep, from 0.
         sweep_folder: folder of the sweep.
+        jobs_at_once: jobs that the launcher of a sweep runs on this machine at once.
         logging: Hydra's settings of Python's logging.
         verbose: Hydra's `hydra.verbose`.
     """
@@ -24,5 +25,6 @@ class Invocation:
     is_sweep: bool
     job_number: int
     sweep_folder: Path
+    jobs_at_once: int
     logging: Any
     verbose: Any

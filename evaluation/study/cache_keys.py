@@ -8,7 +8,8 @@ from typing import Any
 # counts (`datamodule.content`, `benchmark.content`) and not the settings that say where they lie.
 NO_EFFECT = (
     *("datamodule.train", "datamodule.val", "benchmark.sequences"),
-    *("datamodule.workers", "datamodule.cache", "callbacks.progress.*"),
+    *("datamodule.workers", "datamodule.jobs_at_once", "datamodule.cache"),
+    *("callbacks.progress.*", "callbacks.input_wait"),
     *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.strategy"),
 )
 # Keys of `pruning` that change a training in which no unit is removed before its end.

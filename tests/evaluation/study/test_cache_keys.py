@@ -25,6 +25,7 @@ TRAINED = {"parent", "sparsity", "child"}
 # The first pattern that fits a key says which stages read it; those that come after are made again with them.
 READ = {
     "datamodule.workers": NOTHING,
+    "datamodule.jobs_at_once": NOTHING,
     "datamodule.*cache": NOTHING,
     "callbacks.progress.*": NOTHING,
     "trainer.enable_model_summary": NOTHING,
