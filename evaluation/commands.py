@@ -64,6 +64,7 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
     invocation = _invocation()
     with _reported(invocation):
         cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
+        _write_fake_data(cfg)
         trainer = build_trainer(cfg.trainer)
         check_launchable(trainer, invocation)
         job = Job(cfg, source, trainer, trains_parent, _forcing_command(cfg, invocation))
@@ -85,6 +86,7 @@ def evaluate(cfg: DictConfig) -> None:
         cfg, source = _resolve(cfg, invocation, completes_recipe=True)
         if cfg.action not in ACTIONS:
             raise UserError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
+        _write_fake_data(cfg)
         benchmark = build_benchmark(cfg.benchmark)
         if cfg.action == "submit":
             benchmark.check_packable()
@@ -174,6 +176,15 @@ def _use_threads(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
         cv2.setNumThreads(cfg.threads)
+
+
+def _write_fake_data(cfg: DictConfig) -> None:
+    """Writes the fake data sets of the configuration, if it has any, and says that scores on them mean nothing."""
+    if cfg.fake_data is None:
+        return
+    instantiate(cfg.fake_data, _convert_="all").write()
+    weights = "" if cfg.checkpoint else " and the parent starts from random weights"
+    log.warning("data in %s are fake%s: the numbers of this run are no results", cfg.fake_data.folder, weights)
 
 
 def _forcing_command(cfg: DictConfig, invocation: Invocation) -> str:

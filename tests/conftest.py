@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,9 +116,16 @@ def fresh_cache(got10k: Path, tmp_path: Path) -> Path:
 
 def write_small_world(cache: Path) -> Path:
     """Returns the folder of the small world in a cache; it is made if it is not there."""
-    from datamodules.synthetic import SplitSpec, SyntheticSet, ensure_synthetic
+    from datamodules.synthetic import ensure_synthetic
 
-    return ensure_synthetic(SyntheticSet(0, 96, 72, SplitSpec(3, 20, 2), SplitSpec(2, 6, 1)), cache, workers=1)
+    return ensure_synthetic(small_set(), cache, workers=1)
+
+
+def small_set() -> Any:
+    """Returns the specification of the small world."""
+    from datamodules.synthetic import SplitSpec, SyntheticSet
+
+    return SyntheticSet(0, 96, 72, SplitSpec(3, 20, 2), SplitSpec(2, 6, 1))
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,14 @@
 
 import shutil
 import zipfile
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from got10k.experiments import ExperimentGOT10k
 
+from datamodules.official_layouts import write_got10k, write_lasot, write_trackingnet
 from datamodules.readers import read_got10k
 from evaluation.export.got10k_tracker import Got10kTracker
 from evaluation.tracking.result_files import read_boxes, read_result
@@ -17,14 +19,16 @@ from tests.datamodules.frames.encoding import VARIABLE, picture, write_video
 from trackers import load_tracker
 
 
+def by_name(got10k):
+    """The videos of the small world's val split."""
+    return {sequence.name: sequence for sequence in read_got10k(got10k, "val")}
+
+
 @pytest.fixture
 def data(got10k, tmp_path):
     """The small world below a folder of its own, with a test split of which only first frames are annotated."""
     shutil.copytree(got10k, tmp_path / "data" / "got10k")
-    for path in shutil.copytree(got10k / "val", tmp_path / "data" / "got10k" / "test").rglob("groundtruth.txt"):
-        path.write_text(path.read_text().splitlines()[0])
-        for label in path.parent.glob("*.label"):
-            label.unlink()
+    write_got10k(tmp_path / "data" / "got10k" / "test", by_name(got10k), first_box_only=True)
     return tmp_path / "data"
 
 
@@ -161,19 +165,10 @@ def test_the_toolkit_agrees_with_us(run, small_checkpoint, data, tmp_path):
         np.testing.assert_allclose(read_boxes(boxes, s), read_result(path), atol=1.1e-3)
 
 
-def as_lasot(sequence, folder):
-    (folder / "img").mkdir(parents=True)
-    for i, name in enumerate(sequence.frames, 1):
-        shutil.copyfile(sequence.folder / name, folder / "img" / f"{i:08d}.jpg")
-    np.savetxt(folder / "groundtruth.txt", sequence.boxes, "%d", ",")
-    for label in ("full_occlusion", "out_of_view"):
-        (folder / f"{label}.txt").write_text(",".join(["0"] * (len(sequence) - 1) + ["1"]))
-
-
 def test_every_profile_scores_the_same_boxes(run, small_checkpoint, got10k, tmp_path):
     names = ["airplane-1", "bird-2"]
-    for name, sequence in zip(names, read_got10k(got10k, "val"), strict=True):
-        as_lasot(sequence, tmp_path / "data" / "lasot" / name.split("-")[0] / name)
+    hidden = [replace(s, absent=np.arange(len(s)) == len(s) - 1) for s in read_got10k(got10k, "val")]
+    write_lasot(tmp_path / "data" / "lasot", dict(zip(names, hidden, strict=True)))
     call = (f"checkpoint={small_checkpoint}", f"paths.data={tmp_path / 'data'}", "benchmark=lasot")
     (result,) = results(run("eval", *call, f"benchmark.sequences.names=[{','.join(names)}]"))
     profiles = ("pytracking", "ostrack", "got10k")
@@ -187,13 +182,7 @@ def test_every_profile_scores_the_same_boxes(run, small_checkpoint, got10k, tmp_
 
 
 def test_trackingnet_is_packed_for_its_server(run, small_checkpoint, got10k, tmp_path):
-    root = tmp_path / "data" / "trackingnet" / "TEST"
-    (root / "anno").mkdir(parents=True)
-    for sequence in read_got10k(got10k, "val"):
-        shutil.copytree(sequence.folder, root / "frames" / sequence.name, ignore=shutil.ignore_patterns("*[tli]"))
-        for i, name in enumerate(sequence.frames):
-            (root / "frames" / sequence.name / name).rename(root / "frames" / sequence.name / f"{i}.jpg")
-        np.savetxt(root / "anno" / f"{sequence.name}.txt", sequence.boxes[:1], "%.2f", ",")
+    write_trackingnet(tmp_path / "data" / "trackingnet" / "TEST", by_name(got10k), first_box_only=True)
     call = (f"checkpoint={small_checkpoint}", f"paths.data={tmp_path / 'data'}", "benchmark=trackingnet_test")
     run("eval", *call, "action=submit", f"archive={tmp_path / 'mine.zip'}", "runner.lockstep=2")
     with zipfile.ZipFile(tmp_path / "mine.zip") as file:

@@ -1,6 +1,5 @@
 """Benchmarks: from result files to scores with the names of their protocols."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError
+from datamodules.official_layouts import write_trackingnet
 from datamodules.readers import read_got10k, read_trackingnet
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
@@ -64,13 +64,7 @@ def test_an_annotation_that_a_protocol_refuses_is_found_before_anything_is_track
 @pytest.fixture
 def trackingnet(sequences, tmp_path) -> Path:
     """A data folder with the small world as chunk 11 of TrackingNet's training split."""
-    chunk = tmp_path / "data" / "trackingnet" / "TRAIN_11"
-    (chunk / "anno").mkdir(parents=True)
-    for s in sequences:
-        (chunk / "frames" / s.name).mkdir(parents=True)
-        for i, name in enumerate(s.frames):
-            shutil.copyfile(s.folder / name, chunk / "frames" / s.name / f"{i}.jpg")
-        np.savetxt(chunk / "anno" / f"{s.name}.txt", s.boxes, fmt="%.2f", delimiter=",")
+    write_trackingnet(tmp_path / "data" / "trackingnet" / "TRAIN_11", {s.name: s for s in sequences})
     return tmp_path / "data"
 
 

@@ -1,0 +1,81 @@
+"""run=miniature: it changes lengths, data and names of an experiment and nothing else, and it runs."""
+
+import zipfile
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.conftest import results
+from tests.test_experiments import composed
+
+# Keys that a miniature changes, by the first words of their paths.
+CHANGED = (
+    "scale",
+    "checkpoint",
+    "fake_data",
+    "stages",
+    "paths.data",
+    "benchmark.name",
+    "hydra",
+    "trainer.accumulate_grad_batches",
+)
+CHANGED += tuple(f"datamodule.{key}" for key in ("batch_size", "samples_per_epoch", "val_samples"))
+FEW_FRAMES = ("fake_data.videos.width=96", "fake_data.videos.height=72", "fake_data.videos.val.frames=3")
+
+
+def leaves(experiment: tuple[str, ...]) -> dict[str, Any]:
+    """Returns all values of the configuration of an experiment by dotted path, as they are written."""
+
+    def walk(node: Any, path: str) -> dict[str, Any]:
+        if not isinstance(node, dict):
+            return {path: node}
+        return {k: v for key, value in node.items() for k, v in walk(value, f"{path}.{key}".lstrip(".")).items()}
+
+    return walk(OmegaConf.to_container(composed(*experiment)), "")
+
+
+@pytest.mark.parametrize("experiment", [("icassp2023", "tracker=stark_mini"), ("ostrack_got10k",), ("superdimp",)])
+def test_a_miniature_is_the_experiment_but_for_lengths_data_and_names(experiment):
+    name, *others = experiment
+    whole = leaves((f"experiment={name}", *others))
+    small = leaves((f"experiment={name}", *others, "run=miniature"))
+    changed = {path for path in whole.keys() | small.keys() if whole.get(path, ...) != small.get(path, ...)}
+    assert not {path for path in changed if not path.startswith(CHANGED)}
+    assert [small[f"stages.{stage}.steps"] for stage in ("parent", "sparsity", "child")] == [2, 2, 2]
+    assert small["scale"] == "miniature"
+    assert all("/miniature/" in small[f"hydra.{mode}.dir"] for mode in ("run", "sweep"))
+
+
+def test_a_miniature_of_four_data_sets_is_marked_in_its_result(run, capfd):
+    data = ("datamodule=mixed", "benchmark=lasot", "run=miniature", *FEW_FRAMES, "datamodule.val_samples=0")
+    outputs = run("train", *data, "ratio=0.5", "pruning=magnitude", "stages.sparsity.steps=0")
+    (result,), log = results(outputs), capfd.readouterr().out
+    assert result["scale"] == "miniature"
+    assert [*result["metrics"]] == [f"lasot_fake/{profile}" for profile in ("pytracking", "ostrack", "got10k")]
+    assert all(report["sequences"] == 2 for report in result["metrics"].values())
+    assert "are fake and the parent starts from random weights: the numbers of this run are no results" in log
+
+
+@pytest.mark.parametrize("benchmark", ["got10k_test", "trackingnet_test"])
+def test_fake_results_are_packed_for_a_server(run, small_checkpoint, benchmark):
+    call = (f"checkpoint={small_checkpoint}", f"benchmark={benchmark}", "fake_data=small", *FEW_FRAMES)
+    (archive,) = run("eval", *call, "action=submit").rglob("*.zip")
+    assert archive.name == f"{benchmark}_fake.zip"
+    with zipfile.ZipFile(archive) as file:
+        assert len({name.split("/")[0] for name in file.namelist()}) == 2
+
+
+@pytest.mark.attack
+def test_the_papers_study_runs_in_miniature_with_the_whole_network(run):
+    few = ("fake_data.videos.val.frames=3", "datamodule.val_samples=0", "stages.sparsity.steps=1")
+    study = (
+        "experiment=icassp2023",
+        "tracker=stark_mini",
+        "ratio=0.1",
+        "run=miniature",
+    )
+    (result,) = results(run("train", *study, *few, "stages.parent.steps=1", "stages.child.steps=1"))
+    assert (result["scale"], result["method"], result["ratio_of"]) == ("miniature", "icassp2023", "units")
+    assert result["parent"]["params"] > 11e6 > result["params"]
+    assert [*result["metrics"]] == ["got10k_fake"]
