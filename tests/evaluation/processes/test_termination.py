@@ -36,7 +36,7 @@ from datamodules.exit_with_parent import exit_with_parent
 
 def sleep():
     exit_with_parent()
-    os.write(1, b"ready\\n")  # one write: an unbuffered print writes the line's end apart, and lines of two processes mix
+    os.write(1, b"ready\\n")  # one write: an unbuffered print writes the line's end apart, and lines mix
     time.sleep(60)
 
 if __name__ == "__main__":
