@@ -28,6 +28,11 @@ SETTINGS = [
     *(f"stages.{stage}.steps={STEPS}" for stage in ("parent", "sparsity")),
 ]
 
+VALIDATION = [
+    *("datamodule.val_samples=2", "datamodule.sampler.min_frames=6"),
+    "+callbacks.mine._target_=pytorch_lightning.callbacks.LambdaCallback",  # which may read the losses
+]
+
 
 class PowerCutError(Exception):
     """The lights went out."""
@@ -84,7 +89,7 @@ def train(cfg: DictConfig, name: str, folder: Path, cuts: list[int]) -> tuple[di
         # Epochs of 2 steps of two batches each; two of the 10 samples are left over.
         ("parent", ["datamodule.batch_size=4", "datamodule.device_batch_size=2"], [1, 3, 6]),
         ("sparsity", ["pruning=slim"], [5, 10]),  # masks change at 4 and 8, and fade in between
-        ("sparsity", ["pruning=taylor", "datamodule.val_samples=2", "datamodule.sampler.min_frames=6"], [5, 8]),
+        ("sparsity", ["pruning=taylor", *VALIDATION], [5, 8]),
     ],
 )
 def test_it_ends_as_an_unbroken_one(settings, tmp_path, name, overrides, cuts):

@@ -121,6 +121,27 @@ def test_a_batch_is_a_function_of_its_number(painted):
     assert next(iter(validation._loader("val")))["seed"] != first["seed"]
 
 
+def test_parts_of_a_batch_are_its_samples_for_any_number_of_devices(painted):
+    def batches(part: int) -> list[dict]:
+        module = build(painted, batch_size=6, samples_per_epoch=16, device_batch_size=part)
+        module.setup("fit")
+        return [default_convert(batch)["search"] for batch in module._loader("train")]
+
+    whole = batches(6)
+    assert len(whole) == 2
+    for part in (1, 2, 3):
+        shared = batches(part)
+        assert len(shared) == 2 * (parts := 6 // part)
+        for i, scene in enumerate(shared):
+            for name in ("box", "object_map", "camera", "padding"):
+                assert torch.equal(scene[name], whole[i // parts][name][i % parts :: parts])
+    rendered = build(painted, batch_size=6, samples_per_epoch=12, device_batch_size=2)
+    rendered.setup("fit")
+    for batch in rendered._loader("train"):
+        shown = rendered.on_after_batch_transfer(rendered.on_before_batch_transfer(batch, 0), 0)
+        assert shown["search"].shape == (2, 1, 3, 96, 96)
+
+
 def build(painted, **changes) -> SceneDataModule:
     template, search = (spec for _, spec in specs())
     given = {"batch_size": 4, "samples_per_epoch": 8, "val_samples": 0, "workers": 0, "seed": 1} | changes

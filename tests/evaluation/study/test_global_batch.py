@@ -138,7 +138,17 @@ class Samples(L.Callback):
         self.taken = 0
 
 
-def train(cache: Path, folder: Path, *overrides: str) -> tuple[dict[str, torch.Tensor], list[int]]:
+class Poison(L.Callback):
+    """Makes a weight NaN before the fourth batch."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int) -> None:
+        if index == 3:
+            next(module.parameters()).data.fill_(torch.nan)
+
+
+def train(
+    cache: Path, folder: Path, *overrides: str, callback: L.Callback | None = None
+) -> tuple[dict[str, torch.Tensor], list[int]]:
     """Trains a tiny OSTrack without batch norm by SGD; AdamW makes whole steps of the rounding of gradients near zero.
 
     Returns:
@@ -162,7 +172,7 @@ def train(cache: Path, folder: Path, *overrides: str) -> tuple[dict[str, torch.T
                 setattr(module, name, nn.Identity())
     tracker.configure_optimizers = lambda: torch.optim.SGD(tracker.network.parameters(), lr=0.1)
     samples = Samples()
-    fit(cfg, tracker, "parent", folder, False, samples)
+    fit(cfg, tracker, "parent", folder, False, callback or samples)
     return tracker.network.state_dict(), samples.steps
 
 
@@ -179,6 +189,12 @@ def test_every_step_sees_the_whole_batch_also_at_the_end_of_an_epoch(cache, tmp_
     others, counts = train(cache, tmp_path / "one", *shared)
     assert counts == [4] * 5
     assert difference(weights, others) < 1e-6
+
+
+def test_a_failed_step_names_its_samples(cache, tmp_path):
+    shared = ["datamodule.batch_size=4", "datamodule.samples_per_epoch=8", "datamodule.device_batch_size=2"]
+    with pytest.raises(UserError, match=r"step 1 \(batches 2 to 3, samples 4 to 7\)"):
+        train(cache, tmp_path, *shared, callback=Poison())
 
 
 TWO_STEPS = ["datamodule.batch_size=4", "stages.parent.steps=2", "datamodule.device_batch_size=2"]
