@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.errors import DataError
-from datamodules.exit_with_parent import exit_with_parent
+from datamodules.exit_with_parent import exit_with_parent, stay_until_parent_ends_it
 from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.sampling import FrameSampler, SampleFrames, central_box
@@ -190,6 +190,7 @@ def count_trained_batches(trainer: L.Trainer | None) -> int:
 
 def start_worker(worker: int) -> None:
     """Prepares a loader worker: it ends with its parent, and OpenCV uses one thread, as the workers use all cores."""
+    stay_until_parent_ends_it()
     exit_with_parent()
     cv2.setNumThreads(0)
 

@@ -19,6 +19,24 @@ def exit_with_parent() -> None:
     _watch_parent_of(os.getpid())
 
 
+def stay_until_parent_ends_it() -> None:
+    """Makes this process ignore Ctrl-C and SIGTERM, unless the parent or this process itself has sent the SIGTERM.
+
+    A terminal or a cluster sends signals to all processes of a job. The parent still needs its workers to finish what
+    it is doing. Call this function before the process starts a thread, because threads inherit what is blocked.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS lacks it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_exit_when_asked, args=({os.getppid(), os.getpid()},), daemon=True).start()
+
+
+def _exit_when_asked(senders: set[int]) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in senders:
+        pass
+    os._exit(0)  # as PyTorch's workers do; the loader takes any other code for a failure
+
+
 @cache
 def _watch_parent_of(process: int) -> None:
     """Starts the thread of a process. A fork inherits what is cached but no threads, so the process is an argument."""

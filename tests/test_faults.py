@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_no_boxes_without_times(tmp_path, got10k):
 
 
 def test_a_disk_that_fills_in_a_training_ends_it_with_one_line(run, fresh_cache, tmp_path, capsys):
-    mine = (f"paths.cache={fresh_cache}", "resume_every=1")
+    mine = (f"paths.cache={fresh_cache}", "resume_minutes=0")
     with files_of_at_most(60_000), pytest.raises(SystemExit) as stop:
         run("train", *mine)
     assert stop.value.code.startswith("error: File too large: ")

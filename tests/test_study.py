@@ -218,7 +218,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     monkeypatch.setattr(OSTrack, "losses", dies_in_the_sparsity_stage)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(KeyError, match="power cut"):
-        run("train", "ratio=0.5", "resume_every=1", *mine)
+        run("train", "ratio=0.5", "resume_minutes=0", *mine)
     states = {key: state for _, key, state, _ in plan()}
     assert states[parent[1]] == "cached"
     assert states[sparsity[1]] == "partly done, at step 3"

@@ -1,15 +1,13 @@
-"""Builds the trainer that tells the number of a job's processes, and keeps Lightning from messages and signals."""
+"""Builds the trainer that tells the number of a job's processes, and keeps Lightning from messages."""
 
 import logging
-import signal
 import warnings
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning import Trainer
 
 from evaluation.errors import UserError
 
@@ -35,22 +33,6 @@ def build_trainer(settings: DictConfig | dict[str, Any]) -> Trainer:
             f"{trainer.precision}; set trainer.precision={trainer.precision}, or trainer=gpu"
         )
     return trainer
-
-
-class OwnSigterm(Callback):
-    """Keeps the handler of SIGTERM that a training was started with.
-
-    Lightning's handler asks all processes of a training to end together, and waits for them. They wait for the process
-    that got the signal, so none would end.
-    """
-
-    def __init__(self) -> None:
-        self._handler = signal.getsignal(signal.SIGTERM)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the handler back in place of Lightning's, which has been set just before."""
-        if signal.getsignal(signal.SIGTERM) is not self._handler:
-            signal.signal(signal.SIGTERM, self._handler)
 
 
 def silence_lightning() -> None:

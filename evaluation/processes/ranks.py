@@ -7,6 +7,7 @@ that works alone is rank 0.
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -40,3 +41,12 @@ def broadcast(value: T) -> T:
     values = [value]
     dist.broadcast_object_list(values, src=0, group=_group)
     return values[0]
+
+
+def largest(value: int) -> int:
+    """Returns the largest of the values of all processes, in all of them. Each process waits until all have called."""
+    if _group is None:
+        return value
+    shared = torch.tensor(value, device="cpu")
+    dist.all_reduce(shared, dist.ReduceOp.MAX, group=_group)
+    return int(shared)

@@ -17,7 +17,7 @@ RANKING_KEYS = ("criterion", "kinds", "protect")
 # Keys of `pruning` that change only a training in which the mask is annealed.
 ANNEALING_KEYS = ("schedule", "every", "decay")
 # Top-level keys that no number in the result of a job depends on.
-NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_every", "runner", "objective", "job", "fake_data")
+NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_minutes", "runner", "objective", "job", "fake_data")
 
 
 def effective_keys(settings: Any, path: str = "") -> Any:

@@ -135,13 +135,13 @@ class Job:
         if not self.trains_parent or (self.source.is_whole and not self.cfg.stages.parent.steps):
             return self._stage("parent", keys, self.maker.take_parent)
         keys |= {"seed": self.cfg.seed} | cache_keys.training_keys(self._keys, "parent")
-        return self._stage("parent", keys, self.maker.train_parent, progress=training_progress)
+        return self._stage("parent", keys, self.maker.train_parent, progress=self._progress("parent"))
 
     def _ranking(self, parent: Stage) -> Stage:
         """Returns the stage of a sparsity training without a ratio: the uncut parent and its ranking of units."""
         keys = {"pruning": cache_keys.ranking_keys(self._keys)} | self._sparsity_training_keys
         make = partial(self.maker.train_ranking, parent=parent)
-        return self._stage("ranking", keys, make, (parent,), training_progress)
+        return self._stage("ranking", keys, make, (parent,), self._progress("sparsity"))
 
     def _sparsity(self, ranked: Stage, parent: Stage) -> Stage:
         """Returns the stage that cuts the parent to the ratio: after a training that anneals its mask, or at once."""
@@ -150,7 +150,7 @@ class Job:
         if not trains:
             return self._stage("sparsity", keys, partial(self.maker.cut, ranked=ranked), (ranked,))
         make = partial(self.maker.train_sparsity, parent=parent)
-        return self._stage("sparsity", keys | self._sparsity_training_keys, make, (parent,), training_progress)
+        return self._stage("sparsity", keys | self._sparsity_training_keys, make, (parent,), self._progress("sparsity"))
 
     @property
     def _sparsity_training_keys(self) -> dict[str, Any]:
@@ -163,13 +163,17 @@ class Job:
         if keys and self.cfg.distillation:
             keys, after = keys | cache_keys.distillation_keys(self._keys), (sparse, parent)
         make = partial(self.maker.train_child, sparse=sparse, parent=parent)
-        return self._stage("child", keys, make, after, training_progress)
+        return self._stage("child", keys, make, after, self._progress("child"))
 
     def _evaluation(self, tracker: Stage) -> Stage:
         """Returns the stage that runs a stage's tracker over the benchmark."""
         make = partial(self.maker.evaluate, tracker=tracker, reuse=not self.command)
         keys = self.maker.benchmark.tracking_inputs() | {"arithmetic": self._keys["scoring"]}
         return self._stage("evaluation", keys, make, (tracker,), self.maker.evaluation_progress)
+
+    def _progress(self, stage: str) -> Callable[[Path], str]:
+        """Returns the function that tells the progress of an interrupted training."""
+        return partial(training_progress, steps=self.cfg.stages[stage].steps)
 
     def _stage(
         self,

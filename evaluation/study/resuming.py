@@ -11,16 +11,17 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from evaluation.errors import UserError
 from evaluation.files import atomic_write
-from evaluation.processes.ranks import broadcast
+from evaluation.processes.ranks import broadcast, is_rank_zero, largest
+from evaluation.processes.termination import HeldSignals
 
 # Machines of one job may see a file of another machine late: NFS caches attributes for up to a minute.
 VISIBLE_AFTER = 120.0  # seconds
+DUE = 1  # tells all processes to save; numbers of signals are larger
 
 
 class ResumeCheckpoint(Checkpoint):
-    """Saves a checkpoint of the running training every few steps and after each epoch.
+    """Saves a checkpoint of the running training every few minutes, and before a signal ends the training.
 
     Lightning saves weights, optimiser, schedule, progress and the states of all callbacks, such as masks and what the
     criterion has learned. This class adds the states of all random generators of all processes. Samples need no state:
@@ -29,17 +30,14 @@ class ResumeCheckpoint(Checkpoint):
 
     Args:
         path: path of the checkpoint file, which is replaced as a whole.
-        every: steps between two checkpoints.
-
-    Raises:
-        UserError: `every` is not positive.
+        minutes: time between two checkpoints, by the clock of rank 0; 0 saves after every step.
+        signals: the signals that end the training.
     """
 
-    def __init__(self, path: Path, every: int):
-        if every < 1:
-            raise UserError(f"resume_every={every} must be at least 1: it is the number of steps between checkpoints")
-        self.path, self.every = path, every
-        self._saved = 0
+    def __init__(self, path: Path, minutes: float, signals: HeldSignals):
+        self.path, self.seconds, self.signals = path, 60 * minutes, signals
+        self._step = 0
+        self._saved_at = 0.0
         self._generators: list[dict[str, Any]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -51,23 +49,27 @@ class ResumeCheckpoint(Checkpoint):
         self._generators = checkpoint["generators"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restores the generators."""
-        self._saved = trainer.global_step
+        """Restores the generators, and takes back the handler of SIGTERM, which Lightning has replaced just before.
+
+        Lightning's handler asks all processes of a training to end together, and waits for them. They wait for the
+        process that got the signal, so none would end.
+        """
+        self.signals.hold()
+        self._step, self._saved_at = trainer.global_step, time.monotonic()
         if trainer.global_rank < len(self._generators):
             _restore_generators(self._generators[trainer.global_rank])
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         """Saves between steps, never between accumulated batches; `on_train_epoch_end` saves after the last batch."""
-        step = trainer.global_step
-        if step > self._saved and step % self.every == 0 and not trainer.is_last_batch:
-            self._save(trainer)
+        if trainer.global_step > self._step and not trainer.is_last_batch:
+            self._end_step(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves between epochs."""
         # Reading the metrics reduces the means of an epoch over all processes. The progress bar has just read them in
         # rank 0, so the other processes must read them before they take part in any other communication.
         _ = trainer.callback_metrics
-        self._save(trainer)
+        self._end_step(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the states of the generators of all processes."""
@@ -77,10 +79,18 @@ class ResumeCheckpoint(Checkpoint):
             torch.distributed.all_gather_object(generators, generators[0])
         checkpoint["generators"] = generators
 
-    def _save(self, trainer: L.Trainer) -> None:
-        self._saved = trainer.global_step
-        if self._saved < trainer.max_steps:
+    def _end_step(self, trainer: L.Trainer) -> None:
+        """Saves if it is time or if any process got a signal, and then does what the signal asks for."""
+        self._step = trainer.global_step
+        if self._step >= trainer.max_steps:
+            return
+        is_due = is_rank_zero() and time.monotonic() - self._saved_at >= self.seconds
+        number = largest(self.signals.pending or (DUE if is_due else 0))
+        if number:
             trainer.save_checkpoint(self.path, weights_only=False)
+            self._saved_at = time.monotonic()
+        if number > DUE:
+            self.signals.release(number)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {
     "device": device(),
     "pruning.device": device(),
     "threads": none_or(COUNT),
-    "resume_every": whole("[1, inf)", 50),
+    "resume_minutes": number("[0, inf)", 10),
     "force": FLAG,
     "paths.*": TEXT,
     "job.*": TEXT,

@@ -10,15 +10,19 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from evaluation.errors import UserError
 from evaluation.processes.launching import started_strategy
-from evaluation.processes.lightning import OwnSigterm, silence_lightning
+from evaluation.processes.lightning import silence_lightning
 from evaluation.processes.ranks import broadcast, is_rank_zero
+from evaluation.processes.termination import HeldSignals
 from evaluation.study.finite_training import FiniteTraining
 from evaluation.study.global_batch import share_batch
+from evaluation.study.input_wait import InputWait
 from evaluation.study.resuming import ResumeCheckpoint, checkpoint_to_resume, saved_step
 from evaluation.study.stage_record import SCRATCH
 from trackers.base import Tracker
 
 log = logging.getLogger(__name__)
+
+NO_READERS = (ProgressBar, InputWait)  # callbacks that read no losses of validations
 
 
 def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any, *extra: Callback) -> None:
@@ -50,11 +54,12 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     # The check comes first, so that no other callback learns from values that are not finite.
     configured = [instantiate(c) for c in cfg.callbacks.values()]
     callbacks = [FiniteTraining(), *configured, *extra]
+    signals = HeldSignals()
     trainer = instantiate(
         cfg.trainer,
         max_steps=settings.steps,
         strategy=started_strategy(cfg.trainer.strategy),
-        callbacks=[*callbacks, OwnSigterm(), ResumeCheckpoint(checkpoint, cfg.resume_every)],
+        callbacks=[*callbacks, ResumeCheckpoint(checkpoint, cfg.resume_minutes, signals)],
         logger=logger,
         default_root_dir=folder,
         # Data modules share samples out between processes. Lightning's sampler would shuffle them as well.
@@ -64,12 +69,16 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     trainer.accumulate_grad_batches = batch.accumulated
     if is_rank_zero():
         log.info("stage %s: %s", stage, batch)
-    reads_validation = bool(logger) or any(not isinstance(callback, ProgressBar) for callback in configured)
+    reads_validation = bool(logger) or any(not isinstance(callback, NO_READERS) for callback in configured)
     unread = {} if broadcast(reads_validation) else {"val_samples": 0}  # some loggers are in rank 0 alone
     data = instantiate(cfg.datamodule, device_batch_size=batch.per_device, **unread)
     start = checkpoint_to_resume(checkpoint)
+    if start and is_rank_zero():
+        log.info("stage %s goes on from step %s", stage, _position(saved_step(start), settings.steps))
     resume = {"ckpt_path": start, "weights_only": True} if start else {}
-    trainer.fit(tracker, data, **resume)
+    with signals:
+        trainer.fit(tracker, data, **resume)
+        signals.release_last()
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.global_step < settings.steps:
@@ -80,10 +89,14 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
         )
 
 
-def training_progress(folder: Path) -> str:
-    """Returns the progress of an interrupted stage of training in words, "" if it has not started."""
+def training_progress(folder: Path, steps: int) -> str:
+    """Returns the progress of an interrupted stage of `steps` steps in words, "" if it has not started."""
     step = saved_step(_checkpoint(folder))
-    return "" if step is None else f"at step {step}"
+    return "" if step is None else f"at step {_position(step, steps)}"
+
+
+def _position(step: int | None, steps: int) -> str:
+    return f"{step:,} of {steps:,}"
 
 
 def _checkpoint(folder: Path) -> Path:

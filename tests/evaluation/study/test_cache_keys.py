@@ -61,7 +61,7 @@ READ = {
     "gates.*": NOTHING,  # without a checkpoint
     "checkpoint": {"parent"},
     "distillation": {"sparsity", "child"},
-    **dict.fromkeys(("threads", "scale", "force", "dry_run", "resume_every", "objective"), NOTHING),
+    **dict.fromkeys(("threads", "scale", "force", "dry_run", "resume_minutes", "objective"), NOTHING),
 }
 # What else to set where a number plus one, or a word with an x, would not do.
 OTHER = {
@@ -244,7 +244,8 @@ def test_times_depend_on_where_they_are_measured(cache):
 def test_a_job_is_another_if_its_result_can_be(cache):
     cfg = composed(cache)
     known = job(cfg).identity["config_hash"]
-    for leaf in ("paths.outputs", "paths.cache", "logger.folder", "force", "dry_run", "resume_every", "runner.workers"):
+    unused = ("paths.outputs", "paths.cache", "logger.folder", "force", "dry_run", "resume_minutes", "runner.workers")
+    for leaf in unused:
         assert job(changed(cfg, leaf)).identity["config_hash"] == known
     for leaf in ("ratio", "seed", "device", "benchmark.name", "stages.child.steps", "tracker.recipe.lr"):
         assert job(changed(cfg, leaf)).identity["config_hash"] != known

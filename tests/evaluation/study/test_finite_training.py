@@ -8,6 +8,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
 from evaluation.errors import UserError
+from evaluation.processes.termination import HeldSignals
 from evaluation.study import finite_training
 from evaluation.study.finite_training import FiniteTraining, check_finite
 from evaluation.study.resuming import ResumeCheckpoint, saved_step
@@ -56,7 +57,7 @@ class Poisoned(Regressor):
 
 def train(module: Regressor, folder: Path, steps: int = 9, **options: object) -> FiniteTraining:
     callback, data = FiniteTraining(), loader(dtype=module.network.fc1.weight.dtype)
-    checkpoint = ResumeCheckpoint(folder / "training.ckpt", every=2)
+    checkpoint = ResumeCheckpoint(folder / "training.ckpt", 0, HeldSignals())
     settings = {"max_steps": steps, "max_epochs": -1, "enable_checkpointing": True}
     fit(module, [callback, checkpoint], data, folder, **(settings | options))
     return callback
@@ -78,7 +79,7 @@ def test_it_stops_before_anything_is_written(tmp_path, where, words, value):
         train(Poisoned(where, value, step=5), tmp_path)
     for word in words:
         assert word in str(error.value)
-    assert saved_step(tmp_path / "training.ckpt") == 4
+    assert saved_step(tmp_path / "training.ckpt") == 5
     saved = torch.load(tmp_path / "training.ckpt", weights_only=True)
     check_finite("child", {k: saved[k] for k in ("state_dict", "optimizer_states")})
 

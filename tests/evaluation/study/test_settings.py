@@ -44,7 +44,7 @@ BAD = {
     "device": ["gpu", 0, "cuda:one", None],
     "threads": [0, -1, 1.5, "all"],
     "force": ["yes", 1],
-    "resume_every": [0, -5, 2.5, None],
+    "resume_minutes": [-1, None, "often"],
     "stages.parent.steps": [-1, 1.5, "abc", None, INF, True],
     "stages.child.lr_scale": [0, -1, NAN, INF, "fast", None],
     "stages.sparsity.every": [0, 1.5],
