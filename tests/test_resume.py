@@ -123,13 +123,13 @@ def test_it_ends_as_an_unbroken_one(settings, tmp_path, name, overrides, cuts):
 
 @pytest.mark.slow
 def test_a_signal_ends_it_after_its_step_and_a_power_cut_loses_what_came_after(settings, tmp_path):
-    cfg = settings("resume_minutes=10", "trainer.accumulate_grad_batches=2")  # epochs of 3 steps, the last of one batch
+    cfg = settings("resume_minutes=10", "datamodule.batch_size=4", "datamodule.device_batch_size=2")  # 2 steps an epoch
     weights, seen, _ = train(cfg, "parent", tmp_path / "whole", [])
     assert not (tmp_path / "whole" / "scratch").exists(), "ten minutes have not passed"
     with ends_in_order():
-        signals, ends = {1: signal.SIGTERM, 5: signal.SIGINT}, {}  # within an epoch, and at its end
+        signals, ends = {2: signal.SIGTERM, 5: signal.SIGINT}, {}  # within an epoch, and at its end
         others, also_seen, _ = train(cfg, "parent", tmp_path / "broken", [4, 8], signals, ends)
-    assert ends == {143: 2, 130: 6}, "the running step is finished"
+    assert ends == {143: 3, 130: 6}, "the running step is finished"
     assert also_seen == seen
     assert all(torch.equal(weights[k], others[k]) for k in weights)
 
