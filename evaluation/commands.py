@@ -31,6 +31,7 @@ from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
+from evaluation.report.study_results import describe_sizes
 from evaluation.study.job import Job
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import size_of
@@ -287,7 +288,9 @@ def _loader(cfg: DictConfig) -> Callable[[], Checkpoint]:
 
 
 def _print_table(result: dict[str, Any]) -> None:
-    table = Table(caption=f"{result['params']:,} parameters, {result['macs']['total'] / 1e9:.3f} G MACs a frame")
+    caption = f"{result['params']:,} parameters, {result['macs']['total'] / 1e9:.3f} G MACs a frame"
+    achieved = result.get("achieved", {"params": 1})  # a score of a checkpoint alone has no parent
+    table = Table(caption=caption + (f": {describe_sizes(achieved)} of the parent" if achieved["params"] < 1 else ""))
     metrics, still = result["metrics"], result["still_box"]
     names = list(dict.fromkeys(name for report in metrics.values() for name in scores_of(report)))
     for column in ("benchmark", "protocol", *names, f"{names[0]} of a still box"):

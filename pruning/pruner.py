@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from pruning.budget import RemovalRules, check_ratio, fit_plan
 from pruning.comparison import TOLERANCE, are_finite, difference
-from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
+from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta, count_macs, count_params
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.errors import PruningError
 from pruning.gates import Gates
@@ -18,7 +18,7 @@ from pruning.groups import Group, check_groups
 from pruning.latency import LatencyCost
 from pruning.plan import Plan
 from pruning.ranking import check_ranking, quantile_ranks
-from pruning.surgery import compact
+from pruning.surgery import compact, compacted
 from pruning.tracing import InputFunction
 from pruning.transaction import unchanged_on_error
 from pruning.trial import try_cuts
@@ -142,6 +142,27 @@ class Pruner:
         ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
         fit_plan(chosen, ranks, self._cost_of(network, chosen, inputs), self.ratio, self.rules)
         self._try_cuts(network, chosen, trial_inputs or inputs)
+
+    def estimate(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction) -> dict[str, float]:
+        """Returns about which fractions of the parameters ("params") and of the MACs ("macs") a cut to the ratio keeps.
+
+        A copy on the meta device is cut by a random ranking, since the ranking of the units is not known before a
+        training. The fraction that the ratio refers to is met as closely as one unit allows. The other one depends on
+        the ranking: a ranking that spares wide layers keeps other fractions than one that empties them.
+
+        Args:
+            network, groups, inputs: as for `attach`.
+
+        Raises:
+            PruningError: a setting does not fit the groups, or the ratio is out of reach.
+        """
+        chosen, meta = self.select(groups), copy_to_meta(network)
+        numbers = torch.Generator().manual_seed(0)
+        scores = {g.name: torch.rand(g.size, generator=numbers, device="cpu") for g in chosen}
+        cost = self._cost_of(network, chosen, inputs)
+        cut = compacted(meta, chosen, fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules))
+        kept, whole = ((count_params(n), count_macs(n, inputs(n)).total) for n in (cut, meta))
+        return {name: part / all_of_it for name, part, all_of_it in zip(("params", "macs"), kept, whole, strict=True)}
 
     def attach(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
         """Puts open gates on the groups to prune, after a trial cut of a copy of the network.

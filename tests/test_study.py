@@ -31,6 +31,8 @@ def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k, tmp
         assert child["parent"]["params"] == parent["params"]
         assert 0.99 * ratio < child["params"] / parent["params"] <= ratio
         assert child["ratio_achieved"] == pytest.approx(child["params"] / parent["params"])
+        macs = child["macs"]["total"] / parent["macs"]["total"]
+        assert child["achieved"] == {"params": child["params"] / parent["params"], "macs": macs}
         assert child["macs"]["total"] < parent["macs"]["total"]
         assert child["masked_vs_compacted"] < 1e-5
     made = [job["seconds"]["parent"] for job in (parent, half, tenth)]
@@ -197,7 +199,9 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     def plan(*overrides: str) -> list[list[str]]:
         capsys.readouterr()
         run("train", "-m", "ratio=1,0.5", "dry_run=true", *mine, *overrides)
-        rows = [line.split("\u2502")[1:-1] for line in capsys.readouterr().out.splitlines()]
+        lines = capsys.readouterr().out.splitlines()
+        assert sum("ratio 0.5 of the parameters keeps about 50% of the parameters and" in line for line in lines) >= 2
+        rows = [line.split("\u2502")[1:-1] for line in lines]
         return [[cell.strip() for cell in row] for row in rows if len(row) == 4]
 
     parent, of_parent, again, sparsity, child, of_again, of_child = first = plan()

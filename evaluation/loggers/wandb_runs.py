@@ -63,10 +63,12 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the numbers of a finished job as a flat mapping for the summary of its run.
 
     Keys are `metrics/<benchmark>/<metric>`, `retention/<benchmark>/<metric>`, `still_box/<benchmark>/<metric>`,
-    `latency/<device>` in ms, `params`, `macs`, `ratio_achieved`, `masked_vs_compacted` and `protocol/<benchmark>`.
+    `latency/<device>` in ms, `params`, `macs`, their fractions of the parent's `achieved/params` and `achieved/macs`,
+    `ratio_achieved`, `masked_vs_compacted` and `protocol/<benchmark>`.
     """
     summary = {key: result[key] for key in ("params", "ratio_achieved", "masked_vs_compacted")}
     summary["macs"] = result["macs"]["total"]
+    summary |= {f"achieved/{name}": fraction for name, fraction in result["achieved"].items()}
     for kind in ("metrics", "retention", "still_box"):
         for benchmark, report in result[kind].items():
             summary |= {f"{kind}/{benchmark}/{name}": value for name, value in scores_of(report).items()}

@@ -24,6 +24,11 @@ def format_si(value: float) -> str:
     return f"{value:.3g}"
 
 
+def with_share(size: str, share: float | None) -> str:
+    """Returns a size with its fraction of the parent's size, e.g. "92,160 (10%)"; the size alone if that is all."""
+    return size if share in (None, 1) else f"{size} ({format_percent(share)}%)"
+
+
 def format_percent(fraction: float | None) -> str:
     """Returns a whole percentage without its sign, `<1` for a small one (0 would mean that nothing is left)."""
     text = DASH if fraction is None else f"{100 * fraction:.0f}"

@@ -2,9 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from evaluation.report.formatting import format_percent
 
 RATIO_OF = {"params": "parameters", "macs": "MACs", "units": "gated units"}
 
@@ -62,6 +64,15 @@ def number_at(result: Result, *path: str) -> float | None:
     """Returns the finite number at `path`, None if there is none."""
     value = value_at(result, *path)
     return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def describe_sizes(fractions: Mapping[str, float]) -> str:
+    """Returns in words which fractions of the parent are left, e.g. "72% of the parameters and 59% of the MACs".
+
+    Args:
+        fractions: by "params" and "macs".
+    """
+    return " and ".join(f"{format_percent(fractions[key])}% of the {RATIO_OF[key]}" for key in ("params", "macs"))
 
 
 def number_reader(*path: str) -> Callable[[Result], float | None]:

@@ -1,10 +1,11 @@
 """Tables of means over seeds: measurements at each ratio, stability of each tracker and of each family."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
 
-from evaluation.report.formatting import DASH, DOT, join_words
+from evaluation.report.formatting import DASH, DOT, join_words, with_share
 from evaluation.report.series import with_parents
 from evaluation.report.stability import LEVELS, Break, FamilyStability, Stability
 from evaluation.report.study_results import (
@@ -38,8 +39,8 @@ def summary_table(finished: Sequence[Result]) -> dict[str, Any]:
         *_name_columns(rows, ("tracker", "family", *IDENTITY[1:]), lambda row, key: row[0].get(key)),
         Column("", "Ratio", True, lambda row: _cell(row[0]["ratio"], "{:g}".format)),
         Column("", "Seeds", True, lambda row: _cell(len(seeds_of(row)), str)),
-        _mean_column("", "Parameters", "{:,.0f}".format, number_reader("params"), spread=False),
-        _mean_column("", "MACs (M)", lambda value: f"{value / 1e6:,.2f}", number_reader("macs", "total"), spread=False),
+        _size_column("Parameters", "{:,.0f}".format, "params"),
+        _size_column("MACs (M)", lambda value: f"{value / 1e6:,.2f}", "macs", "total"),
     ]
     for device in keys_at(finished, "latency"):
         columns.append(
@@ -114,6 +115,18 @@ def _mean_column(
         )
 
     return Column(group, label, True, cell)
+
+
+def _size_column(label: str, form: Form, *path: str) -> Column:
+    """Returns the column of a mean size, each with its fraction of the parent's size."""
+    sizes = _mean_column("", label, form, number_reader(*path), spread=False)
+    read_share = number_reader("achieved", path[0])
+
+    def cell(row: Sequence[Result]) -> Cell:
+        size, shares = sizes.cell(row), [share for result in row if (share := read_share(result)) is not None]
+        return Cell(with_share(size.text, fmean(shares) if shares else None), size.sort)
+
+    return replace(sizes, cell=cell)
 
 
 def _area_cell(row: Stability | FamilyStability | None) -> Cell:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.report.formatting import DASH, DOT
+from evaluation.report.formatting import DASH, DOT, with_share
 from evaluation.report.makers import count_makers
 from evaluation.report.study_results import (
     Result,
@@ -22,9 +22,9 @@ from evaluation.report.study_results import (
 
 STAGES = ("parent", "sparsity", "child", "evaluation")
 CSV_COLUMNS = (
-    *("job", "status", "tracker", "family", "scale", "method", "seed", "ratio", "ratio_of", "ratio_achieved", "params"),
-    *("macs", "units", "metrics", "retention", "still_box", "latency", "masked_vs_compacted", "parent", "seconds"),
-    *("config_hash", "versions", "machine", "commit", "stages", "folder", "error", "command"),
+    *("job", "status", "tracker", "family", "scale", "method", "seed", "ratio", "ratio_of", "ratio_achieved"),
+    *("achieved", "params", "macs", "units", "metrics", "retention", "still_box", "latency", "masked_vs_compacted"),
+    *("parent", "seconds", "config_hash", "versions", "machine", "commit", "stages", "folder", "error", "command"),
 )
 
 
@@ -63,8 +63,8 @@ def main_table(finished: Sequence[Result]) -> dict[str, Any]:
         _text_column("Seed", "seed"),
         _number_column("Kept", "Ratio", "{:g}".format, "ratio"),
         _number_column("Kept", "Achieved", "{:.4f}".format, "ratio_achieved"),
-        _number_column("Size", "Parameters", "{:,.0f}".format, "params"),
-        _number_column("Size", "MACs (M)", lambda value: f"{value / 1e6:,.2f}", "macs", "total"),
+        _size_column("Parameters", "{:,.0f}".format, "params"),
+        _size_column("MACs (M)", lambda value: f"{value / 1e6:,.2f}", "macs", "total"),
     ]
     for benchmark in benchmarks_of(finished):
         group = heading_of(finished, benchmark)
@@ -141,6 +141,17 @@ def _number_column(group: str, label: str, form: Callable[[float], str], *path: 
         return Cell(DASH if value is None else form(value), value)
 
     return Column(group, label, True, cell)
+
+
+def _size_column(label: str, form: Callable[[float], str], *path: str) -> Column:
+    """Returns the column of a size, each with its fraction of the parent's size."""
+
+    def cell(result: Result) -> Cell:
+        value = number_at(result, *path)
+        share = number_at(result, "achieved", path[0])
+        return Cell(DASH if value is None else with_share(form(value), share), value)
+
+    return Column("Size", label, True, cell)
 
 
 def _retention_column(group: str, benchmark: str, metric: str) -> Column:

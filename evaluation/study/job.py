@@ -19,6 +19,7 @@ from evaluation.loggers.ending import finish_logger, marked_if_failed
 from evaluation.processes.devices import arithmetic, resolve_devices
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.report.makers import maker_warnings
+from evaluation.report.study_results import RATIO_OF, describe_sizes
 from evaluation.study import cache_keys
 from evaluation.study.global_batch import share_batch
 from evaluation.study.job_records import record_job
@@ -32,6 +33,8 @@ from pruning.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
+
+FAR = 2  # a fraction of the parent this many times larger or smaller than the ratio is worth a warning
 
 
 class Job:
@@ -64,6 +67,7 @@ class Job:
         }
         self.maker = StageMaker(cfg, source, self.stages, self.identity)
         self._keys = self._find_keys(trainer)
+        self.expected = ""  # what stays of the parent, in words; see `check`
         self.identity["config_hash"] = digest(cache_keys.result_keys(self._keys))
 
     def _find_keys(self, trainer: Trainer) -> dict[str, Any]:
@@ -97,9 +101,26 @@ class Job:
             )
         if cfg.distillation:
             instantiate(cfg.distillation)(tracker)
+        if cfg.ratio < 1:
+            self._announce(pruning.estimate(tracker.network, tracker.groups(), tracker.frame_inputs))
         instantiate(cfg.datamodule).check()
         self.maker.benchmark.check_scorable()
         self.maker.runner  # noqa: B018 (building the runner checks its settings)
+
+    def _announce(self, kept: dict[str, float]) -> None:
+        """Logs what will be left of the parent, and warns if that is far from the ratio."""
+        unit = RATIO_OF.get(self.cfg.pruning.ratio_of, self.cfg.pruning.ratio_of)
+        self.expected = f"ratio {self.cfg.ratio} of the {unit} keeps about {describe_sizes(kept)}"
+        if not is_rank_zero():
+            return
+        log.info(self.expected)
+        far = [name for name, share in kept.items() if not 1 / FAR <= share / self.cfg.ratio <= FAR]
+        if self.cfg.pruning.ratio_of == "units" and far:
+            names = " and of the ".join(RATIO_OF[name] for name in far)
+            log.warning(
+                "ratio=%s counts units, and is far from the fraction of the %s; pruning.ratio_of=%s sets that fraction",
+                *(self.cfg.ratio, names, far[-1]),
+            )
 
     # The stages
 
@@ -211,6 +232,7 @@ class Job:
         Equal keys in the tables of several jobs are one stage, which is made once.
         """
         title = "{tracker} {scale}, ratio {ratio}, {method}, seed {seed}".format_map(self.identity)
+        title += f"\n{self.expected}" if self.expected else ""
         table = Table("stage", "key", "state", "after", title=title, title_justify="left")
         for role, stage in self.graph.items():
             after = ", ".join(r for r, s in self.graph.items() if s in stage.after)

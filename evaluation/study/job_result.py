@@ -26,15 +26,20 @@ def describe_result(
     device_name = device_type(device)
     latency = latencies({"child": final.tracker, "parent": parent.tracker}, device)
     departures = final.tracker.departures_from_original()
+    size, parent_size = size_of(final), size_of(parent)
     return {
         "family": final.tracker.family,
-        **size_of(final),
+        **size,
         "ratio_achieved": final.metrics.get("ratio_achieved", 1.0),
+        "achieved": {
+            "params": size["params"] / parent_size["params"],
+            "macs": size["macs"]["total"] / parent_size["macs"]["total"],
+        },
         "units": _units(final),
         "departures_from_original": [departure for departure, present in departures.items() if present],
         **scores,
         "latency": {device_name: latency["child"]},
-        "parent": size_of(parent) | {"metrics": parent_scores["metrics"], "latency": {device_name: latency["parent"]}},
+        "parent": parent_size | {"metrics": parent_scores["metrics"], "latency": {device_name: latency["parent"]}},
         "retention": _retention(scores["metrics"], parent_scores["metrics"]),
         "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
         **provenance(),

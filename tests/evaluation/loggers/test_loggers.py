@@ -79,6 +79,8 @@ def test_the_summary_holds_the_numbers_of_the_result(logged):
         "protocol/synthetic": "GOT-10k",
         "params": 350_000,
         "macs": 45_000_000,
+        "achieved/params": 0.5,
+        "achieved/macs": 0.5,
         "latency/cpu": 5.5,
         "ratio_achieved": 0.5,
     }

@@ -33,6 +33,7 @@ def job(tracker: str = "ostrack", ratio: float = 0.5, method: str = "slim", seed
         "method": method,
         "seed": seed,
         "ratio_achieved": ratio,
+        "achieved": {"params": ratio, "macs": ratio},
         **measured(ratio, ao),
         "units": {
             "blocks.0.attn": {"kind": "attention", "kept": int(96 * ratio), "size": 96},

@@ -58,8 +58,8 @@ def test_markdown_is_read_back_as_its_tables(page):
     assert (half["Family"], half["Seeds"], half["Parameters"], half["MACs (M)"]) == (
         "transformer",
         "2",
-        "350,000",
-        "45.00",
+        "350,000 (50%)",
+        "45.00 (50%)",
     )
     assert next(value for key, value in half.items() if key.endswith("AO")) == "0.430 \u00b1 0.014"
     assert next(value for key, value in half.items() if key.endswith("AO retention")) == "0.860 \u00b1 0.028"
