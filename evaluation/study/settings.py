@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
     "stages.*.every": whole("[1, inf)", 10),
     # Data
     "datamodule.batch_size": whole("[1, inf)", 12),
-    "datamodule.device_batch_size": none_or(COUNT),
+    "datamodule.device_batch_size": none_or(whole("[1, inf)", 32)),
     "datamodule.samples_per_epoch": whole("[1, inf)", 2400),
     "datamodule.val_samples": whole("[0, inf)", 0),
     "datamodule.workers": none_or(whole("[0, inf)", 1)),

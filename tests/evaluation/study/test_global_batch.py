@@ -33,6 +33,10 @@ SHARES: dict[tuple[str, ...], list[tuple[int, int] | None]] = {
     ("experiment=stark_stage1",): [(8, 16), (4, 16), (2, 16), (1, 16)],
     ("experiment=stark_stage2",): [(8, 16), (4, 16), (2, 16), (1, 16)],
     ("experiment=superdimp",): [(1, 20), (1, 10), (1, 5), None],
+    ("experiment=superdimp", "tracker=dimp50"): [(1, 10), (1, 5), None, None],
+    ("experiment=superdimp", "tracker=dimp18"): [(1, 26), (1, 13), None, None],
+    ("experiment=superdimp", "tracker=prdimp50"): [(1, 10), (1, 5), None, None],
+    ("experiment=superdimp", "tracker=prdimp18"): [(1, 26), (1, 13), None, None],
     ("experiment=icassp2023", "tracker=dimp"): [(1, 20), (1, 10), (1, 5), None],
     ("experiment=icassp2023", "tracker=ostrack"): [(1, 32), (1, 16), (1, 8), (1, 4)],
     ("experiment=icassp2023", "tracker=ostrack_384"): [(1, 24), (1, 12), (1, 6), (1, 3)],
@@ -76,9 +80,9 @@ def test_the_samples_of_a_step_are_the_same_on_any_number_of_devices(overrides):
 
 def test_every_experiment_and_recipe_is_in_the_table():
     experiments = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
-    recipes = {path.stem for path in (CONF / "recipe" / "icassp2023").glob("*.yaml")}
+    recipes = {(f"experiment={p.parent.name}", f"tracker={p.stem}") for p in (CONF / "recipe").glob("*/*.yaml")}
     assert {overrides[0] for overrides in SHARES} == {f"experiment={name}" for name in experiments}
-    assert {overrides[1] for overrides in SHARES if len(overrides) > 1} == {f"tracker={name}" for name in recipes}
+    assert {overrides for overrides in SHARES if len(overrides) > 1} == recipes
 
 
 @pytest.mark.parametrize(
