@@ -4,8 +4,8 @@ python benchmarks/training_input.py
 python benchmarks/training_input.py --noise 0 tracker=stark
 python benchmarks/training_input.py --samples 50 tracker=dimp
 
-Frames are rendered scenes with noise, saved at quality 90: without restart markers, like the files of most encoders,
-and with a restart marker after every 8 MCUs, like the output of `jpegtran -copy all -restart 8B`. Each frame has one
+Frames are rendered scenes with noise, saved at quality 90 without restart markers, like the files of most encoders, and
+the same files after `python -m datamodules.prepare`, which needs jpegtran. Each frame has one
 box at a random position. Samples follow the tracker's recipe, with its crops, jitter and augmentation. One process with
 one thread makes them. For each sample all ways of decoding take turns, in changing order. Times are CPU times.
 
@@ -34,6 +34,7 @@ from torch import Tensor
 from datamodules.augmentation import LabelledCrop
 from datamodules.dataset import TrackingDataset
 from datamodules.frames.frame import Frame
+from datamodules.prepare import prepare
 from datamodules.sampling import SampleFrames
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from datamodules.sequences.table import SequenceTable
@@ -42,7 +43,7 @@ from datamodules.synthetic.scene import Scene
 
 WIDTH, HEIGHT, QUALITY = 1920, 1080, 90
 FRAMES, WARMUP = 24, 3
-RESTARTS = {"as is": 0, "with markers": 8}  # MCUs between restart markers
+KINDS = ("as is", "prepared")
 SIZES = ((60, 122), (122, 247), (247, 500))  # mean sides of boxes in pixels, log-uniform within each range
 PARTS = 5  # parts of the samples, for the standard deviation
 
@@ -79,18 +80,16 @@ def main() -> None:
 
 def write(folder: Path, pictures: int, noise: float, rng: np.random.Generator) -> list[float]:
     """Writes a folder of frames for each kind of file, few pictures under many names, and returns their sizes in kB."""
-    sizes = []
+    source, prepared = (folder / kind for kind in KINDS)
     for i in track(range(pictures), description="frames"):
         picture = Scene(rng, WIDTH, HEIGHT, 1).render(0)[0] + rng.normal(0, noise, (HEIGHT, WIDTH, 1))
         picture = picture.clip(0, 255).astype(np.uint8)
-        for kind, restarts in RESTARTS.items():
-            options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts]
-            data = cv2.imencode(".jpg", picture, options)[1].tobytes()
-            (folder / kind).mkdir(exist_ok=True)
-            for k in range(i, FRAMES, pictures):
-                (folder / kind / f"{k}.jpg").write_bytes(data)
-            sizes.append(len(data) / 1000)
-    return sizes
+        data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+        source.mkdir(exist_ok=True)
+        for k in range(i, FRAMES, pictures):
+            (source / f"{k}.jpg").write_bytes(data)
+    prepare(source, prepared)
+    return [path.stat().st_size / 1000 for path in (*source.glob("*.jpg"), *prepared.glob("*.jpg"))]
 
 
 def measure(
@@ -100,7 +99,7 @@ def measure(
     size = np.exp(rng.uniform(*np.log(sides), (FRAMES, 1)) + rng.normal(0, 0.2, (FRAMES, 1)) * (1, -1))
     boxes = np.hstack([rng.random((FRAMES, 2)) * ((WIDTH, HEIGHT) - size), size])
     ways = {"whole": dataset(cfg, folder / "as is", boxes, WholeFrames)}
-    for kind in RESTARTS:
+    for kind in KINDS:
         for reduced in (False, True):
             name = f"{'reduced' if reduced else 'exact'}, {kind}"
             ways[name] = dataset(cfg, folder / kind, boxes, TrackingDataset, reduced_decoding=reduced)

@@ -4,8 +4,10 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytorch_lightning as L
+if TYPE_CHECKING:  # its import takes seconds, and light processes ask for the number of cores
+    import pytorch_lightning as L
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def usable_cores() -> int:
         return cores
 
 
-def choose_workers(trainer: L.Trainer | None, jobs: int, batch_bytes: int = 0) -> int:
+def choose_workers(trainer: "L.Trainer | None", jobs: int, batch_bytes: int = 0) -> int:
     """Returns the number of loader processes for one training process: its share of the cores, less one for itself.
 
     Args:
@@ -56,7 +58,7 @@ def choose_workers(trainer: L.Trainer | None, jobs: int, batch_bytes: int = 0) -
     return max(1, workers)
 
 
-def _has_own_cores(trainer: L.Trainer) -> bool:
+def _has_own_cores(trainer: "L.Trainer") -> bool:
     """Returns whether Slurm has bound each training process to cores of its own."""
     tasks, cores = (int(os.environ.get(f"SLURM_{name}", 1)) for name in ("NTASKS", "CPUS_PER_TASK"))
     return tasks == trainer.world_size > 1 and usable_cores() <= cores

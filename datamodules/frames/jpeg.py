@@ -4,16 +4,17 @@ A sequential JPEG is coded by rows of blocks, and each block relative to the blo
 
 - The top rows, since a decoder stops after the number of rows in the header.
 - Any rectangle between restart markers, where coding starts afresh, if the markers come at the same places in each row
-  of blocks. Few files have such markers; `jpegtran -copy all -restart 8B` adds them without loss.
+  of blocks. Few files have such markers; `python -m datamodules.prepare` adds them without loss.
 
 Source: ITU-T T.81, B.1.1.3 (markers), B.2.2 (frame header), B.2.3 (scan header), B.2.4.4 (restart interval).
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-BEGIN, END = b"\xff\xd8", b"\xff\xd9"
+BEGIN, END, EXIF = b"\xff\xd8", b"\xff\xd9", b"Exif\0\0"
 FILL, SCAN, INTERVAL, APP1, RESTART = 0xFF, 0xDA, 0xDD, 0xE1, 0xD0
 SEQUENTIAL = (0xC0, 0xC1)  # Huffman-coded frames in one pass from top to bottom
 OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
@@ -58,21 +59,45 @@ def read_layout(data: bytes) -> JPEGLayout | None:
     These must be decoded whole: other formats than JPEG, several scans, more than 8 bits, a missing end, and any EXIF
     data, which may ask for a rotation.
     """
-    at, frame, size_offset, interval = 2, b"", 0, 0
-    while data[:2] == BEGIN and data[at : at + 1] == b"\xff" and at + 4 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
-        segment = data[at + 4 : at + 2 + length]
-        if marker in OTHER_FRAMES or (marker == APP1 and segment.startswith(b"Exif\0\0")):
+    frame, size_offset, interval = b"", 0, 0
+    for marker, start, segment in _segments(data):
+        if marker in OTHER_FRAMES or (marker == APP1 and segment.startswith(EXIF)):
             return None
         if marker in SEQUENTIAL:
-            frame, size_offset = segment, at + 5
+            frame, size_offset = segment, start + 1
         elif marker == INTERVAL:
             interval = int.from_bytes(segment)
         elif marker == SCAN:
-            start, end = at + 2 + length, data.rfind(END, at)
-            return _layout(frame, interval, size_offset, start, end) if segment[:1] == frame[5:6] else None
-        at += 1 if marker == FILL else 2 + length
+            end = data.rfind(END, start)
+            return (
+                _layout(frame, interval, size_offset, start + len(segment), end) if segment[:1] == frame[5:6] else None
+            )
     return None
+
+
+def whole_reason(data: bytes) -> str:
+    """Returns why a file must be decoded whole: the reason for which `read_layout` returns None, in words."""
+    for marker, _, segment in _segments(data):
+        if marker == APP1 and segment.startswith(EXIF):
+            return "EXIF data, which may turn the picture"
+        if marker in OTHER_FRAMES:
+            return {0xC2: "progressive", 0xC9: "arithmetic coding", 0xCA: "arithmetic coding"}.get(
+                marker, "a rare coding"
+            )
+        if marker in SEQUENTIAL and segment[5:6] == b"\4":
+            return "CMYK"
+    return "damaged, cut off, or no JPEG"
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yields the segments of a file up to the first scan: marker, byte offset of the content, and content."""
+    at = 2
+    while data[:2] == BEGIN and data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        yield marker, at + 4, data[at + 4 : at + 2 + length]
+        if marker == SCAN:
+            return
+        at += 1 if marker == FILL else 2 + length
 
 
 def _layout(frame: bytes, interval: int, size_offset: int, start: int, end: int) -> JPEGLayout | None:
