@@ -186,8 +186,9 @@ class CropSpec:
         inside = region[y + top : max(0, y + side - bottom), x + left : max(0, x + side - right)]
         if inside.size == 0:
             return np.zeros((self.size, self.size, 3), np.uint8)
-        padded = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
-        return cv2.resize(padded, (self.size, self.size))
+        if any(window.margins):
+            inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
+        return cv2.resize(inside, (self.size, self.size))
 
     def _window(self, shape: tuple[int, ...], box: Box) -> CropWindow:
         """Returns the window of a tracking crop around an xywh box, in a picture of shape (H, W, ...)."""

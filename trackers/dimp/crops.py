@@ -196,5 +196,5 @@ def _replicated(
         spans.append(slice(first, last))
         margins += [before, count - before - (last - first)]
     top, bottom, left, right = margins
-    pixels = np.ascontiguousarray(image[tuple(spans)])
-    return cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    pixels = image[tuple(spans)]
+    return cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REPLICATE) if any(margins) else pixels
