@@ -61,7 +61,7 @@ READ = {
     "gates.*": NOTHING,  # without a checkpoint
     "checkpoint": {"parent"},
     "distillation": {"sparsity", "child"},
-    **dict.fromkeys(("threads", "scale", "force", "dry_run", "resume_minutes", "objective"), NOTHING),
+    **dict.fromkeys(("threads", "scale", "fake_data", "force", "dry_run", "resume_minutes", "objective"), NOTHING),
 }
 # What else to set where a number plus one, or a word with an x, would not do.
 OTHER = {
