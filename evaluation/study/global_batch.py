@@ -53,7 +53,7 @@ def _refusal(size: int, devices: int, nodes: int) -> str:
     """Returns a message that names the next smaller number of devices and the nearest batch that work."""
     every = devices * nodes
     nearest = max(1, (size + every // 2) // every) * every
-    remedies = [f"datamodule.batch_size={nearest} ({nearest // every} each), to which tracker.recipe.lr belongs"]
+    remedies = [f"datamodule.batch_size={nearest} ({nearest // every} each) and a tracker.recipe.lr that suits it"]
     fewer = next((d for d in range(devices - 1, 0, -1) if size % (d * nodes) == 0), None)
     if fewer is not None:
         remedies.insert(0, f"trainer.devices={fewer} ({size // (fewer * nodes)} samples each)")

@@ -251,8 +251,6 @@ def test_a_tracker_that_names_no_features():
 
 
 class Data(L.LightningDataModule):
-    batch_size = 2
-
     def __init__(self, tracker: Tracker, batches: int = 2):
         super().__init__()
         self.batches = [batch(tracker, seed=i) for i in range(batches)]
