@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from datamodules.frames.jpeg import JPEGLayout, Rectangle, cut_jpeg, read_layout
-from datamodules.frames.pictures import decode_jpeg, decode_picture
+from datamodules.frames.pictures import decode_picture
 from trackers.crops import DecodedRegion, Window
 
 # OpenCV skips most of the inverse DCT. A pixel of a reduced picture is about the mean of the pixels that it replaces.
@@ -72,7 +72,7 @@ class Frame:
         reduction = min(r for _, r in self._requests)
         wanted = Rectangle(min(lefts), min(tops), max(rights), max(bottoms))
         file, place = cut_jpeg(self._data, layout, wanted)
-        pixels = decode_jpeg(file) if reduction == 1 else decode_picture(file, IMREAD_FLAGS[reduction])
+        pixels = decode_picture(file, IMREAD_FLAGS[reduction])
         if pixels is None:
             return None
         if reduction > 1:

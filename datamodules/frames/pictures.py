@@ -10,11 +10,6 @@ from PIL import Image
 from datamodules.errors import DataError
 from datamodules.frames.jpeg import END
 
-try:
-    import simplejpeg  # decodes 1.6 times as fast as OpenCV's wheels, see benchmarks/README.md
-except ImportError:  # there are no wheels for some machines
-    simplejpeg = None
-
 # OpenCV and libjpeg write about damaged files into the terminal, without a name. Errors of this module name the file.
 if hasattr(cv2.utils, "logging"):  # since OpenCV 4.12
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -66,22 +61,6 @@ def decode_picture(data: bytes | np.ndarray, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
-        return None
-
-
-def decode_jpeg(file: np.ndarray) -> np.ndarray | None:
-    """Returns the picture in a JPEG file as RGB (H, W, 3) uint8, or None if it is damaged.
-
-    The pixels are those of `decode_picture`, since simplejpeg and OpenCV both use libjpeg-turbo.
-
-    Args:
-        file: content of the file, (n,) uint8. Its EXIF data do not turn the picture, and rows may follow the last one.
-    """
-    if simplejpeg is None:
-        return decode_picture(file, cv2.IMREAD_COLOR_RGB)
-    try:
-        return simplejpeg.decode_jpeg(file, "RGB", strict=False)
-    except ValueError:
         return None
 
 

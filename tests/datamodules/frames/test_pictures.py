@@ -1,7 +1,6 @@
 """Picture files: what is decoded, the size of it, and what is no picture."""
 
 import io
-import os
 import pickle
 import struct
 import zlib
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.frames import pictures
 from datamodules.frames.frame import Frame
 from datamodules.frames.pictures import UnreadableFrameError, read_picture
 from datamodules.readers import read_folder
@@ -216,26 +214,3 @@ def test_an_unreadable_frame_comes_whole_out_of_another_process():
     error = pickle.loads(pickle.dumps(UnreadableFrameError(Path("a/1.jpg"), "it is too large")))
     assert (error.path, error.reason) == (Path("a/1.jpg"), "it is too large")
     assert str(error).count("cannot read the frame") == 1
-
-
-@pytest.mark.parametrize("factors", [0x111111, 0x211111, 0x221111, 0x121111, 0x411111, None])
-def test_both_decoders_of_jpeg_give_the_same_pixels(factors, monkeypatch):
-    if pictures.simplejpeg is None:
-        pytest.fail("CI needs simplejpeg") if os.environ.get("CI") else pytest.skip("simplejpeg is not installed")
-    rng = np.random.default_rng(0)
-    for height, width in [(1, 1), (8, 17), (50, 33), (61, 90)]:
-        pixels = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (width, height))
-        options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors] if factors else []
-        file = cv2.imencode(".jpg", pixels if factors else pixels[..., 0], options)[1].ravel()
-        fast = pictures.decode_jpeg(file)
-        with monkeypatch.context() as without:
-            without.setattr(pictures, "simplejpeg", None)
-            assert np.array_equal(pictures.decode_jpeg(file), fast)
-    assert fast.shape == (61, 90, 3)
-
-
-@pytest.mark.parametrize("has_simplejpeg", [True, False])
-def test_what_is_no_jpeg_has_no_pixels(has_simplejpeg, monkeypatch):
-    if not has_simplejpeg:
-        monkeypatch.setattr(pictures, "simplejpeg", None)
-    assert pictures.decode_jpeg(np.zeros(100, np.uint8)) is None
