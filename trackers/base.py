@@ -90,9 +90,15 @@ class Online:
 
 
 class Teacher(Protocol):
-    """Parent that a tracker learns from; `trackers.distillation` has the implementation."""
+    """Parent that a tracker learns from; `trackers.distillation` has the implementation.
+
+    Attributes:
+        parent: the parent.
+        outputs: weight of the loss of outputs; 0 if they are not distilled.
+    """
 
     parent: nn.Module
+    outputs: float
 
     def losses(self, student: "Tracker", batch: Batch) -> dict[str, Tensor]:
         """Returns the student's losses, with the distillation losses in "total"."""

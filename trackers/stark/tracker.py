@@ -46,7 +46,8 @@ class STARK(Tracker):
         loss: weights of the losses "giou", "l1", "class", "corners" and "similarity". The last two are losses of the
             corner and similarity maps, 0 in the original. A network that is trained from scratch learns much sooner
             with them.
-        objective: "box" trains everything on boxes; "class" trains the class head alone (the original's second stage).
+        objective: "box" trains all but the class head on boxes; "class" trains the class head alone (the original's
+            second stage).
         freeze_stem: whether the backbone's first layers keep their pretrained weights.
         compat: "reference" drops the GIoU loss of a batch if one predicted box has no area, as the original does;
             "exact" keeps it.
@@ -107,10 +108,14 @@ class STARK(Tracker):
         return self.network.groups()
 
     def is_trained(self, name: str) -> bool:
-        """Returns whether a parameter is trained. With objective "class" only the class head is trained."""
-        if self.objective == "class":
-            return name.startswith("cls_head.")
-        return not (self.freeze_stem and name.startswith(FROZEN))
+        """Returns whether a parameter is trained. With objective "class" only the class head is trained.
+
+        With objective "box" the class head learns only from the outputs of a teacher. Without one no loss depends on
+        it, and several processes that train together need a gradient of every trained parameter.
+        """
+        if name.startswith("cls_head."):
+            return self.objective == "class" or bool(self.teacher and self.teacher.outputs)
+        return self.objective == "box" and not (self.freeze_stem and name.startswith(FROZEN))
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
         """Returns the ResNet's pretrained weights; see `ResNet.pretrained`."""

@@ -258,7 +258,7 @@ def test_the_second_stage_trains_the_class_head_alone():
 def test_a_frozen_stem_is_left_alone():
     tracker = small_stark(freeze_stem=True)
     tracker.setup("fit")
-    still = {name.split(".")[1] for name, p in tracker.network.named_parameters() if not p.requires_grad}
+    still = {name.split(".")[0] for name, p in tracker.network.backbone.named_parameters() if not p.requires_grad}
     assert still == {"conv1", "bn1", "layer1"}
 
 
