@@ -257,13 +257,11 @@ class Job:
         parent, evaluation = stages["parent"], stages["evaluation"]
         final, parent_evaluation = stages.get("child", parent), stages.get("parent evaluation", evaluation)
         checkpoint, parent_checkpoint = (stage.folder / CHECKPOINT for stage in (final, parent))
-        result = self._record(stages) | describe_result(
-            load_checkpoint(checkpoint),
-            load_checkpoint(parent_checkpoint),
-            self._scores(evaluation),
-            self._scores(parent_evaluation),
-            self.cfg.device,
-        )
+        tracker, scores = load_checkpoint(checkpoint), self._scores(evaluation)
+        dense, dense_scores = tracker, scores
+        if final is not parent:
+            dense, dense_scores = load_checkpoint(parent_checkpoint), self._scores(parent_evaluation)
+        result = self._record(stages) | describe_result(tracker, dense, scores, dense_scores, self.cfg.device)
         link_or_copy(checkpoint, self.folder / CHECKPOINT)
         shutil.copytree(
             evaluation.folder / "boxes", self.folder / "boxes", copy_function=link_or_copy, dirs_exist_ok=True

@@ -19,14 +19,16 @@ def describe_result(
 
     Args:
         final: the job's tracker: a child, or the parent itself.
-        parent: the tracker that the child was pruned from.
+        parent: the tracker that the child was pruned from; the same object as `final` is measured once.
         scores, parent_scores: see `Benchmark.scores`.
         device: torch device on which latency is measured.
     """
-    device_name = device_type(device)
-    latency = latencies({"child": final.tracker, "parent": parent.tracker}, device)
+    checkpoints = {"child": final} if parent is final else {"child": final, "parent": parent}
+    sizes = [size_of(checkpoint) for checkpoint in checkpoints.values()]
+    clocks = latencies({name: checkpoint.tracker for name, checkpoint in checkpoints.items()}, device)
+    latency = [{device_type(device): clock} for clock in clocks.values()]
+    size, parent_size = sizes[0], sizes[-1]
     departures = final.tracker.departures_from_original()
-    size, parent_size = size_of(final), size_of(parent)
     return {
         "family": final.tracker.family,
         **size,
@@ -38,8 +40,8 @@ def describe_result(
         "units": _units(final),
         "departures_from_original": [departure for departure, present in departures.items() if present],
         **scores,
-        "latency": {device_name: latency["child"]},
-        "parent": parent_size | {"metrics": parent_scores["metrics"], "latency": {device_name: latency["parent"]}},
+        "latency": latency[0],
+        "parent": parent_size | {"metrics": parent_scores["metrics"], "latency": latency[-1]},
         "retention": _retention(scores["metrics"], parent_scores["metrics"]),
         "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
         **provenance(),
