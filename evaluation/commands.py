@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,12 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.exit_with_parent import exit_with_parent
 from datamodules.workers import usable_cores
 from evaluation.errors import UserError
 from evaluation.files import link_or_copy, write_json
 from evaluation.processes.devices import arithmetic, assign_gpu, check_device
 from evaluation.processes.invocation import Invocation
+from evaluation.processes.joblib_process import prepare_joblib_process
 from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
@@ -205,8 +204,7 @@ def _reported(invocation: Invocation) -> Iterator[None]:
 
     In a sweep an error ends this job alone, see `evaluation.study.sweep_callbacks.FailureCallback`.
     """
-    if parent_process() is not None:
-        exit_with_parent()  # joblib runs jobs in processes of its own
+    prepare_joblib_process()
     with ends_in_order():
         try:
             yield

@@ -1,6 +1,9 @@
 """A folder of its own for every command, also for two commands that start in the same second."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from evaluation.processes.user_errors import message_of, shows_all_tracebacks
 
-RANKS = ("RANK", "SLURM_PROCID")  # variables in which torchrun and Slurm tell a process its number
+RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK")  # in which torchrun, Slurm and Lightning tell a process its number
 
 
 class OwnFolder(Callback):
@@ -19,6 +22,9 @@ class OwnFolder(Callback):
 
     This holds for folders whose name contains the time (`${now:...}`). A folder that the command line names is used
     as it is, so that a command can continue what is in it.
+
+    If torchrun or Slurm runs the command once for each process of a job, only the first process gets such a folder.
+    The others cannot know its name, and have nothing to keep: they work in temporary folders.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -45,16 +51,18 @@ def _create(config: DictConfig, mode: str) -> None:
 
 
 def _create_folder(config: DictConfig, mode: str) -> None:
-    """Creates `hydra.<mode>.dir` as a new folder, and changes the configuration if the name was taken."""
-    if any(int(os.environ.get(rank, 0)) for rank in RANKS):
-        return  # the first process creates the folder
+    """Creates `hydra.<mode>.dir` as a new folder, and changes the configuration if that is another one."""
     settings: Any = OmegaConf.to_container(config.hydra[mode], resolve=False)
     wanted = Path(config.hydra[mode].dir)
     if "${now:" not in settings["dir"]:
         wanted.mkdir(parents=True, exist_ok=True)
         return
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    folder = next(path for path in _names(wanted) if _is_created(path))
+    if any(int(os.environ.get(rank, 0)) for rank in RANKS):
+        folder = Path(tempfile.mkdtemp(prefix="rank"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    else:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        folder = next(path for path in _names(wanted) if _is_created(path))
     with read_write(config), open_dict(config):
         config.hydra[mode].dir = str(folder)
         # Jobs of a sweep compose their configuration again, from the overrides alone.

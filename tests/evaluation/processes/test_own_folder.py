@@ -1,3 +1,5 @@
+import atexit
+
 import pytest
 from hydra import compose, initialize
 
@@ -29,10 +31,18 @@ def test_a_folder_that_the_command_names_is_continued(tmp_path):
     assert config.hydra.run.dir == str(tmp_path / "mine")
 
 
-def test_other_processes_of_a_job_create_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    OwnFolder().on_run_start(compose_train(f"paths.outputs={tmp_path}"))
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("rank", ["RANK", "SLURM_PROCID", "NODE_RANK"])
+def test_other_processes_of_a_job_have_no_folder_beside_that_of_the_first(tmp_path, monkeypatch, rank):
+    monkeypatch.setenv(rank, "1")
+    config, named = compose_train(f"paths.outputs={tmp_path}"), compose_train(f"hydra.run.dir={tmp_path}/mine")
+    temporary = []
+    monkeypatch.setattr(atexit, "register", lambda delete, folder, **_: temporary.append(folder))
+    for each in (config, named):
+        OwnFolder().on_run_start(each)
+    assert [config.hydra.run.dir] == list(map(str, temporary))
+    assert named.hydra.run.dir == f"{tmp_path}/mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    temporary[0].rmdir()
 
 
 @pytest.mark.parametrize("named", [False, True])
