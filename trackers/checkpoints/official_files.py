@@ -5,7 +5,7 @@ projects. They are read without running any code (see `pickles.py`). Each weight
 """
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,18 @@ def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
                     f"{path} has the names of an official tracker but other shapes ({type(error).__name__}: {error}); "
                     "pass the file as it was downloaded"
                 ) from error
-    if {"patch_embed.proj.weight", "layer1.0.conv1.weight"} & weights.keys():
+    if is_backbone(weights):
         return CheckpointContents(weights)
     found = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
         f"{path} contains no known tracker and no pretrained ViT or ResNet; it contains {reprlib.repr(found)}, "
         f"with the weights {reprlib.repr(list(weights)[:4])}"
     )
+
+
+def is_backbone(names: Iterable[str]) -> bool:
+    """Returns whether weights with these names are those of a pretrained ViT or ResNet."""
+    return not {"patch_embed.proj.weight", "layer1.0.conv1.weight"}.isdisjoint(names)
 
 
 def _config_name(content: Mapping[str, Any]) -> str | None:

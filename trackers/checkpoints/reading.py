@@ -1,4 +1,4 @@
-"""Reading of checkpoint files: safetensors of this project or official pickles, recognised by their content."""
+"""Reading of checkpoint files: safetensors of this project or of timm, and official pickles, known by their content."""
 
 import json
 import reprlib
@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from pruning.errors import PruningError
 from pruning.plan import Plan
-from trackers.checkpoints.official_files import read_official
+from trackers.checkpoints.official_files import is_backbone, read_official
 from trackers.checkpoints.recipes import check_recipe
 from trackers.contents import CheckpointContents, CheckpointError
 from trackers.errors import TrackerError
@@ -77,7 +77,9 @@ def _read(path: str | Path, device: str) -> CheckpointContents:
 def _read_safetensors(path: Path, device: str) -> CheckpointContents:
     try:
         with safe_open(path, "pt") as file:
-            contents = _contents_of_header(file.metadata() or {}, path)
+            header = file.metadata() or {}
+            foreign = header.get("format") != FORMAT and is_backbone(file.keys())  # e.g. a file of timm
+            contents = CheckpointContents({}) if foreign else _contents_of_header(header, path)
             names = file.keys() if device == "cpu" else ()
             # A copy lies at a multiple of 64 bytes. In the memory of the file, the length of the header decides where a
             # weight lies, and kernels round differently there: the length of a path would change results.

@@ -15,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from pruning.groups import Group, Slice
 from trackers.contents import load_strictly
 from trackers.errors import TrackerError
+from trackers.layers.pretrained import resnet_weights
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
@@ -71,8 +72,8 @@ class ResNet(nn.Module):
         return maps
 
     def pretrained(self) -> Mapping[str, Tensor]:
-        """Returns ImageNet weights from torchvision, which downloads them on first use."""
-        return torchvision.models.get_model(self.name, weights="IMAGENET1K_V1").state_dict()
+        """Returns ImageNet weights; see `resnet_weights`."""
+        return resnet_weights(self.name)
 
     def load_pretrained(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
         """Loads the weights of a complete ResNet with torchvision's names; `layer4` and `fc` are skipped.

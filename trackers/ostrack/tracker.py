@@ -7,7 +7,6 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from trackers.boxes import xywh_to_xyxy
 from trackers.contents import load_strictly
 from trackers.crops import CropSpec
 from trackers.errors import TrackerError
+from trackers.layers.pretrained import vit_weights
 from trackers.losses import box_losses, focal_loss, gaussian_heatmap, near_target
 from trackers.ostrack.elimination import Elimination
 from trackers.ostrack.head import best_box, cell_boxes
@@ -80,8 +80,8 @@ class OSTrack(Tracker):
         return self.network.groups()
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """Returns the ViT's weights from timm, which downloads them on first use."""
-        return timm.create_model(self.network.backbone.name, pretrained=True).state_dict()
+        """Returns the ViT's weights; see `vit_weights`."""
+        return vit_weights(self.network.backbone.name)
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
         """Loads a pretrained plain ViT with timm's or MAE's names, and resizes its position embedding to the crops.

@@ -3,6 +3,7 @@
 import copy
 from unittest import mock
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -199,8 +200,12 @@ def test_it_starts_from_timms_weights(monkeypatch):
 
     tracker = small_ostrack()
     monkeypatch.setattr(timm, "create_model", create)
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda repository, file: f"cache/{repository}/{file}"
+    )
     tracker.load_backbone(tracker.pretrained_backbone(), "timm")
-    assert asked == [("vit_base_patch16_224", {"pretrained": True})]
+    file = f"cache/{timm.get_pretrained_cfg('vit_base_patch16_224').hf_hub_id}/model.safetensors"
+    assert asked == [("vit_base_patch16_224", {"pretrained": True, "pretrained_cfg_overlay": {"file": file}})]
     loaded = tracker.network.backbone.state_dict()
     for name in ("patch_embed.proj.weight", "blocks.2.attn.qkv.weight", "blocks.0.mlp.fc2.bias", "norm.weight"):
         torch.testing.assert_close(loaded[name], weights[name], rtol=0, atol=0)

@@ -1,7 +1,6 @@
 """Tests of STARK beyond the reference vectors: pruning, caches, template updates, two-stage training."""
 
 import random
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -279,13 +278,13 @@ def test_an_objective_without_its_head():
         small_stark(objective="class", class_head=False)
 
 
-def test_it_starts_from_torchvisions_weights():
+def test_it_starts_from_torchvisions_weights(monkeypatch, tmp_path):
     tracker = small_stark(backbone={"name": "resnet18", "frozen_norm": True})
     weights = torchvision.models.resnet18(weights=None).state_dict()
-    with mock.patch.object(torchvision.models, "get_model") as get:
-        get.return_value.state_dict.return_value = weights
-        tracker.load_backbone(tracker.pretrained_backbone(), "torchvision")
-        assert get.call_args.args == ("resnet18",)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(weights, tmp_path / "checkpoints" / "resnet18-f37072fd.pth")  # the cache of torchvision
+    tracker.load_backbone(tracker.pretrained_backbone(), "torchvision")
     loaded = tracker.network.backbone.state_dict()
     torch.testing.assert_close(loaded["layer3.1.conv2.weight"], weights["layer3.1.conv2.weight"])
     del weights["layer2.0.bn1.bias"]
