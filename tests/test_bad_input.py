@@ -144,10 +144,21 @@ def test_a_missing_checkpoint(run, capsys):
         ("eval", (), ("checkpoint=weights/",)),
         ("prune", (), ("checkpoint=weights/", "ratio=0.25")),
         ("prune", ("checkpoint=parent.safetensors",), ("needs ratio",)),
+        ("train", ("experiment=stark_stage2", "tracker=stark_st50"), ("checkpoint=stark_stage1.safetensors",)),
     ],
 )
 def test_a_required_key_that_was_forgotten(run, capsys, script, overrides, words):
     refused(run, capsys, *words, script=script, overrides=overrides)
+
+
+def test_a_required_key_that_one_job_of_a_sweep_lacks(run, capsys):
+    """Only `ostrack_got10k` needs a checkpoint, so the other job goes on."""
+    with pytest.raises(SystemExit) as stop:
+        run("train", "-m", "experiment=ostrack_got10k,demo", "tracker=ostrack", "dry_run=true", "datamodule=synthetic")
+    assert "1 of 1 jobs failed" in str(stop.value.code)
+    assert "this command needs checkpoint; add e.g. checkpoint=mae_pretrain_vit_base.pth" in str(stop.value.code)
+    assert "parent evaluation" not in (told := capsys.readouterr().out)
+    assert "would run" in told
 
 
 @pytest.mark.parametrize("script", ["eval", "prune"])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import timm
 import torch
 import torchvision
 from torch import Tensor
@@ -27,6 +26,7 @@ def vit_weights(name: str) -> Mapping[str, Tensor]:
     Raises:
         TrackerError: timm has no such weights, or they cannot be downloaded. The message says what to do.
     """
+    import timm  # trackers without a ViT do without
     from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     about: Any = timm.get_pretrained_cfg(name)
