@@ -82,8 +82,10 @@ def is_choice(override: str) -> bool:
 
 def without_value(script: str, overrides: list[str]) -> set[str]:
     """The keys that a call of a script has to set and does not."""
-    experiments = [f"experiment/{o.split('=')[1]}" for o in overrides if o.startswith("experiment=")]
-    files = [*(["job"] if script != "eval" else []), script, *experiments]
+    chosen = [
+        f"{group}/{o.split('=')[1]}" for group in ("experiment", "run") for o in overrides if o.startswith(f"{group}=")
+    ]
+    files = [*(["job"] if script != "eval" else []), script, *chosen]
     keys = {key: value for file in files for key, value in yaml.safe_load((CONF / f"{file}.yaml").read_text()).items()}
     return {key for key, value in keys.items() if value == "???"} - {o.split("=")[0] for o in overrides}
 

@@ -1,5 +1,6 @@
 """The two studies: every job of their sweeps composes, builds its tracker and can reach its ratio."""
 
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -130,6 +131,20 @@ def test_our_studies_start_from_the_parents_in_weights(monkeypatch, tracker, exp
     recipe = OmegaConf.to_container(cfg.tracker, resolve=True)
     assert read_header(path).recipe == recipe, f"{path} was made by another configuration: its children would differ"
     initial_checkpoint(recipe, str(path))  # loads strictly
+
+
+ROW = re.compile(r"^\| `(\w+)`,(?: (\w+))? (parent|sparsity|child) \| ([\d,]+) x (\d+) \|", re.MULTILINE)
+
+
+def test_the_pages_have_the_steps_and_batches_of_the_experiments():
+    pages = "\n".join(page.read_text() for page in (CONF.parent / "docs" / "experiments").glob("*.md"))
+    found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for experiment, tracker, stage, steps, batch in ROW.findall(pages):
+        found.setdefault((experiment, tracker), {})[stage] = int(steps.replace(",", "")), int(batch)
+    assert {experiment for experiment, _ in found} >= {"icassp2023", "ostrack_got10k", "stark_stage1", "superdimp"}
+    for (experiment, tracker), rows in found.items():
+        cfg = composed(f"experiment={experiment}", "checkpoint=a", *([f"tracker={tracker}"] if tracker else []))
+        assert rows == {stage: (cfg.stages[stage].steps, cfg.datamodule.batch_size) for stage in rows}
 
 
 def test_the_three_trackers_belong_to_three_families():
