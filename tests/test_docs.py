@@ -28,8 +28,8 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SCRIPTS = {"train.py", "prune.py", "eval.py"}
+MISSING = set() if importlib.util.find_spec("ray") else {"hydra/launcher=ray"}
 TOOLS = {"wandb", "apt-get", "git", ".", "cd", "mkdocs"}  # their own manuals say what they do
-PLUGINS = {"hydra/launcher=ray"}  # not installed with the tests
 
 
 def fences(page: Path, language: str) -> Iterator[str]:
@@ -60,8 +60,9 @@ def script_calls() -> dict[tuple[str, ...], Path]:
     found = {}
     for page in PAGES:
         for words in commands(page):
-            if words[0] == "python" and words[1] in SCRIPTS:
-                found[tuple(words[1:])] = page
+            start = next((i for i, word in enumerate(words) if word in SCRIPTS), 0)
+            if words[0] == "torchrun" or (words[0] == "python" and start == 1):
+                found[tuple(words[start:])] = page
     return found
 
 
@@ -100,7 +101,7 @@ def test_every_command_composes():
         assert "--cfg" in call or not (missing := without_value(script, overrides)), f"{place}: no value for {missing}"
         swept = any(o.is_sweep_override() for o in OverridesParser.create().parse_overrides(overrides))
         assert "-m" in call or not swept, f"{place}: a sweep needs -m"
-        if PLUGINS & {*overrides} or "tracker=siamese" in overrides:
+        if MISSING & {*overrides} or "tracker=siamese" in overrides:
             continue
         for point in points(overrides):
             same = merged.setdefault((script, frozenset(filter(is_choice, point))), {})
@@ -124,6 +125,8 @@ def test_every_other_command_exists():
                 known = all(w in targets for w in words[1:] if "=" not in w)
             elif words[:2] == ["python", "-m"]:
                 known = importlib.util.find_spec(words[2]) is not None
+            elif words[0] == "torchrun":
+                known = bool(SCRIPTS & {*words})
             elif words[0] == "python":
                 known = (ROOT / words[1]).is_file()
             elif words[:2] == ["pip", "install"]:

@@ -1,19 +1,28 @@
 """Jobs on other processes and machines: launchers, several processes for one training, and a sweeper that searches."""
 
-import csv
-import importlib.util
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.dataset import EpochSampler
+from evaluation import commands
 from evaluation.processes.devices import gpu_overrides, resolve_devices
+from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.study.cache_keys import NOT_IN_RESULT
-from tests.conftest import CONF, results
+from tests.conftest import CONF, SHORT_STAGES, SMALL_WORLD, results
+from tests.offline_runs import OfflineRun, log_out
 
 ONE_SHOT = [
     *("pruning=magnitude", "stages.parent.steps=1", "stages.sparsity.steps=0", "stages.child.steps=0"),
@@ -83,19 +92,78 @@ def test_ddp_within_a_sweep_is_refused_with_a_command_that_works(run, tmp_path):
 @pytest.mark.slow
 def test_two_processes_make_one_job(run, fresh_cache, monkeypatch, spawned_quickly):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    log_out(monkeypatch)
     cache = f"paths.cache={fresh_cache}"
-    outputs = run("train", "trainer=ddp_spawn", "trainer.devices=2", "device=cpu", "ratio=0.5", "logger=csv", cache)
+    outputs = run("train", "trainer=ddp_spawn", "trainer.devices=2", "device=cpu", "ratio=0.5", "logger=wandb", cache)
     (result,) = results(outputs)
     assert result["ratio_achieved"] <= 0.5
     assert result["masked_vs_compacted"] < 1e-5
-    (metrics,) = outputs.rglob("metrics.csv")
-    rows = list(csv.DictReader(metrics.open()))
-    # An epoch of 4 samples is 2 steps of a batch of 2, one sample for each, so 4 steps are 2 epochs, as in one process.
-    assert max(int(row["epoch"]) for row in rows if row["parent/unreadable_frames"]) == 1
+    (folder,) = (outputs / "train").iterdir()
+    logged = OfflineRun(folder)
+    assert logged.exit_code == 0
+    assert logged.summary["params"] == result["params"]
+    # An epoch of 4 samples is two batches of 2, of which each process takes one sample.
+    assert max(row["parent/epoch"] for row in logged.history if "parent/epoch" in row) == 1
     stages = {p.name for p in (fresh_cache / "stages").iterdir() if not p.name.endswith(".lock")}
     assert sorted(name.split("-")[0] for name in stages) == ["child", "evaluation", "evaluation", "parent", "sparsity"]
     assert not any(name.endswith(".unfinished") for name in stages)
     assert not list((fresh_cache / "stages").rglob("scratch"))
+
+
+@pytest.mark.attack
+def test_two_nodes_make_one_job(fresh_cache, tmp_path, monkeypatch):
+    """Two groups of torchrun stand for two machines."""
+    (tmp_path / "tmp").mkdir()
+    for name, value in {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp")}.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    meeting = ["--master_addr=127.0.0.1", f"--master_port={port}"]
+    job = [
+        "train.py",
+        *SMALL_WORLD,
+        *SHORT_STAGES,
+        "trainer=ddp",
+        "trainer.num_nodes=2",
+        "trainer.devices=1",
+        "device=cpu",
+    ]
+    job += ["tracker=stark", "tracker.class_head=true", "logger=tensorboard", "ratio=0.5"]
+    job += [f"paths.cache={fresh_cache}", f"paths.outputs={tmp_path}/outputs"]
+    nodes = [
+        subprocess.Popen([*torchrun, f"--node_rank={node}", *meeting, *job], cwd=CONF.parent, stderr=subprocess.PIPE)
+        for node in (0, 1)
+    ]
+    told = [node.communicate()[1].decode() for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], told
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    (result,) = results(folder)
+    assert result["status"] == "finished"
+    assert list(folder.rglob("events.out.tfevents.*"))
+    assert not list((tmp_path / "tmp").glob("rank*"))
+
+
+@pytest.mark.parametrize("logger", sorted(path.stem for path in (CONF / "logger").glob("*.yaml")))
+def test_a_job_that_is_handed_to_processes_needs_nothing_of_hydra(run, monkeypatch, logger):
+    log_out(monkeypatch)
+    jobs = []
+
+    def launch(trainer: Any, settings: DictConfig, invocation: Invocation, work: Callable[[], Any]) -> None:
+        state = Singleton.get_state()
+        Singleton.set_state({"instances": {}, "omegaconf_resolvers": {}})
+        try:
+            job = pickle.loads(pickle.dumps(work)).args[0]
+            jobs.append(job.cfg)
+            if job.maker.logger and logger == "wandb":
+                job.maker.logger.experiment.finish()
+        finally:
+            Singleton.set_state(state)
+
+    monkeypatch.setattr(commands, "launch", launch)
+    run("train", "ratio=0.5", f"logger={logger}")
+    assert "${" not in OmegaConf.to_yaml(jobs[0])
 
 
 def test_slurm_gets_what_was_asked_for(run, tmp_path, monkeypatch):
@@ -121,23 +189,35 @@ def test_slurm_gets_what_was_asked_for(run, tmp_path, monkeypatch):
     assert len(list(outputs.rglob("*_submitted.pkl"))) == 2
 
 
-def launchers() -> list:
-    missing = importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None
-    reason = "the extra `ray` is not installed (pip install 'light-weight-trackers[ray]' in an environment of its own)"
-    return ["submitit_local", pytest.param("ray", marks=pytest.mark.skipif(missing, reason=reason))]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", launchers())
-def test_a_job_in_a_process_of_its_own_shares_the_parent(run, fresh_cache, monkeypatch, launcher):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    cache = f"paths.cache={fresh_cache}"
+def shares_the_parent(run, cache, *launcher: str) -> None:
+    """Runs a job of ratio 1 here and one of ratio 0.5 by a launcher, which must find the parent of the first."""
+    cache = f"paths.cache={cache}"
     (alone,) = results(run("train", "ratio=1", cache, *ONE_SHOT))
-    outputs = run("train", "-m", f"hydra/launcher={launcher}", "ratio=0.5", cache, NO_REPORT, *ONE_SHOT)
+    outputs = run("train", "-m", "ratio=0.5", cache, NO_REPORT, *ONE_SHOT, *launcher)
     (child,) = results(outputs / "studies")
     assert child["status"] == "finished"
     assert child["seconds"]["parent"] == "cached"
     assert child["parent"]["metrics"] == alone["metrics"]
+
+
+@pytest.mark.slow
+def test_a_job_in_a_process_of_its_own_shares_the_parent(run, fresh_cache, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    shares_the_parent(run, fresh_cache, "hydra/launcher=submitit_local")
+
+
+@pytest.mark.attack
+def test_a_job_on_ray_shares_the_parent(run, fresh_cache, monkeypatch):
+    ray = pytest.importorskip("ray", reason="without the extra `ray`")
+    for name, value in {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}.items():
+        monkeypatch.setenv(name, value)
+    given = ("num_cpus=1", "include_dashboard=false")
+    with TemporaryDirectory(dir="/tmp") as folder:  # names of sockets are short
+        given = [f"+hydra.launcher.ray.init.{option}" for option in (*given, f"_temp_dir={folder}")]
+        try:
+            shares_the_parent(run, fresh_cache, "hydra/launcher=ray", *given)
+        finally:
+            ray.shutdown()
 
 
 @pytest.mark.slow
