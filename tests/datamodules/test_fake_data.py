@@ -40,6 +40,7 @@ def test_readers_find_the_synthetic_videos(fake, got10k, split):
         assert (sequence.absent == video.absent).all()
         assert (sequence.image(2) == video.image(2)).all()
         assert sequence.size == video.size
+        assert sequence.frames[0] == ("0.jpg" if name == "trackingnet" else "00000001.jpg")
     assert len(found) == {"lasot": len(arguments.get("names", [])), "trackingnet": 12}.get(name, len(videos))
 
 
