@@ -3,7 +3,7 @@
 python benchmarks/hours.py
 python benchmarks/hours.py --experiments ostrack_got10k,superdimp --gpus 1,4 --cores 8
 
-Two kinds of numbers stand side by side. Hours of input follow from samples per second of one core, which
+Two kinds of numbers stand side by side. Hours of input follow from frames per second of one core, which
 training_input.py has measured (see benchmarks/README.md); workers are assumed not to slow each other down. Hours of
 training are an ESTIMATE, which no run has checked: operations of one real training step, forward and backward, which
 PyTorch's FlopCounterMode counts, over the peak of a GPU and an assumed share of it. Candidate elimination and pruning
@@ -22,8 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trackers.checkpoints.checkpoint import build_tracker
 
-# Samples per second of one core, from 1920 x 1080 JPEG frames, exact crops: benchmarks/README.md, "Training input".
-SAMPLES_PER_SECOND = {"OSTrack": 40.7 * 1.43, "STARK": 36.2 * 1.31, "DiMP": 11.2 * 1.23}
+# Frames per second of one core, from 1920 x 1080 JPEG files, exact crops: benchmarks/README.md, "Training input", has
+# samples of two frames (OSTrack, STARK-S50) and of six (SuperDiMP). STARK-ST50 and Mini-STARK have three in a sample.
+FRAMES_PER_SECOND = {"OSTrack": 2 * 40.7 * 1.43, "STARK": 2 * 36.2 * 1.31, "DiMP": 6 * 11.2 * 1.23}
 # Operations per second of one GPU: the peak of an A100 by its data sheet, and the share of it that is ASSUMED.
 RATES = {"float32 (estimate)": 19.5e12 * 0.5, "bf16 (estimate)": 312e12 * 0.3}
 EXPERIMENTS = {  # the trackers of each experiment; "" for the one that it chooses itself
@@ -98,12 +99,13 @@ def trainings(experiment: str, tracker: str) -> Iterator[Training]:
     chosen = [f"experiment={experiment}", "checkpoint=null", *([f"tracker={tracker}"] if tracker else [])]
     cfg = composed(chosen)
     batch, family = cfg.datamodule.batch_size, cfg.tracker._target_.rpartition(".")[2]
+    frames = sum(cfg.tracker[crops].get("count", 1) for crops in ("template", "search"))
+    rate = FRAMES_PER_SECOND[family] / frames
     for stage in STAGES:
         steps = cfg.stages[stage].steps
         if steps:
             name = f"`{experiment}`, {tracker} {stage}".replace("  ", " ")
             validated = steps // (cfg.datamodule.samples_per_epoch // batch) * cfg.datamodule.val_samples
-            rate = SAMPLES_PER_SECOND[family]
             yield Training(name, steps, batch, validated, rate, operations_of(tuple(chosen)))
 
 
