@@ -17,6 +17,7 @@ from datamodules.errors import DataError
 from datamodules.exit_with_parent import exit_with_parent, stay_until_parent_ends_it
 from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
+from datamodules.freed_memory import keep_freed_memory
 from datamodules.sampling import FrameSampler, SampleFrames, central_box
 from datamodules.sequences.outside import fits_picture
 from datamodules.sequences.sequence import Sequence
@@ -189,9 +190,13 @@ def count_trained_batches(trainer: L.Trainer | None) -> int:
 
 
 def start_worker(worker: int) -> None:
-    """Prepares a loader worker: it ends with its parent, and OpenCV uses one thread, as the workers use all cores."""
+    """Prepares a loader worker: it ends with its parent, and keeps freed memory for the next pictures.
+
+    OpenCV uses one thread, as the workers use all cores.
+    """
     stay_until_parent_ends_it()
     exit_with_parent()
+    keep_freed_memory()
     cv2.setNumThreads(0)
 
 

@@ -1,6 +1,8 @@
 """Training samples: the crops' geometry, what happens to them, and the same ones for any number of workers."""
 
+import resource
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ from hydra.utils import instantiate
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
-from datamodules.dataset import EpochSampler, TrackingDataset
+from datamodules.dataset import EpochSampler, TrackingDataset, start_worker
 from datamodules.module import TrackingDataModule
 from datamodules.readers import read_got10k
 from datamodules.sampling import FrameSampler, central_box
@@ -292,6 +294,29 @@ def test_folders_of_frames_can_be_trained_on(got10k, tmp_path):
         data = instantiate(compose("train", ["datamodule=folder", *given]).datamodule)
     data.check()
     assert next(iter(data.train_dataloader()))["search"].shape == (2, 1, 3, 96, 96)
+
+
+class Allocations(torch.utils.data.Dataset):
+    """Takes and frees the memory of 20 pictures of changing size; a sample is the number of pages that were fresh."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, _):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for i in range(20):
+            np.ones((720 + 60 * (i % 7), 1920, 3), np.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries than glibc")
+def test_loader_workers_keep_the_memory_of_pictures_for_the_next_ones():
+    def fresh_pages(prepare):
+        return [int(n) for n in DataLoader(Allocations(), 1, num_workers=1, worker_init_fn=prepare)]
+
+    _, later = fresh_pages(start_worker)
+    _, otherwise = fresh_pages(None)
+    assert later < otherwise / 10
 
 
 @pytest.mark.parametrize("outside", [(-200.0, 30, 10, 10), (40, 300, 10, 10), (-200, -300, 10, 10)])
