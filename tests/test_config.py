@@ -37,6 +37,8 @@ CHOICES = [
         for group in ("datamodule", "benchmark", "pruning", "distillation", "logger", "trainer")
         for choice in files_of(group)
     ),
+    ["run=miniature"],
+    ["fake_data=small"],
     ["experiment=demo"],
     ["experiment=tune"],
     *([f"experiment={name}", "checkpoint=a"] for name in RECIPES),
@@ -44,9 +46,9 @@ CHOICES = [
 SCRIPTS = [("train", []), ("prune", ["checkpoint=a", "ratio=0.5"]), ("eval", ["checkpoint=a"])]
 SHARED = {"scale", "datamodule", "pruning", "distillation", "logger", "trainer"}
 CHOSEN = {
-    "train": SHARED | {"tracker", "experiment", "checkpoint"},
+    "train": SHARED | {"tracker", "experiment", "checkpoint", "run"},
     "prune": {"scale", "pruning", "distillation"},  # the other groups are those of train
-    "eval": {"benchmark"},
+    "eval": {"benchmark", "fake_data"},
 }
 READ_BY_CODE = "\n".join(p.read_text() for p in (*ROOT.glob("*.py"), *(ROOT / "evaluation").rglob("*.py")))
 READ_BY_CONF = "\n".join(p.read_text() for p in CONF.rglob("*.yaml"))

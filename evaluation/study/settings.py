@@ -111,6 +111,11 @@ RULES: dict[str, Rule] = {
     "synthetic.*.sequences": whole("[1, inf)", 20),
     "synthetic.*.frames": whole("[1, inf)", 20),
     "synthetic.*.stride": whole("[1, inf)", 1),
+    "fake_data.videos.width": whole("[32, 8192]", 320),
+    "fake_data.videos.height": whole("[32, 8192]", 240),
+    "fake_data.videos.*.*": whole("[1, inf)", 20),
+    "fake_data.lasot_*": Rule("a list of names", lambda v: isinstance(v, list) and len(v) > 0, ["airplane-1"]),
+    "fake_data.folder": TEXT,
     # Recipe, crops, losses and online loop of trackers
     "tracker.recipe.lr": number("(0, inf)", 1e-4),
     "tracker.recipe.rates.*": WEIGHT,

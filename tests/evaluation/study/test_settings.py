@@ -24,7 +24,7 @@ def settings(*overrides: str) -> dict[str, Any]:
 def good() -> dict[str, dict[str, Any]]:
     """Configurations by tracker, which together have most settings."""
     return {
-        "ostrack": settings("tracker=ostrack", "distillation=parent"),
+        "ostrack": settings("tracker=ostrack", "distillation=parent", "fake_data=small", "benchmark.name=x"),
         "stark": settings("tracker=stark", "datamodule=scenes", "benchmark=scenes", "pruning=taylor"),
         "dimp": settings("tracker=dimp", "pruning=chipnet", "scale=full"),
     }
@@ -64,6 +64,11 @@ BAD = {
     "synthetic.width": [1, 0, 96.5, 10**6],
     "synthetic.train.frames": [0, -1],
     "synthetic.train.stride": [0],
+    "fake_data.folder": ["", None],
+    "fake_data.videos.width": [1, 96.5],
+    "fake_data.videos.train.sequences": [0],
+    "fake_data.videos.val.frames": [0, 1.5],
+    "fake_data.lasot_test": [None, [], "airplane-1"],
     "tracker.search.size": [0, -96, 1.5, 10**6],
     "tracker.template.factor": [0, -2, NAN, INF],
     "tracker.search.centre_jitter": [-1, NAN],
