@@ -31,6 +31,10 @@ class MaskedLayerNorm(nn.LayerNorm):
         # The kernel's variance is `share` times the variance of the kept channels. Scaled eps and weight correct that.
         weight = self.weight * self.mask * self.share**0.5
         bias = None if self.bias is None else self.bias * self.mask
+        if torch.compiler.is_compiling():  # the kernel's eps would be a constant, and each mask compiled anew
+            centred = (filled - mean).to(weight.dtype)
+            normal = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps * self.share) * weight
+            return normal if bias is None else normal + bias
         return F.layer_norm(filled, self.normalized_shape, weight, bias, self.eps * self.share)
 
 

@@ -19,6 +19,9 @@ ANNEALING_KEYS = ("schedule", "every", "decay")
 # Top-level keys that no number in the result of a job depends on.
 NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_minutes", "runner", "objective", "job", "fake_data")
 
+# Values of `speed` with which a training is computed as if there were no such key.
+NOT_SPED_UP = {"compile": None, "channels_last": False, "matmul_precision": "highest"}
+
 
 def effective_keys(settings: Any, path: str = "") -> Any:
     """Returns the settings without the keys that have no effect on results.
@@ -38,7 +41,8 @@ def effective_keys(settings: Any, path: str = "") -> Any:
 
 def result_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the keys that the result of a job depends on. Jobs with equal keys have equal results, but for times."""
-    return effective_keys({key: value for key, value in settings.items() if key not in NOT_IN_RESULT})
+    kept = {key: value for key, value in settings.items() if key not in (*NOT_IN_RESULT, "speed")}
+    return effective_keys(kept) | speed_keys(settings)
 
 
 def trains(settings: Mapping[str, Any], trains_parent: bool = True) -> bool:
@@ -63,7 +67,13 @@ def training_keys(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
     if not stage_settings["steps"]:
         return {}
     shared = {key: settings[key] for key in ("datamodule", "trainer", "callbacks", "seed")}
-    return shared | {"stage": {key: stage_settings[key] for key in ("steps", "lr_scale")}}
+    return shared | speed_keys(settings) | {"stage": {key: stage_settings[key] for key in ("steps", "lr_scale")}}
+
+
+def speed_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of `speed` that change the rounding of a training; none if all are off."""
+    used = {key: value for key, value in settings["speed"].items() if value != NOT_SPED_UP.get(key, value)}
+    return {"speed": used} if used else {}
 
 
 def distillation_keys(settings: Mapping[str, Any]) -> dict[str, Any]:

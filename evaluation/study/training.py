@@ -76,7 +76,7 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     if start and is_rank_zero():
         log.info("stage %s goes on from step %s", stage, _position(saved_step(start), settings.steps))
     resume = {"ckpt_path": start, "weights_only": True} if start else {}
-    with signals:
+    with signals, instantiate(cfg.speed).applied(tracker.network, gated=stage == "sparsity"):
         trainer.fit(tracker, data, **resume)
         signals.release_last()
     if trainer.interrupted:
