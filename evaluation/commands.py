@@ -287,8 +287,8 @@ def _loader(cfg: DictConfig) -> Callable[[], Checkpoint]:
 
 def _print_table(result: dict[str, Any]) -> None:
     caption = f"{result['params']:,} parameters, {result['macs']['total'] / 1e9:.3f} G MACs a frame"
-    achieved = result.get("achieved", {"params": 1})  # a score of a checkpoint alone has no parent
-    table = Table(caption=caption + (f": {describe_sizes(achieved)} of the parent" if achieved["params"] < 1 else ""))
+    achieved = {name: (share,) for name, share in result.get("achieved", {}).items() if share < 1}
+    table = Table(caption=f"{caption}: {describe_sizes(achieved)} of the parent" if len(achieved) > 1 else caption)
     metrics, still = result["metrics"], result["still_box"]
     names = list(dict.fromkeys(name for report in metrics.values() for name in scores_of(report)))
     for column in ("benchmark", "protocol", *names, f"{names[0]} of a still box"):

@@ -1,9 +1,10 @@
 """The pruner: ranks units, closes their gates to meet a ratio, and cuts the network. It needs no training framework."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -143,12 +144,12 @@ class Pruner:
         fit_plan(chosen, ranks, self._cost_of(network, chosen, inputs), self.ratio, self.rules)
         self._try_cuts(network, chosen, trial_inputs or inputs)
 
-    def estimate(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction) -> dict[str, float]:
+    def estimate(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction) -> dict[str, list[float]]:
         """Returns about which fractions of the parameters ("params") and of the MACs ("macs") a cut to the ratio keeps.
 
-        A copy on the meta device is cut by a random ranking, since the ranking of the units is not known before a
-        training. The fraction that the ratio refers to is met as closely as one unit allows. The other one depends on
-        the ranking: a ranking that spares wide layers keeps other fractions than one that empties them.
+        The ranking of the units is not known before a training. So copies on the meta device are cut by several made-up
+        rankings. For each quantity the list has the fraction by a random ranking, the smallest and the largest one. A
+        real ranking may go beyond them if units of all kinds compete (scope "global").
 
         Args:
             network, groups, inputs: as for `attach`.
@@ -157,12 +158,13 @@ class Pruner:
             PruningError: a setting does not fit the groups, or the ratio is out of reach.
         """
         chosen, meta = self.select(groups), copy_to_meta(network)
-        numbers = torch.Generator().manual_seed(0)
-        scores = {g.name: torch.rand(g.size, generator=numbers, device="cpu") for g in chosen}
-        cost = self._cost_of(network, chosen, inputs)
-        cut = compacted(meta, chosen, fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules))
-        kept, whole = ((count_params(n), count_macs(n, inputs(n)).total) for n in (cut, meta))
-        return {name: part / all_of_it for name, part, all_of_it in zip(("params", "macs"), kept, whole, strict=True)}
+        cost, measured = self._cost_of(network, chosen, inputs), [_sizes(meta, inputs)]
+        for scores in _made_up_scores(meta, chosen):
+            plan = fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules)
+            measured.append(_sizes(compacted(meta, chosen, plan), inputs))
+        shares = np.array(measured[1:]) / measured[0]
+        expected = np.stack([shares[0], shares.min(0), shares.max(0)], 1)
+        return dict(zip(("params", "macs"), expected.tolist(), strict=True))
 
     def attach(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
         """Puts open gates on the groups to prune, after a trial cut of a copy of the network.
@@ -293,3 +295,18 @@ class Pruner:
         if self.ratio_of == "macs":
             return MacCost(network, groups, inputs)
         return LatencyCost(network, groups, inputs, self.device)
+
+
+def _sizes(network: nn.Module, inputs: InputFunction) -> tuple[int, int]:
+    """Returns the parameters and the MACs of a network."""
+    return count_params(network), count_macs(network, inputs(network)).total
+
+
+def _made_up_scores(network: nn.Module, groups: Sequence[Group]) -> Iterator[dict[str, Tensor]]:
+    """Yields scores of all units by group name: random ones, and those that prefer units of many or of few weights."""
+    numbers = torch.Generator().manual_seed(0)
+    yield {g.name: torch.rand(g.size, generator=numbers, device="cpu") for g in groups}
+    cost, sizes = ParamCost(network, groups), np.array([g.size for g in groups])
+    weights_of_unit = [cost(sizes) - cost(sizes - one_less) for one_less in np.eye(len(sizes), dtype=int)]
+    for sign in (1, -1):
+        yield {g.name: torch.full((g.size,), sign * n) for g, n in zip(groups, weights_of_unit, strict=True)}

@@ -66,13 +66,18 @@ def number_at(result: Result, *path: str) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
-def describe_sizes(fractions: Mapping[str, float]) -> str:
-    """Returns in words which fractions of the parent are left, e.g. "72% of the parameters and 59% of the MACs".
+def describe_sizes(fractions: Mapping[str, Sequence[float]]) -> str:
+    """Returns which fractions of the parent are left, e.g. "72% of the parameters and 59% (51 to 66%) of the MACs".
 
     Args:
-        fractions: by "params" and "macs".
+        fractions: by "params" and "macs": a fraction, or also the smallest and the largest that may be expected.
     """
-    return " and ".join(f"{format_percent(fractions[key])}% of the {RATIO_OF[key]}" for key in ("params", "macs"))
+    words = []
+    for key in ("params", "macs"):
+        about, spread = format_percent(fractions[key][0]), [format_percent(end) for end in fractions[key][1:]]
+        expected = f" ({' to '.join(spread)}%)" if {*spread} - {about} else ""
+        words.append(f"{about}%{expected} of the {RATIO_OF[key]}")
+    return " and ".join(words)
 
 
 def number_reader(*path: str) -> Callable[[Result], float | None]:

@@ -107,14 +107,15 @@ class Job:
         self.maker.benchmark.check_scorable()
         self.maker.runner  # noqa: B018 (building the runner checks its settings)
 
-    def _announce(self, kept: dict[str, float]) -> None:
+    def _announce(self, kept: dict[str, list[float]]) -> None:
         """Logs what will be left of the parent, and warns if that is far from the ratio."""
         unit = RATIO_OF.get(self.cfg.pruning.ratio_of, self.cfg.pruning.ratio_of)
         self.expected = f"ratio {self.cfg.ratio} of the {unit} keeps about {describe_sizes(kept)}"
         if not is_rank_zero():
             return
         log.info(self.expected)
-        far = [name for name, share in kept.items() if not 1 / FAR <= share / self.cfg.ratio <= FAR]
+        near = self.cfg.ratio / FAR, self.cfg.ratio * FAR
+        far = [name for name, (_, low, high) in kept.items() if high < near[0] or low > near[1]]
         if self.cfg.pruning.ratio_of == "units" and far:
             names = " and of the ".join(RATIO_OF[name] for name in far)
             log.warning(
