@@ -225,7 +225,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
         run("train", "ratio=0.5", "resume_minutes=0", *mine)
     states = {key: state for _, key, state, _ in plan()}
     assert states[parent[1]] == "cached"
-    assert states[sparsity[1]] == "partly done, at step 3"
+    assert states[sparsity[1]] == "partly done, at step 3 of 6"
     assert states[child[1]] == states[of_child[1]] == "would run"
     assert {row[2] for row in plan("force=true")} == {"would run"}
 

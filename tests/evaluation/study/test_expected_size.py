@@ -84,3 +84,12 @@ def test_the_words_give_a_range_only_if_there_is_one():
     words = describe_sizes({"params": (0.1, 0.1004, 0.0996), "macs": (0.13, 0.004, 0.16)})
     assert words == "10% of the parameters and 13% (<1 to 16%) of the MACs"
     assert describe_sizes({"params": (0.5,), "macs": (0.25,)}) == "50% of the parameters and 25% of the MACs"
+
+
+@pytest.mark.parametrize(("ratio_of", "words"), [("units", "gated units"), ("macs", "MACs")])
+def test_a_ratio_of_units_that_is_far_from_the_sizes_is_a_warning(run, capsys, ratio_of, words):
+    run("train", "ratio=0.1", f"pruning.ratio_of={ratio_of}", "dry_run=true")
+    told = capsys.readouterr().out
+    assert told.count(f"ratio 0.1 of the {words} keeps about ") == 2, "in the log and above the plan"
+    warned = "ratio=0.1 counts units, and is far from the fraction of the parameters" in told
+    assert warned == (ratio_of == "units")
