@@ -51,7 +51,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
     options.add_argument("--folder", type=Path, help="empty folder for all results (default: a temporary one)")
     given, overrides = options.parse_known_args()
-    command = [sys.executable, "train.py", "-m", *STUDY, "logger=none", *overrides]
+    command = [sys.executable, "train.py", "-m", *STUDY, "logger=none", "resume_minutes=0.05", *overrides]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).absolute()
         cache, alone, second = (folder / name for name in ("cache", "alone-cache", "killed-cache"))
