@@ -7,8 +7,8 @@ python benchmarks/training_input.py --samples 50 tracker=dimp
 Frames are rendered scenes with noise, saved at quality 90 without restart markers, like the files of most encoders, and
 the same files after `python -m datamodules.prepare`, which needs jpegtran. Each frame has one box at a random position.
 Samples follow the tracker's recipe, with its crops, jitter and augmentation. One process with one thread makes them,
-and keeps freed memory as loader processes do (unless --plain-memory). For each sample all ways of decoding take turns,
-in changing order. Times are CPU times.
+and keeps freed memory as loader processes do. For each sample all ways of decoding take turns, in changing order. Times
+are CPU times.
 
 "Whole" decodes every frame completely and then crops. "Exact" is datamodule.reduced_decoding=false; the script checks
 that its samples are bitwise equal. "Reduced" is datamodule.reduced_decoding=true. The difference is the mean absolute
@@ -69,10 +69,8 @@ def main() -> None:
     options.add_argument(
         "--noise", type=float, default=4.0, help="standard deviation in grey levels (default: %(default)s)"
     )
-    options.add_argument("--plain-memory", action="store_true", help="give freed memory back to the system")
     given, overrides = options.parse_known_args()
-    if not given.plain_memory:
-        keep_freed_memory()
+    keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     cfg = composed(["scale=full", *overrides])
