@@ -21,7 +21,7 @@ from evaluation.study.job import Job
 from evaluation.study.parent_source import ParentSource
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 
-CPU = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), num_devices=1)
+CPU = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), num_devices=1, num_nodes=1)
 TRAINED = {"parent", "sparsity", "child"}
 SCORED = {"evaluation", "parent evaluation"}
 
@@ -214,7 +214,7 @@ def test_unused_sources_and_splits_are_not_read(data: Path, cache: Path) -> None
 
 
 def on(device: str) -> SimpleNamespace:
-    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), num_devices=1)
+    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), num_devices=1, num_nodes=1)
 
 
 def test_auto_is_the_device_that_it_chooses(data: Path, cache: Path) -> None:
