@@ -94,9 +94,10 @@ def test_batches_fit_into_the_shared_memory_of_a_small_container(machine, caplog
     assert caplog.text.count("--shm-size") == 1
 
 
-@pytest.mark.parametrize(("launcher", "jobs"), [("basic", 1), ("two_at_a_time", 2), ("joblib", 6)])
-@pytest.mark.parametrize("given", [1, 4])
-def test_jobs_that_a_launcher_runs_at_once_share_the_machine(machine, launcher, jobs, given):
+@pytest.mark.parametrize(
+    ("launcher", "given", "jobs", "together"), [("basic", 3, 1, 3), ("two_at_a_time", 1, 2, 2), ("joblib", 4, 6, 6)]
+)
+def test_jobs_that_a_launcher_runs_at_once_share_the_machine(machine, launcher, given, jobs, together):
     machine(6)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         names = ["job.tracker=x", "job.method=x", "paths.job=.", "logger=none", f"datamodule.jobs_at_once={given}"]
@@ -105,4 +106,4 @@ def test_jobs_that_a_launcher_runs_at_once_share_the_machine(machine, launcher, 
         cfg = compose("train", overrides)
     assert found == jobs
     invocation = Invocation("train", (), True, 0, Path(), found, {}, False)
-    assert commands._resolve(cfg, invocation, False)[0].datamodule.jobs_at_once == max(jobs, given)
+    assert commands._resolve(cfg, invocation, False)[0].datamodule.jobs_at_once == together
