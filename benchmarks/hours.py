@@ -24,7 +24,7 @@ from trackers.checkpoints.checkpoint import build_tracker
 
 # Frames per second of one core, from 1920 x 1080 JPEG files, exact crops: benchmarks/README.md, "Training input", has
 # samples of two frames (OSTrack, STARK-S50) and of six (SuperDiMP). STARK-ST50 and Mini-STARK have three in a sample.
-FRAMES_PER_SECOND = {"OSTrack": 2 * 40.7 * 1.43, "STARK": 2 * 36.2 * 1.31, "DiMP": 6 * 11.2 * 1.23}
+FRAMES_PER_SECOND = {"OSTrack": 2 * 69.6 * 1.40, "STARK": 2 * 68.0 * 1.36, "DiMP": 6 * 21.0 * 1.25}
 # Operations per second of one GPU: the peak of an A100 by its data sheet, and the share of it that is ASSUMED.
 RATES = {"float32 (estimate)": 19.5e12 * 0.5, "bf16 (estimate)": 312e12 * 0.3}
 EXPERIMENTS = {  # the trackers of each experiment; "" for the one that it chooses itself
