@@ -11,6 +11,7 @@ from got10k.experiments import ExperimentGOT10k
 
 from datamodules.official_layouts import write_got10k, write_lasot, write_trackingnet
 from datamodules.readers import read_got10k
+from datamodules.readers.trackingnet import SEQUENCES
 from evaluation.export.got10k_tracker import Got10kTracker
 from evaluation.tracking.result_files import read_boxes, read_result
 from evaluation.tracking.submission import pack_got10k
@@ -174,17 +175,21 @@ def test_every_profile_scores_the_same_boxes(run, small_checkpoint, got10k, tmp_
     profiles = ("pytracking", "ostrack", "got10k")
     assert list(result["metrics"]) == [f"lasot/{p}" for p in profiles] == list(result["still_box"])
     for report, profile in zip(result["metrics"].values(), profiles, strict=True):
-        assert report["protocol"] == f"one pass, {profile}"
+        assert report["protocol"] == f"one pass, {profile}, 2 of 280 sequences"
         assert report.keys() >= {"AUC", "OP50", "OP75", "P", "P_norm"}
         assert report["sequences"] == 2
     # Absent frames are failures for the one and frames like others to the other.
     assert result["still_box"]["lasot/pytracking"]["AUC"] < result["still_box"]["lasot/got10k"]["AUC"]
 
 
-def test_trackingnet_is_packed_for_its_server(run, small_checkpoint, got10k, tmp_path):
+def test_trackingnet_is_packed_for_its_server(run, small_checkpoint, got10k, tmp_path, monkeypatch):
     write_trackingnet(tmp_path / "data" / "trackingnet" / "TEST", by_name(got10k), first_box_only=True)
     call = (f"checkpoint={small_checkpoint}", f"paths.data={tmp_path / 'data'}", "benchmark=trackingnet_test")
-    run("eval", *call, "action=submit", f"archive={tmp_path / 'mine.zip'}", "runner.lockstep=2")
+    call = ("eval", *call, "action=submit", f"archive={tmp_path / 'mine.zip'}", "runner.lockstep=2")
+    with pytest.raises(SystemExit, match="results of all sequences, and 2 of 511 sequences are there"):
+        run(*call)
+    monkeypatch.setitem(SEQUENCES, "test", 2)
+    run(*call)
     with zipfile.ZipFile(tmp_path / "mine.zip") as file:
         assert file.namelist() == ["GOT-10k_Val_000001.txt", "GOT-10k_Val_000002.txt"]
         assert all(len(line.split(b",")) == 4 for n in file.namelist() for line in file.read(n).splitlines())

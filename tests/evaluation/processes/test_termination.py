@@ -1,6 +1,5 @@
 """Processes that get signals: children leave with their parent, and what a job was making can be continued."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.exit_with_parent import stay_until_parent_ends_it
 from evaluation.processes import ranks, termination
 from evaluation.processes.termination import HeldSignals, ends_in_order
 from evaluation.study.resuming import saved_step
@@ -86,10 +84,10 @@ def start(tmp_path: Path):
     """Starts Python in a process group of its own, which is killed at the end whatever happens."""
     started = []
 
-    def start(*arguments: str | Path) -> subprocess.Popen:
+    def start(*arguments: str | Path, stdin: int | None = None) -> subprocess.Popen:
         process = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         started.append(process)
@@ -235,24 +233,30 @@ def test_a_signal_to_one_process_ends_all_in_the_same_step(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system lacks sigwaitinfo")
-def test_a_worker_stays_until_its_parent_ends_it(tmp_path):
-    ready = multiprocessing.get_context("fork").Event()
-
-    def work() -> None:
-        stay_until_parent_ends_it()
-        ready.set()
-        time.sleep(60)
-
-    worker = multiprocessing.get_context("fork").Process(target=work)
-    worker.start()
-    assert ready.wait(30)
+def test_a_worker_stays_until_its_parent_ends_it(tmp_path, start):
+    # In a process of its own: libraries that other tests have used may give a fork threads that do not block signals.
+    (tmp_path / "parent.py").write_text(
+        "import multiprocessing, os, sys, time\n"
+        "from datamodules.exit_with_parent import stay_until_parent_ends_it\n"
+        "def work():\n"
+        "    stay_until_parent_ends_it()\n"
+        "    os.write(1, b'ready\\n')\n"
+        "    time.sleep(60)\n"
+        "worker = multiprocessing.get_context('fork').Process(target=work)\n"
+        "worker.start()\n"
+        "sys.stdin.readline()\n"
+        "alive = worker.is_alive()\n"
+        "worker.terminate()\n"
+        "worker.join(10)\n"
+        "os.write(1, f'{alive} {worker.exitcode}\\n'.encode())\n"
+    )
+    parent = start(tmp_path / "parent.py", stdin=subprocess.PIPE)
+    assert parent.stdout.readline() == "ready\n"
+    (worker,) = descendants(parent.pid)
     for name in ("TERM", "INT"):
-        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
-    worker.join(0.5)
-    assert worker.is_alive()
-    worker.terminate()
-    worker.join(10)
-    assert worker.exitcode == 0
+        subprocess.run(["kill", f"-{name}", str(worker)], check=True)
+    assert not wait_until(lambda: gone([worker]), 0.5)
+    assert parent.communicate("\n", timeout=30)[0] == "True 0\n"
 
 
 # Whole commands
