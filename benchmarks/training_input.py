@@ -36,7 +36,7 @@ from datamodules.augmentation import LabelledCrop
 from datamodules.dataset import TrackingDataset
 from datamodules.frames.frame import Frame
 from datamodules.freed_memory import keep_freed_memory
-from datamodules.prepare import prepare
+from datamodules.prepared_copy import prepare
 from datamodules.sampling import SampleFrames
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from datamodules.sequences.table import SequenceTable

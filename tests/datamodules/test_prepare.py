@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules import prepare as module
+from datamodules import prepared_copy
 from datamodules.errors import DataError
 from datamodules.frames.jpeg import Rectangle, cut_jpeg, read_layout
 from datamodules.frames.restart_markers import suitable_interval
-from datamodules.prepare import KEPT, LEFT_OUT, OTHER, REWRITTEN, prepare
+from datamodules.prepare import main
+from datamodules.prepared_copy import KEPT, LEFT_OUT, OTHER, RECORD, REWRITTEN, prepare
 from datamodules.readers import read_got10k
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def source(tmp_path):
 
 
 def files(folder):
-    return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and p.name != module.RECORD}
+    return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and p.name != RECORD}
 
 
 def pixels(path):
@@ -145,7 +146,7 @@ def test_files_that_cannot_be_rewritten_are_kept_and_named(source, tmp_path):
     }
     for path in odd.glob("*.*"):
         assert (tmp_path / "new" / "odd" / path.name).samefile(path)
-    assert json.loads((tmp_path / "new" / module.RECORD).read_text())["kept"]["progressive"] == ["odd/progressive.jpg"]
+    assert json.loads((tmp_path / "new" / RECORD).read_text())["kept"]["progressive"] == ["odd/progressive.jpg"]
 
 
 def _turned():
@@ -160,11 +161,11 @@ def test_changed_pixels_are_never_kept(source, tmp_path, monkeypatch):
     write_jpeg(tmp_path / "other.jpg", picture(seed=9), cv2.IMWRITE_JPEG_RST_INTERVAL, 25)
     fake.write_text(f"#!/bin/sh\ncat > /dev/null\ncat {tmp_path / 'other.jpg'}\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(module, "find_jpegtran", lambda: str(fake))
+    monkeypatch.setattr(prepared_copy, "find_jpegtran", lambda: str(fake))
     result = prepare(source, tmp_path / "new")
     assert result.files == {KEPT: 6, OTHER: 2}
     assert list(result.reasons) == ["jpegtran changed its pixels, or OpenCV cannot read it"]
-    monkeypatch.setattr(module, "SAMPLE", 3)
+    monkeypatch.setattr(prepared_copy, "SAMPLE", 3)
     assert 0 < prepare(source, tmp_path / "sample", check="sample").files[KEPT] < 6
 
 
@@ -198,7 +199,7 @@ def test_a_full_disk_ends_with_one_line_and_leaves_no_half_file(source, tmp_path
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(sys, "argv", ["prepare", str(source), str(tmp_path / "new"), "--workers", "1"])
     with pytest.raises(SystemExit, match=r"error: .*No space left.*the same command continues"):
-        module.main()
+        main()
     assert "a/0.jpg" in files(tmp_path / "new")
     assert not [name for name in files(tmp_path / "new") if "unfinished" in name]
     monkeypatch.undo()
@@ -207,7 +208,7 @@ def test_a_full_disk_ends_with_one_line_and_leaves_no_half_file(source, tmp_path
 
 def test_a_disk_that_is_too_small_is_found_before(source, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(prepared_copy.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DataError, match=r"needs up to .* kB, and its disk has 1.0 kB free"):
         prepare(source, tmp_path / "new")
     assert not files(tmp_path / "new")
