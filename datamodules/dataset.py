@@ -1,23 +1,18 @@
-"""The dataset of training samples, and the sampler of their numbers. The seed and its number determine a sample."""
+"""The dataset of training samples. The seed and its number determine a sample."""
 
 import logging
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-import pytorch_lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
 from datamodules.errors import DataError
-from datamodules.exit_with_parent import exit_with_parent, stay_until_parent_ends_it
 from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
-from datamodules.freed_memory import keep_freed_memory
 from datamodules.sampling import FrameSampler, SampleFrames, central_box
 from datamodules.sequences.outside import fits_picture
 from datamodules.sequences.sequence import Sequence
@@ -159,47 +154,3 @@ def _stack(role: str, crops: list[LabelledCrop]) -> dict[str, Tensor]:
         f"{role}_box": torch.from_numpy(np.stack([c.box for c in crops])),
         f"{role}_padding": torch.from_numpy(np.stack([c.padding for c in crops])),
     }
-
-
-class EpochSampler(Sampler):
-    """Yields sample numbers that continue from epoch to epoch. Every epoch is new; a resumed epoch repeats its numbers.
-
-    Processes take the numbers in turn. Together, their batches hold the samples of one larger batch of one process.
-
-    Args:
-        samples: samples in an epoch.
-        next_number: returns the first number, when an epoch begins or resumes. After a resume, the numbers run past the
-            end of the epoch; the trainer counts batches and stops in time.
-        rank, world_size: number of this process, from 0, and number of processes.
-    """
-
-    def __init__(self, samples: int, next_number: Callable[[], int], rank: int = 0, world_size: int = 1):
-        self.samples, self.next_number, self.rank, self.world_size = samples, next_number, rank, world_size
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.next_number() + self.rank
-        return iter(range(first, first + len(self) * self.world_size, self.world_size))
-
-    def __len__(self) -> int:
-        return self.samples // self.world_size
-
-
-def count_trained_batches(trainer: L.Trainer | None) -> int:
-    """Returns the number of training batches of all processes, including those before a resume."""
-    return 0 if trainer is None else (trainer.fit_loop.total_batch_idx + 1) * trainer.world_size
-
-
-def start_worker(worker: int) -> None:
-    """Prepares a loader worker: it ends with its parent, and keeps freed memory for the next pictures.
-
-    OpenCV uses one thread, as the workers use all cores.
-    """
-    stay_until_parent_ends_it()
-    exit_with_parent()
-    keep_freed_memory()
-    cv2.setNumThreads(0)
-
-
-def rank_and_world_size(trainer: L.Trainer | None) -> tuple[int, int]:
-    """Returns the rank of this process and the number of processes that train together."""
-    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)

@@ -1,7 +1,6 @@
 """The Lightning datamodule of annotated videos and pictures, for any reader."""
 
 import logging
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,18 +9,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
-from datamodules.dataset import (
-    EpochSampler,
-    TrackingDataset,
-    count_trained_batches,
-    rank_and_world_size,
-    start_worker,
-)
+from datamodules.dataset import TrackingDataset
+from datamodules.loading import EpochSampler, build_loader, count_trained_batches, rank_and_world_size
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.outside import without_outside_boxes
 from datamodules.sequences.table import SequenceTable
 from datamodules.sources import Mixture, Source, check_disjoint, check_weights, read_sources
-from datamodules.wait_meter import MeasuredLoader
 from datamodules.workers import choose_workers
 from trackers.crops import CropSpec
 
@@ -153,19 +146,13 @@ class TrackingDataModule(L.LightningDataModule):
             train,
             self.reduced_decoding,
         )
-        return MeasuredLoader(
+        first = self._next_sample if train else lambda: 0
+        return build_loader(
             samples,
-            self.device_batch_size,
-            sampler=EpochSampler(
-                self.samples[split], self._next_sample if train else lambda: 0, *rank_and_world_size(self.trainer)
-            ),
-            num_workers=workers,
-            worker_init_fn=start_worker,
-            # In a joblib worker the default would be spawn, which costs seconds in each stage.
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            EpochSampler(self.samples[split], first, *rank_and_world_size(self.trainer)),
+            workers,
+            persistent=train,
+            batch_size=self.device_batch_size,
             drop_last=train,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=train and workers > 0,
-            # Otherwise each epoch draws a number from the global generator, except a resumed epoch, which would differ.
-            generator=torch.Generator(),
         )

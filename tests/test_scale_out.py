@@ -15,7 +15,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from datamodules.dataset import EpochSampler
+from datamodules.loading import EpochSampler
 from evaluation import commands
 from evaluation.processes.devices import gpu_overrides, resolve_devices
 from evaluation.processes.invocation import Invocation

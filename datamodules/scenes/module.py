@@ -1,6 +1,5 @@
 """The Lightning datamodule of rendered scenes: loader processes draw them, the training device renders them."""
 
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from datamodules.augmentation import Augmentation
-from datamodules.dataset import EpochSampler, count_trained_batches, rank_and_world_size, start_worker
 from datamodules.errors import DataError
+from datamodules.loading import EpochSampler, build_loader, count_trained_batches, rank_and_world_size
 from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw_scenes
 from datamodules.scenes.photo_realism import PhotoRealism
 from datamodules.scenes.renderer import Renderer
-from datamodules.wait_meter import MeasuredLoader
 from datamodules.workers import choose_workers
 from trackers.crops import CropSpec
 
@@ -141,20 +139,14 @@ class SceneDataModule(L.LightningDataModule):
             self.seed,
             train,
         )
-        return MeasuredLoader(
+        first, count = self._next_batch if train else lambda: 0, self.samples[split] // self.batch_size * parts
+        return build_loader(
             drawn,
+            EpochSampler(count, first, *rank_and_world_size(self.trainer)),
+            workers,
+            persistent=train,
             batch_size=None,
             collate_fn=_identity,
-            sampler=EpochSampler(
-                self.samples[split] // self.batch_size * parts,
-                self._next_batch if train else lambda: 0,
-                *rank_and_world_size(self.trainer),
-            ),
-            num_workers=workers,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            worker_init_fn=start_worker,
-            persistent_workers=train and workers > 0,
-            generator=torch.Generator(),  # see `TrackingDataModule`
         )
 
 

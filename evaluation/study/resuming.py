@@ -25,7 +25,7 @@ class ResumeCheckpoint(Checkpoint):
 
     Lightning saves weights, optimiser, schedule, progress and the states of all callbacks, such as masks and what the
     criterion has learned. This class adds the states of all random generators of all processes. Samples need no state:
-    they are numbered, see `datamodules.dataset.EpochSampler`. The last step has no checkpoint, because Lightning would
+    they are numbered, see `datamodules.loading.EpochSampler`. The last step has no checkpoint, because Lightning would
     not end a training that it resumes at its end.
 
     Args:

@@ -1,6 +1,5 @@
 """Training samples: the crops' geometry, what happens to them, and the same ones for any number of workers."""
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from hydra.utils import instantiate
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
-from datamodules.dataset import EpochSampler, TrackingDataset, start_worker
+from datamodules.dataset import TrackingDataset
+from datamodules.loading import EpochSampler
 from datamodules.module import TrackingDataModule
 from datamodules.readers import read_got10k
 from datamodules.sampling import FrameSampler, central_box
@@ -61,11 +61,6 @@ def test_samples_do_not_depend_on_workers_and_follow_the_seed(got10k, sampler, t
     alone, spread, other = take(0), take(2), take(0, seed=1)
     assert all(torch.equal(a[key], b[key]) for a, b in zip(alone, spread, strict=True) for key in a)
     assert not any(torch.equal(a["search"], b["search"]) for a, b in zip(alone, other, strict=True))
-
-
-def test_every_epoch_has_new_samples():
-    assert list(EpochSampler(3, lambda: 0)) == [0, 1, 2]
-    assert list(EpochSampler(3, lambda: 6)) == [6, 7, 8]
 
 
 def test_batches_have_the_promised_shapes(got10k):
@@ -293,22 +288,6 @@ def test_folders_of_frames_can_be_trained_on(got10k, tmp_path):
         data = instantiate(compose("train", ["datamodule=folder", *given]).datamodule)
     data.check()
     assert next(iter(data.train_dataloader()))["search"].shape == (2, 1, 3, 96, 96)
-
-
-class Environment(torch.utils.data.Dataset):
-    """One sample: what a worker finds in its environment."""
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, _):
-        return os.environ.get("KEEPS_MEMORY", "no")
-
-
-def test_loader_workers_keep_freed_memory(monkeypatch):
-    monkeypatch.setattr("datamodules.dataset.keep_freed_memory", lambda: os.environ.update(KEEPS_MEMORY="yes"))
-    (found,) = DataLoader(Environment(), None, num_workers=1, worker_init_fn=start_worker)
-    assert found == "yes"
 
 
 @pytest.mark.parametrize("outside", [(-200.0, 30, 10, 10), (40, 300, 10, 10), (-200, -300, 10, 10)])

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from datamodules.dataset import EpochSampler
+from datamodules.loading import EpochSampler
 from evaluation.errors import UserError
 from evaluation.study.global_batch import GlobalBatch, share_batch
 from evaluation.study.training import fit
