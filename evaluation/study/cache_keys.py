@@ -1,8 +1,11 @@
 """Selects the keys of a configuration that a result depends on. Jobs and their stages are cached by these keys."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
+
+from evaluation.study.speed import Speed
 
 # Keys, with wildcards, that change where and how fast a result is computed, but not the result. Of data their content
 # counts (`datamodule.content`, `benchmark.content`) and not the settings that say where they lie.
@@ -18,9 +21,6 @@ RANKING_KEYS = ("criterion", "kinds", "protect")
 ANNEALING_KEYS = ("schedule", "every", "decay")
 # Top-level keys that no number in the result of a job depends on.
 NOT_IN_RESULT = ("paths", "logger", "force", "dry_run", "resume_minutes", "runner", "objective", "job", "fake_data")
-
-# Values of `speed` with which a training is computed as if there were no such key.
-NOT_SPED_UP = {"compile": None, "channels_last": False, "matmul_precision": "highest"}
 
 
 def effective_keys(settings: Any, path: str = "") -> Any:
@@ -72,7 +72,8 @@ def training_keys(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 def speed_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the keys of `speed` that change the rounding of a training; none if all are off."""
-    used = {key: value for key, value in settings["speed"].items() if value != NOT_SPED_UP.get(key, value)}
+    off = asdict(Speed())
+    used = {key: value for key, value in settings["speed"].items() if value != off.get(key, value)}
     return {"speed": used} if used else {}
 
 

@@ -22,7 +22,7 @@ class InputWait(L.Callback):
 
     It logs the share as the metric `<stage>/input_wait`, after about a minute and then every ten minutes. If the first
     share is large, one message names the settings that help. Validations do not count. Only loaders with a `meter` are
-    measured, see `MeasuredLoader`; measuring reads a clock three times a batch.
+    measured, see `MeasuredLoader`; measuring reads a clock twice a batch.
 
     This is the wait of the host. On a GPU the host waits for the device before each optimizer step (`FiniteTraining`),
     so hardly any work is left on the device while the host waits for data, and both waits are nearly the same. If

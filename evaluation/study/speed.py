@@ -34,12 +34,12 @@ class Speed:
             gated: whether gates are folded into the weights around every step.
         """
         precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(self.matmul_precision)
-        if self.channels_last:
-            network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]  as PyTorch documents
-        if self.compile:
-            network.compile(mode=WITHOUT_CUDA_GRAPHS.get(self.compile, "default") if gated else self.compile)
         try:
+            torch.set_float32_matmul_precision(self.matmul_precision)
+            if self.channels_last:
+                network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]  as documented
+            if self.compile:
+                network.compile(mode=WITHOUT_CUDA_GRAPHS.get(self.compile, self.compile) if gated else self.compile)
             yield
         finally:
             network._compiled_call_impl = None  # there is no public way back

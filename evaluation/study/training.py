@@ -1,6 +1,7 @@
 """Trains one stage of one tracker."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,14 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     silence_lightning()
     tracker.train()
     tracker.stage, tracker.lr_scale = stage, settings.lr_scale
-    checkpoint = _checkpoint(folder)
-    # The check comes first, so that no other callback learns from values that are not finite.
+    checkpoint, signals = _checkpoint(folder), HeldSignals()
     configured = [instantiate(c) for c in cfg.callbacks.values()]
-    callbacks = [FiniteTraining(), *configured, *extra]
-    signals = HeldSignals()
     trainer = instantiate(
         cfg.trainer,
         max_steps=settings.steps,
         strategy=started_strategy(cfg.trainer.strategy),
-        callbacks=[*callbacks, ResumeCheckpoint(checkpoint, cfg.resume_minutes, signals)],
+        # The check comes first, so that no other callback learns from values that are not finite.
+        callbacks=[FiniteTraining(), *configured, *extra, ResumeCheckpoint(checkpoint, cfg.resume_minutes, signals)],
         logger=logger,
         default_root_dir=folder,
         # Data modules share samples out between processes. Lightning's sampler would shuffle them as well.
@@ -67,14 +66,13 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     )
     batch = share_batch(cfg.datamodule, trainer)
     trainer.accumulate_grad_batches = batch.accumulated
-    if is_rank_zero():
-        log.info("stage %s: %s", stage, batch)
-    reads_validation = bool(logger) or any(not isinstance(callback, NO_READERS) for callback in configured)
-    unread = {} if broadcast(reads_validation) else {"val_samples": 0}  # some loggers are in rank 0 alone
+    unread = {} if _reads_validation(logger, configured) else {"val_samples": 0}
     data = instantiate(cfg.datamodule, device_batch_size=batch.per_device, **unread)
     start = checkpoint_to_resume(checkpoint)
-    if start and is_rank_zero():
-        log.info("stage %s goes on from step %s", stage, _position(saved_step(start), settings.steps))
+    if is_rank_zero():
+        log.info("stage %s: %s", stage, batch)
+        if start:
+            log.info("stage %s goes on from step %s", stage, _position(saved_step(start), settings.steps))
     resume = {"ckpt_path": start, "weights_only": True} if start else {}
     with signals, instantiate(cfg.speed).applied(tracker.network, gated=stage == "sparsity"):
         trainer.fit(tracker, data, **resume)
@@ -93,6 +91,12 @@ def training_progress(folder: Path, steps: int) -> str:
     """Returns the progress of an interrupted stage of `steps` steps in words, "" if it has not started."""
     step = saved_step(_checkpoint(folder))
     return "" if step is None else f"at step {_position(step, steps)}"
+
+
+def _reads_validation(logger: Any, configured: Iterable[Callback]) -> bool:
+    """Returns whether the logger or a callback of the user's own can read the losses of a validation."""
+    reads = bool(logger) or any(not isinstance(callback, NO_READERS) for callback in configured)
+    return broadcast(reads)  # some loggers are in rank 0 alone
 
 
 def _position(step: int | None, steps: int) -> str:
