@@ -46,7 +46,7 @@ def test_a_part_of_a_benchmark_never_looks_like_the_whole(run, capsys, broken, s
     refused(run, capsys, "benchmark.sequences.only_complete=true", script="eval", overrides=chosen)
     outputs = run("eval", *chosen, "benchmark.sequences.only_complete=true")
     told = capsys.readouterr()
-    assert "1 of 2 sequences are there" in told.out + told.err
+    assert "benchmark=got10k scores 1 of 2 sequences" in told.out + told.err
     (result,) = results(outputs)
     assert result["metrics"]["got10k"]["protocol"].endswith(", 1 of 2 sequences")
     assert "1 of 2 sequences" in " ".join(told.out.split())

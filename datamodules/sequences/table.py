@@ -147,7 +147,7 @@ class SequenceTable:
     @property
     def coverage(self) -> str:
         """The share of the official part in words, e.g. "3 of 280 sequences"; "" if nothing of it is missing."""
-        return f"{len(self)} of {self.whole:,} sequences" if self.whole and len(self) < self.whole else ""
+        return f"{len(self):,} of {self.whole:,} sequences" if self.whole and len(self) < self.whole else ""
 
     @property
     def lengths(self) -> np.ndarray:

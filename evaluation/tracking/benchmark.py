@@ -81,7 +81,7 @@ class Benchmark:
         if self.protocols and unannotated is None:
             self._reports(_still_boxes)
             if part := self.sequences.coverage:
-                log.warning("benchmark=%s: %s are there; scores of a part are not those of the whole", self.name, part)
+                log.warning("benchmark=%s scores %s; scores of a part are not those of the whole", self.name, part)
             return
         why = f"only the first frame of {unannotated} is annotated" if unannotated else "its protocols list is empty"
         remedy = "annotate every frame" if self.pack is None else "pack results for its server: action=submit"
