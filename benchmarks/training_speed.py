@@ -72,7 +72,7 @@ def main() -> None:
         loader = islice(data.train_dataloader(), given.steps)
         for i, cpu_batch in enumerate(meter.measure(loader)):
             steps[chosen[-1]]({name: value.to(given.device) for name, value in cpu_batch.items()})
-            if i + 1 == WARMUP:
+            if i == WARMUP:  # the meter counts a batch when the next one is asked for
                 meter.waited = meter.worked = 0.0
     peaks = tuple(map(float, given.peak.split(","))) if given.peak else known_peaks(given.device)
     table = Table(
