@@ -18,7 +18,6 @@ CHANGED = (
     "paths.data",
     "benchmark.name",
     "hydra",
-    "trainer.accumulate_grad_batches",
 )
 CHANGED += tuple(f"datamodule.{key}" for key in ("batch_size", "samples_per_epoch", "val_samples"))
 SMALL_VIDEOS = tuple(  # those of the small world, which the cache has already

@@ -15,6 +15,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from datamodules.exit_with_parent import exit_with_parent
 from evaluation.errors import UserError
+from evaluation.processes.held_signals import FROM_LAUNCHERS
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import join_process_group
@@ -113,6 +114,8 @@ def _work_in_spawned_process(settings: DictConfig, invocation: Invocation, work:
         configure_log(OmegaConf.create(invocation.logging), invocation.verbose)
     # Slurm, if it runs here, has started one task and does not know these processes, so Lightning must not ask Slurm.
     os.environ["SLURM_JOB_NAME"] = "interactive"
+    for number in FROM_LAUNCHERS:  # Slurm sends them here, too; the process that waits for this one handles them
+        signal.signal(number, signal.SIG_IGN)
     settings = settings.copy()
     settings.strategy = started_strategy(settings.strategy)
     with ends_in_order():

@@ -12,8 +12,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from evaluation.files import atomic_write
+from evaluation.processes.held_signals import HeldSignals
 from evaluation.processes.ranks import broadcast, is_rank_zero, largest
-from evaluation.processes.termination import HeldSignals
 
 # Machines of one job may see a file of another machine late: NFS caches attributes for up to a minute.
 VISIBLE_AFTER = 120.0  # seconds

@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from evaluation.errors import UserError
+from evaluation.processes.held_signals import HeldSignals
 from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import silence_lightning
 from evaluation.processes.ranks import broadcast, is_rank_zero
-from evaluation.processes.termination import HeldSignals
 from evaluation.study.finite_training import FiniteTraining
 from evaluation.study.global_batch import share_batch
 from evaluation.study.input_wait import InputWait

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.processes import ranks, termination
-from evaluation.processes.termination import HeldSignals, ends_in_order
+from evaluation.processes.termination import ends_in_order
 from evaluation.study.resuming import saved_step
 from tests.conftest import SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from tests.offline_runs import OfflineRun, log_out
-from tests.processes import join_two_ranks, quick_spawn
 
 ROOT = Path(__file__).parents[3]
 LONG = ("stages.parent.steps=100000", "resume_minutes=0", "datamodule.samples_per_epoch=40")
@@ -155,81 +153,6 @@ def test_a_handler_that_was_there_before_stays():
         assert signal.getsignal(signal.SIGINT) != signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) == mine
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-
-
-# Signals during a training
-
-
-def test_a_held_signal_waits_for_its_release_and_its_handler_decides(monkeypatch):
-    calls = []
-    handlers = {signal.SIGUSR2: lambda *_: calls.append("requeue"), signal.SIGINT: signal.SIG_IGN}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        with HeldSignals() as signals:
-            signal.raise_signal(signal.SIGINT)
-            assert not signals.pending, "an ignored signal stays ignored"
-            signal.raise_signal(signal.SIGUSR2)
-            signal.raise_signal(signal.SIGUSR2)  # a copy, as launchers forward what the whole group got
-            assert (signals.pending, calls) == (signal.SIGUSR2, [])
-            signals.release(signal.SIGUSR2)  # returns, as this handler ends nothing
-            assert (signals.pending, calls) == (0, ["requeue"])
-            signal.raise_signal(signal.SIGUSR2)
-            monkeypatch.setattr(termination, "COPIES", 0.0)
-            signal.raise_signal(signal.SIGUSR2)
-            assert calls == ["requeue"] * 2, "the second signal works at once"
-            signals.release_last()
-        assert {number: signal.getsignal(number) for number in handlers} == handlers
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def fail() -> None:
-        with HeldSignals():
-            signal.raise_signal(signal.SIGTERM)
-            raise ValueError("an error while a signal waits must not let a sweep go on")
-
-    with pytest.raises(SystemExit) as end:
-        fail()
-    assert end.value.code == 143
-
-
-def test_a_step_that_takes_too_long_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(termination, "GRACE", 0.1)
-    monkeypatch.setattr(termination, "COPIES", 0.0)
-    start = time.monotonic()
-
-    def hang() -> None:
-        with ends_in_order(), HeldSignals():
-            signal.raise_signal(signal.SIGTERM)
-            time.sleep(30)
-
-    with pytest.raises(SystemExit) as end:
-        hang()
-    assert end.value.code == 143
-    assert time.monotonic() - start < 10
-
-
-def wait_for_signals(rank: int, folder: Path) -> None:
-    """Goes through steps in one of two processes; rank 1 alone gets signals, of which the first ends nothing."""
-    join_two_ranks(rank, folder)
-    ranks.join_process_group()
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-    with HeldSignals() as signals:
-        for step in range(9):
-            if rank and step in (2, 5):
-                signal.raise_signal(signal.SIGUSR1 if step == 2 else signal.SIGTERM)
-            try:
-                signals.release_last()
-            except SystemExit as end:
-                (folder / f"{rank}.txt").write_text(f"step {step}, code {end.code}")
-                return
-
-
-@pytest.mark.attack
-def test_a_signal_to_one_process_ends_all_in_the_same_step(tmp_path):
-    with quick_spawn():
-        torch.multiprocessing.start_processes(wait_for_signals, (tmp_path,), nprocs=2, start_method="spawn")
-    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["step 5, code 143", "step 5, code 0"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system lacks sigwaitinfo")

@@ -8,7 +8,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
 from evaluation.errors import UserError
-from evaluation.processes.termination import HeldSignals
+from evaluation.processes.held_signals import HeldSignals
 from evaluation.study import finite_training
 from evaluation.study.finite_training import FiniteTraining, check_finite
 from evaluation.study.resuming import ResumeCheckpoint, saved_step
