@@ -69,19 +69,22 @@ def read_sources(split: str, sources: Mapping[str, Source]) -> dict[str, Sequenc
         sources: by name.
 
     Raises:
-        DataError: a data set is missing, incomplete or damaged. The message names the source, and the override with
-            which the reader uses what is there.
+        DataError: data sets are missing, incomplete or damaged. The message names every such source, each with the
+            override with which the reader uses what is there.
     """
-    used, tables = {name: source for name, source in sources.items() if source.weight}, {}
+    used = {name: source for name, source in sources.items() if source.weight}
+    tables: dict[str, SequenceTable] = {}
+    errors: list[DataError] = []
     for name, source in used.items():
         place = f"datamodule.{split}.{name}"
-        leaves_out = f"; {place}.weight=0 leaves this data set out" if len(used) > 1 else ""
         try:
             tables[name] = source.read()
-        except DataSettingError as error:
-            raise DataError(f"{error.at(f'{place}.read')}{leaves_out}") from error
         except DataError as error:
-            raise DataError(f"{place}: {error}{leaves_out}") from error
+            told = error.at(f"{place}.read") if isinstance(error, DataSettingError) else f"{place}: {error}"
+            leaves_out = f"; {place}.weight=0 leaves this data set out" if len(used) > 1 else ""
+            errors.append(DataError(f"{told}{leaves_out}"))
+    if errors:
+        raise DataError("\n".join(map(str, errors))) from errors[0]
     return tables
 
 

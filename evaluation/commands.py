@@ -74,7 +74,7 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
         job.check()
         _check_objective(job)
         if cfg.dry_run:
-            _console(100).print(job.plan_table())
+            _console(120).print(job.plan_table())
             return None
         return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job))
 

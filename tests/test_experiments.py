@@ -102,6 +102,21 @@ def test_trackers_have_the_papers_recipes():
     assert composed("experiment=icassp2023", "tracker=dimp", "checkpoint=a").checkpoint == "a"
 
 
+@pytest.mark.parametrize(("experiment", "tracker"), [("stark_stage1", "stark_mini"), ("superdimp", "dimp")])
+def test_children_of_the_authors_trainings_see_as_many_samples_as_in_the_paper(experiment, tracker):
+    def samples(cfg: DictConfig) -> list[int]:
+        return [cfg.stages[stage].steps * cfg.datamodule.batch_size for stage in ("sparsity", "child")]
+
+    paper = composed("experiment=icassp2023", f"tracker={tracker}", "checkpoint=a")
+    assert samples(composed(f"experiment={experiment}")) == samples(paper)
+
+
+def test_relatives_of_superdimp_train_once_in_each_stage():
+    for recipe in (CONF / "recipe" / "superdimp").glob("*.yaml"):
+        steps = [stage.steps for stage in OmegaConf.load(recipe).stages.values()]
+        assert steps == 3 * [steps[0]], recipe
+
+
 def test_our_study_is_three_trackers_by_three_methods_by_three_seeds_by_six_ratios():
     found = jobs("stability")
     assert len(found) == len({tuple(job.items()) for job in found}) == 3 * 3 * 3 * 6

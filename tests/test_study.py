@@ -202,12 +202,13 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
         lines = capsys.readouterr().out.splitlines()
         assert sum("ratio 0.5 of the parameters keeps about 50% of the parameters and" in line for line in lines) >= 2
         rows = [line.split("\u2502")[1:-1] for line in lines]
-        return [[cell.strip() for cell in row] for row in rows if len(row) == 4]
+        return [[cell.strip() for cell in row] for row in rows if len(row) == 5]
 
     parent, of_parent, again, sparsity, child, of_again, of_child = first = plan()
-    assert {state for _, _, state, _ in first} == {"would run"}
+    assert {row[2] for row in first} == {"would run"}
     assert (parent[1], of_parent[1]) == (again[1], of_again[1])
     assert [row[3] for row in (sparsity, child, of_child)] == ["parent", "sparsity", "child"]
+    assert [row[4] for row in (parent, sparsity, of_child)] == ["4 x 2", "6 x 2", ""]
     assert not (fresh_cache / "stages").exists()
     assert not results(tmp_path / "outputs")
 
@@ -223,7 +224,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(KeyError, match="power cut"):
         run("train", "ratio=0.5", "resume_minutes=0", *mine)
-    states = {key: state for _, key, state, _ in plan()}
+    states = {row[1]: row[2] for row in plan()}
     assert states[parent[1]] == "cached"
     assert states[sparsity[1]] == "partly done, at step 3 of 6"
     assert states[child[1]] == states[of_child[1]] == "would run"

@@ -228,17 +228,23 @@ class Job:
         return None
 
     def plan_table(self) -> Table:
-        """Returns a table of what `run` would do: each stage with its key, its state and the stages before it.
+        """Returns a table of what `run` would do: each stage with its key, state, stages before it, and length.
 
         Equal keys in the tables of several jobs are one stage, which is made once.
         """
         title = "{tracker} {scale}, ratio {ratio}, {method}, seed {seed}".format_map(self.identity)
         title += f"\n{self.expected}" if self.expected else ""
-        table = Table("stage", "key", "state", "after", title=title, title_justify="left")
+        table = Table("stage", "key", "state", "after", "steps x batch", title=title, title_justify="left")
         for role, stage in self.graph.items():
             after = ", ".join(r for r, s in self.graph.items() if s in stage.after)
-            table.add_row(role, stage.key, state(stage, self.stages, self.command), after)
+            table.add_row(role, stage.key, state(stage, self.stages, self.command), after, self._length(stage))
         return table
+
+    def _length(self, stage: Stage) -> str:
+        """Returns the optimizer steps of a training and the samples in each; "" for a stage that trains nothing."""
+        settings = self.cfg.stages.get("sparsity" if stage.name == "ranking" else stage.name)
+        trains = stage.progress and settings and settings.steps
+        return f"{settings.steps:,} x {self.cfg.datamodule.batch_size}" if trains else ""
 
     def run(self) -> dict[str, Any]:
         """Makes every stage that the cache lacks, and writes `result.json`, the checkpoint and the boxes.
@@ -262,6 +268,7 @@ class Job:
         dense, dense_scores = tracker, scores
         if final is not parent:
             dense, dense_scores = load_checkpoint(parent_checkpoint), self._scores(parent_evaluation)
+        log.info("timing %s on %s", "the tracker" if dense is tracker else "child and parent", self.cfg.device)
         result = self._record(stages) | describe_result(tracker, dense, scores, dense_scores, self.cfg.device)
         link_or_copy(checkpoint, self.folder / CHECKPOINT)
         shutil.copytree(

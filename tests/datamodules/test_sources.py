@@ -34,15 +34,18 @@ def test_messages_lead_to_a_training_on_what_is_there(tmp_path, got10k, caplog):
     settings += ["datamodule.sampler.min_frames=5", "datamodule.sampler.min_visible=2"]
     with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
         cfg = compose("train", ["datamodule=mixed", *settings])
-    advice = []
+    advice, told = [], []
     while len(advice) < 20:
         try:
             instantiate(cfg.datamodule).check()
             break
         except DataError as error:
+            told.append(str(error).splitlines())
             name, value = re.search(r"(datamodule\.[\w.]+)=([^; ]+)", str(error)).groups()  # the first advice
             advice.append(name)
             OmegaConf.update(cfg, name, OmegaConf.create(f"value: {value}").value)
+    sources = ["lasot", "got10k", "coco", "trackingnet"]
+    assert [re.findall(r"datamodule\.train\.(\w+)\.weight=0", line) for line in told[0]] == [[n] for n in sources]
     assert advice == [
         "datamodule.train.lasot.read.root",
         "datamodule.train.lasot.read.only_complete",

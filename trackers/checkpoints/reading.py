@@ -59,7 +59,7 @@ def _read(path: str | Path, device: str) -> CheckpointContents:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "no checkpoint"
             raise CheckpointError(
-                f"{kind} at {path.absolute()}; give a file of train.py or prune.py, or an official one"
+                f"{kind} at {path.absolute()}; give a file of train.py or prune.py, or an official one: checkpoint=FILE"
             )
         with path.open("rb") as file:
             start = file.read(9)
