@@ -64,14 +64,19 @@ def _print_report(outcome: Outcome, destination: Path) -> None:
     console.print(table)
     for reason, names in sorted(outcome.reasons.items()):
         more = f" and {len(names) - NAMED:,} more, see {destination / RECORD}" if len(names) > NAMED else ""
-        console.print(f"{reason}: {len(names):,} files: {', '.join(sorted(names)[:NAMED])}{more}", highlight=False)
-    console.print(
-        f"{destination} can take the place of the data set. Stages that train on it have cache keys of their own, "
-        "which hold the sizes and times of frames.",
-        highlight=False,
-    )
+        _print_line(console, f"{reason}: {len(names):,} files: {', '.join(sorted(names)[:NAMED])}{more}")
     if outcome.files[LEFT_OUT]:
         raise SystemExit(f"error: {outcome.files[LEFT_OUT]:,} files could not be read and are missing in {destination}")
+    _print_line(
+        console,
+        f"{destination} can take the place of the data set. Stages that train on it have cache keys of their own, "
+        "which hold the sizes and times of frames.",
+    )
+
+
+def _print_line(console: Console, line: str) -> None:
+    """Prints a line as it is. Names of files may hold brackets, or bytes that are no text."""
+    console.print(line.encode(errors="replace").decode(), highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ def prepare(source: Path, destination: Path, check: str = "all", workers: int = 
     with hold_lock(destination, f"preparing {destination}"):
         _claim(source, destination)
         total = _count_files(source, destination)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task(f"preparing {source.name}", total=total)
             # loky, and not fork, which may hang in a process that has threads. A killed command leaves no process.
@@ -183,7 +184,7 @@ def _prepare_files(
     (destination / folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         path = folder / name
-        decodes = check == "all" or zlib.crc32(str(path).encode()) % SAMPLE == 0
+        decodes = check == "all" or zlib.crc32(os.fsencode(path)) % SAMPLE == 0
         old, new = source / path, destination / path
         try:
             stat = old.stat()

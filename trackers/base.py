@@ -122,6 +122,7 @@ class Tracker(L.LightningModule, ABC):
         lr_scale: factor of the recipe's learning rate in this stage.
         distilled: modules of `network` whose output is distilled from parent to child: tokens (B, N, C) or maps
             (B, C, H, W). If a module returns several outputs, the first one is distilled.
+        smallest_batch: number of samples that a training must take at once, e.g. for the statistics of batch norms.
         lockstep: whether several targets advance in one batched forward, see `steps`.
         teacher: parent that is distilled in this stage; None for no distillation.
     """
@@ -129,6 +130,7 @@ class Tracker(L.LightningModule, ABC):
     network: nn.Module
     family: str = "other"
     distilled: tuple[str, ...] = ()
+    smallest_batch: int = 1
     lockstep: bool = False
     teacher: Teacher | None = None
 

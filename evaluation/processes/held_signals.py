@@ -12,7 +12,7 @@ from evaluation.processes.termination import STDERR, WORDS
 
 FROM_LAUNCHERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm sends one before it ends a job; submitit then requeues it
 GRACE = 20.0  # seconds for the running step; Slurm, Kubernetes and torchrun kill 30 seconds after SIGTERM
-HELD = "the training saves its state after this step. A second signal ends it at once"
+HELD = "the training saves its state after this step, unless it is its last. A second signal ends it at once"
 COPIES = 1.0  # seconds in which a launcher may forward a signal that the whole process group got already
 
 

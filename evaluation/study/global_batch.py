@@ -49,6 +49,23 @@ def share_batch(datamodule: Any, trainer: Trainer) -> GlobalBatch:
     return GlobalBatch(devices, accumulated, share // accumulated)
 
 
+def check_smallest(batch: GlobalBatch, least: int) -> None:
+    """Checks that a device takes as many samples at once as the tracker needs, see `Tracker.smallest_batch`.
+
+    Raises:
+        UserError: it takes fewer. The message names settings with which it takes enough.
+    """
+    if batch.per_device >= least:
+        return
+    share = batch.accumulated * batch.per_device
+    enough = next((n for n in range(least, share + 1) if share % n == 0), None)
+    remedy = f"datamodule.device_batch_size={enough}"
+    if enough is None:
+        fewer = ", or fewer devices" if batch.devices > 1 else ""
+        remedy = f"datamodule.batch_size={least * batch.devices} or more with its own tracker.recipe.lr{fewer}"
+    raise UserError(f"{batch}; the batch norms of this tracker need {least} samples at once. Set {remedy}")
+
+
 def _refusal(size: int, devices: int, nodes: int) -> str:
     """Returns a message that names the next smaller number of devices and the nearest batch that work."""
     every = devices * nodes

@@ -21,7 +21,7 @@ from evaluation.processes.ranks import is_rank_zero
 from evaluation.report.makers import maker_warnings
 from evaluation.report.study_results import RATIO_OF, describe_sizes
 from evaluation.study import cache_keys
-from evaluation.study.global_batch import share_batch
+from evaluation.study.global_batch import GlobalBatch, check_smallest, share_batch
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
 from evaluation.study.parent_source import ParentSource
@@ -66,6 +66,7 @@ class Job:
             "seed": cfg.seed,
         }
         self.maker = StageMaker(cfg, source, self.stages, self.identity)
+        self._batch: GlobalBatch | None = None  # None if nothing is trained
         self._keys = self._find_keys(trainer)
         self.expected = ""  # what stays of the parent, in words; see `check`
         self.identity["config_hash"] = digest(cache_keys.result_keys(self._keys))
@@ -76,9 +77,9 @@ class Job:
         keys = resolve_devices(settings, trainer)
         keys |= {"checkpoint": self.source.identity, "scoring": arithmetic(keys["runner"]["devices"])}
         if cache_keys.trains(keys, self.trains_parent):
-            taken = share_batch(self.cfg.datamodule, trainer).per_device
+            self._batch = share_batch(self.cfg.datamodule, trainer)
             content = self.maker.training_content()
-            keys["datamodule"] = keys["datamodule"] | {"content": content, "device_batch_size": taken}
+            keys["datamodule"] = keys["datamodule"] | {"content": content, "device_batch_size": self._batch.per_device}
         keys["benchmark"] = keys["benchmark"] | {"content": self.maker.benchmark.sequences.content()}
         return keys
 
@@ -93,6 +94,8 @@ class Job:
         cfg = self.cfg
         pruning = self.maker.pruning  # checks the ratio, so it comes first
         tracker = self.maker.initial_tracker()
+        if self._batch is not None:
+            check_smallest(self._batch, tracker.smallest_batch)
         pruning.check(tracker.network, tracker.groups(), tracker.frame_inputs, lambda _: tracker.example_inputs())
         if pruning.criterion.needs_gradients and not cfg.stages.sparsity.steps and cfg.ratio < 1:
             raise UserError(

@@ -149,6 +149,22 @@ def test_files_that_cannot_be_rewritten_are_kept_and_named(source, tmp_path):
     assert json.loads((tmp_path / "new" / RECORD).read_text())["kept"]["progressive"] == ["odd/progressive.jpg"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are no text")
+def test_any_name_of_a_file_is_reported(tmp_path, monkeypatch, capsys):
+    odd = tmp_path / "[bold] set" / "a ["
+    odd.mkdir(parents=True)
+    (odd / "red].jpg").write_bytes(b"no JPEG")
+    (odd / os.fsdecode(b"\xff.jpg")).write_bytes(b"no JPEG")
+    (odd / "lost.jpg").symlink_to("nowhere")
+    names = [str(odd.parent), str(tmp_path / "new"), "--check", "sample", "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", ["prepare", *names])
+    with pytest.raises(SystemExit, match="error: 1 files could not be read"):
+        main()
+    told = capsys.readouterr().out
+    assert "2 files: a [/red].jpg, a [/?.jpg" in told
+    assert "can take the place" not in told  # a frame is missing
+
+
 def _turned():
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -43,6 +43,7 @@ class DiMP(Tracker):
 
     family = "CNN"
     distilled = ("classifier.features",)
+    smallest_batch = 2  # batch norms of the box regressor see one value of each sample
     network: DiMPNetwork
     online: Learning
 

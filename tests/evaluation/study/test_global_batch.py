@@ -16,7 +16,7 @@ from torch import nn
 
 from datamodules.loading import EpochSampler
 from evaluation.errors import UserError
-from evaluation.study.global_batch import GlobalBatch, share_batch
+from evaluation.study.global_batch import GlobalBatch, check_smallest, share_batch
 from evaluation.study.training import fit
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from tests.processes import join_two_ranks, quick_spawn
@@ -123,6 +123,20 @@ def test_a_job_is_refused_before_anything_is_trained(run, tmp_path):
     with pytest.raises(SystemExit, match=r"datamodule\.batch_size=3, .* set trainer\.devices=1 \(3 samples each\), or"):
         run("train", "trainer=ddp_spawn", "device=cpu", "trainer.devices=2", "datamodule.batch_size=3")
     assert not list((tmp_path / "outputs").rglob("checkpoint.safetensors"))
+
+
+def test_a_device_takes_enough_samples_for_batch_norms(run):
+    with pytest.raises(SystemExit, match=r"2 accumulated batches x 1 sample; .* Set datamodule\.device_batch_size=2$"):
+        run("train", "tracker=dimp", "datamodule.device_batch_size=1", "dry_run=true")
+    check_smallest(GlobalBatch(2, 1, 2), 2)
+    for batch, works in (
+        (GlobalBatch(2, 1, 1), "batch_size=4 .* fewer devices"),
+        (GlobalBatch(1, 1, 1), "batch_size=2 "),
+    ):
+        with pytest.raises(UserError, match=f"Set datamodule.{works}"):
+            check_smallest(batch, 2)
+    with pytest.raises(UserError, match=r"device_batch_size=5$"):
+        check_smallest(GlobalBatch(3, 25, 1), 2)
 
 
 # Trainings
