@@ -1,6 +1,6 @@
 """Rewrites a data set once, so that training decodes only the parts of its JPEG frames that it shows.
 
-    python -m datamodules.prepare /data/got10k /data/got10k_prepared
+    python -m datamodules.prepare /data/got10k /prepared/got10k
     python -m datamodules.prepare --workers 8 --check sample /data/lasot /fast/lasot
 
 Every file of SOURCE gets a place below DESTINATION. JPEG files get restart markers without loss (program jpegtran);
@@ -69,8 +69,8 @@ def _print_report(outcome: Outcome, destination: Path) -> None:
         raise SystemExit(f"error: {outcome.files[LEFT_OUT]:,} files could not be read and are missing in {destination}")
     _print_line(
         console,
-        f"{destination} can take the place of the data set. Stages that train on it have cache keys of their own, "
-        "which hold the sizes and times of frames.",
+        f"{destination} can take the place of the data set: as root of its reader, or below another paths.data. Stages "
+        "that train on it have cache keys of their own, which hold the sizes and times of frames.",
     )
 
 

@@ -28,6 +28,7 @@ from evaluation.processes.joblib_process import prepare_joblib_process
 from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
+from evaluation.processes.repeated_command import logged_once
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
 from evaluation.report.study_results import describe_sizes
@@ -63,16 +64,17 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
     """
     invocation = _invocation()
     with _reported(invocation):
-        cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
-        _write_fake_data(cfg)
-        trainer = build_trainer(cfg.trainer)
-        check_launchable(trainer, invocation)
-        job = Job(cfg, source, trainer, trains_parent, _forcing_command(cfg, invocation))
-        if not cfg.dry_run and (result := job.finished_result()) is not None:
-            log.info("this job is finished already; force=true runs it again")
-            return _conclude(job, result)
-        job.check()
-        _check_objective(job)
+        with logged_once():
+            cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
+            _write_fake_data(cfg)
+            trainer = build_trainer(cfg.trainer)
+            check_launchable(trainer, invocation)
+            job = Job(cfg, source, trainer, trains_parent, _forcing_command(cfg, invocation))
+            if not cfg.dry_run and (result := job.finished_result()) is not None:
+                log.info("this job is finished already; force=true runs it again")
+                return _conclude(job, result)
+            job.check()
+            _check_objective(job)
         if cfg.dry_run:
             _console(120).print(job.plan_table())
             return None

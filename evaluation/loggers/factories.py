@@ -49,10 +49,15 @@ def wandb(
 
 
 def csv(folder: str, settings: dict[str, Any]) -> "CSVLogger":
-    """Returns a logger that writes `logs/metrics.csv` in the job's folder."""
+    """Returns a logger that writes `logs/metrics.csv` in the job's folder.
+
+    A job that goes on after an interruption writes `logs/continued_1/metrics.csv`, and so on: Lightning's logger would
+    delete the file of the run before.
+    """
     from pytorch_lightning.loggers import CSVLogger
 
-    return _with_settings(CSVLogger(folder, name="logs", version=""), settings)
+    before = len([*Path(folder, "logs").rglob("metrics.csv")])
+    return _with_settings(CSVLogger(folder, name="logs", version=f"continued_{before}" if before else ""), settings)
 
 
 def tensorboard(folder: str, settings: dict[str, Any]) -> "TensorBoardLogger":

@@ -1,7 +1,6 @@
 """A folder of its own for every command, also for two commands that start in the same second."""
 
 import atexit
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +11,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from evaluation.processes.repeated_command import is_repetition
 from evaluation.processes.user_errors import message_of, shows_all_tracebacks
-
-RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK")  # in which torchrun, Slurm and Lightning tell a process its number
 
 
 class OwnFolder(Callback):
@@ -57,7 +55,7 @@ def _create_folder(config: DictConfig, mode: str) -> None:
     if "${now:" not in settings["dir"]:
         wanted.mkdir(parents=True, exist_ok=True)
         return
-    if any(int(os.environ.get(rank, 0)) for rank in RANKS):
+    if is_repetition():
         folder = Path(tempfile.mkdtemp(prefix="rank"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     else:

@@ -114,8 +114,6 @@ class Job:
         """Logs what will be left of the parent, and warns if that is far from the ratio."""
         unit = RATIO_OF.get(self.cfg.pruning.ratio_of, self.cfg.pruning.ratio_of)
         self.expected = f"ratio {self.cfg.ratio} of the {unit} keeps about {describe_sizes(kept)}"
-        if not is_rank_zero():
-            return
         log.info(self.expected)
         near = self.cfg.ratio / FAR, self.cfg.ratio * FAR
         far = [name for name, (_, low, high) in kept.items() if high < near[0] or low > near[1]]

@@ -158,3 +158,13 @@ def test_only_those_who_log_to_wandb_import_it(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "wandb", None)
     spec = importlib.util.find_spec(f"evaluation.{name}")
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_a_job_that_goes_on_in_its_folder_keeps_the_metrics_of_the_run_before(tmp_path):
+    for loss in (3.0, 2.0, 1.0):
+        logger = loggers.csv(str(tmp_path), {"seed": 0})
+        logger.log_metrics({"loss": loss}, step=1)
+        logger.save()
+    folders = ["logs", "logs/continued_1", "logs/continued_2"]
+    found = [(tmp_path / folder / "metrics.csv").read_text().split() for folder in folders]
+    assert found == [["loss,step", f"{loss},1"] for loss in (3.0, 2.0, 1.0)]
