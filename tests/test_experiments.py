@@ -113,8 +113,10 @@ def test_children_of_the_authors_trainings_see_as_many_samples_as_in_the_paper(e
 
 def test_relatives_of_superdimp_train_once_in_each_stage():
     for recipe in (CONF / "recipe" / "superdimp").glob("*.yaml"):
-        steps = [stage.steps for stage in OmegaConf.load(recipe).stages.values()]
+        cfg = composed("experiment=superdimp", f"tracker={recipe.stem}")
+        steps = [stage.steps for stage in cfg.stages.values()]
         assert steps == 3 * [steps[0]], recipe
+        assert steps[0] * cfg.datamodule.batch_size == 50 * 26_000, recipe
 
 
 def test_our_study_is_three_trackers_by_three_methods_by_three_seeds_by_six_ratios():
