@@ -1,6 +1,7 @@
 """Measures whether a training waits for its data, and says what helps."""
 
 import logging
+import os
 from typing import Any
 
 import pytorch_lightning as L
@@ -79,7 +80,8 @@ def _message(trainer: L.Trainer, stage: str, loader: MeasuredLoader, waited: flo
         remedies.append(f"set datamodule.workers={suitable} instead of {loader.num_workers}")
     if isinstance(data, TrackingDataModule):
         remedies.append("prepare the data set, if it is not yet: python -m datamodules.prepare SOURCE DESTINATION")
-    remedies.append(f"train where a process may use more than {usable_cores()} cores")
+    on_slurm = ", e.g. with a larger hydra.launcher.cpus_per_task" if "SLURM_JOB_ID" in os.environ else ""
+    remedies.append(f"train where a process may use more than {usable_cores()} cores{on_slurm}")
     return (
         f"stage {stage}: the device waits for data {waited / (waited + worked):.0%} of the time. It trains on "
         f"{samples / (waited + worked):.0f} samples/s and could train on {samples / worked:.0f}. What helps: "

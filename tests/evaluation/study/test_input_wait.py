@@ -96,7 +96,8 @@ class Training:
                 return
 
 
-def test_a_training_that_waits_is_told_once_what_helps(caplog):
+def test_a_training_that_waits_is_told_once_what_helps(caplog, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     training = Training(wait=0.75, work=0.25)
     with caplog.at_level(logging.INFO):
         training.run(3000, InputWait())
@@ -105,6 +106,7 @@ def test_a_training_that_waits_is_told_once_what_helps(caplog):
     assert "trains on 16 samples/s and could train on 64" in message
     assert "datamodule.workers=7 instead of 0" in message
     assert "prepare" not in message  # it reads no data set
+    assert "cpus_per_task" not in message  # Slurm does not run it
     steps = [step for step, _ in training.logged]
     assert np.diff(steps).tolist() == [600] * (len(steps) - 1)
     assert 80 <= steps[0] <= 82
@@ -112,12 +114,14 @@ def test_a_training_that_waits_is_told_once_what_helps(caplog):
     assert all(metrics == {"parent/input_wait": pytest.approx(0.75)} for _, metrics in training.logged)
 
 
-def test_data_sets_can_be_prepared(caplog):
+def test_data_sets_can_be_prepared_and_slurm_gives_more_cores(caplog, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
     data = TrackingDataModule.__new__(TrackingDataModule)
     data.device_batch_size, data.suitable_workers = 8, lambda: 1
     Training(wait=0.75, work=0.25, workers=1, data=data).run(200, InputWait())
     assert "python -m datamodules.prepare" in caplog.text
     assert "datamodule.workers" not in caplog.text
+    assert "hydra.launcher.cpus_per_task" in caplog.text
 
 
 def test_a_training_that_hardly_waits_is_told_nothing(caplog):
