@@ -41,6 +41,11 @@ class Stage:
         """Name of the stage's folder in the cache."""
         return f"{self.name}-{digest({**self.depends, 'after': [stage.key for stage in self.after]})}"
 
+    @property
+    def title(self) -> str:
+        """Name in messages; a job has two evaluations, e.g. "evaluation of child"."""
+        return f"evaluation of {self.after[0].name}" if self.name == "evaluation" and self.after else self.name
+
 
 @dataclass(frozen=True)
 class FinishedStage:
@@ -77,11 +82,11 @@ def ensure(stage: Stage, cache: Path, command: str = "") -> FinishedStage:
         return _join_stage(stage)
     folder, unfinished = cache / stage.key, _unfinished(stage, cache)
     cache.mkdir(parents=True, exist_ok=True)
-    with hold_lock(folder, f"stage {stage.name}"):
+    with hold_lock(folder, f"stage {stage.title}"):
         if (record := _usable_record(folder, command)) is not None:
-            log.info("stage %s: found in %s", stage.name, folder)
+            log.info("stage %s: found in %s", stage.title, folder)
             return broadcast(_finished(folder, record, cached=True))
-        log.info("stage %s: making %s", stage.name, folder)
+        log.info("stage %s: making %s", stage.title, folder)
         if (record := _usable_record(unfinished, command)) is None:
             if command or read_record(unfinished) is not None:
                 shutil.rmtree(unfinished, ignore_errors=True)

@@ -220,3 +220,13 @@ def test_a_folder_that_cannot_be_emptied_is_replaced_all_the_same(
     assert len(left) == 1
     assert (left[0] / "weights").is_file(), "the other job reads on"
     assert (folder / "weights").is_file()
+
+
+def test_messages_tell_the_two_evaluations_of_a_job_apart(tmp_path, caplog):
+    caplog.set_level("INFO")
+    parent = Stage("parent", {}, lambda folder: None)
+    ensure(parent, tmp_path)
+    for after in ((parent,), ()):  # of train.py, and of eval.py
+        ensure(Stage("evaluation", {}, lambda folder: None, after), tmp_path)
+    told = [message.partition(":")[0] for message in caplog.messages]
+    assert told == ["stage parent", "stage evaluation of parent", "stage evaluation"]
