@@ -44,6 +44,7 @@ class ResNet(nn.Module):
         for i in range(1, stages + 1):
             self.add_module(f"layer{i}", body.get_submodule(f"layer{i}"))
         self.stages, self.stride = stages, 2 ** (stages + 1)
+        _write_no_inputs(self)
 
     @property
     def width(self) -> int:
@@ -151,11 +152,23 @@ class SmallResNet(ResNet):
         first = BasicBlock(stem, width, stride=2, downsample=shortcut)
         self.layer1 = nn.Sequential(first, *(BasicBlock(width, width) for _ in range(blocks - 1)))
         self.stages, self.stride = 1, 8
+        _write_no_inputs(self)
 
 
 def _norm(path: str) -> list[Slice]:
     """Returns the slices of all tensors of a batch norm, parameters and constants."""
     return [Slice(f"{path}.{tensor}", 0) for tensor in NORM_TENSORS]
+
+
+def _write_no_inputs(backbone: nn.Module) -> None:
+    """Makes all ReLUs write into new memory.
+
+    In a block that has lost its first convolution, torchvision's would overwrite the block's input, from which the
+    block before needs its gradient.
+    """
+    for module in backbone.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
 
 
 def _last_conv(block: nn.Module) -> str:
