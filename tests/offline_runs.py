@@ -2,12 +2,15 @@
 
 import json
 import subprocess
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wandb.util import get_core_path
+
+WRITTEN_AFTER = 20.0  # seconds; on a busy machine the process of wandb still writes when `finish` has returned
 
 
 def log_out(patch: pytest.MonkeyPatch) -> None:
@@ -22,11 +25,9 @@ class OfflineRun:
 
     def __init__(self, folder: Path):
         (log,) = folder.glob("wandb/offline-run-*/*.wandb")
-        inspect = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file"]
-        lines = subprocess.run([*inspect, str(log), str(log.parents[1])], check=True, capture_output=True).stdout
-        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for record in map(json.loads, lines.splitlines()):
-            found[record["type"]].append(record[record["type"]])
+        end = time.monotonic() + WRITTEN_AFTER
+        while "exit" not in (found := _records(log)) and time.monotonic() < end:
+            time.sleep(0.1)
         self.files = log.parent / "files"
         self.about = found["run"][0]
         self.config = _merged(self.about["config"], *found["config"])
@@ -39,6 +40,16 @@ class OfflineRun:
     def table(self, key: str) -> dict[str, Any]:
         """A logged table: "columns" and "data"."""
         return json.loads((self.files / self.summary[f"{key}.path"]).read_text())
+
+
+def _records(log: Path) -> dict[str, list[dict[str, Any]]]:
+    """All records in the log of a run, by type."""
+    inspect = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file"]
+    lines = subprocess.run([*inspect, str(log), str(log.parents[1])], check=True, capture_output=True).stdout
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in map(json.loads, lines.splitlines()):
+        found[record["type"]].append(record[record["type"]])
+    return found
 
 
 def _merged(*updates: dict[str, Any]) -> dict[str, Any]:
