@@ -200,7 +200,7 @@ def shares_the_parent(run, cache, *launcher: str) -> None:
     assert child["parent"]["metrics"] == alone["metrics"]
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_a_job_in_a_process_of_its_own_shares_the_parent(run, fresh_cache, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     shares_the_parent(run, fresh_cache, "hydra/launcher=submitit_local")

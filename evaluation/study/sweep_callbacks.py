@@ -73,6 +73,10 @@ class FailureCallback(Callback):
     exception. So each job's own process records a failure. Hydra must call this class after the other callbacks.
     """
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Forgets the report of an earlier sweep in this process."""
+        ReportCallback.error = ""
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Records a failure. In a sweep the other jobs go on."""
         if job_return.status != JobStatus.FAILED:
