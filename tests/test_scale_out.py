@@ -21,7 +21,7 @@ from evaluation.processes.devices import gpu_overrides, resolve_devices
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.study.cache_keys import NOT_IN_RESULT
-from tests.conftest import CONF, SHORT_STAGES, SMALL_WORLD, results
+from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD, results
 from tests.offline_runs import OfflineRun, log_out
 
 ONE_SHOT = [
@@ -143,6 +143,29 @@ def test_two_nodes_make_one_job(fresh_cache, tmp_path, monkeypatch):
     assert result["status"] == "finished"
     assert list(folder.rglob("events.out.tfevents.*"))
     assert not list((tmp_path / "tmp").glob("rank*"))
+
+
+SPREAD = {
+    "ddp": ("trainer=ddp", "tracker=dimp", "datamodule.batch_size=4", "logger=csv"),
+    "joblib": ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer=ddp_spawn", *SMALL_NETWORK),
+}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("how", SPREAD)
+def test_a_command_starts_the_processes_of_its_job(fresh_cache, tmp_path, monkeypatch, how):
+    for name, value in {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    flags = [word for word in SPREAD[how] if word.startswith("-")]
+    job = [*SMALL_WORLD, *SHORT_STAGES, *(word for word in SPREAD[how] if word not in flags), "ratio=0.5"]
+    job += ["trainer.devices=2", "device=cpu", f"paths.cache={fresh_cache}", f"paths.outputs={tmp_path}/outputs"]
+    done = subprocess.run([sys.executable, "train.py", *flags, *job], cwd=CONF.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (result,) = results(tmp_path / "outputs")
+    assert result["status"] == "finished"
+    assert result["ratio_achieved"] <= 0.5
+    assert done.stdout.count("stage parent: batch of") == 1
+    assert done.stdout.split("stage parent: batch of ")[1].split()[1:3] == ["2", "devices"]
 
 
 @pytest.mark.parametrize("logger", sorted(path.stem for path in (CONF / "logger").glob("*.yaml")))
