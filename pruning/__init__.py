@@ -12,7 +12,7 @@ The package is the part of light-weight-trackers that imports no other part.
 - `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.
 - `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
 - `table`: the group table, units and costs before and after the cut.
-- `errors`: `PruningError`, for input that the user can correct; all packages of the project share it.
+- `errors`: `PruningError`, for input that the user can correct.
 """
 
 from importlib import import_module

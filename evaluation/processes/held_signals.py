@@ -12,6 +12,8 @@ from evaluation.processes.termination import STDERR, WORDS
 
 FROM_LAUNCHERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm sends one before it ends a job; submitit then requeues it
 GRACE = 20.0  # seconds for the running step; Slurm, Kubernetes and torchrun kill 30 seconds after SIGTERM
+SAVE = 1  # in the place of a signal: all processes save a checkpoint, and go on
+URGENCY = (0, SAVE, *WORDS, *FROM_LAUNCHERS)  # a later one takes the place of an earlier one
 HELD = "the training saves its state after this step, unless it is its last. A second signal ends it at once"
 COPIES = 1.0  # seconds in which a launcher may forward a signal that the whole process group got already
 
@@ -83,7 +85,7 @@ class HeldSignals:
 
     def release_last(self) -> None:
         """Calls `release` if any process of the job holds a signal back. All processes must call this function."""
-        if number := largest(self.pending):
+        if number := most_urgent(self.pending):
             self.release(number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -115,6 +117,15 @@ class HeldSignals:
         if self._timer is not None:
             self._timer.cancel()
         self.pending, self._timer = 0, None
+
+
+def most_urgent(number: int) -> int:
+    """Returns the most urgent of the numbers of all processes of the job, which must all call this function.
+
+    Args:
+        number: the signal that waits in this process, `SAVE`, or 0 for nothing.
+    """
+    return URGENCY[largest(URGENCY.index(number))]
 
 
 def _word(number: int) -> str:

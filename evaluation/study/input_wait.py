@@ -21,7 +21,7 @@ LONG = 0.1  # share of the time from which a wait is worth a message
 class InputWait(L.Callback):
     """Callback that measures which share of the time of a training stage is a wait for data.
 
-    It logs the share as the metric `<stage>/input_wait`, after about a minute and then every ten minutes. If the first
+    It logs the share as the metric `<stage>/input_wait`, after 80 seconds and then every ten minutes. If the first
     share is large, one message names the settings that help. Validations do not count. Only loaders with a `meter` are
     measured, see `MeasuredLoader`; measuring reads a clock twice a batch.
 

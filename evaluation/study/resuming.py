@@ -12,12 +12,11 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from evaluation.files import atomic_write
-from evaluation.processes.held_signals import HeldSignals
-from evaluation.processes.ranks import broadcast, is_rank_zero, largest
+from evaluation.processes.held_signals import SAVE, HeldSignals, most_urgent
+from evaluation.processes.ranks import broadcast, is_rank_zero
 
 # Machines of one job may see a file of another machine late: NFS caches attributes for up to a minute.
 VISIBLE_AFTER = 120.0  # seconds
-DUE = 1  # tells all processes to save; numbers of signals are larger
 
 
 class ResumeCheckpoint(Checkpoint):
@@ -85,11 +84,11 @@ class ResumeCheckpoint(Checkpoint):
         if self._step >= trainer.max_steps:
             return
         is_due = is_rank_zero() and time.monotonic() - self._saved_at >= self.seconds
-        number = largest(self.signals.pending or (DUE if is_due else 0))
+        number = most_urgent(self.signals.pending or (SAVE if is_due else 0))
         if number:
             trainer.save_checkpoint(self.path, weights_only=False)
             self._saved_at = time.monotonic()
-        if number > DUE:
+        if number not in (0, SAVE):
             self.signals.release(number)
 
 

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from evaluation.processes import held_signals, launching, ranks
-from evaluation.processes.held_signals import HeldSignals
+from evaluation.processes.held_signals import SAVE, HeldSignals
 from evaluation.processes.termination import ends_in_order
 from tests.processes import join_two_ranks, quick_spawn
 
@@ -45,6 +45,24 @@ def test_a_held_signal_waits_for_its_release_and_its_handler_decides(monkeypatch
     with pytest.raises(SystemExit) as end:
         fail()
     assert end.value.code == 143
+
+
+@pytest.mark.parametrize(
+    ("mine", "of_another", "most_urgent"),
+    [
+        (0, 0, 0),
+        (0, SAVE, SAVE),
+        (SAVE, signal.SIGINT, signal.SIGINT),
+        (signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR2),  # the smaller number: a requeue must not be lost
+        (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1),
+    ],
+)
+def test_processes_agree_on_the_most_urgent_signal(monkeypatch, mine, of_another, most_urgent):
+    told: list[int] = []
+    monkeypatch.setattr(held_signals, "largest", lambda value: told.append(value) or value)
+    held_signals.most_urgent(of_another)
+    monkeypatch.setattr(held_signals, "largest", lambda value: max(value, *told))
+    assert held_signals.most_urgent(mine) == most_urgent
 
 
 @pytest.mark.parametrize("copies", [0.0, 1.0])
