@@ -21,7 +21,7 @@ from evaluation.required_keys import check_required
 def main(cfg: DictConfig) -> None:
     """Evaluates one checkpoint."""
     check_required(cfg)
-    from evaluation.commands import evaluate  # imports torch, which --help and --cfg can do without
+    from evaluation.evaluate import evaluate  # imports torch, which --help and --cfg can do without
 
     evaluate(cfg)
 

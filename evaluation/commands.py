@@ -1,8 +1,7 @@
-"""The commands behind train.py, prune.py and eval.py."""
+"""The commands behind train.py and prune.py, and the setup that eval.py shares with them."""
 
 import logging
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,8 +20,7 @@ from rich.table import Table
 
 from datamodules.workers import usable_cores
 from evaluation.errors import UserError
-from evaluation.files import link_or_copy, write_json
-from evaluation.processes.devices import arithmetic, assign_gpu, check_device
+from evaluation.processes.devices import assign_gpu, check_device
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.joblib_process import prepare_joblib_process
 from evaluation.processes.launching import check_launchable, launch
@@ -33,22 +31,13 @@ from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
 from evaluation.report.study_results import describe_sizes
 from evaluation.study.job import Job
-from evaluation.study.job_records import record_job
-from evaluation.study.job_result import size_of
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.settings import check_settings
-from evaluation.study.stage import FinishedStage, Stage, ensure
 from evaluation.study.sweep_callbacks import STARTED
-from evaluation.tracking.benchmark import Benchmark, build_benchmark
-from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.metrics import scores_of
-from evaluation.tracking.open_loop import PROTOCOL, open_loop
-from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from trackers.checkpoints.reading import recipe_in
 
 log = logging.getLogger(__name__)
-
-ACTIONS = ("score", "submit", "open_loop")
 
 
 def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
@@ -62,61 +51,29 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
     Returns:
         The metric `cfg.objective` for a sweeper, if the configuration names one.
     """
-    invocation = _invocation()
-    with _reported(invocation):
+    invocation = invocation_of_hydra()
+    with reported(invocation):
         with logged_once():
-            cfg, source = _resolve(cfg, invocation, completes_recipe=not trains_parent)
-            _write_fake_data(cfg)
+            cfg, source = resolve(cfg, invocation, completes_recipe=not trains_parent)
+            write_fake_data(cfg)
             trainer = build_trainer(cfg.trainer)
             check_launchable(trainer, invocation)
-            job = Job(cfg, source, trainer, trains_parent, _forcing_command(cfg, invocation))
+            job = Job(cfg, source, trainer, trains_parent, forcing_command(cfg, invocation))
             if not cfg.dry_run and (result := job.finished_result()) is not None:
                 log.info("this job is finished already; force=true runs it again")
                 return _conclude(job, result)
             job.check()
             _check_objective(job)
         if cfg.dry_run:
-            _console(120).print(job.plan_table())
+            console(120).print(job.plan_table())
             return None
         return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job))
 
 
-def evaluate(cfg: DictConfig) -> None:
-    """Scores one checkpoint on one benchmark, or packs its results for a server, as conf/eval.yaml says."""
-    invocation = _invocation()
-    with _reported(invocation):
-        cfg, source = _resolve(cfg, invocation, completes_recipe=True)
-        if cfg.action not in ACTIONS:
-            raise UserError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
-        _write_fake_data(cfg)
-        benchmark = build_benchmark(cfg.benchmark)
-        if cfg.action == "submit":
-            benchmark.check_packable()
-        else:
-            benchmark.check_scorable()
-        if cfg.action == "open_loop":
-            _score_open_loop(cfg, benchmark)
-            return
-        tracked = _track(cfg, source, benchmark, _forcing_command(cfg, invocation))
-        boxes = tracked.folder / "boxes" / benchmark.name
-        if cfg.action == "submit":
-            assert benchmark.pack is not None  # see `check_packable`
-            benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
-            log.info("archive %s", Path(cfg.archive).absolute())
-            return
-        folder = Path(cfg.paths.job)
-        shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
-        result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_loader(cfg)())
-        result["stages"] = {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
-        write_json(folder / "result.json", result)
-        _print_table(result)
-        log.info("results in %s", folder)
+# Setup of all commands
 
 
-# Setup of both commands
-
-
-def _invocation() -> Invocation:
+def invocation_of_hydra() -> Invocation:
     """Returns how Hydra started this job. No other function reads Hydra's global state."""
     hydra = HydraConfig.get()
     is_sweep = hydra.mode == RunMode.MULTIRUN
@@ -138,7 +95,7 @@ def _jobs_at_once(launcher: DictConfig) -> int:
     return jobs if jobs > 0 else max(1, usable_cores() + 1 + jobs)
 
 
-def _resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> tuple[DictConfig, ParentSource]:
+def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> tuple[DictConfig, ParentSource]:
     """Returns the configuration of the job without any interpolation, and the source of its parent.
 
     All later code sees the same values, also in processes that Hydra did not start.
@@ -180,7 +137,7 @@ def _use_threads(cfg: DictConfig) -> None:
         cv2.setNumThreads(cfg.threads)
 
 
-def _write_fake_data(cfg: DictConfig) -> None:
+def write_fake_data(cfg: DictConfig) -> None:
     """Writes the fake data sets of the configuration, if it has any, and says that scores on them mean nothing."""
     if cfg.fake_data is None:
         return
@@ -189,7 +146,7 @@ def _write_fake_data(cfg: DictConfig) -> None:
     log.warning("data in %s are fake%s: the numbers of this run are no results", cfg.fake_data.folder, weights)
 
 
-def _forcing_command(cfg: DictConfig, invocation: Invocation) -> str:
+def forcing_command(cfg: DictConfig, invocation: Invocation) -> str:
     """Returns a name of this command, whose jobs reuse no stage of another command; "" without `force`.
 
     All jobs of a sweep have one name, so that they still share their stages.
@@ -201,7 +158,7 @@ def _forcing_command(cfg: DictConfig, invocation: Invocation) -> str:
 
 
 @contextmanager
-def _reported(invocation: Invocation) -> Iterator[None]:
+def reported(invocation: Invocation) -> Iterator[None]:
     """Ends the run with one message after an error of the user. Faults of the code keep their tracebacks.
 
     In a sweep an error ends this job alone, see `evaluation.study.sweep_callbacks.FailureCallback`.
@@ -236,58 +193,23 @@ def _run_in_process(job: Job) -> float | None:
     if not is_rank_zero():
         return None
     if not job.trains_parent:
-        _console(120).print(job.group_table())
+        console(120).print(job.group_table())
     return _conclude(job, result)
 
 
 def _conclude(job: Job, result: dict[str, Any]) -> float | None:
     """Prints the result of a job, and returns the metric that `cfg.objective` names."""
-    _print_table(result)
+    print_table(result)
     log.info("results in %s", job.folder)
     report = next(iter(result["metrics"].values()))
     return None if job.cfg.objective is None else report[job.cfg.objective]
 
 
-# Evaluations
-
-
-def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
-    """Scores the checkpoint by the open-loop pair metric."""
-    tracker = _loader(cfg)().tracker.to(cfg.device)
-    scores = open_loop(tracker, benchmark.sequences)
-    name = benchmark.with_coverage(benchmark.name)
-    record = {"checkpoint": str(cfg.checkpoint), "benchmark": name, "protocol": PROTOCOL}
-    write_json(Path(cfg.paths.job) / "open_loop.json", record | scores)
-    table = Table("benchmark", *scores)
-    table.add_row(name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
-    Console().print(table)
-
-
-def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, command: str) -> FinishedStage:
-    """Tracks the benchmark with the checkpoint, unless the cache has its result files."""
-    settings: Any = OmegaConf.to_container(cfg)
-    keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": source.identity}
-    keys["arithmetic"] = arithmetic(cfg.runner.devices)
-    runner, stages = instantiate(cfg.runner), Path(cfg.paths.cache) / "stages"
-
-    def make(folder: Path) -> None:
-        run_benchmark(runner, _loader(cfg), benchmark, folder, tracker=keys, reuse=not command)
-
-    stage = Stage("evaluation", keys | benchmark.tracking_inputs(), make)
-    record_job(stages, Path(cfg.paths.job), [stage.key])
-    return ensure(stage, stages, command)
-
-
-def _loader(cfg: DictConfig) -> Callable[[], Checkpoint]:
-    """Returns a function that loads the checkpoint. It can be pickled, so other processes can call it."""
-    recipe: Any = OmegaConf.to_container(cfg.tracker)
-    return partial(load_checkpoint, cfg.checkpoint, recipe, instantiate(cfg.gates))
-
-
 # Tables
 
 
-def _print_table(result: dict[str, Any]) -> None:
+def print_table(result: dict[str, Any]) -> None:
+    """Prints the scores of a result with their protocols, and the size of its tracker."""
     caption = f"{result['params']:,} parameters, {result['macs']['total'] / 1e9:.3f} G MACs a frame"
     achieved = {name: (share,) for name, share in result.get("achieved", {}).items() if share < 1}
     table = Table(caption=f"{caption}: {describe_sizes(achieved)} of the parent" if len(achieved) > 1 else caption)
@@ -299,9 +221,9 @@ def _print_table(result: dict[str, Any]) -> None:
         values = [report.get(name) for name in names] + [still[benchmark].get(names[0])]
         cells = ["" if value is None else f"{value:.3f}" for value in values]
         table.add_row(benchmark, report["protocol"], *cells)
-    _console(100).print(table)
+    console(100).print(table)
 
 
-def _console(width: int) -> Console:
+def console(width: int) -> Console:
     """Returns a console of at least `width` characters, so that tables in log files are not cut."""
     return Console(width=max(Console().width, width))

@@ -1,0 +1,102 @@
+"""The command behind eval.py: scores a checkpoint on a benchmark, or packs its results for a server."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.commands import (
+    forcing_command,
+    invocation_of_hydra,
+    print_table,
+    reported,
+    resolve,
+    write_fake_data,
+)
+from evaluation.errors import UserError
+from evaluation.files import link_or_copy, write_json
+from evaluation.processes.devices import arithmetic
+from evaluation.study.job_records import record_job
+from evaluation.study.job_result import size_of
+from evaluation.study.parent_source import ParentSource
+from evaluation.study.stage import FinishedStage, Stage, ensure
+from evaluation.tracking.benchmark import Benchmark, build_benchmark
+from evaluation.tracking.benchmark_run import run_benchmark
+from evaluation.tracking.open_loop import PROTOCOL, open_loop
+from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
+
+log = logging.getLogger(__name__)
+
+ACTIONS = ("score", "submit", "open_loop")
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Scores one checkpoint on one benchmark, or packs its results for a server, as conf/eval.yaml says."""
+    invocation = invocation_of_hydra()
+    with reported(invocation):
+        cfg, source = resolve(cfg, invocation, completes_recipe=True)
+        if cfg.action not in ACTIONS:
+            raise UserError(f"action={cfg.action} is not known; choose one of {', '.join(ACTIONS)}")
+        write_fake_data(cfg)
+        benchmark = build_benchmark(cfg.benchmark)
+        if cfg.action == "submit":
+            benchmark.check_packable()
+        else:
+            benchmark.check_scorable()
+        if cfg.action == "open_loop":
+            _score_open_loop(cfg, benchmark)
+            return
+        tracked = _track(cfg, source, benchmark, forcing_command(cfg, invocation))
+        boxes = tracked.folder / "boxes" / benchmark.name
+        if cfg.action == "submit":
+            assert benchmark.pack is not None  # see `check_packable`
+            benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
+            log.info("archive %s", Path(cfg.archive).absolute())
+            return
+        folder = Path(cfg.paths.job)
+        shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
+        result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_loader(cfg)())
+        result["stages"] = {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
+        write_json(folder / "result.json", result)
+        print_table(result)
+        log.info("results in %s", folder)
+
+
+def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
+    """Scores the checkpoint by the open-loop pair metric."""
+    tracker = _loader(cfg)().tracker.to(cfg.device)
+    scores = open_loop(tracker, benchmark.sequences)
+    name = benchmark.with_coverage(benchmark.name)
+    record = {"checkpoint": str(cfg.checkpoint), "benchmark": name, "protocol": PROTOCOL}
+    write_json(Path(cfg.paths.job) / "open_loop.json", record | scores)
+    table = Table("benchmark", *scores)
+    table.add_row(name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
+    Console().print(table)
+
+
+def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, command: str) -> FinishedStage:
+    """Tracks the benchmark with the checkpoint, unless the cache has its result files."""
+    settings: Any = OmegaConf.to_container(cfg)
+    keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": source.identity}
+    keys["arithmetic"] = arithmetic(cfg.runner.devices)
+    runner, stages = instantiate(cfg.runner), Path(cfg.paths.cache) / "stages"
+
+    def make(folder: Path) -> None:
+        run_benchmark(runner, _loader(cfg), benchmark, folder, tracker=keys, reuse=not command)
+
+    stage = Stage("evaluation", keys | benchmark.tracking_inputs(), make)
+    record_job(stages, Path(cfg.paths.job), [stage.key])
+    return ensure(stage, stages, command)
+
+
+def _loader(cfg: DictConfig) -> Callable[[], Checkpoint]:
+    """Returns a function that loads the checkpoint. It can be pickled, so other processes can call it."""
+    recipe: Any = OmegaConf.to_container(cfg.tracker)
+    return partial(load_checkpoint, cfg.checkpoint, recipe, instantiate(cfg.gates))
