@@ -4,6 +4,10 @@ root/train/list.txt, root/train/GOT-10k_Train_000001/{00000001.jpg, ..., groundt
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +16,13 @@ from datamodules.errors import DataError
 from datamodules.readers.completeness import find_root, read_listed
 from datamodules.readers.listing import check_frames_match_boxes, list_frames
 from datamodules.sequences.annotations import read_bytes, read_labels, read_lines, read_numbers
+from datamodules.sequences.attributes import Attributes
 from datamodules.sequences.index import SequenceFiles, check_names
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
 FILES = ("groundtruth.txt", "absence.label", "cover.label", "meta_info.ini")
+CLASSES = ("motion_class", "root_class", "major_class", "object_class", "motion_adverb")  # in meta_info.ini
 
 
 def read_got10k(
@@ -50,7 +56,22 @@ def read_got10k(
         names = _choose(names, Path(subset).expanduser(), listing)
     check_names(listing, names)
     listed = [SequenceFiles(name, folder / name, tuple(folder / name / file for file in FILES)) for name in names]
-    return read_listed(f"GOT-10k's {split} split", root, listed, _read, cache, only_complete)
+    table = read_listed(f"GOT-10k's {split} split", root, listed, _read, cache, only_complete)
+    return replace(table, read_attributes=partial(_read_attributes, folder))
+
+
+def _read_attributes(folder: Path, names: Iterable[str]) -> Attributes:
+    """Reads the classes of object and motion in meta_info.ini, which the train and val splits have."""
+    found: dict[str, dict[str, set[str]]] = {key: defaultdict(set) for key in CLASSES}
+    for name in names:
+        meta = folder / name / "meta_info.ini"
+        content = read_bytes(meta) if meta.is_file() else b""
+        for key, value in re.findall(rb"^(\w+): *(\S.*?)\s*$", content, re.MULTILINE):
+            if key.decode(errors="replace") in found:
+                found[key.decode()][value.decode(errors="replace")].add(name)
+    groups = {f"{key}: {value}": frozenset(group) for key in CLASSES for value, group in sorted(found[key].items())}
+    note = f"{folder}/*/meta_info.ini name no classes; those of GOT-10k's train and val splits do"
+    return Attributes(groups, "" if groups else note)
 
 
 def _choose(names: list[str], subset: Path, listing: Path) -> list[str]:

@@ -1,14 +1,18 @@
 """Reader of OTB-2013 and OTB-2015 (Wu et al., CVPR 2013 and TPAMI 2015). Layout:
 
 root/Basketball/{img/0001.jpg, ..., groundtruth_rect.txt}
+root/att/basketball.txt, if attributes are asked for; the folder is anno/att of the authors' MATLAB toolkit
 """
 
 from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from datamodules.errors import DataError
+from datamodules.readers.attribute_files import read_attribute_files
 from datamodules.readers.completeness import read_listed
 from datamodules.readers.listing import check_frames_match_boxes, list_numbered_frames
 from datamodules.readers.official_lists import count_official, read_official_list
@@ -18,6 +22,11 @@ from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 
 TIGER1_FIRST = (1, 6)
+# In the order of perfPlot.m of the authors' toolkit, tracker_benchmark_v1.0.
+ATTRIBUTES = (
+    *("illumination variation", "out-of-plane rotation", "scale variation", "occlusion", "deformation", "motion blur"),
+    *("fast motion", "in-plane rotation", "out of view", "background clutter", "low resolution"),
+)
 
 
 def read_otb(
@@ -52,7 +61,18 @@ def read_otb(
     def read(files: SequenceFiles) -> Sequence:
         return _read(files, int(rows[files.name]["first"]))
 
-    return read_listed(f"OTB ({version})", root, listed, read, cache, only_complete, count_official("otb", version))
+    whole = count_official("otb", version)
+    table = read_listed(f"OTB ({version})", root, listed, read, cache, only_complete, whole)
+    return replace(
+        table,
+        read_attributes=partial(
+            read_attribute_files,
+            columns=ATTRIBUTES,
+            places=(root / "att", root / "anno" / "att"),
+            source="anno/att of the authors' toolkit (tracker_benchmark_v1.0)",
+            aliases={"Human4": "Human4-2"},
+        ),
+    )
 
 
 def _sequence_files(root: Path, row: dict[str, str], tiger1_first: int) -> SequenceFiles:

@@ -1,13 +1,16 @@
 """Reader of UAV123 and UAV20L (Mueller et al., ECCV 2016). Layout:
 
-root/anno/{UAV123, UAV20L}/bike1.txt, root/data_seq/UAV123/bike1/000001.jpg
+root/anno/{UAV123, UAV20L}/{bike1.txt, att/bike1.txt}, root/data_seq/UAV123/bike1/000001.jpg
 """
 
 from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from datamodules.readers.attribute_files import read_attribute_files
 from datamodules.readers.completeness import find_root, read_listed
 from datamodules.readers.listing import check_frames_match_boxes, list_numbered_frames
 from datamodules.readers.official_lists import count_official, read_official_list
@@ -15,6 +18,13 @@ from datamodules.sequences.annotations import read_numbers
 from datamodules.sequences.index import SequenceFiles
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
+
+# In the order of DatasetAnnotation.pdf, which comes with the data set.
+ATTRIBUTES = (
+    *("scale variation", "aspect ratio change", "low resolution", "fast motion", "full occlusion", "partial occlusion"),
+    *("out-of-view", "background clutter", "illumination variation", "viewpoint change", "camera motion"),
+    "similar object",
+)
 
 
 def read_uav123(
@@ -39,7 +49,16 @@ def read_uav123(
     root = find_root(root, "UAV123", f"anno/{version.upper()}")
     listed = [_sequence_files(root, row, version) for row in rows]
     whole = count_official("uav123", version)
-    return read_listed(version.upper(), root, listed, _read, cache, only_complete, whole)
+    table = read_listed(version.upper(), root, listed, _read, cache, only_complete, whole)
+    return replace(
+        table,
+        read_attributes=partial(
+            read_attribute_files,
+            columns=ATTRIBUTES,
+            places=(root / "anno" / version.upper() / "att",),
+            source=f"anno/{version.upper()}/att of the official archive",
+        ),
+    )
 
 
 def _sequence_files(root: Path, row: dict[str, str], version: str) -> SequenceFiles:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.frames.video import INDEX
+from datamodules.sequences.attributes import AttributeReader
 from datamodules.sequences.frame_files import hash_frame_files
 from datamodules.sequences.sequence import NumberedFrames, Sequence, visible_mask
 
@@ -36,6 +37,8 @@ class SequenceTable:
         generated: name of the specification from which this project made the files, the same for equal pictures; None
             for all other files, whose pictures are known by sizes and times.
         whole: number of sequences of the official part that these sequences are taken from; None if there is none.
+        read_attributes: reads the attributes of sequences; None if the data set has none. Nothing is read before it is
+            called, and neither samples nor scores depend on it.
     """
 
     root: Path
@@ -43,6 +46,7 @@ class SequenceTable:
     still: bool = False
     generated: str | None = None
     whole: int | None = None
+    read_attributes: AttributeReader | None = None
 
     @classmethod
     def from_sequences(cls, sequences: Iterable[Sequence], root: str | Path = "/") -> "SequenceTable":

@@ -22,4 +22,4 @@ def read_synthetic(set: SyntheticSet, cache: str | Path, split: str) -> Sequence
         DataError: `cache` is a file.
     """
     table = read_got10k(ensure_synthetic(set, Path(cache), usable_cores()) / "got10k", split, cache=cache)
-    return replace(table, generated=f"{set.folder_name}/{split}")
+    return replace(table, generated=f"{set.folder_name}/{split}", read_attributes=None)
