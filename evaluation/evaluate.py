@@ -30,6 +30,7 @@ from evaluation.study.stage import FinishedStage, Stage, ensure
 from evaluation.tracking.benchmark import Benchmark, build_benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
+from evaluation.tracking.sequence_results import SEQUENCES
 from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ def evaluate(cfg: DictConfig) -> None:
             return
         folder = Path(cfg.paths.job)
         shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
-        result = {"checkpoint": str(cfg.checkpoint)} | benchmark.scores(boxes) | size_of(_loader(cfg)())
+        scores = benchmark.scores(boxes)
+        scores.pop("sequences").write(folder / SEQUENCES)
+        result = {"checkpoint": str(cfg.checkpoint)} | scores | size_of(_loader(cfg)())
         result["stages"] = {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
         write_json(folder / "result.json", result)
         print_table(result)

@@ -29,6 +29,7 @@ from evaluation.study.stage import FinishedStage, Stage, ensure, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.stage_record import digest
 from evaluation.study.training import training_progress
+from evaluation.tracking.sequence_results import SEQUENCES
 from pruning.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
 
@@ -276,6 +277,9 @@ class Job:
             evaluation.folder / "boxes", self.folder / "boxes", copy_function=link_or_copy, dirs_exist_ok=True
         )
         OmegaConf.save(self.cfg, self.folder / "config.yaml")
+        scores["sequences"].write(
+            self.folder / SEQUENCES, None if dense_scores is scores else dense_scores["sequences"]
+        )
         write_json(self.folder / "result.json", result)
         for warning in maker_warnings([result]):
             log.warning(warning)

@@ -8,6 +8,8 @@ from evaluation.export.profile import latencies
 from evaluation.processes.devices import device_type
 from evaluation.study.provenance import provenance
 from evaluation.tracking.metrics import scores_of
+from evaluation.tracking.metrics.bootstrap import retention_intervals
+from evaluation.tracking.sequence_results import SequenceResults
 from pruning.cost import count_macs, count_params
 from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
 
@@ -39,10 +41,13 @@ def describe_result(
         },
         "units": _units(final),
         "departures_from_original": [departure for departure, present in departures.items() if present],
-        **scores,
+        **{key: value for key, value in scores.items() if key != "sequences"},
         "latency": latency[0],
-        "parent": parent_size | {"metrics": parent_scores["metrics"], "latency": latency[-1]},
+        "parent": parent_size
+        | {key: parent_scores[key] for key in ("metrics", "intervals")}
+        | {"latency": latency[-1]},
         "retention": _retention(scores["metrics"], parent_scores["metrics"]),
+        "retention_intervals": _retention_intervals(scores["sequences"], parent_scores["sequences"]),
         "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
         **provenance(),
     }
@@ -71,3 +76,10 @@ def _retention(scores: dict[str, Any], parent: dict[str, Any]) -> dict[str, dict
         }
         for benchmark, metrics in scores.items()
     }
+
+
+def _retention_intervals(child: SequenceResults, parent: SequenceResults) -> dict[str, Any]:
+    """Returns the paired interval of each retention, by benchmark; {} for a tracker that is its own parent."""
+    if child is parent:
+        return {}
+    return {name: retention_intervals(scores, parent.scores[name]) for name, scores in child.scores.items()}

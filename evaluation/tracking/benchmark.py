@@ -14,8 +14,12 @@ from omegaconf import DictConfig
 
 from datamodules.errors import DataError, DataSettingError
 from evaluation.errors import UserError
-from evaluation.tracking.metrics import Protocol, scores_of, speed
+from evaluation.tracking.metrics import Protocol, Track, scores_of, speed
+from evaluation.tracking.metrics.bootstrap import INTERVAL_PROTOCOL, score_intervals
+from evaluation.tracking.metrics.lost import lost_at
+from evaluation.tracking.metrics.sequence_scores import Scores
 from evaluation.tracking.result_files import as_track, check_names, read_boxes, read_seconds
+from evaluation.tracking.sequence_results import SequenceResults
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
@@ -61,14 +65,26 @@ class Benchmark:
 
         Returns:
             "metrics": the report of each protocol by "<name>/<protocol>", or by "<name>" if there is one protocol.
-            "still_box": the same reports for a box that never moves; a tracker should not score less. "speed": frames
-            per second, by name.
+            "intervals": of the scores in these reports, and "interval_protocol". "still_box": the same reports for a
+            box that never moves; a tracker should not score less. "speed": frames per second, by name. "sequences":
+            `SequenceResults`, the only value that is no plain data.
         """
         rates = [speed(read_seconds(folder, s)) for s in self.sequences]
+        tracks = {s.name: as_track(s, read_boxes(folder, s)) for s in self.sequences}
+        scores = self._scores(tracks)
+        sequences = SequenceResults(
+            frames=[len(s) for s in self.sequences],
+            fps=rates,
+            lost_at=[lost_at(tracks[s.name].predicted, s.boxes, s.visible) for s in self.sequences],
+            scores={name: found.sequences for name, found in scores.items()},
+        )
         return {
-            "metrics": self._reports(lambda s: read_boxes(folder, s)),
-            "still_box": self._reports(_still_boxes),
+            "metrics": {name: found.report for name, found in scores.items()},
+            "intervals": {name: score_intervals(found.sequences) for name, found in scores.items()},
+            "interval_protocol": INTERVAL_PROTOCOL,
+            "still_box": self._still_box_reports(),
             "speed": {self.name: {"fps": float(np.nanmean(rates)), "protocol": SPEED}},
+            "sequences": sequences,
         }
 
     def check_scorable(self) -> None:
@@ -79,7 +95,7 @@ class Benchmark:
         """
         unannotated = next((s.name for s in self.sequences if not s.annotated), None)
         if self.protocols and unannotated is None:
-            self._reports(_still_boxes)
+            self._still_box_reports()
             if part := self.sequences.coverage:
                 log.warning("benchmark=%s scores %s; scores of a part are not those of the whole", self.name, part)
             return
@@ -93,7 +109,7 @@ class Benchmark:
 
     def metric_names(self) -> list[str]:
         """Returns the names of the main protocol's scores."""
-        return list(scores_of(next(iter(self._reports(_still_boxes).values()))))
+        return list(scores_of(next(iter(self._still_box_reports().values()))))
 
     def check_packable(self) -> None:
         """Raises UserError if no server takes results of this benchmark."""
@@ -105,11 +121,17 @@ class Benchmark:
         if part := self.sequences.coverage:
             raise UserError(f"benchmark={self.name}: its server takes results of all sequences, and {part} are there")
 
-    def _reports(self, boxes: "Callable[[Sequence], np.ndarray]") -> dict[str, Any]:
-        tracks = {s.name: as_track(s, boxes(s)) for s in self.sequences}
+    def _still_box_reports(self) -> dict[str, Any]:
+        tracks = {s.name: as_track(s, _still_boxes(s)) for s in self.sequences}
+        return {name: scores.report for name, scores in self._scores(tracks).items()}
+
+    def _scores(self, tracks: dict[str, Track]) -> dict[str, Scores]:
+        """Scores the tracks by each protocol, by the name of its report."""
         one = len(self.protocols) == 1
-        reports = {self.name if one else f"{self.name}/{p.key}": p.report(tracks) for p in self.protocols}
-        return {name: report | {"protocol": self.with_coverage(report["protocol"])} for name, report in reports.items()}
+        found = {self.name if one else f"{self.name}/{p.key}": p.score(tracks) for p in self.protocols}
+        for scores in found.values():
+            scores.report["protocol"] = self.with_coverage(scores.report["protocol"])
+        return found
 
 
 def build_benchmark(settings: DictConfig) -> Benchmark:

@@ -25,11 +25,15 @@ class Counts:
     normalized_precision: np.ndarray
     frames: np.ndarray
 
-    def curves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def curves(self) -> list[np.ndarray]:
         """Returns success, precision and normalised precision: shares of frames, (t,), averaged over sequences."""
+        return [curves.mean(0) for curves in self.sequence_curves()]
+
+    def sequence_curves(self) -> list[np.ndarray]:
+        """Returns the shares of frames of each sequence, (s, t): success, precision and normalised precision."""
         counts = (self.success, self.precision, self.normalized_precision)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return tuple((passed / self.frames[:, None]).mean(0) for passed in counts)
+            return [passed / self.frames[:, None] for passed in counts]
 
 
 def count_above(values: np.ndarray, thresholds: np.ndarray, lengths: np.ndarray, or_equal: bool = False) -> np.ndarray:

@@ -2,33 +2,41 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from evaluation.errors import UserError
+from evaluation.tracking.metrics.counts import count_flags
 from evaluation.tracking.metrics.frames import join_labels, join_tracks
 from evaluation.tracking.metrics.geometry import overlaps
+from evaluation.tracking.metrics.protocol import Protocol
+from evaluation.tracking.metrics.sequence_scores import Scores, SequenceScores
 from evaluation.tracking.metrics.track import Track
 
 
 @dataclass(frozen=True)
-class GOT10k:
+class GOT10k(Protocol):
     """Average overlap and success rates over all frames of all sequences together."""
 
     key = "got10k"
     label = "GOT-10k"
 
-    def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
-        """Computes AO, SR0.5 and SR0.75; see `Protocol.report`. A NaN box makes AO NaN and is a failure for SR."""
-        values = self.overlaps(tracks)
-        counted = {"AO": values, "SR0.5": values > 0.5, "SR0.75": values > 0.75}
-        with np.errstate(invalid="ignore"):
-            scores = {name: float(np.divide(per_frame.sum(), len(values))) for name, per_frame in counted.items()}
-        return {"protocol": self.label, **scores, "sequences": len(tracks), "frames": len(values)}
+    def score(self, tracks: Mapping[str, Track]) -> Scores:
+        """Computes AO, SR0.5 and SR0.75; see `Protocol.score`. A NaN box makes AO NaN and is a failure for SR.
 
-    def overlaps(self, tracks: Mapping[str, Track]) -> np.ndarray:
-        """Returns the overlaps (n,) of the frames that GOT-10k scores.
+        A sequence weighs as much as its frames that count.
+        """
+        values, counted = self.overlaps(tracks)
+        per_frame = {"AO": values, "SR0.5": values > 0.5, "SR0.75": values > 0.75}
+        rows = np.repeat(np.arange(len(counted)), counted)
+        with np.errstate(invalid="ignore"):
+            scores = {name: float(np.divide(of.sum(), len(values))) for name, of in per_frame.items()}
+            means = {name: np.bincount(rows, of, len(counted)) / counted for name, of in per_frame.items()}
+        report = {"protocol": self.label, **scores, "sequences": len(tracks), "frames": len(values)}
+        return Scores(report, SequenceScores(list(tracks), means, counted))
+
+    def overlaps(self, tracks: Mapping[str, Track]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the overlaps (n,) of the frames that GOT-10k scores, and the number of these in each sequence, (s,).
 
         These are all frames whose object is at least partly visible, without the first frame of each sequence.
 
@@ -50,4 +58,5 @@ class GOT10k:
         counts = join_labels([t.cover for t in tracks.values()], frames.lengths, default=1) > 0
         counts[frames.first] = False
         sizes = np.repeat(np.array([t.size for t in tracks.values()]), frames.lengths, axis=0)
-        return overlaps(frames.predicted[counts], frames.truth[counts], sizes[counts])
+        values = overlaps(frames.predicted[counts], frames.truth[counts], sizes[counts])
+        return values, count_flags(counts, frames.lengths)

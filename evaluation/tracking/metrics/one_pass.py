@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,8 @@ from evaluation.errors import UserError
 from evaluation.tracking.metrics.counts import Counts, count_above, count_at_most, count_flags
 from evaluation.tracking.metrics.frames import Frames, join_labels, join_tracks
 from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union, overlaps
+from evaluation.tracking.metrics.protocol import Protocol
+from evaluation.tracking.metrics.sequence_scores import Scores, SequenceScores
 from evaluation.tracking.metrics.track import Track
 
 PROFILES = ("got10k", "pytracking", "ostrack")
@@ -44,7 +45,7 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class OnePass:
+class OnePass(Protocol):
     """Success and precision: one curve for each sequence, averaged over sequences.
 
     A tracker is started on the first frame and never restarted. The first frame counts, with the annotated box.
@@ -87,25 +88,27 @@ class OnePass:
         """Name that is written beside every score; see `Protocol.label`."""
         return f"one pass, {self.profile}" + ", without invalid frames" * self.exclude_invalid_frames
 
-    def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
-        """Computes AUC, OP50, OP75, P (at 20 pixels) and P_norm; see `Protocol.report`.
+    def score(self, tracks: Mapping[str, Track]) -> Scores:
+        """Computes AUC, OP50, OP75, P (at 20 pixels) and P_norm; see `Protocol.score`. All sequences weigh the same.
 
         P_norm is the share of frames within 0.2 of the object's size. The got10k profile instead takes the mean over
         thresholds from 0 to 0.5, and has P_norm for LaSOT only.
         """
         counts = self.count(self.measure(tracks))
-        success, precision, normalized = counts.curves()
-        scores = {"AUC": success.mean(), "OP50": success[10], "OP75": success[15], "P": precision[20]}
+        curves = counts.sequence_curves()
+        scores = {name: float(score) for name, score in self._read(*(curve.mean(0) for curve in curves)).items()}
+        shape = {"sequences": len(tracks), "frames": int(counts.frames.sum())}
+        report = {"protocol": self.label, **scores, **shape}
+        return Scores(report, SequenceScores(list(tracks), self._read(*curves), np.ones(len(tracks))))
+
+    def _read(self, success: np.ndarray, precision: np.ndarray, normalized: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the scores (...) that curves (..., t) have."""
+        scores = {"AUC": success.mean(-1), "OP50": success[..., 10], "OP75": success[..., 15], "P": precision[..., 20]}
         if self.profile != "got10k":
-            scores["P_norm"] = normalized[20]
+            scores["P_norm"] = normalized[..., 20]
         elif self.dataset == "lasot":
-            scores["P_norm"] = normalized.mean()
-        return {
-            "protocol": self.label,
-            **{name: float(score) for name, score in scores.items()},
-            "sequences": len(tracks),
-            "frames": int(counts.frames.sum()),
-        }
+            scores["P_norm"] = normalized.mean(-1)
+        return scores
 
     def measure(self, tracks: Mapping[str, Track]) -> Measures:
         """Measures the overlap and the errors of every frame.

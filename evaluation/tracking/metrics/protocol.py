@@ -4,11 +4,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.tracking.metrics.sequence_scores import Scores, SequenceScores
 from evaluation.tracking.metrics.track import Track
 
 
 class Protocol(typing.Protocol):
-    """Rules that turn tracks into scores."""
+    """Rules that turn tracks into scores. A protocol is a subclass with a key, a label and `score`."""
 
     @property
     def key(self) -> str:
@@ -20,19 +21,35 @@ class Protocol(typing.Protocol):
         """The name of the protocol that is written beside every score."""
         ...
 
-    def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
-        """Computes the scores, all in [0, 1] (papers also write them in percent) and NaN where no frame counts.
+    def score(self, tracks: Mapping[str, Track]) -> Scores:
+        """Computes the scores of all sequences together and of each one.
 
         Args:
             tracks: by sequence.
-
-        Returns:
-            The scores by name; the label as "protocol"; the numbers of "sequences" and "frames" that count.
 
         Raises:
             UserError: there are no tracks, or the protocol refuses one of them.
         """
         ...
+
+    def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
+        """Computes the scores, all in [0, 1] (papers also write them in percent) and NaN where no frame counts.
+
+        Returns:
+            The scores by name; the label as "protocol"; the numbers of "sequences" and "frames" that count.
+
+        Raises:
+            UserError: see `score`.
+        """
+        return self.score(tracks).report
+
+    def per_sequence(self, tracks: Mapping[str, Track]) -> SequenceScores:
+        """Computes the scores of each sequence, without numbers that are no score, such as TrackingNet's coverage.
+
+        Raises:
+            UserError: see `score`.
+        """
+        return self.score(tracks).sequences
 
 
 def scores_of(report: Mapping[str, Any]) -> dict[str, float]:

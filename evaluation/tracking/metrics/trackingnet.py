@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from evaluation.tracking.metrics.counts import Counts, count_above, count_at_most
 from evaluation.tracking.metrics.frames import Frames, join_tracks
 from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union
+from evaluation.tracking.metrics.protocol import Protocol
+from evaluation.tracking.metrics.sequence_scores import Scores, SequenceScores
 from evaluation.tracking.metrics.track import Track
 
 # The areas under all three curves are taken over 0 to 1, which is the range of the overlap thresholds.
@@ -16,7 +17,7 @@ OVERLAP_THRESHOLDS, PIXEL_THRESHOLDS, RELATIVE_THRESHOLDS = (np.linspace(0, last
 
 
 @dataclass(frozen=True)
-class TrackingNet:
+class TrackingNet(Protocol):
     """Areas under three curves, averaged over sequences. Boxes are rounded to whole pixels before.
 
     P is the area from 0 to 50 pixels, and P_norm the area from 0 to 0.5 of the object's size. Other protocols take the
@@ -26,20 +27,22 @@ class TrackingNet:
     key = "trackingnet"
     label = "TrackingNet development kit"
 
-    def report(self, tracks: Mapping[str, Track]) -> dict[str, Any]:
-        """Computes AUC, P, P_norm and coverage, the share of frames with a box; see `Protocol.report`.
+    def score(self, tracks: Mapping[str, Track]) -> Scores:
+        """Computes AUC, P, P_norm and coverage, the share of frames with a box; see `Protocol.score`.
 
-        The kit scores a missing result file like boxes (0, 0, 0, 0).
+        All sequences weigh the same. The kit scores a missing result file like boxes (0, 0, 0, 0).
         """
         frames = self.rounded_frames(tracks)
-        curves = zip(("AUC", "P", "P_norm"), self.count(frames).curves(), strict=True)
-        return {
+        curves = dict(zip(("AUC", "P", "P_norm"), self.count(frames).sequence_curves(), strict=True))
+        report = {
             "protocol": self.label,
-            **{name: float(np.trapezoid(curve, OVERLAP_THRESHOLDS)) for name, curve in curves},
+            **{name: float(np.trapezoid(curve.mean(0), OVERLAP_THRESHOLDS)) for name, curve in curves.items()},
             "coverage": float((frames.predicted.sum(1) > 0).mean()),
             "sequences": len(tracks),
             "frames": len(frames.truth),
         }
+        values = {name: np.trapezoid(curve, OVERLAP_THRESHOLDS) for name, curve in curves.items()}
+        return Scores(report, SequenceScores(list(tracks), values, np.ones(len(tracks))))
 
     def rounded_frames(self, tracks: Mapping[str, Track]) -> Frames:
         """Returns all boxes, rounded to whole pixels; missing predictions are NaN."""

@@ -21,4 +21,5 @@ def test_a_tracker_that_is_its_own_parent_is_measured_once(run, monkeypatch):
     (result,) = results(run("train", "ratio=1", "stages.parent.steps=1"))
     assert timed == [counted]
     assert len(counted) == 1
-    assert result["parent"] == {key: result[key] for key in ("params", "macs", "metrics", "latency")}
+    assert result["parent"] == {key: result[key] for key in ("params", "macs", "metrics", "intervals", "latency")}
+    assert result["retention_intervals"] == {}
