@@ -65,7 +65,7 @@ def evaluate(cfg: DictConfig) -> None:
         shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
         scores = benchmark.scores(boxes)
         scores.pop("sequences").write(folder / SEQUENCES)
-        result = {"checkpoint": str(cfg.checkpoint)} | scores | size_of(_loader(cfg)())
+        result = {"checkpoint": str(cfg.checkpoint)} | scores | size_of(_loader(cfg)(), Path(cfg.checkpoint))
         result["stages"] = {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
         write_json(folder / "result.json", result)
         print_table(result)

@@ -5,8 +5,8 @@ from typing import Any
 
 from evaluation.report.formatting import format_percent, format_range
 from evaluation.report.study_results import Result, benchmarks_of, metrics_of, number_at, value_at
+from evaluation.tracking.metrics.bootstrap import FEW_SEQUENCES
 
-FEW = 10  # with fewer sequences, a bootstrap over sequences is too narrow to be evidence
 ONE_SEED = "One seed: the spread between trainings is not known, so small differences are no evidence."
 
 Interval = tuple[float, float]
@@ -37,7 +37,7 @@ def interval_at(result: Result, *path: str) -> Interval | None:
 
 def too_few(sequences: float | None) -> bool:
     """Returns whether a score over this number of sequences says nothing about other videos."""
-    return sequences is not None and sequences < FEW
+    return sequences is not None and sequences < FEW_SEQUENCES
 
 
 def few_note(sequences: float | None) -> str:

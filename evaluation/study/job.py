@@ -266,12 +266,13 @@ class Job:
         parent, evaluation = stages["parent"], stages["evaluation"]
         final, parent_evaluation = stages.get("child", parent), stages.get("parent evaluation", evaluation)
         checkpoint, parent_checkpoint = (stage.folder / CHECKPOINT for stage in (final, parent))
-        tracker, scores = load_checkpoint(checkpoint), self._scores(evaluation)
-        dense, dense_scores = tracker, scores
+        scores = dense_scores = self._scores(evaluation)
         if final is not parent:
-            dense, dense_scores = load_checkpoint(parent_checkpoint), self._scores(parent_evaluation)
-        log.info("timing %s on %s", "the tracker" if dense is tracker else "child and parent", self.cfg.device)
-        result = self._record(stages) | describe_result(tracker, dense, scores, dense_scores, self.cfg.device)
+            dense_scores = self._scores(parent_evaluation)
+        log.info("timing %s on %s", "the tracker" if final is parent else "child and parent", self.cfg.device)
+        result = self._record(stages) | describe_result(
+            checkpoint, parent_checkpoint, scores, dense_scores, self.cfg.device
+        )
         link_or_copy(checkpoint, self.folder / CHECKPOINT)
         shutil.copytree(
             evaluation.folder / "boxes", self.folder / "boxes", copy_function=link_or_copy, dirs_exist_ok=True

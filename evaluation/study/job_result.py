@@ -1,63 +1,72 @@
 """The result of a job as plain data: the content of `result.json`."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from evaluation.export.profile import latencies
+from evaluation.export.profile import compare_speed, latencies
 from evaluation.processes.devices import device_type
 from evaluation.study.provenance import provenance
 from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.metrics.bootstrap import retention_intervals
 from evaluation.tracking.sequence_results import SequenceResults
 from pruning.cost import count_macs, count_params
-from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
+from trackers.checkpoints.checkpoint import Checkpoint, build_tracker, load_checkpoint
 
 
 def describe_result(
-    final: Checkpoint, parent: Checkpoint, scores: dict[str, Any], parent_scores: dict[str, Any], device: str
+    final: Path, parent: Path, scores: dict[str, Any], parent_scores: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """Returns sizes, scores and latencies of a job's tracker beside those of its parent.
+    """Returns sizes, scores and speeds of a job's tracker beside those of its parent.
 
     Args:
-        final: the job's tracker: a child, or the parent itself.
-        parent: the tracker that the child was pruned from; the same object as `final` is measured once.
+        final: checkpoint of the job's tracker: a child, or the parent itself.
+        parent: checkpoint of the tracker that the child was pruned from; the same file as `final` is measured once.
         scores, parent_scores: see `Benchmark.scores`.
         device: torch device on which latency is measured.
     """
-    checkpoints = {"child": final} if parent is final else {"child": final, "parent": parent}
-    sizes = [size_of(checkpoint) for checkpoint in checkpoints.values()]
-    clocks = latencies({name: checkpoint.tracker for name, checkpoint in checkpoints.items()}, device)
-    latency = [{device_type(device): clock} for clock in clocks.values()]
+    files = {"child": final} if parent == final else {"child": final, "parent": parent}
+    checkpoints = {name: load_checkpoint(file) for name, file in files.items()}
+    sizes = [size_of(checkpoint, files[name]) for name, checkpoint in checkpoints.items()]
     size, parent_size = sizes[0], sizes[-1]
-    departures = final.tracker.departures_from_original()
+    trackers, speedup = {name: checkpoint.tracker for name, checkpoint in checkpoints.items()}, {}
+    if len(trackers) == 1:
+        clocks = latencies(trackers, device)
+    else:
+        clocks, speedup[device_type(device)] = compare_speed(trackers["child"], trackers["parent"], device)
+    latency = [{device_type(device): clock} for clock in clocks.values()]
+    child = checkpoints["child"]
+    departures = child.tracker.departures_from_original()
     return {
-        "family": final.tracker.family,
+        "family": child.tracker.family,
         **size,
-        "ratio_achieved": final.metrics.get("ratio_achieved", 1.0),
+        "ratio_achieved": child.metrics.get("ratio_achieved", 1.0),
         "achieved": {
             "params": size["params"] / parent_size["params"],
             "macs": size["macs"]["total"] / parent_size["macs"]["total"],
         },
-        "units": _units(final),
+        "units": _units(child),
         "departures_from_original": [departure for departure, present in departures.items() if present],
         **{key: value for key, value in scores.items() if key != "sequences"},
         "latency": latency[0],
+        "speedup": speedup,
         "parent": parent_size
         | {key: parent_scores[key] for key in ("metrics", "intervals")}
         | {"latency": latency[-1]},
         "retention": _retention(scores["metrics"], parent_scores["metrics"]),
         "retention_intervals": _retention_intervals(scores["sequences"], parent_scores["sequences"]),
-        "masked_vs_compacted": final.metrics.get("masked_vs_compacted"),
+        "masked_vs_compacted": child.metrics.get("masked_vs_compacted"),
         **provenance(),
     }
 
 
-def size_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Returns the parameters and the multiply-accumulates (MACs) of the network in a checkpoint."""
+def size_of(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
+    """Returns the parameters and multiply-accumulates (MACs) of a checkpoint's network, and the bytes of its file."""
     network = checkpoint.tracker.network
     macs = count_macs(network, checkpoint.tracker.frame_inputs())
-    return {"params": count_params(network), "macs": {"total": macs.total, "parts": macs.parts}}
+    counts = {"params": count_params(network), "macs": {"total": macs.total, "parts": macs.parts}}
+    return counts | {"bytes": file.stat().st_size}
 
 
 def _units(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:

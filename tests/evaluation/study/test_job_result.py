@@ -12,14 +12,16 @@ def test_a_tracker_that_is_its_own_parent_is_measured_once(run, monkeypatch):
         timed.append(list(trackers.values()))
         return latencies(trackers, device)
 
-    def count(checkpoint):
+    def count(checkpoint, file):
         counted.append(checkpoint.tracker)
-        return size_of(checkpoint)
+        return size_of(checkpoint, file)
 
     monkeypatch.setattr(job_result, "latencies", time)
     monkeypatch.setattr(job_result, "size_of", count)
     (result,) = results(run("train", "ratio=1", "stages.parent.steps=1"))
     assert timed == [counted]
     assert len(counted) == 1
-    assert result["parent"] == {key: result[key] for key in ("params", "macs", "metrics", "intervals", "latency")}
+    measured = ("params", "macs", "bytes", "metrics", "intervals", "latency")
+    assert result["parent"] == {key: result[key] for key in measured}
+    assert result["speedup"] == {}
     assert result["retention_intervals"] == {}
