@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.sequences.sequence import Sequence as Video
 from evaluation.errors import USER_ERRORS
+from evaluation.report.picture_part import part_with
 from evaluation.report.study_results import Result, number_at
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics.geometry import overlaps
@@ -25,7 +26,6 @@ from evaluation.tracking.result_files import read_track
 VIDEOS, MOMENTS = 3, (1 / 3, 2 / 3, 1)  # number of sequences, and the frames as shares of a sequence
 CANDIDATES = 60  # sequences to choose from; more would make every report slow
 CHILDREN = 3  # boxes of more children are hard to tell apart
-ROOM, ZOOM = 1.6, 3  # side of the shown part relative to its boxes, and its largest magnification
 CORNERS = {"parent": (False, True), "child-0": (False, False), "child-1": (True, False), "child-2": (True, True)}
 LABEL = 0.04  # height of a label as a share of the picture's width
 WIDTH, QUALITY = 320, 70  # of the JPEGs, about 10 kB each
@@ -242,15 +242,11 @@ def _boxes(tracks: dict[str, np.ndarray], frame: int, tracker: _TrackerJobs, pic
 def _picture(video: Video, frame: int, boxes: np.ndarray) -> Picture:
     """Returns the part of a frame that holds the boxes (n, 4), with the aspect ratio of the frame."""
     image = video.image(frame)
-    size = np.array(image.shape[1::-1])
-    low = np.clip(boxes[:, :2].min(0), 0, size)
-    high = np.clip((boxes[:, :2] + boxes[:, 2:]).max(0), 0, size)
-    share = np.clip(ROOM * np.max((high - low) / size), 1 / ZOOM, 1)
-    width, height = extent = np.maximum(np.rint(share * size), 1).astype(int)
-    x, y = np.clip(np.rint((low + high - extent) / 2), 0, size - extent).astype(int)
-    part = image[y : y + height, x : x + width]
+    part = part_with(boxes, image.shape[1::-1])
+    x, y, width, height = part
+    shown = part.cut(image)
     if width > WIDTH:
-        part = cv2.resize(part, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
-    packed = cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+        shown = cv2.resize(shown, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
+    packed = cv2.imencode(".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     uri = f"data:image/jpeg;base64,{base64.b64encode(packed.tobytes()).decode()}"
-    return Picture(frame + 1, int(x), int(y), int(width), int(height), uri)
+    return Picture(frame + 1, x, y, width, height, uri)

@@ -16,6 +16,7 @@ from datamodules.errors import DataError, DataSettingError
 from evaluation.errors import UserError
 from evaluation.tracking.metrics import Protocol, Track, scores_of, speed
 from evaluation.tracking.metrics.bootstrap import INTERVAL_PROTOCOL, score_intervals
+from evaluation.tracking.metrics.curves import Curve
 from evaluation.tracking.metrics.lost import lost_at
 from evaluation.tracking.metrics.sequence_scores import Scores
 from evaluation.tracking.result_files import as_track, check_names, read_boxes, read_seconds
@@ -86,6 +87,10 @@ class Benchmark:
             "speed": {self.name: {"fps": float(np.nanmean(rates)), "protocol": SPEED}},
             "sequences": sequences,
         }
+
+    def curves(self, folder: Path) -> list[Curve]:
+        """Returns the curves of the tracker whose result files are in `folder`, by the main protocol."""
+        return self.protocols[0].curves({s.name: as_track(s, read_boxes(folder, s)) for s in self.sequences})
 
     def check_scorable(self) -> None:
         """Checks before anything is tracked that the results can be scored. Warns if sequences are missing.

@@ -1,17 +1,20 @@
 """The protocol of GOT-10k (Huang et al., TPAMI 2021), computed like in the got10k toolkit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evaluation.errors import UserError
-from evaluation.tracking.metrics.counts import count_flags
+from evaluation.tracking.metrics.counts import count_above, count_at_most, count_flags
+from evaluation.tracking.metrics.curves import Curve, precision_curve, success_curve
 from evaluation.tracking.metrics.frames import join_labels, join_tracks
-from evaluation.tracking.metrics.geometry import overlaps
+from evaluation.tracking.metrics.geometry import centers, distances, overlaps
 from evaluation.tracking.metrics.protocol import Protocol
 from evaluation.tracking.metrics.sequence_scores import Scores, SequenceScores
 from evaluation.tracking.metrics.track import Track
+
+OVERLAP_THRESHOLDS, PIXEL_THRESHOLDS = np.linspace(0, 1, 101), np.arange(51.0)
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,33 @@ class GOT10k(Protocol):
         report = {"protocol": self.label, **scores, "sequences": len(tracks), "frames": len(values)}
         return Scores(report, SequenceScores(list(tracks), means, counted))
 
+    def curves(self, tracks: Mapping[str, Track]) -> list[Curve]:
+        """Computes the success curve of the toolkit, and precision, which the protocol lacks; see `Protocol.curves`."""
+        predicted, truth, sizes, counted = self._frames(tracks)
+        errors = distances(centers(predicted) - centers(truth))
+        passed = count_above(overlaps(predicted, truth, sizes), OVERLAP_THRESHOLDS, counted)
+        near = count_at_most(errors, PIXEL_THRESHOLDS, counted)
+        with np.errstate(invalid="ignore"):
+            success, precision = (frames / counted[:, None] for frames in (passed, near))
+        found = precision_curve(PIXEL_THRESHOLDS, precision, counted)
+        return [
+            success_curve(OVERLAP_THRESHOLDS, success, counted),
+            replace(found, name=f"{found.name} (no part of GOT-10k's protocol)"),
+        ]
+
     def overlaps(self, tracks: Mapping[str, Track]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the overlaps (n,) of the frames that GOT-10k scores, and the number of these in each sequence, (s,).
+
+        Raises:
+            UserError: see `_frames`.
+        """
+        predicted, truth, sizes, counted = self._frames(tracks)
+        return overlaps(predicted, truth, sizes), counted
+
+    def _frames(self, tracks: Mapping[str, Track]) -> tuple[np.ndarray, ...]:
+        """Returns the predicted and the annotated boxes and the picture sizes of the frames that GOT-10k scores.
+
+        The last array is the number of these frames in each sequence, (s,).
 
         These are all frames whose object is at least partly visible, without the first frame of each sequence.
 
@@ -58,5 +86,5 @@ class GOT10k(Protocol):
         counts = join_labels([t.cover for t in tracks.values()], frames.lengths, default=1) > 0
         counts[frames.first] = False
         sizes = np.repeat(np.array([t.size for t in tracks.values()]), frames.lengths, axis=0)
-        values = overlaps(frames.predicted[counts], frames.truth[counts], sizes[counts])
-        return values, count_flags(counts, frames.lengths)
+        kept = (values[counts] for values in (frames.predicted, frames.truth, sizes))
+        return *kept, count_flags(counts, frames.lengths)

@@ -7,6 +7,7 @@ import numpy as np
 
 from evaluation.errors import UserError
 from evaluation.tracking.metrics.counts import Counts, count_above, count_at_most, count_flags
+from evaluation.tracking.metrics.curves import Curve, normalized_precision_curve, precision_curve, success_curve
 from evaluation.tracking.metrics.frames import Frames, join_labels, join_tracks
 from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union, overlaps
 from evaluation.tracking.metrics.protocol import Protocol
@@ -100,6 +101,18 @@ class OnePass(Protocol):
         shape = {"sequences": len(tracks), "frames": int(counts.frames.sum())}
         report = {"protocol": self.label, **scores, **shape}
         return Scores(report, SequenceScores(list(tracks), self._read(*curves), np.ones(len(tracks))))
+
+    def curves(self, tracks: Mapping[str, Track]) -> list[Curve]:
+        """Computes the curves from which the scores are read; see `Protocol.curves`."""
+        success, precision, normalized = self.count(self.measure(tracks)).sequence_curves()
+        weights = np.ones(len(tracks))
+        curves = [
+            success_curve(OVERLAP_THRESHOLDS[self.profile], success, weights),
+            precision_curve(PIXEL_THRESHOLDS, precision, weights),
+        ]
+        if "P_norm" in self._read(success, precision, normalized):
+            curves.append(normalized_precision_curve(RELATIVE_THRESHOLDS[self.profile], normalized, weights))
+        return curves
 
     def _read(self, success: np.ndarray, precision: np.ndarray, normalized: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the scores (...) that curves (..., t) have."""

@@ -4,6 +4,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.tracking.metrics.curves import Curve
 from evaluation.tracking.metrics.sequence_scores import Scores, SequenceScores
 from evaluation.tracking.metrics.track import Track
 
@@ -29,6 +30,14 @@ class Protocol(typing.Protocol):
 
         Raises:
             UserError: there are no tracks, or the protocol refuses one of them.
+        """
+        ...
+
+    def curves(self, tracks: Mapping[str, Track]) -> list[Curve]:
+        """Computes the curves by overlap and by centre error: success, precision and, if scored, normalised precision.
+
+        Raises:
+            UserError: see `score`.
         """
         ...
 

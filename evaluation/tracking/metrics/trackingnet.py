@@ -6,6 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.tracking.metrics.counts import Counts, count_above, count_at_most
+from evaluation.tracking.metrics.curves import (
+    Curve,
+    normalized_precision_curve,
+    precision_curve,
+    success_curve,
+)
 from evaluation.tracking.metrics.frames import Frames, join_tracks
 from evaluation.tracking.metrics.geometry import centers, distances, intersection_and_union
 from evaluation.tracking.metrics.protocol import Protocol
@@ -43,6 +49,16 @@ class TrackingNet(Protocol):
         }
         values = {name: np.trapezoid(curve, OVERLAP_THRESHOLDS) for name, curve in curves.items()}
         return Scores(report, SequenceScores(list(tracks), values, np.ones(len(tracks))))
+
+    def curves(self, tracks: Mapping[str, Track]) -> list[Curve]:
+        """Computes the curves whose areas are the scores; see `Protocol.curves`."""
+        success, precision, normalized = self.count(self.rounded_frames(tracks)).sequence_curves()
+        weights = np.ones(len(tracks))
+        return [
+            success_curve(OVERLAP_THRESHOLDS, success, weights),
+            precision_curve(PIXEL_THRESHOLDS, precision, weights),
+            normalized_precision_curve(RELATIVE_THRESHOLDS, normalized, weights),
+        ]
 
     def rounded_frames(self, tracks: Mapping[str, Track]) -> Frames:
         """Returns all boxes, rounded to whole pixels; missing predictions are NaN."""
