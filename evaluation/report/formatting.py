@@ -16,6 +16,25 @@ def format_range(pair: tuple[float, float], form: Callable[[float], str]) -> str
     return low if low == high else f"{low} to {high}"
 
 
+def with_interval(
+    value: float,
+    ends: tuple[float, float] | None,
+    form: Callable[[float], str],
+    end_form: Callable[[float], str],
+    unit: str = "",
+) -> str:
+    """Returns a value with the ends of its interval, e.g. "0.537 (0.48 to 0.59)"; without them if they are not known.
+
+    Args:
+        value: the value.
+        ends: of the interval.
+        form: formats the value.
+        end_form: formats an end, without the unit.
+        unit: stands after the ends.
+    """
+    return form(value) if ends is None else f"{form(value)} ({end_form(ends[0])} to {end_form(ends[1])}{unit})"
+
+
 def format_si(value: float) -> str:
     """Returns three significant digits and an SI suffix."""
     for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

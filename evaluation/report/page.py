@@ -10,11 +10,13 @@ from markupsafe import Markup
 from evaluation.report import sentences
 from evaluation.report.examples import Examples
 from evaluation.report.formatting import DOT, join_words
+from evaluation.report.headline import headline
 from evaluation.report.kept_units import networks_of, units_table
 from evaluation.report.makers import maker_warnings
 from evaluation.report.plots import draw_legend
 from evaluation.report.rendered_figure import RenderedFigure
-from evaluation.report.sections import stability_sections
+from evaluation.report.sections import results_sections, stability_sections
+from evaluation.report.sequences_section import sequences_of
 from evaluation.report.series import Series, retention_series
 from evaluation.report.study_results import (
     Result,
@@ -27,7 +29,7 @@ from evaluation.report.study_results import (
     seeds_of,
     value_at,
 )
-from evaluation.report.tables import main_table, makers_table, provenance_table
+from evaluation.report.tables import makers_table, provenance_table
 from evaluation.report.tradeoffs import Tradeoff, front_table
 
 METRICS = {
@@ -80,8 +82,8 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "finished": len(finished),
         "failed": [result for result in results if result.get("status") != "finished"],
         "scope": [*sentences.scope(finished), *sentences.repeats(results)],
-        "headline": sentences.headline(finished, lines),
-        "noise": sentences.noise(finished, lines),
+        "headline": headline(finished, lines),
+        "evidence": sentences.evidence(finished, lines),
         "warnings": maker_warnings(finished),
         "keys": {
             section: _legend(section, lines, bool(floor), front, finished)
@@ -95,8 +97,12 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "floor": floor,
         "seeds": len(seeds_of(finished)),
         "ratio_of": join_words(fractions_of(finished)),
-        "latency": sentences.latency(finished),
-        "table": main_table(finished),
+        "speeds": sentences.speeds(finished),
+        "results": results_sections(finished),
+        "result_notes": _result_notes(finished),
+        "intervals": sentences.intervals(finished),
+        "every_job": results_sections(finished, every_job=True) if len(seeds_of(finished)) > 1 else [],
+        "sequences": sequences_of(finished),
         "stability": stability_sections(results),
         "units": [(name, units_table(rows)) for name, rows in networks_of(finished).items()],
         "provenance": provenance_table(finished),
@@ -105,6 +111,12 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "machine": _values_by_key(results, "machine"),
         "commits": sorted({str(commit) for result in results if (commit := result.get("commit"))}),
     }
+
+
+def _result_notes(finished: Sequence[Result]) -> list[str]:
+    """Returns the notes of the first table of results: what its rows and its brackets are."""
+    rows = "One row for each ratio" + (", means over seeds" if len(seeds_of(finished)) > 1 else "")
+    return [f"{rows}. Press a heading to sort. study.csv has one row for each job, with every field."]
 
 
 def _legend(

@@ -14,9 +14,21 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from evaluation.report.formatting import format_range
 from evaluation.report.rendered_figure import RenderedFigure, render
-from evaluation.report.series import Point, Series
+from evaluation.report.series import SEEDS, SEQUENCES, Point, Series, band_of
 from evaluation.report.style import DASHES, FILLS, FLOOR, HUES, INK, MARKERS, SOFT, style
 from evaluation.report.svg import inline_svg, svg_file
+
+BANDS = {
+    SEQUENCES: "Bands: 95% interval over sequences, paired with the parent.",
+    SEEDS: "Bands: smallest to largest seed.",
+    "": "",
+}
+WHISKERS = {
+    SEQUENCES: "Whiskers: 95% interval over sequences.",
+    SEEDS: "Whiskers: smallest to largest seed.",
+    "": "",
+}
+DOTS = "Small dots: single seeds."
 
 
 def draw_retention(
@@ -38,12 +50,14 @@ def draw_retention(
         axes.set_xlabel(f"fraction of {ratio_of} kept")
         axes.set_ylabel(f"{metric} retention")
         _floor(axes, floor, side="left")
+        band = band_of(series)
         for line in series:
-            _draw_line(axes, line, band=True)
+            _draw_line(axes, line, band, area=True)
         _percent_axis(axes, series, floor)
         title = f"{metric} retention against the fraction of {ratio_of} kept"
         description = _describe(series, floor, "{:g}".format, "{:.0%}".format)
-        return render(figure, name, title, description, [_handle(line) for line in series])
+        note = " ".join(filter(None, (BANDS[band], DOTS if band == SEQUENCES and _several_seeds(series) else "")))
+        return render(figure, name, title, description, [_handle(line) for line in series], note)
 
 
 def draw_tradeoff(
@@ -75,16 +89,17 @@ def draw_tradeoff(
         _cost_axis(axes, [point.x for line in series for point in line.points], quantity, log)
         _floor(axes, floor, side="right")
         _draw_front(axes, front)
+        band = band_of(series)
         for line in series:
-            _draw_line(axes, line, band=False)
+            _draw_line(axes, line, band, area=False)
             if len(series) == 1:
-                _label_points(axes, line)
-        highest = max(point.high for line in series for point in line.points)
+                _label_points(axes, line, band)
+        highest = max(point.ends(band)[1] for line in series for point in line.points)
         axes.set_ylim(0, 1.15 * max(highest, floor[1] if floor else 0) or 1)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         description = _describe(series, floor, quantity, "{:.3f}".format)
         legend = [*(_handle(line) for line in series), *([_front_handle()] if front else [])]
-        return render(figure, name, f"{metric} against {cost}", description, legend)
+        return render(figure, name, f"{metric} against {cost}", description, legend, WHISKERS[band])
 
 
 def draw_legend(name: str, series: Sequence[Series], floor: bool, front: bool) -> list[tuple[str, str]]:
@@ -106,14 +121,23 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_line(axes: Axes, line: Series, band: bool) -> None:
+def _several_seeds(series: Sequence[Series]) -> bool:
+    return any(len(point.values) > 1 for line in series for point in line.points)
+
+
+def _draw_line(axes: Axes, line: Series, band: str, area: bool) -> None:
+    """Draws a line with its bands, as an area or as whiskers. If bands span sequences, small dots show single seeds."""
     x, y = [point.x for point in line.points], [point.mean for point in line.points]
-    low, high = [point.low for point in line.points], [point.high for point in line.points]
+    low, high = zip(*(point.ends(band) for point in line.points), strict=True)
     color = _color(line)
-    if low != high and band:
+    if area and low != high:
         axes.fill_between(x, low, high, color=color, alpha=0.14, linewidth=0)
     elif low != high:
         axes.vlines(x, low, high, color=color, linewidth=0.8, alpha=0.6)
+    if area and band == SEQUENCES:
+        seeds = [(point.x, value) for point in line.points if len(point.values) > 1 for value in point.values]
+        if seeds:
+            axes.plot(*zip(*seeds, strict=True), ".", color=color, markersize=2.5)
     axes.add_line(_handle(line, x, y))
     axes.update_datalim(list(zip(x, y, strict=True)))
 
@@ -154,11 +178,11 @@ def _color(line: Series) -> str:
     return HUES[line.hue % len(HUES)]
 
 
-def _label_points(axes: Axes, line: Series) -> None:
+def _label_points(axes: Axes, line: Series, band: str) -> None:
     for point in line.points:
         axes.annotate(
             point.label,
-            (point.x, point.high),
+            (point.x, point.ends(band)[1]),
             (0, 5),
             textcoords="offset points",
             ha="center",
@@ -199,7 +223,8 @@ def _ratio_axis(axes: Axes, ratios: Sequence[float], crowding: float) -> None:
 
 
 def _percent_axis(axes: Axes, series: Sequence[Series], floor: tuple[float, float] | None) -> None:
-    highest = max([point.high for line in series for point in line.points] + [floor[1] if floor else 0, 1])
+    band = band_of(series)
+    highest = max([point.ends(band)[1] for line in series for point in line.points] + [floor[1] if floor else 0, 1])
     axes.set_ylim(0, 1.06 * highest)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))

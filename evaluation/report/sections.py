@@ -1,14 +1,15 @@
 """The sections of `study.md` and `study.tex`, and the stability sections of the page."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evaluation.report import sentences
 from evaluation.report.formatting import DASH
+from evaluation.report.results_tables import metrics_table, results_tables, settings_of
 from evaluation.report.stability import families_of, stability_of
+from evaluation.report.stability_tables import families_table, stability_table
 from evaluation.report.study_results import Result
-from evaluation.report.summaries import families_table, stability_table, summary_table
 from evaluation.report.tables import Cell, Column, fill_table
 
 Table = Mapping[str, Any]  # see `tables.fill_table`
@@ -24,17 +25,32 @@ class Section:
 
 
 def sections_of(results: Sequence[Result], finished: Sequence[Result]) -> list[Section]:
-    """Returns the sections of the study: results, stability, families and failed jobs. Empty ones are left out."""
+    """Returns the sections of the study: results, stability, families, failed jobs. Empty ones are left out."""
     failed = [result for result in results if result.get("status") != "finished"]
     sections = [
-        Section(
-            "Results",
-            summary_table(finished),
-            [*sentences.scope(finished), *sentences.repeats(results), *sentences.latency(finished)],
+        *_with_notes(
+            results_sections(finished),
+            [*sentences.scope(finished), *sentences.repeats(results), *sentences.intervals(finished)]
+            + sentences.speeds(finished),
         ),
         *stability_sections(results),
         Section("Failed jobs", fill_table([_text_column("Job", "job"), _text_column("Error", "error")], failed)),
     ]
+    return [section for section in sections if section.table["rows"]]
+
+
+def results_sections(finished: Sequence[Result], every_job: bool = False) -> list[Section]:
+    """Returns the results of each benchmark, and those of the other metrics. Empty sections are left out.
+
+    Args:
+        finished: results of finished jobs.
+        every_job: whether each job is a row of its own; otherwise each ratio is one, with means over seeds.
+    """
+    rows = [[result] for result in finished] if every_job else settings_of(finished)
+    tables = results_tables(rows)
+    headings = ["Results"] if len(tables) == 1 else [f"Results: {name}" for name, _ in tables]
+    sections = [Section(heading, table) for heading, (_, table) in zip(headings, tables, strict=True)]
+    sections.append(Section("Other metrics", metrics_table(rows)))
     return [section for section in sections if section.table["rows"]]
 
 
@@ -47,6 +63,12 @@ def stability_sections(results: Sequence[Result]) -> list[Section]:
         Section("Families", families_table(grouped), sentences.families([row.trackers for row in grouped])),
     ]
     return [section for section in sections if section.table["rows"]]
+
+
+def _with_notes(sections: Sequence[Section], notes: Sequence[str]) -> Iterator[Section]:
+    """Yields the sections, the first one with notes."""
+    for index, section in enumerate(sections):
+        yield replace(section, notes=notes) if index == 0 else section
 
 
 def _text_column(label: str, key: str) -> Column:

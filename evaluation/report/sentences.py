@@ -1,28 +1,24 @@
-"""The sentences of the report. Every sentence and number is computed from the results."""
+"""The sentences below the headline and below tables. Every sentence and number is computed from the results."""
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import Any
 
+from evaluation.report.evidence import ONE_SEED, few_note, interval_at
 from evaluation.report.formatting import DOT, format_range, join_words
-from evaluation.report.series import Series, series_of, with_parents
+from evaluation.report.series import Series
 from evaluation.report.stability import LEVELS, Stability
 from evaluation.report.study_results import (
     RATIO_OF,
     Result,
     benchmarks_of,
-    floor_of,
     keys_at,
     leading_metric,
     number_at,
-    number_reader,
     protocol_of,
     seeds_of,
     value_at,
     without_repeats,
 )
-
-KEEPS = LEVELS[0]  # the headline names the smallest ratio that retains at least this share
 
 
 def scope(finished: Sequence[Result]) -> list[str]:
@@ -56,56 +52,57 @@ def repeats(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def headline(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:
-    """Returns the ratios down to which the leading metric is retained and at which it is lost.
+def evidence(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:
+    """Returns what the numbers are no evidence of: few sequences, one seed, the spread between trainings.
 
     Args:
         finished: results of finished jobs.
         lines: retention of the leading metric against ratio.
     """
-    if not finished:
-        return ["No job finished, so there is nothing to compare yet."]
-    benchmark, metric = leading_metric(finished)
-    floor, ratio, score = (
-        floor_of(finished, benchmark, metric),
-        number_reader("ratio"),
-        number_reader("metrics", benchmark, metric),
-    )
-    pruned = [line for line in lines if any(point.x < 1 for point in line.points)]
-    if not pruned:
-        scores = series_of(finished, ratio, score)
-        return [*_reached(scores, benchmark, metric, floor), *_lost(scores, floor)]
-    relative = floor_of(finished, benchmark, metric, relative=True)
-    scores = series_of(with_parents(finished), ratio, score)
-    return [*_threshold(pruned, metric), *_smallest(pruned, metric, relative), *_lost(scores, floor)]
+    counts = [number_at(result, "metrics", leading_metric(finished)[0], "sequences") for result in finished]
+    few = list(dict.fromkeys(note for count in counts if (note := few_note(count))))
+    return few + _spread(finished, lines)
 
 
-def noise(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:
-    """Returns what the seeds show about the spread between trainings."""
-    seeds, (_, metric) = len(seeds_of(finished)), leading_metric(finished)
-    if not finished:
+def intervals(finished: Sequence[Result]) -> list[str]:
+    """Returns what the brackets in tables hold."""
+    protocols = list(dict.fromkeys(str(words) for result in finished if (words := result.get("interval_protocol"))))
+    if not protocols:
         return []
-    if seeds == 1:
-        return ["One seed: the spread between trainings is not known, so small differences are not evidence."]
-    spans = [(point.high - point.low, line.label, point.label) for line in lines for point in line.points]
-    widest, label, ratio = max(spans, default=(0, "", ""))
-    if not widest:
-        return [f"{seeds} seeds, but no ratio with different results: the spread between trainings is not known."]
-    return [
-        f"{seeds} seeds: lines are means, bands and bars span the smallest to the largest seed. The widest span of "
-        f"{metric} retention is {100 * widest:.0f} points ({label}, ratio {ratio}); "
-        "differences within it are not evidence."
+    notes = [
+        f"In brackets: {join_words(protocols, ' or ')}; of a retention, child and parent are compared on the same "
+        "sequences."
     ]
+    if len(seeds_of(finished)) > 1:
+        notes.append(
+            "With several seeds, numbers are means. Their intervals are over sequences, too. The spread between "
+            "trainings stands under \u201cOver seeds\u201d: the smallest to the largest score of a seed."
+        )
+    return notes
 
 
-def latency(finished: Sequence[Result]) -> list[str]:
-    """Returns the timing protocol of each device."""
+def speeds(finished: Sequence[Result]) -> list[str]:
+    """Returns how speeds were measured on each device, and how much an unpruned tracker differs from itself."""
     notes = []
     for device in keys_at(finished, "latency"):
         for result in finished:
             protocol, threads = (value_at(result, "latency", device, key) for key in ("protocol", "threads"))
             if protocol:
                 notes.append(f"{device}: {protocol}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else ""))
+        paired = (value_at(result, "speedup", device, "protocol") for result in finished)
+        notes += [f"{device}: {words}" for words in paired if words]
+        noise = [ends for result in finished if (ends := interval_at(result, "speedup", device, "noise"))]
+        if noise:
+            span = min(low for low, _ in noise), max(high for _, high in noise)
+            notes.append(
+                f"Noise on {device}: an unpruned tracker against itself is {format_range(span, '{:.2f}'.format)} times "
+                "as fast. A speed-up within this range is no evidence."
+            )
+    if notes:
+        notes.append(
+            "Speed-ups are paired: child and parent took turns. Milliseconds are the median of the parent\u2019s over "
+            "all of its jobs, divided by the speed-up, so that jobs can be compared."
+        )
     return list(dict.fromkeys(notes))
 
 
@@ -122,10 +119,10 @@ def stability(rows: Sequence[Stability]) -> list[str]:
     return [
         f"Area: retention averaged over the logarithm of the ratio, from 1 to {ranges}, which all curves reach. 1 "
         "means that nothing is lost; \u00b1 is the standard deviation over seeds.",
-        f"Below {levels}: the largest ratio at which the mean retention over seeds is below this level. Between tested "
-        "ratios, retention is interpolated linearly in the logarithm of the ratio. The smallest and the largest value "
-        "of a seed are in brackets. A ratio after < is the smallest tested one, where retention is not below the "
-        "level. Ratios are achieved ratios.",
+        f"Below {levels}: the largest ratio at which the mean retention over seeds is below this level. One seed only "
+        "tells between which tested ratios it lies. With several seeds, retention is interpolated linearly in the "
+        "logarithm of the achieved ratio, and the smallest and the largest value of a seed are in brackets. A ratio "
+        "after < is the smallest tested one, where retention is not below the level.",
         *left_out,
     ]
 
@@ -162,60 +159,20 @@ def _left_out(row: Stability) -> Iterator[str]:
             )
 
 
-def _reached(scores: Sequence[Series], benchmark: str, metric: str, floor: tuple[float, float] | None) -> Iterator[str]:
-    """Yields the score of each line's first point, for a study without a pruned tracker."""
-    for line in scores:
-        point = line.points[0]
-        yield f"{line.label} reaches {metric} {point.mean:.3f} on {benchmark} at ratio {point.label}."
-    if floor and scores:
-        yield f"A box that never moves reaches {format_range(floor, '{:.3f}'.format)}."
-
-
-def _threshold(lines: Sequence[Series], metric: str) -> Iterator[str]:
-    """Yields the smallest ratio of each line down to which all tested ratios retain at least `KEEPS`."""
-    holds: dict[float, list[str]] = {}
-    fails = []
-    for line in lines:
-        held = [point.x for point in takewhile(lambda point: point.mean >= KEEPS, line.points) if point.x < 1]
-        if held:
-            holds.setdefault(min(held), []).append(line.label)
-        else:
-            fails.append(line.label)
-    below = f"{join_words(fails)} {'falls' if len(fails) == 1 else 'fall'}" if fails else ""
-    if holds:
-        listed = "; ".join(f"{ratio:g} for {join_words(labels)}" for ratio, labels in sorted(holds.items()))
-        also = f"; {below} below that at the first pruned ratio" if fails else ""
-        yield f"At least {KEEPS:.0%} of the parent\u2019s {metric} is retained down to ratio {listed}{also}."
-    else:
-        yield f"At the first pruned ratio {below} below {KEEPS:.0%} of the parent\u2019s {metric}."
-
-
-def _smallest(lines: Sequence[Series], metric: str, floor: tuple[float, float] | None) -> Iterator[str]:
-    """Yields the retention of each line at the smallest ratio that all lines have, and that of the still box."""
-    common = set.intersection(*({point.x for point in line.points if point.x < 1} for line in lines))
-    if not common:
-        return
-    ratio = min(common)
-    kept = {line.label: point.mean for line in lines for point in line.points if point.x == ratio}
-    ranked = sorted(kept.items(), key=lambda item: -item[1])
-    listed = join_words([f"{value:.0%} for {label}" for label, value in ranked])
-    box = f"; a box that never moves reaches {format_range(floor, '{:.0%}'.format)}" if floor else ""
-    which = "the smallest tested" if len(lines) == 1 else "the smallest that all share"
-    yield f"At ratio {ratio:g}, {which}, {metric} retention is {listed}{box}."
-
-
-def _lost(scores: Sequence[Series], floor: tuple[float, float] | None) -> Iterator[str]:
-    """Yields the ratios from which on lines score no better than a box that never moves.
-
-    It compares scores and not retention, since parents differ.
-    """
-    if floor is None:
-        return
-    listed = []
-    for line in scores:
-        lost = [point.x for point in takewhile(lambda point: point.mean <= floor[1], reversed(line.points))]
-        if lost:
-            listed.append(f"{line.label} {'at' if len(lost) == 1 else 'from'} ratio {max(lost):g}")
-            listed[-1] += "" if len(lost) == 1 else " down"
-    if listed:
-        yield f"No better than a box that never moves: {join_words(listed)}."
+def _spread(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:
+    """Returns what the seeds show about the spread between trainings."""
+    seeds, (_, metric) = len(seeds_of(finished)), leading_metric(finished)
+    if not finished:
+        return []
+    if seeds == 1:
+        return [ONE_SEED]
+    spans = [
+        (max(point.values) - min(point.values), line.label, point.label) for line in lines for point in line.points
+    ]
+    widest, label, ratio = max(spans, default=(0, "", ""))
+    if not widest:
+        return [f"{seeds} seeds, but no ratio with different results: the spread between trainings is not known."]
+    return [
+        f"{seeds} seeds: numbers are means. The widest span between seeds of {metric} retention is "
+        f"{100 * widest:.0f} points ({label}, ratio {ratio}); differences within it are no evidence."
+    ]

@@ -4,29 +4,43 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from evaluation.report.estimates import Estimate, retention_estimate, score_estimate
 from evaluation.report.formatting import DOT
 from evaluation.report.study_results import (
-    IDENTITY,
     Identity,
     Result,
     identity_of,
     number_at,
     number_reader,
+    parent_result,
     retention_of,
 )
 
 Reader = Callable[[Result], float | None]
+EstimateOf = Callable[[Sequence[Result]], Estimate | None]
+SEQUENCES, SEEDS = "sequences", "seeds"  # what the bands of a figure span
 
 
 @dataclass(frozen=True)
 class Point:
-    """One ratio of a series: the mean over seeds, and the smallest and the largest value of a seed."""
+    """One ratio of a series: the mean over seeds, each seed's value, and the interval of the mean if it is known."""
 
     x: float
     mean: float
-    low: float
-    high: float
+    values: tuple[float, ...]
     label: str
+    interval: tuple[float, float] | None = None
+
+    @property
+    def seeds(self) -> tuple[float, float]:
+        """The smallest and the largest value of a seed."""
+        return min(self.values), max(self.values)
+
+    def ends(self, band: str) -> tuple[float, float]:
+        """Returns the ends of the band that `band_of` names; both are the mean without one."""
+        if band == SEQUENCES and self.interval is not None:
+            return self.interval
+        return self.seeds if band == SEEDS else (self.mean, self.mean)
 
 
 @dataclass(frozen=True)
@@ -37,17 +51,25 @@ class Series:
         label: in the legend.
         hue: number of the colour and of the marker. Lines differ in both, so colour is never the only difference.
         dash: number of the line style and of the marker's fill.
+        identity: of its results.
         points: by falling ratio.
     """
 
     label: str
     hue: int
     dash: int
+    identity: Identity
     points: tuple[Point, ...]
 
 
-def series_of(results: Sequence[Result], x: Reader, y: Reader) -> list[Series]:
-    """Returns the lines of `y` against `x`, over the seeds that have both. Lines without a point are left out."""
+def series_of(results: Sequence[Result], x: Reader, y: Reader, estimate: EstimateOf | None = None) -> list[Series]:
+    """Returns the lines of `y` against `x`, over the seeds that have both. Lines without a point are left out.
+
+    Args:
+        results: of finished jobs.
+        x, y: read the coordinates of a result.
+        estimate: returns the interval of the mean of `y` over seeds.
+    """
     labels = _labels(results)
     trackers = list(dict.fromkeys(identity[0] for identity in labels))
     lines = []
@@ -55,15 +77,37 @@ def series_of(results: Sequence[Result], x: Reader, y: Reader) -> list[Series]:
         hue = index if len(trackers) == 1 else trackers.index(identity[0])
         dash = [other for other in labels if other[0] == identity[0]].index(identity)
         members = [result for result in results if identity_of(result) == identity]
-        lines.append(Series(label, hue, dash, tuple(_points(members, x, y))))
+        lines.append(Series(label, hue, dash, identity, tuple(_points(members, x, y, estimate))))
     return [line for line in lines if line.points]
 
 
 def retention_series(finished: Sequence[Result], benchmark: str, metric: str) -> list[Series]:
     """Returns the lines of retention against ratio."""
     return series_of(
-        with_parents(finished), number_reader("ratio"), lambda result: retention_of(result, benchmark, metric)
+        with_parents(finished),
+        number_reader("ratio"),
+        lambda result: retention_of(result, benchmark, metric),
+        lambda seeds: retention_estimate(seeds, benchmark, metric),
     )
+
+
+def score_series(finished: Sequence[Result], x: Reader, benchmark: str, metric: str) -> list[Series]:
+    """Returns the lines of a score against `x`."""
+    score = number_reader("metrics", benchmark, metric)
+    return series_of(finished, x, score, lambda seeds: score_estimate(seeds, benchmark, metric))
+
+
+def band_of(lines: Sequence[Series]) -> str:
+    """Returns what bands and whiskers of a figure span, so that all of them mean the same.
+
+    Returns:
+        `SEQUENCES` for 95 % intervals over sequences, if all points have one; otherwise `SEEDS` for the smallest to the
+        largest seed, or "" without bands.
+    """
+    points = [point for line in lines for point in line.points]
+    if points and all(point.interval is not None for point in points):
+        return SEQUENCES
+    return SEEDS if any(len(point.values) > 1 for point in points) else ""
 
 
 def with_parents(results: Sequence[Result]) -> list[Result]:
@@ -73,8 +117,7 @@ def with_parents(results: Sequence[Result]) -> list[Result]:
     for result in results:
         at = (identity_of(result), result.get("seed"))
         if at not in dense and result.get("parent"):
-            kept = {key: result.get(key) for key in (*IDENTITY, "family", "seed", "still_box")}
-            parents[at] = kept | result["parent"] | {"ratio": 1}
+            parents[at] = parent_result(result)
     return [*parents.values(), *results]
 
 
@@ -88,10 +131,11 @@ def _labels(results: Sequence[Result]) -> dict[Identity, str]:
     }
 
 
-def _points(results: Sequence[Result], x: Reader, y: Reader) -> Iterator[Point]:
+def _points(results: Sequence[Result], x: Reader, y: Reader, estimate: EstimateOf | None) -> Iterator[Point]:
     for ratio in sorted({result["ratio"] for result in results if number_at(result, "ratio")}, reverse=True):
-        pairs = [(x(result), y(result)) for result in results if result.get("ratio") == ratio]
-        pairs = [pair for pair in pairs if None not in pair]
-        if pairs:
-            xs, ys = zip(*pairs, strict=True)
-            yield Point(fmean(xs), fmean(ys), min(ys), max(ys), f"{ratio:g}")
+        seeds = [result for result in results if result.get("ratio") == ratio]
+        found = [(a, b, result) for result in seeds if (a := x(result)) is not None and (b := y(result)) is not None]
+        if found:
+            xs, ys, used = zip(*found, strict=True)
+            mean = estimate(used) if estimate else None
+            yield Point(fmean(xs), fmean(ys), ys, f"{ratio:g}", mean.interval if mean else None)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from statistics import fmean, geometric_mean, stdev
 from typing import Any, NamedTuple
 
@@ -98,11 +99,16 @@ class Break:
         ratio: of the mean curve; None if it never falls below the level.
         high: the largest ratio of a seed; None if no seed falls below the level.
         low: the smallest ratio of a seed; None if a seed never falls below the level.
+        between: the requested ratios next to `ratio`: the smallest one that is not below the level, and the largest one
+            that is; None if `ratio` is.
+        seeds: the number of seeds.
     """
 
     ratio: float | None
     high: float | None
     low: float | None
+    between: tuple[float, float] | None
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,9 @@ class FamilyStability:
         area_std: over trackers; None for fewer than two.
         breaks: by level, the geometric mean of breaking ratios; None unless all trackers break.
         broken: by level, the number of trackers that break.
+        between: by level, the largest and the smallest requested ratio next to a breaking ratio of a tracker; None
+            unless all trackers break.
+        seeds: the smallest number of seeds of a tracker.
     """
 
     family: str | None
@@ -154,6 +163,8 @@ class FamilyStability:
     area_std: float | None
     breaks: Mapping[float, float | None]
     broken: Mapping[float, int]
+    between: Mapping[float, tuple[float, float] | None]
+    seeds: int
 
 
 def area(points: Points, down_to: float | None = None) -> float | None:
@@ -232,6 +243,7 @@ def _family(key: tuple, members: Sequence[Stability]) -> FamilyStability:
     areas = [row.area for row in members if row.area is not None]
     ratios = {level: [row.breaks[level].ratio for row in members] for level in LEVELS}
     broken = {level: [ratio for ratio in found if ratio is not None] for level, found in ratios.items()}
+    next_to = {level: [between for row in members if (between := row.breaks[level].between)] for level in LEVELS}
     return FamilyStability(
         *key,
         trackers=tuple(str(row.curve.identity[0]) for row in members),
@@ -240,19 +252,26 @@ def _family(key: tuple, members: Sequence[Stability]) -> FamilyStability:
         area_std=stdev(areas) if len(areas) > 1 else None,
         breaks={k: geometric_mean(broken[k]) if len(broken[k]) == len(members) else None for k in LEVELS},
         broken={level: len(found) for level, found in broken.items()},
+        between={
+            level: (max(a for a, _ in found), min(b for _, b in found)) if len(found) == len(members) else None
+            for level, found in next_to.items()
+        },
+        seeds=min(len(row.seeds) for row in members),
     )
 
 
 def _stability(curve: Curve, seeds: Sequence[Any], down_to: float) -> Stability:
     lines = [[(point.ratio, point.retention) for point in curve.seeds[seed]] for seed in seeds]
-    mean = [(point.ratio, point.mean) for point in _means([curve.seeds[seed] for seed in seeds])]
+    points = list(_means([curve.seeds[seed] for seed in seeds]))
+    mean = [(point.ratio, point.mean) for point in points]
     areas = [found for line in lines if (found := area(line, down_to)) is not None]
     breaks = {}
     for level in LEVELS:
         found = [breaking_ratio(line, level) for line in lines]
         broken = [ratio for ratio in found if ratio is not None]
         low = min(broken) if broken and None not in found else None
-        breaks[level] = Break(breaking_ratio(mean, level), max(broken, default=None), low)
+        between = next(((a.requested, b.requested) for a, b in pairwise(points) if b.mean < level), None)
+        breaks[level] = Break(breaking_ratio(mean, level), max(broken, default=None), low, between, len(seeds))
     spread = stdev(areas) if len(areas) > 1 else None
     return Stability(curve, tuple(seeds), down_to or None, area(mean, down_to or None), spread, breaks)
 

@@ -8,11 +8,14 @@ from evaluation.files import atomic_write
 from evaluation.report import sentences
 from evaluation.report.examples import examples_of
 from evaluation.report.figures import figures_of
+from evaluation.report.headline import headline
+from evaluation.report.latency import with_comparable_latencies
 from evaluation.report.latex import latex
 from evaluation.report.makers import maker_warnings
 from evaluation.report.markdown import markdown
 from evaluation.report.page import page
 from evaluation.report.sections import sections_of
+from evaluation.report.sequence_rows import with_sequences
 from evaluation.report.series import retention_series
 from evaluation.report.study_results import leading_metric, sort_key, without_repeats
 from evaluation.report.tables import csv_table
@@ -21,15 +24,16 @@ from evaluation.report.tradeoffs import tradeoffs_of
 
 def write_files(results: Sequence[dict[str, Any]], folder: Path, title: str, command: str) -> Path:
     """Writes all files and returns the path of `report.html`; see `evaluation.report.write_report`."""
-    folder, results = Path(folder), sorted(results, key=sort_key)
-    finished = without_repeats(result for result in results if result.get("status") == "finished")
+    folder, results = Path(folder), with_comparable_latencies(sorted(results, key=sort_key))
+    measured = without_repeats(result for result in results if result.get("status") == "finished")
+    finished = with_sequences(measured, folder)
     tradeoffs = tradeoffs_of(finished)
     figures = figures_of(finished, tradeoffs)
     for figure in (figure for section in figures.values() for figure in section):
         _write(folder / "plots" / f"{figure.name}.svg", figure.svg)
         _write(folder / "plots" / f"{figure.name}.png", figure.png)
     lines = retention_series(finished, *leading_metric(finished))
-    lead = sentences.headline(finished, lines) + sentences.noise(finished, lines) + maker_warnings(finished)
+    lead = headline(finished, lines) + sentences.evidence(finished, lines) + maker_warnings(finished)
     sections = sections_of(results, finished)
     examples = examples_of(finished, folder) if finished else None
     _write(folder / "study.csv", csv_table(results).encode())

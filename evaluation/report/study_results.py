@@ -147,6 +147,13 @@ def retention_of(result: Result, benchmark: str, metric: str) -> float | None:
     return 1.0 if stored is None and dense else stored
 
 
+def parent_result(result: Result) -> Result:
+    """Returns what the result of a child says about its parent, as a result of ratio 1."""
+    kept = {key: result.get(key) for key in (*IDENTITY, "family", "seed", "still_box")}
+    sequences = {benchmark: rows.parent() for benchmark, rows in (result.get("sequences") or {}).items()}
+    return kept | (result.get("parent") or {}) | {"ratio": 1, "sequences": sequences}
+
+
 def floor_of(
     results: Sequence[Result], benchmark: str, metric: str, relative: bool = False
 ) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Tables with one row for each job: those of the page, and `study.csv`."""
+"""Tables: their columns and cells, the tables of where results come from, and `study.csv`."""
 
 import csv
 import io
@@ -7,18 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.report.formatting import DASH, DOT, with_share
+from evaluation.report.formatting import DASH
 from evaluation.report.makers import count_makers
-from evaluation.report.study_results import (
-    Result,
-    benchmarks_of,
-    keys_at,
-    metrics_of,
-    number_at,
-    protocol_of,
-    retention_of,
-    value_at,
-)
+from evaluation.report.study_results import Result, keys_at, number_at, value_at
 
 STAGES = ("parent", "sparsity", "child", "evaluation")
 CSV_COLUMNS = (
@@ -53,35 +44,13 @@ class Column:
     cell: Callable[[Any], Cell]
 
 
-def main_table(finished: Sequence[Result]) -> dict[str, Any]:
-    """Returns the table of measurements, one row for each job."""
-    columns = [
-        _text_column("Tracker", "tracker"),
-        _text_column("Family", "family"),
-        _text_column("Scale", "scale"),
-        _text_column("Method", "method"),
-        _text_column("Seed", "seed"),
-        _number_column("Kept", "Ratio", "{:g}".format, "ratio"),
-        _number_column("Kept", "Achieved", "{:.4f}".format, "ratio_achieved"),
-        _size_column("Parameters", "{:,.0f}".format, "params"),
-        _size_column("MACs (M)", lambda value: f"{value / 1e6:,.2f}", "macs", "total"),
-    ]
-    for benchmark in benchmarks_of(finished):
-        group = heading_of(finished, benchmark)
-        metrics = metrics_of(finished, benchmark)
-        columns += [_number_column(group, metric, "{:.3f}".format, "metrics", benchmark, metric) for metric in metrics]
-        columns += [_retention_column(group, benchmark, metric) for metric in metrics[:1]]
-    for device in keys_at(finished, "latency"):
-        columns.append(_number_column("Latency (ms)", device, "{:.2f}".format, "latency", device, "ms"))
-    return fill_table(columns, finished)
-
-
 def provenance_table(finished: Sequence[Result]) -> dict[str, Any]:
     """Returns the table of configurations and stage times, one row for each job."""
     columns = [
         _text_column("Job", "job"),
         _text_column("Config", "config_hash"),
         *(_stage_column(stage) for stage in dict.fromkeys((*STAGES, *keys_at(finished, "seconds")))),
+        _number_column("", "Achieved ratio", "{:.4f}".format, "ratio_achieved"),
         _number_column("", "Masked vs compacted", "{:.1e}".format, "masked_vs_compacted"),
         _text_column("Folder", "folder"),
     ]
@@ -92,11 +61,6 @@ def makers_table(finished: Sequence[Result]) -> dict[str, Any]:
     """Returns the table of who made the stages, one row for each maker of each stage."""
     columns = [_text_column(label.capitalize(), label) for label in ("stage", "commit", "torch", "processor", "jobs")]
     return fill_table(columns, count_makers(finished))
-
-
-def heading_of(results: Sequence[Result], benchmark: str) -> str:
-    """Returns the name of a benchmark with its protocol, since every number is written with its protocol."""
-    return DOT.join(filter(None, (benchmark, protocol_of(results, benchmark))))
 
 
 def csv_table(results: Sequence[Result]) -> str:
@@ -141,25 +105,6 @@ def _number_column(group: str, label: str, form: Callable[[float], str], *path: 
         return Cell(DASH if value is None else form(value), value)
 
     return Column(group, label, True, cell)
-
-
-def _size_column(label: str, form: Callable[[float], str], *path: str) -> Column:
-    """Returns the column of a size, each with its fraction of the parent's size."""
-
-    def cell(result: Result) -> Cell:
-        value = number_at(result, *path)
-        share = number_at(result, "achieved", path[0])
-        return Cell(DASH if value is None else with_share(form(value), share), value)
-
-    return Column("Size", label, True, cell)
-
-
-def _retention_column(group: str, benchmark: str, metric: str) -> Column:
-    def cell(result: Result) -> Cell:
-        value = retention_of(result, benchmark, metric)
-        return Cell(DASH if value is None else f"{value:.1%}", value)
-
-    return Column(group, f"{metric} retention", True, cell)
 
 
 def _stage_column(stage: str) -> Column:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.report.estimates import Estimate
 from evaluation.report.formatting import DASH, format_si, join_words
-from evaluation.report.series import Point, Series, series_of, with_parents
+from evaluation.report.series import Point, Series, score_series, with_parents
 from evaluation.report.study_results import Result, floor_of, keys_at, leading_metric, number_reader
 from evaluation.report.tables import Cell, Column, fill_table
 
@@ -49,9 +50,9 @@ class Tradeoff:
 def tradeoffs_of(finished: Sequence[Result]) -> list[Tradeoff]:
     """Returns a trade-off for each cost that results report."""
     benchmark, metric = leading_metric(finished)
-    results, score = with_parents(finished), number_reader("metrics", benchmark, metric)
+    results = with_parents(finished)
     floor = floor_of(finished, benchmark, metric)
-    found = [(cost, series_of(results, number_reader(*cost.path), score)) for cost in _costs(results)]
+    found = [(cost, score_series(results, number_reader(*cost.path), benchmark, metric)) for cost in _costs(results)]
     highest = floor[1] if floor else None
     return [Tradeoff(cost, tuple(lines), pareto_front(lines, highest)) for cost, lines in found if lines]
 
@@ -81,11 +82,11 @@ def front_table(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> di
     columns = [
         Column("", "Tracker", False, lambda key: Cell(key[0], key[0])),
         Column("", "Ratio", True, lambda key: Cell(f"{key[1]:g}", key[1])),
-        Column("", metric, True, lambda key: Cell(f"{_score(at, key):.3f}", _score(at, key))),
+        Column("", metric, True, lambda key: _score_cell(_point(at, key))),
         *(_column(tradeoff.cost, points) for tradeoff, points in zip(tradeoffs, at, strict=True)),
         Column("", "On the front of", False, lambda key: Cell(join_words(on[key]), join_words(on[key]))),
     ]
-    return fill_table(columns, sorted(on, key=lambda key: (-_score(at, key), key)))
+    return fill_table(columns, sorted(on, key=lambda key: (-_point(at, key).mean, key)))
 
 
 def _column(cost: Cost, points: dict[Key, Point]) -> Column:
@@ -110,5 +111,9 @@ def _beats(one: Point, other: Point) -> bool:
     return no_worse and (one.x < other.x or one.mean > other.mean)
 
 
-def _score(at: Sequence[dict[Key, Point]], key: Key) -> float:
-    return next(points[key].mean for points in at if key in points)
+def _score_cell(point: Point) -> Cell:
+    return Cell(Estimate(point.mean, point.interval).score(), point.mean)
+
+
+def _point(at: Sequence[dict[Key, Point]], key: Key) -> Point:
+    return next(points[key] for points in at if key in points)

@@ -247,7 +247,7 @@ def test_headline_and_noise_come_from_the_data(page: Page) -> None:
     assert "At ratio 0.1, the smallest that all share, AO retention is 63% for ostrack and 30% for stark;" in page.text
     assert "No better than a box that never moves: stark at ratio 0.1." in page.text
     assert "6 of 7 jobs finished, 3 seeds, 1 failed" in page.text
-    assert "The widest span of AO retention is 2 points (ostrack, ratio" in page.text
+    assert "The widest span between seeds of AO retention is 2 points (ostrack, ratio" in page.text
     assert "synthetic: GOT-10k protocol, 20 sequences, 1,180 frames" in page.text
 
 

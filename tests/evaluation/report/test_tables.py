@@ -50,32 +50,32 @@ def page() -> str:
 
 
 def test_markdown_is_read_back_as_its_tables(page):
-    results, stability, families, failed = tables_of(page)
-    assert all(len(row) == len(table[0]) for table in (results, stability, families, failed) for row in table)
-    assert results[0][:5] == ["Tracker", "Family", "Method", "Ratio", "Seeds"]
-    by_key = {(row[0], row[3]): dict(zip(results[0], row, strict=True)) for row in results[1:]}
-    half = by_key["ostrack", "0.5"]
-    assert (half["Family"], half["Seeds"], half["Parameters"], half["MACs (M)"]) == (
-        "transformer",
-        "2",
-        "350,000 (50%)",
-        "45.00 (50%)",
-    )
-    assert next(value for key, value in half.items() if key.endswith("AO")) == "0.430 \u00b1 0.014"
-    assert next(value for key, value in half.items() if key.endswith("AO retention")) == "0.860 \u00b1 0.028"
-    assert by_key["ostrack", "1"]["Parameters"] == "700,000"  # the parents, though no job is dense
-    assert by_key["dimp", "0.1"]["Seeds"] == "1"
-    assert [row[0] for row in families[1:]] == ["CNN", "transformer"]
+    results, others, stability, families, failed = tables_of(page)
+    assert all(len(row) == len(table[0]) for table in (results, others, stability, families, failed) for row in table)
+    assert results[0] == [
+        *("Tracker", "Ratio", "AO Parent", "AO Child", "AO Retention", "AO Seeds", "AO Over seeds"),
+        *("cpu Speed-up", "cpu ms", "Parameters", "MACs"),
+    ]
+    by_key = {(row[0], row[1]): row[2:] for row in results[1:]}
+    half = ["0.500", "0.430", "86%", "2", "0.420 to 0.440", "1.64", "5.50", "350\u202fk (50%)", "45\u202fM (50%)"]
+    assert by_key["ostrack", "0.5"] == half
+    dense_row = ["0.500", "\u2013", "\u2013", "2", "\u2013", "\u2013", "9.00", "700\u202fk", "90\u202fM"]
+    assert by_key["ostrack", "1"] == dense_row  # the parents, though no job is dense
+    assert by_key["dimp", "0.1"][3] == "1"
+    assert others[0] == ["Tracker", "Ratio", "SR0.5 Parent", "SR0.5 Child", "SR0.5 Retention"]
+    assert [row[:2] for row in families[1:]] == [[m, f] for m in ("AO", "SR0.5") for f in ("CNN", "transformer")]
 
 
 def test_stability_says_what_is_known_and_what_is_missing(page):
-    stability = tables_of(page)[1]
-    rows = {row[0]: dict(zip(stability[0], row, strict=True)) for row in stability[1:]}
+    stability = tables_of(page)[2]
+    rows = {row[1]: dict(zip(stability[0], row, strict=True)) for row in stability[1:3]}
     assert (rows["ostrack"]["Seeds"], rows["dimp"]["Seeds"]) == ("2", "1 of 2")
-    assert re.fullmatch(r"0\.\d{3} \u00b1 0\.\d{3}", rows["ostrack"]["AO Area"])
-    assert re.fullmatch(r"0\.\d{3}", rows["dimp"]["AO Area"])
-    assert re.fullmatch(r"0\.\d+ \(0\.\d+ to 0\.\d+\)", rows["ostrack"]["AO Below 90% at"])
-    assert rows["dimp"]["AO Below 50% at"] == "< 0.1"
+    assert {row["Metric"] for row in rows.values()} == {"AO"}
+    assert re.fullmatch(r"0\.\d{2} \u00b1 0\.\d{2}", rows["ostrack"]["Area"])
+    assert re.fullmatch(r"0\.\d{2}", rows["dimp"]["Area"])
+    assert re.fullmatch(r"0\.\d\d? \(0\.\d\d? to 0\.\d\d?\)", rows["ostrack"]["Below 90% at"])
+    assert rows["dimp"]["Below 90% at"] == "between 1 and 0.5"  # one seed, which tells no more
+    assert rows["dimp"]["Below 50% at"] == "< 0.1"
     assert "seed 2 has no ratio 0.1. Its numbers are without seed 2." in page
     assert "from 1 to 0.1 (parameters)" in page
     assert "one tracker" in page
@@ -95,7 +95,7 @@ def test_nothing_in_a_result_is_markup(title):
 def test_latex_has_whole_rows_and_no_active_characters():
     text = latex("python train.py -m x='%'\n", sections_of(STUDY, [r for r in STUDY if r["status"] == "finished"]))
     tables = re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL)
-    assert len(tables) == text.count(r"\begin{table}") == text.count(r"\caption[") == 4
+    assert len(tables) == text.count(r"\begin{table}") == text.count(r"\caption[") == 5
     for align, body in tables:
         assert [body.count(rf"\{rule}") for rule in ("toprule", "midrule", "bottomrule")] == [1, 1, 1]
         for line in re.sub(r"\\multicolumn\{(\d+)\}\{c\}", lambda m: "&" * (int(m[1]) - 1), body).splitlines():
@@ -109,7 +109,7 @@ def test_latex_has_whole_rows_and_no_active_characters():
 
 
 def test_a_study_without_results_has_no_tables(tmp_path: Path):
-    for results, expected in (([], 0), ([dense()], 1)):
+    for results, expected in (([], 0), ([dense()], 2)):
         write_report(results, tmp_path, "A study", "train.py")
         assert len(tables_of((tmp_path / "study.md").read_text())) == expected
         assert (tmp_path / "study.tex").read_text().count("tabular") == 2 * expected
@@ -130,7 +130,7 @@ def test_a_ratio_that_is_given_twice_is_one_measurement(tmp_path):
     told = (tmp_path / "study.md").read_text()
     row = next(line for line in told.splitlines() if "| 0.5 |" in line)
     assert "| 2 |" in row, "two seeds"
-    assert "0.350 ± 0.071" in row, "the mean of two measurements, not of three"
+    assert "| 0.350 |" in row, "the mean of two measurements, not of three"
     assert "1 job has the configuration and the seed of another job, and no new number: repeated." in told
     assert "no new number" in (tmp_path / "report.html").read_text()
     assert len((tmp_path / "study.csv").read_text().splitlines()) == 1 + len(results)

@@ -6,7 +6,7 @@ from tests.evaluation.report.studies import dense, job
 
 
 def line(label: str, *points: tuple[float, float]) -> Series:
-    return Series(label, 0, 0, tuple(Point(x, y, y, y, f"{x:g}") for x, y in points))
+    return Series(label, 0, 0, (), tuple(Point(x, y, (y,), f"{x:g}") for x, y in points))
 
 
 def test_a_front_is_what_no_other_point_beats():
