@@ -1,5 +1,6 @@
 """Made-up results of jobs, for tests of the report."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,44 @@ def dense(**changes) -> dict:
     return {key: value for key, value in job(ratio=1, ao=0.5, **changes).items() if key not in ("parent", "retention")}
 
 
+def with_intervals(result: dict, folder: Path | None = None, sequences: int = 20) -> dict:
+    """Returns the result with intervals and a paired speed-up, and writes its `sequences.csv` below `folder`.
+
+    A sequence's overlap lies around the score of the tracker, further for later sequences, and differs between seeds.
+    """
+    around = np.linspace(-0.1, 0.1, sequences)
+    scores = {"AO": result["metrics"]["synthetic"]["AO"] + around + 0.01 * result["seed"] * around[::-1]}
+    child = result["ratio"] < 1
+    if child:
+        scores["parent AO"] = result["parent"]["metrics"]["synthetic"]["AO"] + around[::-1]
+    if folder is not None:
+        file = folder / result["folder"] / "sequences.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        names = [f"Video_{index:03}" for index in range(sequences)]
+        with file.open("w", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow(["benchmark", "sequence", "frames", "fps", "lost_at", "weight", *scores])
+            for index, row in enumerate(zip(names, *scores.values(), strict=True)):
+                writer.writerow(["synthetic", row[0], 60, 120, 7 if index == 0 else "", 1, *row[1:]])
+
+    def ends(value: float) -> dict:
+        return {"low": value - 0.05, "high": value + 0.05}
+
+    def intervals(measured: dict) -> dict:
+        return {"intervals": {"synthetic": {m: ends(measured["metrics"]["synthetic"][m]) for m in ("AO", "SR0.5")}}}
+
+    result = result | intervals(result) | {"interval_protocol": "95 % bootstrap over sequences", "speedup": {}}
+    if child:
+        ratio = 0.5 + 0.5 / result["ratio"]
+        noise = {"ratio": 1.0, "low": 0.98, "high": 1.03}
+        result |= {
+            "parent": result["parent"] | intervals(result["parent"]),
+            "retention_intervals": {"synthetic": {m: ends(r) for m, r in result["retention"]["synthetic"].items()}},
+            "speedup": {"cpu": {"ratio": ratio, **ends(ratio), "noise": noise, "rounds": 50, "protocol": "in turns"}},
+        }
+    return result
+
+
 def with_tracks(study: list[dict], folder: Path, got10k: Path) -> list[dict]:
     """Writes the configuration and the boxes of each job below the study's `folder`, and returns the results.
 
@@ -62,7 +101,7 @@ def with_tracks(study: list[dict], folder: Path, got10k: Path) -> list[dict]:
     """
     for result in study:
         place = folder / result["folder"]
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         benchmark = {
             "_target_": "evaluation.tracking.benchmark.Benchmark",
             "name": "synthetic",

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from evaluation.report import write_report
-from tests.evaluation.report.studies import dense, job, with_tracks
+from evaluation.report.formatting import DOT
+from tests.evaluation.report.studies import dense, job, with_intervals, with_tracks
 
 pytestmark = pytest.mark.slow  # a browser
 
@@ -59,8 +60,28 @@ for (const frame of document.querySelectorAll("iframe")) {
   view.drawn = [...page.querySelectorAll(".frames use")].map((use) => use.getBBox().width);
   view.covered = [...page.querySelectorAll("main *")].filter((e) => e.getClientRects().length).length;
 
+  // Everything is unfolded, since a folded table has no width. A table that is too wide scrolls in a box of its own.
+  page.querySelectorAll("details").forEach((one) => one.open = true);
+  view.unfolded = body.scrollWidth - frame.clientWidth;
+  view.tables = [...page.querySelectorAll("table")].map((one) => {
+    const box = one.closest(".scroll"), edges = box.getBoundingClientRect();
+    return {
+      section: one.closest("section").querySelector("h2").textContent, folded: one.closest("details") !== null,
+      outside: Math.max(-edges.left, edges.right - frame.clientWidth), scrolls: at.getComputedStyle(box).overflowX,
+      hidden: one.scrollWidth - box.clientWidth,
+    };
+  });
+
+  const menu = page.getElementById("sequence-job"), rows = () => page.getElementById("sequence-table").tBodies[0].rows;
+  view.sequences = [...menu.options].map((option) => {
+    menu.value = option.value;
+    menu.dispatchEvent(new at.Event("change"));
+    const heads = [...page.querySelectorAll("#sequence-table th button")].map((one) => one.textContent);
+    return [option.textContent, heads, [...rows()].map((row) => [...row.cells].map((cell) => cell.textContent))];
+  });
+
   const table = page.querySelector("#results").parentElement.querySelector("table");
-  const button = [...table.querySelectorAll("th button")].find((one) => one.textContent === "AO");
+  const button = [...table.querySelectorAll("th button")].find((one) => one.textContent === "Child");
   const column = button.parentElement.cellIndex;
   const cells = () => [...table.tBodies[0].rows].map((row) => row.cells[column].textContent);
   view.sorts = [];
@@ -95,7 +116,9 @@ def report(tmp_path_factory: pytest.TempPathFactory, got10k: Path) -> Path:
     """The report of a study that has every section."""
     study = [dense(seed=1), *(job(ratio=ratio, seed=1, ao=ao) for ratio, ao in ((0.5, 0.46), (0.1, 0.3)))]
     study += [dense(tracker="stark", seed=1), job("stark", 0.1, seed=1, ao=0.25)]
+    study += [job(ratio=0.5, seed=2, ao=0.44) | {"folder": "jobs/second"}]
     folder = tmp_path_factory.mktemp("study")
+    study = [with_intervals(result, folder) for result in study]
     failed = {"job": "dimp-0.5", "status": "failed", "tracker": "dimp", "error": "boom", "folder": "dimp"}
     return write_report([failed, *with_tracks(study, folder, got10k)], folder, "A study", "python train.py -m")
 
@@ -183,12 +206,37 @@ def test_it_fits_every_screen_and_follows_the_theme(views):
         assert [light(paper) for paper in papers] == [True, False, light(view["paper"])]
 
 
+def test_each_table_stays_on_the_page_and_the_main_ones_show_all_columns_on_a_desktop(views):
+    for title, view in views.items():
+        assert view["unfolded"] <= 0, title
+        assert {table["section"] for table in view["tables"]} >= {"Stability", "Results", "Sequences", "Provenance"}
+        for table in view["tables"]:
+            assert table["outside"] <= 0, (title, table)
+            assert table["scrolls"] == "auto"
+            if title == "desktop" and not table["folded"]:
+                assert table["hidden"] <= 0, table
+
+
+def test_the_menu_shows_the_sequences_of_each_job(views):
+    for view in views.values():
+        jobs = {label: (heads, rows) for label, heads, rows in view["sequences"]}
+        assert len(jobs) == 6
+        heads, rows = jobs["ostrack \u00b7 ratio 0.5 \u00b7 seed 1".replace(" \u00b7 ", DOT)]
+        assert heads == ["Sequence", "AO", "Parent\u2019s AO", "Difference", "Frames", "fps", "Lost at"]
+        assert len(rows) == 20
+        assert rows[0] == ["Video_000", "0.361", "0.600", "\u22120.239", "60", "120", "7"]  # the largest loss first
+        assert rows[-1][-1] == "\N{EN DASH}"
+        heads, _ = jobs["ostrack \u00b7 ratio 1 \u00b7 seed 1".replace(" \u00b7 ", DOT)]
+        assert heads == ["Sequence", "AO", "Frames", "fps", "Lost at"]
+
+
 def test_headings_sort_and_are_reached_by_keyboard(views):
     for view in views.values():
         (rising, one), (falling, other) = view["sorts"]
         assert (rising, falling) == ("ascending", "descending")
-        assert one == sorted(one, key=float)
-        assert other == one[::-1] != one
+        (*scores, last), (*falling_scores, _) = one, other
+        assert last == "\N{EN DASH}"  # parents have no child
+        assert scores == sorted(scores) != falling_scores
         focused, order, outline = view["focus"]
         assert focused
         assert order == 0
