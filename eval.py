@@ -14,9 +14,11 @@ again, except with force=true.
 import hydra
 from omegaconf import DictConfig
 
+from evaluation.processes.last_words import with_last_words
 from evaluation.required_keys import check_required
 
 
+@with_last_words
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")
 def main(cfg: DictConfig) -> None:
     """Evaluates one checkpoint."""

@@ -9,9 +9,11 @@ python prune.py checkpoint=OSTrack_ep0300.pth.tar ratio=0.25 scale=full datamodu
 import hydra
 from omegaconf import DictConfig
 
+from evaluation.processes.last_words import with_last_words
 from evaluation.required_keys import check_required
 
 
+@with_last_words
 @hydra.main(version_base="1.3", config_path="conf", config_name="prune")
 def main(cfg: DictConfig) -> float | None:
     """Makes one child."""

@@ -12,9 +12,11 @@ python train.py --cfg job                                      # prints the conf
 import hydra
 from omegaconf import DictConfig
 
+from evaluation.processes.last_words import with_last_words
 from evaluation.required_keys import check_required
 
 
+@with_last_words
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Runs one job."""

@@ -22,7 +22,8 @@ from datamodules.workers import usable_cores
 from evaluation.errors import UserError
 from evaluation.processes.devices import assign_gpu, check_device
 from evaluation.processes.invocation import Invocation
-from evaluation.processes.joblib_process import prepare_joblib_process
+from evaluation.processes.joblib_process import in_joblib_process
+from evaluation.processes.last_words import course
 from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
@@ -66,7 +67,9 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
             _check_objective(job)
         if cfg.dry_run:
             console(120).print(job.plan_table())
+            job.note_plan()
             return None
+        course.begin_job(partial(_position, job, invocation.is_sweep))
         return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job))
 
 
@@ -161,20 +164,25 @@ def forcing_command(cfg: DictConfig, invocation: Invocation) -> str:
 def reported(invocation: Invocation) -> Iterator[None]:
     """Ends the run with one message after an error of the user. Faults of the code keep their tracebacks.
 
-    In a sweep an error ends this job alone, see `evaluation.study.sweep_callbacks.FailureCallback`.
+    In a sweep an error ends this job alone, see `evaluation.study.sweep_callbacks.FailureCallback`. A signal ends the
+    whole sweep.
     """
-    prepare_joblib_process()
-    with ends_in_order():
+    course.begin_job()
+    with in_joblib_process(invocation.sweep_folder), ends_in_order():
         try:
             yield
         except Exception as error:
             message = message_of(error)
-            if invocation.is_sweep or shows_all_tracebacks():
+            if invocation.is_sweep:
+                course.begin_job()
+                raise
+            if shows_all_tracebacks():
                 raise
             if message is None:
                 raise fault_in(error)  # noqa: B904 (it is the cause of `error`, if it is not `error` itself)
             log_traceback(error)
             raise SystemExit(f"error: {message}") from None
+        course.begin_job()
 
 
 # Jobs
@@ -184,6 +192,10 @@ def _check_objective(job: Job) -> None:
     objective, benchmark = job.cfg.objective, job.maker.benchmark
     if objective is not None and objective not in (known := benchmark.metric_names()):
         raise UserError(f"objective={objective} is no metric of benchmark={benchmark.name}: {', '.join(known)}")
+
+
+def _position(job: Job, is_sweep: bool) -> str:
+    return f"{job.folder.name} {job.position()}" if is_sweep else job.position()
 
 
 def _run_in_process(job: Job) -> float | None:

@@ -23,6 +23,7 @@ from evaluation.commands import (
 from evaluation.errors import UserError
 from evaluation.files import link_or_copy, write_json
 from evaluation.processes.devices import arithmetic
+from evaluation.processes.last_words import course
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import size_of
 from evaluation.study.parent_source import ParentSource

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from evaluation.processes.ranks import broadcast, is_rank_zero, largest
-from evaluation.processes.termination import STDERR, WORDS
+from evaluation.processes.termination import STDERR, WORDS, announces
 
 FROM_LAUNCHERS = (signal.SIGUSR1, signal.SIGUSR2)  # Slurm sends one before it ends a job; submitit then requeues it
 GRACE = 20.0  # seconds for the running step; Slurm, Kubernetes and torchrun kill 30 seconds after SIGTERM
@@ -98,7 +98,7 @@ class HeldSignals:
             self._timer = threading.Timer(GRACE, lambda: os.kill(self._process, self.pending))
             self._timer.daemon = True
             self._timer.start()
-            if is_rank_zero():
+            if announces():
                 os.write(STDERR, f"{_word(number)}; {HELD}\n".encode())
         elif number in FROM_LAUNCHERS and self.pending in WORDS:
             self.pending = number  # Slurm may send SIGTERM before it, which submitit ignores

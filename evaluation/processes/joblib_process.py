@@ -1,8 +1,46 @@
-"""Prepares a process in which joblib runs jobs of a sweep."""
+"""Prepares a process in which joblib runs jobs of a sweep, and ends such processes after a signal."""
 
 import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from datamodules.exit_with_parent import exit_with_parent
+
+RUNNING = ".running-"  # start of the names of files in a sweep's folder, one for each process that runs a job
+PATIENCE = 25.0  # seconds that jobs get to save their states; a training takes at most 20
+
+
+@contextmanager
+def in_joblib_process(sweep: Path) -> Iterator[None]:
+    """Prepares this process for a job. In a process that joblib has not started it does nothing.
+
+    joblib kills all of its processes when one of them ends or returns an error that is no `Exception`. So after a
+    signal a process waits here until the jobs in the others have saved their states, see `wait_for_jobs`.
+
+    Args:
+        sweep: folder of the sweep.
+    """
+    if multiprocessing.parent_process() is None:
+        yield
+        return
+    prepare_joblib_process()
+    running = sweep / f"{RUNNING}{os.getpid()}"
+    running.touch()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        running.unlink(missing_ok=True)
+        time.sleep(PATIENCE)
+        raise
+    finally:
+        running.unlink(missing_ok=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to processes without a job, too
 
 
 def prepare_joblib_process() -> None:
@@ -15,3 +53,23 @@ def prepare_joblib_process() -> None:
         return
     exit_with_parent()
     multiprocessing.set_start_method(None, force=True)
+
+
+def wait_for_jobs(sweep: Path) -> None:
+    """Ends the jobs of a sweep that run in processes of joblib, and returns when they have saved their states."""
+    for process in _processes(sweep):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+    end = time.monotonic() + PATIENCE
+    while _processes(sweep) and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def forget_jobs(sweep: Path) -> None:
+    """Deletes what jobs have left that were killed in an earlier sweep in this folder."""
+    for file in sweep.glob(f"{RUNNING}*"):
+        file.unlink(missing_ok=True)
+
+
+def _processes(sweep: Path) -> list[int]:
+    return [int(file.name.removeprefix(RUNNING)) for file in sweep.glob(f"{RUNNING}*")]

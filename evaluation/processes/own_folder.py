@@ -11,6 +11,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from evaluation.processes.going_on import folder_override
+from evaluation.processes.last_words import course
 from evaluation.processes.repeated_command import is_repetition
 from evaluation.processes.user_errors import message_of, shows_all_tracebacks
 
@@ -22,7 +24,7 @@ class OwnFolder(Callback):
     as it is, so that a command can continue what is in it.
 
     If torchrun or Slurm runs the command once for each process of a job, only the first process gets such a folder.
-    The others cannot know its name, and have nothing to keep: they work in temporary folders.
+    The others cannot know its name, and have nothing to keep: they work in temporary folders. So does a dry run.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -51,21 +53,26 @@ def _create(config: DictConfig, mode: str) -> None:
 def _create_folder(config: DictConfig, mode: str) -> None:
     """Creates `hydra.<mode>.dir` as a new folder, and changes the configuration if that is another one."""
     settings: Any = OmegaConf.to_container(config.hydra[mode], resolve=False)
-    wanted = Path(config.hydra[mode].dir)
-    if "${now:" not in settings["dir"]:
-        wanted.mkdir(parents=True, exist_ok=True)
-        return
-    if is_repetition():
-        folder = Path(tempfile.mkdtemp(prefix="rank"))
+    wanted, is_new = Path(config.hydra[mode].dir), "${now:" in settings["dir"]
+    if config.get("dry_run") or (is_new and is_repetition()):
+        folder = Path(tempfile.mkdtemp(prefix="dry_run" if config.get("dry_run") else "rank"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    else:
+    elif is_new:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         folder = next(path for path in _names(wanted) if _is_created(path))
+    else:
+        wanted.mkdir(parents=True, exist_ok=True)
+        folder = wanted
+    override = folder_override(mode, folder)
+    if not config.get("dry_run"):
+        course.folder = override
+    if folder == wanted and not is_new:
+        return
     with read_write(config), open_dict(config):
         config.hydra[mode].dir = str(folder)
         # Jobs of a sweep compose their configuration again, from the overrides alone.
-        quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-        config.hydra.overrides.hydra.append(f"hydra.{mode}.dir='{quoted}'")
+        given = [o for o in config.hydra.overrides.hydra if not o.startswith(f"hydra.{mode}.dir=")]
+        config.hydra.overrides.hydra = [*given, override]
 
 
 def _names(folder: Path) -> Iterator[Path]:

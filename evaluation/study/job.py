@@ -25,9 +25,9 @@ from evaluation.study.global_batch import GlobalBatch, check_smallest, share_bat
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
 from evaluation.study.parent_source import ParentSource
-from evaluation.study.stage import FinishedStage, Stage, ensure, state
+from evaluation.study.stage import FinishedStage, Stage, ensure, position, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
-from evaluation.study.stage_record import digest
+from evaluation.study.stage_record import PLAN, digest
 from evaluation.study.training import training_progress
 from evaluation.tracking.sequence_results import SEQUENCES
 from pruning.table import group_table
@@ -247,6 +247,15 @@ class Job:
         settings = self.cfg.stages.get("sparsity" if stage.name == "ranking" else stage.name)
         trains = stage.progress and settings and settings.steps
         return f"{settings.steps:,} x {self.cfg.datamodule.batch_size}" if trains else ""
+
+    def note_plan(self) -> None:
+        """Writes the states of the stages to `plan.json`, for the sum over the jobs of a sweep."""
+        states = {stage.key: state(stage, self.stages, self.command) for stage in self.graph.values()}
+        write_json(self.folder / PLAN, states)
+
+    def position(self) -> str:
+        """Returns in words in which stage the job has stopped, and what of it is saved."""
+        return position(self.graph.values(), self.stages, self.command)
 
     def run(self) -> dict[str, Any]:
         """Makes every stage that the cache lacks, and writes `result.json`, the checkpoint and the boxes.

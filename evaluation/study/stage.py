@@ -3,13 +3,14 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from datamodules.shared_files import hold_lock, replace_folder
+from evaluation.processes.last_words import course
 from evaluation.processes.ranks import broadcast, is_rank_zero
 from evaluation.study.provenance import provenance
 from evaluation.study.stage_record import SCRATCH, digest, find_damage, read_record, write_record
@@ -108,6 +109,22 @@ def state(stage: Stage, cache: Path, command: str = "") -> str:
         return "cached"
     progress = stage.progress(unfinished) if stage.progress and unfinished.is_dir() and not command else ""
     return f"partly done, {progress}" if progress else "would run"
+
+
+def position(stages: Iterable[Stage], cache: Path, command: str = "") -> str:
+    """Returns in words which of the stages of a job a stopped command was in, and what of it is saved.
+
+    Args:
+        stages: of the job, in their order.
+        cache, command: see `ensure`.
+    """
+    for stage in stages:
+        unfinished = _unfinished(stage, cache)
+        if not any(_usable_record(folder, command, hashes=False) for folder in (cache / stage.key, unfinished)):
+            saved = stage.progress(unfinished) if stage.progress and unfinished.is_dir() else ""
+            place = f"{stage.title} {course.step}".rstrip()
+            return f"stopped in stage {place}; saved: {saved.removeprefix('at ') or 'nothing of it yet'}"
+    return "stopped after the last stage"
 
 
 def _make(stage: Stage, folder: Path, command: str) -> dict[str, Any]:

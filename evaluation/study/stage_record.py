@@ -8,6 +8,7 @@ from typing import Any
 from evaluation.files import write_json
 
 NAME = "stage.json"
+PLAN = "plan.json"  # states of the stages of a job, which a dry run leaves in its folder
 SCRATCH = "scratch"  # folder that an interrupted stage continues from; it is deleted when the stage is done
 
 

@@ -1,9 +1,12 @@
 """Hydra callbacks of a sweep. They keep its table and report up to date, and end it with one message if jobs failed."""
 
+import json
 import logging
 import math
 import sys
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,8 +17,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from evaluation.files import write_json
+from evaluation.processes.going_on import command_that_goes_on
+from evaluation.processes.joblib_process import forget_jobs, wait_for_jobs
+from evaluation.processes.last_words import course
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks, summary_of
 from evaluation.report.study_results import read_results
+from evaluation.study.stage_record import PLAN
 
 log = logging.getLogger(__name__)
 
@@ -37,23 +44,26 @@ class ReportCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STARTED).write_text(uuid4().hex)
+        course.close = partial(self.on_multirun_end, config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Renews the report of a sweep if the last one is old."""
         # A report takes seconds, but an interrupted sweep should have one of its finished jobs.
-        is_sweep = config.hydra.mode == RunMode.MULTIRUN
+        is_sweep = config.hydra.mode == RunMode.MULTIRUN and not config.dry_run
         if is_sweep and _seconds_since_report(Path(config.hydra.sweep.dir)) > REPORT_INTERVAL:
             self.on_multirun_end(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes table and report of all jobs so far."""
+        """Writes table and report of all jobs so far. After a dry run it says how many stages there are."""
+        if config.dry_run:
+            log.info(_sum_of_plans(Path(config.hydra.sweep.dir)))
+            return
         from evaluation.report import write_report  # matplotlib and jinja2, which the start of a command can do without
 
         folder = Path(config.hydra.sweep.dir)
         results = read_results(folder)
         if not results:
-            if not config.dry_run:
-                log.warning("no results in %s: no report", folder)
+            log.warning("no results in %s: no report", folder)
             return
         try:
             report = write_report(results, folder, "Stability under pruning", " ".join(["python", *sys.argv]))
@@ -74,8 +84,11 @@ class FailureCallback(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Forgets the report of an earlier sweep in this process."""
+        """Forgets the report of an earlier sweep in this process, and prepares for a signal that ends this one."""
         ReportCallback.error = ""
+        folder = Path(config.hydra.sweep.dir)
+        forget_jobs(folder)
+        course.sweep, course.wait = partial(_finished_jobs, folder), partial(wait_for_jobs, folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Records a failure. In a sweep the other jobs go on."""
@@ -92,16 +105,39 @@ class FailureCallback(Callback):
             SystemExit: at least one job failed, or there is no report.
         """
         folder = Path(config.hydra.sweep.dir)
-        results = read_results(folder)
+        results, message = read_results(folder), ""
         failed = [result for result in results if result.get("status") == "failed"]
-        if failed:
+        if failed and config.get("dry_run"):
+            count = len(failed) + len([*folder.glob(f"*/{PLAN}")])
+            names = "".join(f"\n  {r['folder']}: {r['error']}" for r in failed)
+            message = f"error: {len(failed)} of {count} jobs would fail:{names}"
+        elif failed:
             names = "".join(f"\n  {r['folder']}: {r['error']}\n    log: {r['log']}" for r in failed)
-            raise SystemExit(
-                f"error: {len(failed)} of {len(results)} jobs failed. The results of the others are in {folder}; the "
-                f"same command with hydra.sweep.dir={folder} tries only these once more:{names}"
+            message = (
+                f"error: {len(failed)} of {len(results)} jobs failed. The results of the others are in {folder}:{names}"
+                f"\nto try only the failed ones once more: {command_that_goes_on(course.folder)}"
             )
-        if ReportCallback.error:
-            raise SystemExit(f"error: all jobs finished, but there is no report: {ReportCallback.error}")
+        elif ReportCallback.error:
+            message = f"error: all jobs finished, but there is no report: {ReportCallback.error}"
+        course.begin_command()
+        if message:
+            raise SystemExit(message)
+
+
+def _finished_jobs(folder: Path) -> str:
+    """Returns in words how many jobs of a sweep are finished, and where their table is; "" without one."""
+    count = sum(result.get("status") != "failed" for result in read_results(folder))
+    table = folder / "study.csv"
+    words = f"{count} finished {'job' if count == 1 else 'jobs'}"
+    return (f"{words}: {table}" if table.is_file() else words) if count else "no job of the sweep is finished"
+
+
+def _sum_of_plans(folder: Path) -> str:
+    """Returns in words how many jobs and different stages the plans in the folders of jobs have together."""
+    plans = [json.loads(path.read_text()) for path in folder.glob(f"*/{PLAN}")]
+    states = {key: state.partition(",")[0] for plan in plans for key, state in plan.items()}
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
+    return f"{len(plans)} jobs, {len(states)} stages: {counts}"
 
 
 def _seconds_since_report(folder: Path) -> float:

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from evaluation.errors import UserError
 from evaluation.processes.held_signals import HeldSignals
+from evaluation.processes.last_words import course
 from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import silence_lightning
 from evaluation.processes.ranks import broadcast, is_rank_zero
@@ -74,9 +75,13 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
         if start:
             log.info("stage %s goes on from step %s", stage, _position(saved_step(start), settings.steps))
     resume = {"ckpt_path": start, "weights_only": True} if start else {}
-    with signals, instantiate(cfg.speed).applied(tracker.network, gated=stage == "sparsity"):
-        trainer.fit(tracker, data, **resume)
-        signals.release_last()
+    try:
+        with signals, instantiate(cfg.speed).applied(tracker.network, gated=stage == "sparsity"):
+            trainer.fit(tracker, data, **resume)
+            signals.release_last()
+    except BaseException:
+        course.step = f"at step {_position(trainer.global_step, settings.steps)}"
+        raise
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.global_step < settings.steps:

@@ -1,0 +1,57 @@
+"""The exact command with which a command that was stopped goes on in its folder."""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+PLAIN = re.compile(r"[\w./+@%-]+")  # values that need no quotes in an override of Hydra
+FOLDERS = ("hydra.run.dir=", "hydra.sweep.dir=")
+
+
+def folder_override(mode: str, folder: str | Path) -> str:
+    """Returns the override that makes a folder the one of a job or of a sweep.
+
+    Args:
+        mode: "run" for a job, "sweep" for a sweep.
+        folder: path of the folder.
+    """
+    value = str(folder)
+    if not PLAIN.fullmatch(value):
+        value = "'{}'".format(value.replace("\\", "\\\\").replace("'", "\\'"))
+    return f"hydra.{mode}.dir={value}"
+
+
+def command_that_goes_on(folder: str = "") -> str:
+    """Returns the running command, quoted for a shell, without `force=true`, which would begin again.
+
+    Args:
+        folder: see `folder_override`; "" if the command has no folder yet.
+    """
+    words = [word for word in _running_command() if word.lower() != "force=true"]
+    if folder:
+        words = [word for word in words if not word.startswith(FOLDERS)] + [folder]
+    return shlex.join(words)
+
+
+def _running_command() -> list[str]:
+    """Returns the words of the running command, with the launcher that runs it once for each process of a job."""
+    script, *arguments = sys.argv
+    words = ["python", script] if script.endswith(".py") else [Path(script).name]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return _command_of_torchrun() or ["torchrun", script, *arguments]
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        return ["srun", *words, *arguments]
+    return [*words, *arguments]
+
+
+def _command_of_torchrun() -> list[str]:
+    """Returns the command of the process that has started this one; [] where the system does not tell."""
+    try:
+        program, *words = Path(f"/proc/{os.getppid()}/cmdline").read_text().rstrip("\0").split("\0")
+    except (OSError, ValueError):
+        return []
+    # torchrun is a script of Python, so its process is `python .../bin/torchrun ...`.
+    is_script = bool(words) and Path(words[0]).name == "torchrun"
+    return ["torchrun", *words[1:]] if is_script else ["python", *words] if "python" in Path(program).name else []
