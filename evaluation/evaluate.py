@@ -27,10 +27,12 @@ from evaluation.processes.last_words import course
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import size_of
 from evaluation.study.parent_source import ParentSource
-from evaluation.study.stage import FinishedStage, Stage, ensure
+from evaluation.study.provenance import provenance
+from evaluation.study.stage import FinishedStage, Stage, ensure, position
 from evaluation.tracking.benchmark import Benchmark, build_benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
+from evaluation.tracking.result_files import tracking_progress
 from evaluation.tracking.sequence_results import SEQUENCES
 from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
@@ -52,6 +54,8 @@ def evaluate(cfg: DictConfig) -> None:
             benchmark.check_packable()
         else:
             benchmark.check_scorable()
+        folder = Path(cfg.paths.job)
+        OmegaConf.save(cfg, folder / "config.yaml")
         if cfg.action == "open_loop":
             _score_open_loop(cfg, benchmark)
             return
@@ -59,18 +63,25 @@ def evaluate(cfg: DictConfig) -> None:
         boxes = tracked.folder / "boxes" / benchmark.name
         if cfg.action == "submit":
             assert benchmark.pack is not None  # see `check_packable`
-            benchmark.pack(boxes, benchmark.sequences, Path(cfg.archive))
-            log.info("archive %s", Path(cfg.archive).absolute())
+            archive = Path(cfg.archive).absolute()
+            benchmark.pack(boxes, benchmark.sequences, archive)
+            record = {"checkpoint": str(cfg.checkpoint), "benchmark": benchmark.name, "archive": str(archive)}
+            write_json(folder / "submission.json", record | {"stages": _makers(tracked)} | provenance())
+            log.info("archive %s", archive)
             return
-        folder = Path(cfg.paths.job)
         shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
         scores = benchmark.scores(boxes)
         scores.pop("sequences").write(folder / SEQUENCES)
         result = {"checkpoint": str(cfg.checkpoint)} | scores | size_of(_loader(cfg)(), Path(cfg.checkpoint))
-        result["stages"] = {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
+        result |= {"stages": _makers(tracked)} | provenance()
         write_json(folder / "result.json", result)
         print_table(result)
         log.info("results in %s", folder)
+
+
+def _makers(tracked: FinishedStage) -> dict[str, Any]:
+    """Returns which stage has the boxes, and what made it; that may be another commit on another machine."""
+    return {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
 
 
 def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
@@ -79,7 +90,7 @@ def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
     scores = open_loop(tracker, benchmark.sequences)
     name = benchmark.with_coverage(benchmark.name)
     record = {"checkpoint": str(cfg.checkpoint), "benchmark": name, "protocol": PROTOCOL}
-    write_json(Path(cfg.paths.job) / "open_loop.json", record | scores)
+    write_json(Path(cfg.paths.job) / "open_loop.json", record | scores | provenance())
     table = Table("benchmark", *scores)
     table.add_row(name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
     Console().print(table)
@@ -95,8 +106,12 @@ def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, command:
     def make(folder: Path) -> None:
         run_benchmark(runner, _loader(cfg), benchmark, folder, tracker=keys, reuse=not command)
 
-    stage = Stage("evaluation", keys | benchmark.tracking_inputs(), make)
+    def progress(folder: Path) -> str:
+        return tracking_progress(folder / "boxes" / benchmark.name, benchmark.sequences)
+
+    stage = Stage("evaluation", keys | benchmark.tracking_inputs(), make, progress=progress)
     record_job(stages, Path(cfg.paths.job), [stage.key])
+    course.begin_job(partial(position, [stage], stages, command))
     return ensure(stage, stages, command)
 
 

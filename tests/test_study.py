@@ -173,7 +173,7 @@ def test_pruning_prints_what_happened_to_every_group(run, capsys):
 def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_again(run, tmp_path):
     study = tmp_path / "study"
     command = ("train", "-m", "ratio=0.0001,0.5", f"hydra.sweep.dir={study}")
-    with pytest.raises(SystemExit, match=r"1 of 2 jobs failed.*\n  0_ratio0.0001_seed42: .*") as stop:
+    with pytest.raises(SystemExit, match=r"1 of 2 jobs failed.*\n  0_ostrack_ratio0.0001_seed42: .*") as stop:
         run(*command)
     failed, finished = results(study)
     assert failed["status"] == "failed"

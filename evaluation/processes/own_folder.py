@@ -11,10 +11,13 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from evaluation.processes.folder_names import register_resolvers
 from evaluation.processes.going_on import folder_override
 from evaluation.processes.last_words import course
 from evaluation.processes.repeated_command import is_repetition
 from evaluation.processes.user_errors import message_of, shows_all_tracebacks
+
+register_resolvers()  # every process that runs jobs imports this module, before Hydra creates their folders
 
 
 class OwnFolder(Callback):

@@ -18,7 +18,7 @@ from evaluation.study.stage import Stage
 from evaluation.study.training import fit
 from evaluation.tracking.benchmark import Benchmark, build_benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
-from evaluation.tracking.result_files import is_tracked
+from evaluation.tracking.result_files import tracking_progress
 from evaluation.tracking.runner import Runner
 from pruning.callback import PruningCallback
 from trackers.base import Tracker
@@ -134,9 +134,7 @@ class StageMaker:
 
     def evaluation_progress(self, folder: Path) -> str:
         """Returns the progress of an interrupted evaluation in words, "" if it has not started."""
-        sequences = self.benchmark.sequences
-        done = sum(is_tracked(self.boxes(folder), s) for s in sequences)
-        return f"{done} of {len(sequences)} sequences" if done else ""
+        return tracking_progress(self.boxes(folder), self.benchmark.sequences)
 
     def boxes(self, folder: Path) -> Path:
         """Returns the folder of the result files in the folder of an evaluation."""

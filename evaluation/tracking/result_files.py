@@ -13,6 +13,7 @@ from evaluation.tracking.metrics import Track
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
+    from datamodules.sequences.table import SequenceTable
 
 
 TIMES = "_time"  # behind the name of a sequence in the name of its file of times
@@ -49,6 +50,12 @@ def save_track(folder: Path, sequence: "Sequence", boxes: np.ndarray, seconds: n
 def result_paths(folder: Path, sequence: "Sequence") -> tuple[Path, Path]:
     """Returns the paths of the two result files in the order in which they are written."""
     return _times(folder, sequence), _boxes(folder, sequence)
+
+
+def tracking_progress(folder: Path, sequences: "SequenceTable") -> str:
+    """Returns in words how many of the sequences have complete result files; "" if none has."""
+    done = sum(is_tracked(folder, sequence) for sequence in sequences)
+    return f"{done} of {len(sequences)} sequences" if done else ""
 
 
 def is_tracked(folder: Path, sequence: "Sequence") -> bool:
