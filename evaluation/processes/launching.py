@@ -15,7 +15,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from datamodules.exit_with_parent import exit_with_parent
 from evaluation.errors import UserError
-from evaluation.processes.held_signals import FROM_LAUNCHERS
+from evaluation.processes.held_signals import FROM_LAUNCHERS, GRACE
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import join_process_group
@@ -87,6 +87,8 @@ def launch(trainer: Trainer, settings: DictConfig, invocation: Invocation, work:
         raise UserError(f"{error}: somebody killed it, or memory is short; the same command continues") from error
     except BaseException:
         launcher.kill(signal.SIGTERM)
+        for process in launcher.procs:
+            process.join(2 * GRACE)  # a training saves its state
         raise
     finally:
         if port is None:

@@ -79,8 +79,9 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
         with signals, instantiate(cfg.speed).applied(tracker.network, gated=stage == "sparsity"):
             trainer.fit(tracker, data, **resume)
             signals.release_last()
-    except BaseException:
-        course.step = f"at step {_position(trainer.global_step, settings.steps)}"
+    except BaseException as end:
+        saves = "" if isinstance(end, SystemExit) else f" (resume_minutes={cfg.resume_minutes})"  # a signal saves at once
+        course.step = f"at step {_position(trainer.global_step, settings.steps)}{saves}"
         raise
     if trainer.interrupted:
         raise KeyboardInterrupt
