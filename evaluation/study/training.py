@@ -80,7 +80,8 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
             trainer.fit(tracker, data, **resume)
             signals.release_last()
     except BaseException as end:
-        saves = "" if isinstance(end, SystemExit) else f" (resume_minutes={cfg.resume_minutes})"  # a signal saves at once
+        # A signal saves at once, and a failure does not.
+        saves = "" if isinstance(end, SystemExit) else f" (resume_minutes={cfg.resume_minutes})"
         course.step = f"at step {_position(trainer.global_step, settings.steps)}{saves}"
         raise
     if trainer.interrupted:
