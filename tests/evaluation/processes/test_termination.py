@@ -129,9 +129,10 @@ def test_a_signal_ends_a_job_in_order_with_its_code(tmp_path, start, number, cod
     job = start(tmp_path / "job.py")
     assert [job.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
     (child,) = descendants(job.pid)
-    job.send_signal(number)
     if number == signal.SIGINT:
-        os.kill(child, number)  # a terminal sends Ctrl-C to the whole group
+        os.killpg(job.pid, number)  # a terminal sends Ctrl-C to the whole group
+    else:
+        job.send_signal(number)
     told, _ = job.communicate(timeout=60)
     assert job.returncode == code
     assert "closing the log" in told
