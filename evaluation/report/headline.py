@@ -70,11 +70,10 @@ def _threshold(lines: Sequence[Series], metric: str) -> Iterator[str]:
     if holds:
         listed = "; ".join(f"{ratio:g} for {join_words(labels)}" for ratio, labels in sorted(holds.items()))
         also = f"; {below} below that at the first pruned ratio" if fails else ""
-        yield f"At least {KEEPS:.0%} of the parent\u2019s {metric} is retained down to ratio {listed}{also}."
         unsure = [line.label for line in lines if (held := _smallest_held(line)) and _reaches_below(held)]
-        if unsure:
-            reach = "interval reaches" if len(unsure) == 1 else "intervals reach"
-            yield f"This is not certain for {join_words(unsure)}: the {reach} below {KEEPS:.0%}."
+        reach = f"the {'interval reaches' if len(unsure) == 1 else 'intervals reach'} below {KEEPS:.0%}"
+        doubt = f" This is not certain for {join_words(unsure)}: {reach}." if unsure else ""
+        yield f"At least {KEEPS:.0%} of the parent\u2019s {metric} is retained down to ratio {listed}{also}.{doubt}"
     else:
         yield f"At the first pruned ratio {below} below {KEEPS:.0%} of the parent\u2019s {metric}."
 
@@ -112,7 +111,7 @@ def _speeds(seeds: Sequence[Result]) -> Iterator[str]:
         noise = [ends for result in seeds if (ends := interval_at(result, "speedup", device, "noise"))]
         low, high = estimate.interval or (estimate.value, estimate.value)
         if noise and low <= max(1, *(top for _, top in noise)) and high >= min(1, *(bottom for bottom, _ in noise)):
-            yield f"no evidence of another speed on {device}"
+            yield f"no evidence of a speed-up on {device}"
         else:
             yield f"{estimate.value:.2g} times {'faster' if estimate.value >= 1 else 'as fast'} on {device}"
 
@@ -131,19 +130,26 @@ def _smallest(finished: Sequence[Result], lines: Sequence[Series], benchmark: st
     which = "the smallest tested" if len(lines) == 1 else "the smallest that all share"
     yield f"At ratio {ratio:g}, {which}, {metric} retention is {listed}{box}."
     best = _results_at(finished, *kept[0])
-    for line, point in kept[1:ANSWERS]:
-        difference = retention_difference(best, _results_at(finished, line, point), benchmark, metric)
+    sequences = number_at(best[0], "metrics", benchmark, "sequences")
+    for other in kept[1:ANSWERS]:
+        difference = retention_difference(best, _results_at(finished, *other), benchmark, metric)
         if difference is not None and difference.interval is not None:
-            yield _difference(kept[0][0].label, line.label, difference, best, benchmark)
+            yield _difference(kept[0], other, difference, sequences)
 
 
-def _difference(better: str, other: str, difference: Estimate, seeds: Sequence[Result], benchmark: str) -> str:
-    low, high = difference.interval or (0, 0)
-    points = f"{100 * difference.value:.0f} points ({100 * low:.0f} to {100 * high:.0f})"
-    few = any(too_few(number_at(result, "metrics", benchmark, "sequences")) for result in seeds)
-    if few or low <= 0 <= high:
-        return f"No evidence of a difference between {better} and {other}: {points}."
-    return f"On the same sequences {better} keeps {points} more than {other}."
+def _difference(
+    better: tuple[Series, Point], other: tuple[Series, Point], difference: Estimate, sequences: float | None
+) -> str:
+    """Returns whether a tracker keeps more than another one; both sequences and seeds must show it."""
+    low, high = difference.interval or (0.0, 0.0)
+    names = f"{better[0].label} and {other[0].label}"
+    points = f"{100 * difference.value:.0f} points ({100 * low:.0f} to {100 * high:.0f})".replace("-", "\u2212")
+    if low <= 0 <= high or too_few(sequences):
+        return f"No evidence of a difference between {names}: {points}."
+    seeds = [max(point.values) - min(point.values) for _, point in (better, other)]
+    if difference.value <= max(seeds):
+        return f"No evidence of a difference between {names}: {points} are no more than the span between seeds."
+    return f"On the same sequences {better[0].label} keeps {points} more than {other[0].label}."
 
 
 def _results_at(finished: Sequence[Result], line: Series, point: Point) -> list[Result]:

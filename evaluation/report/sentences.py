@@ -5,6 +5,7 @@ from typing import Any
 
 from evaluation.report.evidence import ONE_SEED, few_note, interval_at
 from evaluation.report.formatting import DOT, format_range, join_words
+from evaluation.report.latency import speedup_of
 from evaluation.report.series import Series
 from evaluation.report.stability import LEVELS, Stability
 from evaluation.report.study_results import (
@@ -98,7 +99,7 @@ def speeds(finished: Sequence[Result]) -> list[str]:
                 f"Noise on {device}: an unpruned tracker against itself is {format_range(span, '{:.2f}'.format)} times "
                 "as fast. A speed-up within this range is no evidence."
             )
-    if notes:
+    if any(speedup_of(result, device) for result in finished for device in keys_at([result], "latency")):
         notes.append(
             "Speed-ups are paired: child and parent took turns. Milliseconds are the median of the parent\u2019s over "
             "all of its jobs, divided by the speed-up, so that jobs can be compared."

@@ -14,7 +14,8 @@ from evaluation.report.study_results import Result, keys_at, number_at, value_at
 STAGES = ("parent", "sparsity", "child", "evaluation")
 CSV_COLUMNS = (
     *("job", "status", "tracker", "family", "scale", "method", "seed", "ratio", "ratio_of", "ratio_achieved"),
-    *("achieved", "params", "macs", "units", "metrics", "retention", "still_box", "latency", "masked_vs_compacted"),
+    *("achieved", "params", "macs", "bytes", "units", "metrics", "intervals", "retention", "retention_intervals"),
+    *("still_box", "speedup", "latency", "speed", "masked_vs_compacted", "interval_protocol"),
     *("parent", "seconds", "config_hash", "versions", "machine", "commit", "stages", "folder", "error", "command"),
 )
 

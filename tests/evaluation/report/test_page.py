@@ -222,7 +222,7 @@ def test_the_menu_shows_the_sequences_of_each_job(views):
         jobs = {label: (heads, rows) for label, heads, rows in view["sequences"]}
         assert len(jobs) == 6
         heads, rows = jobs["ostrack \u00b7 ratio 0.5 \u00b7 seed 1".replace(" \u00b7 ", DOT)]
-        assert heads == ["Sequence", "AO", "Parent\u2019s AO", "Difference", "Frames", "fps", "Lost at"]
+        assert heads == ["Sequence", "AO", "Parent", "Difference", "Frames", "fps", "Lost at"]
         assert len(rows) == 20
         assert rows[0] == ["Video_000", "0.361", "0.600", "\u22120.239", "60", "120", "7"]  # the largest loss first
         assert rows[-1][-1] == "\N{EN DASH}"
