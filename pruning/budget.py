@@ -33,9 +33,9 @@ class RemovalRules:
     whole_branches: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.floor <= 1:
+        if not isinstance(self.floor, int | float) or not 0 <= self.floor <= 1:
             raise PruningError(
-                f"pruning.floor={self.floor} must lie in [0, 1]: it is a fraction of the uniform share, e.g. 0.1"
+                f"pruning.floor={self.floor!r} must lie in [0, 1]: it is a fraction of the uniform share, e.g. 0.1"
             )
         if not isinstance(self.round_to, int) or self.round_to < 1:
             raise PruningError(
@@ -129,7 +129,7 @@ def fit_plan(
 def check_ratio(ratio: float) -> None:
     """Raises PruningError unless `ratio`, the fraction to keep, lies in (0, 1]."""
     if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio <= 1:
-        raise PruningError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
+        raise PruningError(f"ratio={ratio!r} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
 
 
 def _max_cost(ratio: float, dense: float) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning.groups import Group, check_groups
+from pruning.groups import Group, check_some_groups
 from pruning.norms import clear_mask, set_mask
 from pruning.plan import Plan
 
@@ -34,7 +34,7 @@ class Gates:
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
-        self.network, self.groups = network, check_groups(network, groups)
+        self.network, self.groups = network, check_some_groups(network, groups)
         self.sizes = [g.size for g in self.groups]
         first = next(network.parameters())
         device, dtype = first.device, torch.promote_types(first.dtype, torch.float32)

@@ -4,9 +4,11 @@ A *group* is one index set that several tensors share. A unit of the group is cu
 network declares its groups; gates, criteria, budgets, surgery and reports are written once against them.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,11 @@ class Slice:
             without contributing to its gradient. Buffers are masked, as they have no gradient. A filter that is the
             result of an optimization is masked, as its entries for a closed channel would change the length of the
             steps.
+        whole: whether the groups of the network own all entries along `dim`, as nearly always. False says that the
+            entries behind the units belong to no group, e.g. if only the first part of a concatenation is pruned.
+
+    Raises:
+        PruningError: an attribute has the wrong type.
     """
 
     path: str
@@ -42,6 +49,16 @@ class Slice:
     inner: int = 1
     gated: bool = False
     masked: bool = False
+    whole: bool = True
+
+    def __post_init__(self) -> None:
+        place = f"Slice({self.path!r}, {self.dim!r}, ...)"
+        _check_type(isinstance(self.path, str), place, "path", self.path, "the name of a tensor, e.g. 'conv1.weight'")
+        _check_type(_is_count(self.dim), place, "dim", self.dim, "the number of a dimension, e.g. 0")
+        _check_type(_is_count(self.inner), place, "inner", self.inner, "a number of entries, e.g. 1")
+        counts = isinstance(self.offsets, tuple | list) and all(map(_is_count, self.offsets))
+        _check_type(counts, place, "offsets", self.offsets, "a tuple of starts, e.g. (0,)")
+        object.__setattr__(self, "offsets", tuple(self.offsets))
 
     @property
     def per_unit(self) -> int:
@@ -86,6 +103,25 @@ class Group:
     branch: str | None = None
     runs: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        place = f"Group({self.name!r}, ...)"
+        for key in ("name", "kind"):
+            _check_type(isinstance(getattr(self, key), str), place, key, getattr(self, key), "a word, e.g. 'hidden'")
+        _check_type(_is_count(self.size) and self.size >= 0, place, "size", self.size, "the number of units, e.g. 64")
+        members = {
+            "slices": (Slice, "(Slice('conv1.weight', 0, gated=True), Slice('conv2.weight', 1))"),
+            "norms": (str, "('norm',)"),
+            "vanish": (str, "('norm',)"),
+            "runs": (int, "(8, 8)"),
+        }
+        for key, (kind, example) in members.items():
+            value = getattr(self, key)
+            if key == "vanish" and value is None:
+                continue
+            fits = isinstance(value, tuple | list) and all(isinstance(item, kind) for item in value)
+            _check_type(fits, place, key, value, f"a tuple, e.g. {example}")
+            object.__setattr__(self, key, tuple(value))
+
     def with_prefix(self, prefix: str) -> "Group":
         """Returns the group with `prefix` in front of all names and paths, for a network inside a larger one."""
         return replace(
@@ -127,13 +163,37 @@ def entries_first(tensor: Tensor, dim: int) -> Tensor:
 def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     """Returns `groups` as a list after checking every declaration against `network`.
 
+    Args:
+        network: the network.
+        groups: all groups of the network.
+
     Raises:
-        PruningError: a name is used twice; a path does not exist; a slice reaches outside its tensor or overlaps
-            another slice; a slice is gated on a buffer, or both gated and masked; a norm is not over exactly the
-            group's units; a module vanishes with more than one group; runs do not add up to the size; or a group has no
-            gated slice.
+        PruningError: a name is used twice; a path does not exist; a slice reaches outside its tensor, overlaps
+            another slice, or leaves entries to no group; a slice is gated on a buffer, or both gated and masked; a norm
+            is not over exactly the group's units; a module vanishes with more than one group; runs do not add up to the
+            size; or a group has no gated slice.
     """
-    groups = list(groups)
+    groups = check_some_groups(network, groups)
+    owned: dict[tuple[str, int], int] = defaultdict(int)
+    for group in groups:
+        for s in group.slices:
+            owned[s.path, s.dim] += group.size * s.per_unit
+    for group in groups:
+        for s in group.slices:
+            entries, left = (n := _tensor(network, s.path).shape[s.dim]), n - owned[s.path, s.dim]
+            if left and s.whole and s.offsets == (0,):
+                raise PruningError(
+                    f"group '{group.name}' has {group.size} units, but '{s.path}' has {entries} entries along dim "
+                    f"{s.dim} (shape {tuple(_tensor(network, s.path).shape)}), of which {left} belong to no group. "
+                    f"Correct size={group.size}, inner={s.inner} or offsets=(0,); or, if the other entries must stay: "
+                    f"Slice('{s.path}', {s.dim}, whole=False)"
+                )
+    return groups
+
+
+def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
+    """Does what `check_groups` does for a part of the network's groups; other entries may belong to other groups."""
+    groups = _as_list(network, groups)
     duplicates = [name for name, count in Counter(g.name for g in groups).items() if count > 1]
     if duplicates:
         raise PruningError(f"group names must be unique; declared more than once: {duplicates}")
@@ -143,13 +203,17 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     buffers = dict(network.named_buffers(remove_duplicate=False))
     tensors = dict(network.named_parameters(remove_duplicate=False)) | buffers
     modules = dict(network.named_modules(remove_duplicate=False))
+    names: dict[Tensor, str] = {}
     owned: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
         if group.runs and (sum(group.runs) != group.size or min(group.runs) < 0):
             raise PruningError(f"the runs {group.runs} of group '{group.name}' must add up to its {group.size} units")
         for path in (*group.norms, *(group.vanish or ()), *([group.owner] if group.owner is not None else [])):
             if path not in modules:
-                raise PruningError(f"group '{group.name}' names the module '{path}', which the network does not have")
+                raise PruningError(
+                    f"group '{group.name}' names the module '{path}', which the network does not have"
+                    f"{_similar(path, modules)}"
+                )
         for path in group.norms:
             if getattr(modules[path], "normalized_shape", None) != (group.size,) or modules[path].weight is None:
                 raise PruningError(
@@ -158,13 +222,25 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
                 )
         for s in group.slices:
             if s.path not in tensors:
-                raise PruningError(f"group '{group.name}' cuts '{s.path}', which the network does not have")
-            shape = tensors[s.path].shape
+                raise PruningError(
+                    f"group '{group.name}' cuts '{s.path}', which the network does not have{_similar(s.path, tensors)}"
+                )
+            name, shape = names.setdefault(tensors[s.path], s.path), tensors[s.path].shape
+            if name != s.path:
+                raise PruningError(
+                    f"group '{group.name}' cuts '{s.path}', which is the same tensor as '{name}'; declare all slices "
+                    "of one tensor with the same name"
+                )
+            if not 0 <= s.dim < len(shape):
+                raise PruningError(
+                    f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}', of shape {tuple(shape)}; "
+                    f"choose a dim from 0 to {len(shape) - 1}"
+                )
             reach = max(s.offsets, default=0) + group.size * s.inner
-            if not 0 <= s.dim < len(shape) or min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
+            if min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
                 raise PruningError(
                     f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
-                    f"(offsets={s.offsets}, inner={s.inner})"
+                    f"(size={group.size}, offsets={s.offsets}, inner={s.inner})"
                 )
             if s.gated and s.masked:
                 raise PruningError(
@@ -185,3 +261,53 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
                 f"group '{group.name}' has no gated slice: declare the slices that carry its gate with gated=True"
             )
     return groups
+
+
+def _as_list(network: Any, groups: Any) -> list[Group]:
+    """Returns the groups as a list.
+
+    Raises:
+        PruningError: `groups` is no collection of groups, or `network` no module with parameters.
+    """
+    if not isinstance(network, nn.Module) or next(network.parameters(), None) is None:
+        raise PruningError(f"the network must be a torch.nn.Module with parameters, not {_described(network)}")
+    if isinstance(network, torch._dynamo.OptimizedModule):
+        raise PruningError("torch.compile made this network for fixed sizes; prune it before: network._orig_mod")
+    if isinstance(groups, Group | str | dict) or not isinstance(groups, Iterable):
+        call = "call it: groups()" if callable(groups) else "e.g. [Group('hidden', 'mlp', 64, slices)]"
+        raise PruningError(f"groups must be a list of Group, not {_described(groups)}; {call}")
+    groups = list(groups)
+    for group in groups:
+        if not isinstance(group, Group):
+            raise PruningError(f"groups must be a list of Group, but one entry is {_described(group)}")
+    return groups
+
+
+def _described(thing: Any) -> str:
+    """Returns a few words for a value of a wrong type; a network or a tensor would print pages."""
+    return f"{thing!r}" if isinstance(thing, str | int | float | None) else f"a {type(thing).__name__}"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_type(fits: bool, place: str, key: str, value: Any, wanted: str) -> None:
+    if not fits:
+        raise PruningError(
+            f"{place}: {key}={value if isinstance(value, tuple | list) else _described(value)} must be {wanted}"
+        )
+
+
+def _tensor(network: nn.Module, path: str) -> Tensor:
+    """Returns the parameter or buffer with a name."""
+    module, _, name = path.rpartition(".")
+    return getattr(network.get_submodule(module), name)
+
+
+def _similar(path: str, known: Iterable[str]) -> str:
+    """Returns a question for a name that the network has, if one is similar; else an empty text."""
+    known = list(known)
+    inside = [name for name in known if name.startswith(f"{path}.")]
+    found = get_close_matches(path, known, n=1, cutoff=0.8) or inside
+    return f"; did you mean '{found[0]}'?" if found else ""

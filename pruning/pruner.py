@@ -1,6 +1,6 @@
 """The pruner: ranks units, closes their gates to meet a ratio, and cuts the network. It needs no training framework."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from pruning.arguments import checked_function, list_draws
 from pruning.budget import RemovalRules, check_ratio, fit_plan
 from pruning.comparison import TOLERANCE, are_finite, difference
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta, count_macs, count_params
@@ -22,7 +23,7 @@ from pruning.ranking import check_ranking, quantile_ranks
 from pruning.surgery import compact, compacted
 from pruning.tracing import InputFunction
 from pruning.transaction import unchanged_on_error
-from pruning.trial import try_cuts
+from pruning.trial import TrialError, naming_modules, try_cuts
 
 RATIOS_OF = ("params", "macs", "units", "latency")
 KEPT_GATES = ("fold", "one")
@@ -31,12 +32,13 @@ KEPT_GATES = ("fold", "one")
 class Pruner:
     """Pruner of any network that declares its groups.
 
-        pruner = Pruner(ratio=0.25, criterion=Magnitude(), normalise="mean")
-        pruner.attach(network, groups)
+        pruner = Pruner(ratio=0.25, criterion=Magnitude())
+        pruner.attach(network, groups, inputs=lambda network: {"x": x})
         pruner.update()            # closes gates until the network fits the ratio
         pruner.finish([{"x": x}])  # cuts the network, and checks that masked and cut network have equal outputs
 
-    Criteria that learn need a training between `attach` and `update`; see `PruningCallback`.
+    Criteria that learn need a training between `attach` and `update`; see `PruningCallback`. After `finish`, `plan`,
+    `kept_counts` and `ratio_achieved` describe the cut; `attach` begins another one.
 
     Args:
         ratio: fraction to keep, in (0, 1].
@@ -45,7 +47,8 @@ class Pruner:
             forward), "latency" (milliseconds of one forward, by a table of times measured on `device`) or "units"
             (prunable units alone: the budget of the ICASSP 2023 paper).
         scope, normalise: pools in which units compete, by kind, and normalization of the scores of a group; see
-            `ranking.quantile_ranks`.
+            `ranking.quantile_ranks`. By default the normalization is that of the criterion: "mean" for `Magnitude`,
+            "none" for the others.
         floor, round_to, whole_branches: rules for the removal of units; see `budget.RemovalRules`.
         regrow: whether removed units may return at a later update if they rank well again.
         kinds: kinds of groups to prune; None for all.
@@ -57,6 +60,7 @@ class Pruner:
 
     Attributes:
         gates: gates of the attached network.
+        groups: groups that are pruned, in the order of the gates.
         plan: kept units at the moment.
         planned_ratio: ratio that `plan` was made for.
 
@@ -70,7 +74,7 @@ class Pruner:
         criterion: Criterion,
         ratio_of: str = "params",
         scope: Mapping[str, str] | None = None,
-        normalise: str = "none",
+        normalise: str | None = None,
         floor: float = 0.1,
         round_to: int = 1,
         whole_branches: bool = False,
@@ -87,14 +91,21 @@ class Pruner:
                 raise PruningError(f"pruning.{option}={value} is not known; choose one of {choices}")
         if isinstance(scope, str):
             raise PruningError(f"pruning.scope={scope} must name kinds of groups; set pruning.scope.default={scope}")
-        self.scope, self.normalise = dict(scope or {"default": "global"}), normalise
-        check_ranking(self.scope, normalise)
+        if not isinstance(criterion, Criterion):
+            raise PruningError(
+                f"criterion={getattr(criterion, '__name__', repr(criterion))} is no instance of a criterion; e.g. "
+                "criterion=Magnitude()"
+            )
+        self.scope = dict(scope or {"default": "global"})
+        self.normalise = criterion.normalise if normalise is None else normalise
+        check_ranking(self.scope, self.normalise)
         if ratio < layer_below:
             self.scope = dict.fromkeys(("default", *self.scope), "layer")
         self.ratio, self.ratio_of, self.criterion, self.device = ratio, ratio_of, criterion, device
         self.rules = RemovalRules(floor, round_to, whole_branches)
         self.regrow, self.kept_gates = regrow, kept_gates
-        self.kinds, self.protect = kinds, list(protect)
+        self.kinds = [kinds] if isinstance(kinds, str) else kinds
+        self.protect = [protect] if isinstance(protect, str) else list(protect)
         self._cached_cost: tuple[Any, Cost] | None = None
         self._tried: tuple | None = None
 
@@ -119,6 +130,19 @@ class Pruner:
             if (self.kinds is None or g.kind in self.kinds) and not any(fnmatchcase(g.name, p) for p in self.protect)
         ]
 
+    def _choose(self, network: nn.Module, groups: Sequence[Group]) -> list[Group]:
+        """Returns the groups to prune, after a check of all groups.
+
+        Raises:
+            PruningError: a declaration is wrong, see `check_groups`; see `select`; or nothing is left to prune.
+        """
+        groups = check_groups(network, groups)
+        chosen = self.select(groups)
+        if self.ratio < 1 and not any(g.size for g in chosen):
+            why = f"kinds={self.kinds} and protect={self.protect} leave out all of" if groups else "there are"
+            raise PruningError(f"ratio={self.ratio} needs groups to prune, but {why} {len(groups) or 'no'} groups")
+        return chosen
+
     def check(
         self,
         network: nn.Module,
@@ -137,9 +161,10 @@ class Pruner:
             PruningError: the ratio is out of reach, a setting does not fit the groups, or a trial cut fails; see
                 `trial.try_cuts`.
         """
-        chosen = self.select(check_groups(network, groups))
+        chosen = self._choose(network, groups)
         if self.ratio == 1:
             return
+        inputs, trial_inputs = checked_function(inputs, network), checked_function(trial_inputs, network)
         ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
         fit_plan(chosen, ranks, self._cost_of(network, chosen, inputs), self.ratio, self.rules)
         self._try_cuts(network, chosen, trial_inputs or inputs)
@@ -157,11 +182,14 @@ class Pruner:
         Raises:
             PruningError: a setting does not fit the groups, or the ratio is out of reach.
         """
-        chosen, meta = self.select(groups), copy_to_meta(network)
-        cost, measured = self._cost_of(network, chosen, inputs), [_sizes(meta, inputs)]
+        chosen, arguments = self._choose(network, groups), checked_function(inputs, network)
+        if arguments is None:
+            raise PruningError("estimate counts the MACs of a forward: estimate(network, groups, inputs)")
+        meta = copy_to_meta(network)
+        cost, measured = self._cost_of(network, chosen, arguments), [_sizes(meta, arguments)]
         for scores in _made_up_scores(meta, chosen):
             plan = fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules)
-            measured.append(_sizes(compacted(meta, chosen, plan), inputs))
+            measured.append(_sizes(compacted(meta, chosen, plan), arguments))
         shares = np.array(measured[1:]) / measured[0]
         expected = np.stack([shares[0], shares.min(0), shares.max(0)], 1)
         return dict(zip(("params", "macs"), expected.tolist(), strict=True))
@@ -179,61 +207,92 @@ class Pruner:
         Raises:
             PruningError: a setting does not fit the groups, or a trial cut fails; see `trial.try_cuts`.
         """
-        gates = Gates(network, self.select(groups))
+        gates, inputs = Gates(network, self._choose(network, groups)), checked_function(inputs, network)
         self._try_cuts(network, gates.groups, inputs)
-        self.gates, self.cost = gates, self._cost_of(network, gates.groups, inputs)
-        self.plan, self.planned_ratio = Plan(), 1.0
+        self.cost = self._cost_of(network, gates.groups, inputs)
+        self.gates, self.groups = gates, gates.groups
+        self.plan, self.planned_ratio, self._without_inputs = Plan(), 1.0, inputs is None
 
     def update(self, ratio: float | None = None) -> None:
         """Makes a plan for `ratio` from the present scores and closes the gates of all other units.
 
         If the ratio equals the ratio of the last update, nothing changes, so a training with the final mask keeps it.
+        Without `regrow`, removed units stay removed, also if a later ratio is larger.
 
         Args:
             ratio: fraction to keep at the moment; by default the final ratio.
 
         Raises:
-            PruningError: the ratio is out of reach; see `budget.fit_plan`.
+            PruningError: no network is attached, the ratio is out of reach (see `budget.fit_plan`), or the criterion
+                has not learned yet.
+            RuntimeError: the gates are folded.
         """
         ratio = self.ratio if ratio is None else ratio
+        check_ratio(ratio)
+        gates = self._attached_gates()
         if ratio == self.planned_ratio:
             return
-        groups = self.gates.groups
+        if next(gates.network.parameters()).is_meta:
+            raise PruningError("the network is on the meta device, so it has no weights that could be ranked")
         earlier = None if self.regrow else self.plan
-        ranks = self._rank(self.criterion(self.gates), groups)
-        self.plan = fit_plan(groups, ranks, self.cost, ratio, self.rules, earlier)
-        self.planned_ratio = ratio
-        self.gates.close(self.plan)
+        ranks = self._rank(self.criterion(gates), self.groups)
+        plan = fit_plan(self.groups, ranks, self.cost, ratio, self.rules, earlier)
+        gates.close(plan)
+        self.plan, self.planned_ratio = plan, ratio
 
     @property
     def ratio_achieved(self) -> float:
         """Fraction of the dense cost that the present plan keeps."""
-        return self.cost(self._counts()) / self.cost(self.gates.sizes)
+        dense = [g.size for g in self._groups_of_plan()]
+        return self.cost(self._counts()) / self.cost(dense)
 
     def kept_counts(self) -> dict[str, int]:
         """Returns the number of kept units by group name."""
-        return {g.name: n for g, n in zip(self.gates.groups, self._counts(), strict=True)}
+        return {g.name: n for g, n in zip(self._groups_of_plan(), self._counts(), strict=True)}
 
-    def finish(self, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
+    def finish(self, inputs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Cuts the network in place and checks that the masked and the cut network have equal outputs.
 
         After an error the network is as it was before the call, and the gates are still attached.
 
         Args:
-            inputs: arguments of the forward, several draws of them. Give more than one draw for a network that makes
-                discrete choices: rounding may flip a choice on one draw, while a wrong declaration shows on all draws.
+            inputs: arguments of the forward by name, one or more draws of them: [{"x": x}]. Give more than one draw for
+                a network that makes discrete choices: rounding may flip a choice on one draw, while a wrong declaration
+                shows on all draws.
 
         Returns:
             "masked_vs_compacted", the largest difference between the outputs relative to the largest output (median
             over the draws), and "ratio_achieved".
 
         Raises:
-            PruningError: there are no inputs, the outputs cannot be compared, or surgery cannot make the cut.
-            RuntimeError: the outputs differ by more than float rounding can explain, or are not finite for some draw.
+            PruningError: no network is attached, no `update` has closed gates, there are no inputs, the outputs cannot
+                be compared, surgery cannot make the cut, or the cut network does not run; see `trial.try_cuts`.
+            RuntimeError: the outputs differ by more than float rounding can explain, or are not finite for some draw;
+                or the gates are folded.
         """
-        if not inputs:
-            raise PruningError("inputs=[] leaves nothing to compare; give the arguments of a forward, e.g. [{'x': x}]")
-        network, attached = self.gates.network, self.gates.to(next(self.gates.network.parameters()).device)
+        attached = self._attached_gates()
+        if attached.is_folded:
+            raise RuntimeError("the gates are folded, so their weights cannot be cut; call finish() after the block")
+        if self.planned_ratio == 1 and self.ratio < 1:
+            raise PruningError(
+                f"finish() would cut nothing, as no update has closed gates for ratio={self.ratio}; call update() "
+                "before finish(inputs)"
+            )
+        network, draws = attached.network, list_draws(inputs, attached.network)
+        try:
+            error = self._cut(attached, draws)
+        except (TrialError, PruningError, RuntimeError) as fault:
+            if self._without_inputs:  # the trial cut has not run the network; this one names the group that is at fault
+                try_cuts(network, self.groups, lambda _: draws[0], self.rules)
+            if isinstance(fault, TrialError):
+                raise PruningError(f"the network cannot be cut to ratio={self.planned_ratio}: {fault}") from fault
+            raise
+        del self.gates  # the gates fit only the network before the cut
+        return {"masked_vs_compacted": error, "ratio_achieved": self.ratio_achieved}
+
+    def _cut(self, attached: Gates, draws: Sequence[Mapping[str, Any]]) -> float:
+        """Cuts the network to the plan and returns the difference between masked and cut network; see `finish`."""
+        network = attached.network
         with unchanged_on_error(network), torch.no_grad():
             gates = Gates(network, attached.groups)
             gates.close(self.plan)
@@ -241,12 +300,14 @@ class Pruner:
                 gates.values.copy_(attached.values)
             network.eval()
             with gates.folded():
-                masked = [network(**draw) for draw in inputs]
+                masked = [network(**draw) for draw in draws]
             if not all(are_finite(output) for output in masked):
                 raise RuntimeError("the outputs of the masked network are not finite, so its weights cannot be used")
             gates.fold_permanently()
             compact(network, gates.groups, self.plan)
-            errors = torch.stack([difference(m, network(**d)) for m, d in zip(masked, inputs, strict=True)])
+            with naming_modules(network, gates.groups, self.plan):
+                cut = [network(**draw) for draw in draws]
+            errors = torch.stack([difference(m, c) for m, c in zip(masked, cut, strict=True)])
             # `max` returns nan if there is one
             error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())
             if not error < TOLERANCE:
@@ -254,9 +315,26 @@ class Pruner:
                     f"the compacted network differs from the masked one by {error:.1e} relative to the largest output: "
                     "some group does not declare all tensors that its units cut. The network is left uncut"
                 )
-        result = {"masked_vs_compacted": error, "ratio_achieved": self.ratio_achieved}
-        del self.gates  # the gates fit only the network before the cut
-        return result
+        return error
+
+    def _attached_gates(self) -> Gates:
+        """Returns the gates, on the device of the network.
+
+        Raises:
+            PruningError: no network is attached.
+        """
+        if not hasattr(self, "gates"):
+            done = (
+                "finish() has cut the network; attach it" if hasattr(self, "plan") else "no network is attached; do so"
+            )
+            raise PruningError(f"{done} with attach(network, groups, inputs)")
+        return self.gates.to(next(self.gates.network.parameters()).device)
+
+    def _groups_of_plan(self) -> list[Group]:
+        """Returns the groups that `plan` refers to; raises PruningError before `attach`."""
+        if not hasattr(self, "plan"):
+            self._attached_gates()
+        return self.groups
 
     def _rank(self, scores: Mapping[str, Tensor], groups: Sequence[Group]) -> dict[str, Tensor]:
         """Returns the ranks of all units by group name. Scopes of kinds that no group has are ignored."""
@@ -266,7 +344,7 @@ class Pruner:
 
     def _counts(self) -> list[int]:
         """Returns the number of kept units of every group, in the order of the gates."""
-        return [len(self.plan.units(g)) for g in self.gates.groups]
+        return [len(self.plan.units(g)) for g in self._groups_of_plan()]
 
     def _try_cuts(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> None:
         """Makes a trial cut, unless `check` has made it for the same network."""

@@ -21,6 +21,7 @@ from pruning.cost import copy_to_meta
 from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, branches
+from pruning.layer_sizes import check_layers, explain_failure
 from pruning.plan import Plan
 from pruning.surgery import check_untied, compacted
 from pruning.tracing import InputFunction, separating_sets
@@ -56,6 +57,7 @@ def try_cuts(
             network, or a gate acts twice. The message names the group.
     """
     check_untied(network, groups)
+    check_layers(network, groups)
     try:
         meta = copy_to_meta(network)
     except (RuntimeError, TypeError) as error:
@@ -81,7 +83,7 @@ def try_cuts(
             trial.compare_values([_cuts(trial.groups, rules, _random_half), empty])
 
 
-class _TrialError(Exception):
+class TrialError(Exception):
     """Reason why a trial cut has failed."""
 
 
@@ -103,7 +105,7 @@ class _Trial:
         together = _merge(plans)
         try:
             test(together)
-        except (_TrialError, PruningError) as error:
+        except (TrialError, PruningError) as error:
             for plan in plans if len(plans) > 1 else ():
                 self.try_all([plan], test)
             raise PruningError(self._message(together, error)) from error.__cause__
@@ -113,12 +115,12 @@ class _Trial:
         try:
             return compacted(self.network, self.groups, plan)
         except RuntimeError as error:  # a parametrization computes a weight from tensors that no longer fit
-            raise _TrialError(f"surgery fails with {_first_line(error)}. {COMPLETE}") from error
+            raise TrialError(f"surgery fails with {_first_line(error)}. {COMPLETE}") from error
 
     def run(self, plan: Plan) -> None:
         """Runs a cut copy of the network."""
         cut = self.cut(plan)
-        with _naming_modules(cut):
+        with naming_modules(cut, self.groups, plan):
             cut(**_arguments(cut, self.inputs))
 
     def compare_values(self, cuts: Sequence[Sequence[Plan]]) -> None:
@@ -137,7 +139,7 @@ class _Trial:
         cut, gates, error = self.cut(plan), Gates(self.network, self.groups), 0.0
         gates.close(plan)
         for _ in range(DRAWS):
-            with _naming_modules(cut):
+            with naming_modules(cut, self.groups, plan):
                 arguments, own = _arguments(self.network, self.inputs), _arguments(cut, self.inputs)
                 if _shapes(arguments) != _shapes(own):
                     return
@@ -147,7 +149,13 @@ class _Trial:
             error = float(difference(masked, output))
             if error < TOLERANCE:
                 return
-        raise _TrialError(
+        arguments = _arguments(self.network, self.inputs)
+        if not float(difference(self.network(**arguments), self.network(**arguments))) < TOLERANCE:
+            raise TrialError(
+                "two forwards of the same inputs differ, so nothing can be compared; the network must not draw random "
+                "numbers in evaluation mode, e.g. F.dropout(x, training=self.training)"
+            )
+        raise TrialError(
             f"the outputs differ by {error:.1e} from those of the masked network, relative to the largest output. "
             "Either a tensor that these units cut is not declared, or a layer computes statistics over the units: list "
             "a LayerNorm over the units in `norms`; no other norm over channels is supported"
@@ -166,7 +174,7 @@ class _Trial:
         # Twice the gate has twice the effect if the gate acts once, and four times the effect if it acts twice.
         if second > 3 * first and third > 3 * second:
             gated = [s.path for s in group.slices if s.gated]
-            raise _TrialError(
+            raise TrialError(
                 "the effect of a gate is the square of its value, because tensors that produce a unit and tensors that "
                 f"read it are gated: {gated}. Declare gated=True for one of both sides"
             )
@@ -275,18 +283,32 @@ def _random_numbers_kept(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _naming_modules(network: nn.Module) -> Iterator[None]:
-    """Turns an error in a forward of the network into a `_TrialError` that names the module."""
-    running = [f"the forward of {type(network).__name__}"]
+def naming_modules(network: nn.Module, groups: Sequence[Group], plan: Plan) -> Iterator[None]:
+    """Turns an error in a forward of a cut network into a `TrialError` that names the module.
+
+    Args:
+        network: the cut network.
+        groups: the groups of the uncut network.
+        plan: the cut.
+    """
+    running: list[tuple[str, nn.Module, tuple]] = [("", network, ())]
     hooks = []
     for path, module in network.named_modules():
-        name = f"'{path}' ({type(module).__name__})" if path else running[0]
-        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+
+        def enter(module: nn.Module, arguments: tuple, path: str = path) -> None:
+            running.append((path, module, arguments))
+
+        hooks.append(module.register_forward_pre_hook(enter))
         hooks.append(module.register_forward_hook(lambda *_: running.pop() and None))
     try:
         yield
     except Exception as error:
-        raise _TrialError(f"{running[-1]} fails with {_first_line(error)}. {COMPLETE}") from error
+        path, module, arguments = running[-1]
+        name = f"'{path}' ({type(module).__name__})" if path else f"the forward of {type(network).__name__}"
+        reason = explain_failure(path, module, arguments, groups, plan)
+        if reason:
+            raise TrialError(f"{name} fails: {reason}") from error
+        raise TrialError(f"{name} fails with {_first_line(error)}. {COMPLETE}") from error
     finally:
         for hook in hooks:
             hook.remove()

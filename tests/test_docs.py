@@ -24,7 +24,7 @@ from tests.conftest import CONF, results
 
 ROOT = CONF.parent
 PAGES = [
-    *(ROOT / name for name in ("CONTRIBUTING.md", "weights/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "weights/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SCRIPTS = {"train.py", "prune.py", "eval.py"}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pruning.cost import Cost, Polynomial
 from pruning.criteria.criterion import Criterion
-from pruning.errors import PruningError
+from pruning.errors import PruningError, UntrainedError
 from pruning.gates import Gates
 from pruning.groups import Group
 
@@ -144,10 +144,13 @@ class ChipNet(Criterion):
         """Returns softplus(psi) by group name: the order of z_t without its ties (most open gates are exactly 1).
 
         Raises:
-            PruningError: there has been no sparsity stage.
+            UntrainedError: there has been no sparsity stage.
         """
         if not hasattr(self, "psi"):
-            raise PruningError("ChipNet ranks by learned gates; run a sparsity stage, e.g. stages.sparsity.steps=200")
+            raise UntrainedError(
+                "ChipNet ranks by learned gates, but has seen no training; train with a PruningCallback, or choose "
+                "Magnitude(), which needs no training"
+            )
         return gates.split(F.softplus(self.psi.detach()))
 
     def before_step(self, gates: Gates, progress: float) -> None:

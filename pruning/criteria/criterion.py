@@ -23,10 +23,12 @@ class Criterion(ABC):
     Attributes:
         needs_gradients: whether scores come from training steps; otherwise they come from the weights alone.
         knows_ratio: whether the training depends on the ratio or on the quantity that the ratio refers to.
+        normalise: normalization of the scores of a group that makes them comparable; see `ranking.quantile_ranks`.
     """
 
     needs_gradients = False
     knows_ratio = False
+    normalise = "none"
 
     @abstractmethod
     def __call__(self, gates: Gates) -> dict[str, Tensor]:

@@ -12,11 +12,13 @@ from pruning.groups import Group, entries_first
 class Magnitude(Criterion):
     """Criterion by the norm of all parameters that a unit cuts, in all tensors of its group.
 
-    Raw norms reflect the sizes of tensors: use a normalization to compare units of different groups.
+    Raw norms reflect the sizes of tensors, so by default a norm counts relative to the mean of its group.
 
     Args:
         p: 1 for sums of absolute weights, 2 for Euclidean norms.
     """
+
+    normalise = "mean"
 
     def __init__(self, p: int = 2):
         if p not in (1, 2):

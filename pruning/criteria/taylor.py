@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pruning.cost import Cost
 from pruning.criteria.criterion import Criterion
-from pruning.errors import PruningError
+from pruning.errors import PruningError, UntrainedError
 from pruning.gates import Gates
 
 
@@ -52,12 +52,12 @@ class Taylor(Criterion):
         """Returns the running means by group name.
 
         Raises:
-            PruningError: there has been no training step.
+            UntrainedError: there has been no training step.
         """
         if not getattr(self, "steps_seen", 0):
-            raise PruningError(
-                f"{type(self).__name__} ranks by gradients, but has seen no training step; run a sparsity stage whose "
-                "schedule starts later, e.g. stages.sparsity.steps=200 pruning.schedule.start=0.2"
+            raise UntrainedError(
+                f"{type(self).__name__} ranks by gradients, but has seen no training step before the first update; "
+                "train with a PruningCallback whose schedule starts later, e.g. Cubic(start=0.2), or choose Magnitude()"
             )
         return gates.split(self.mean)
 

@@ -158,10 +158,41 @@ FAULTS = {
         lambda: between(nn.InstanceNorm2d(8, affine=True), ()), r"'middle' \(InstanceNorm2d\) fails with \w+Error"
     ),
     "batch norm, undeclared": Fault(
-        lambda: between(nn.BatchNorm2d(8), ()), r"'middle' \(BatchNorm2d\) fails with RuntimeError"
+        lambda: between(nn.BatchNorm2d(8), ()),
+        r"'middle' \(BatchNorm2d\) fails: its input has 7 channels, .* read 8. Declare Slice\('middle.weight', 0\), "
+        r"Slice\('middle.bias', 0\), Slice\('middle.running_mean', 0\), Slice\('middle.running_var', 0\) in the group",
     ),
     "batch norm without its statistics": Fault(
-        lambda: between(nn.BatchNorm2d(8), write("middle")), r"'middle' \(BatchNorm2d\) fails with RuntimeError"
+        lambda: between(nn.BatchNorm2d(8), write("middle")),
+        r"'middle.weight' .* not the same entries of .*: .* Declare Slice\('middle.running_mean', 0\)",
+    ),
+    "batch norm whose input is not cut": Fault(
+        lambda: Network(
+            lambda n, x: n.conv2(n.norm(n.conv1(x))),
+            (*write("norm", gated=True), *write("norm", tensors=("running_mean", "running_var")), *read("conv2")),
+            conv1=nn.Conv2d(3, 8, 1),
+            norm=nn.BatchNorm2d(8),
+            conv2=nn.Conv2d(8, 4, 1),
+        ),
+        r"'norm' \(BatchNorm2d\) fails: its input has 8 .* read 7. The layer that produces this input is not",
+    ),
+    "reader of a flattened map, undeclared": Fault(
+        lambda: Network(
+            lambda n, x: n.fc(n.conv(x).flatten(1)),
+            write("conv", gated=True),
+            conv=nn.Conv2d(3, 8, 3),
+            fc=nn.Linear(8 * 16, 4),
+        ),
+        r"'fc' \(Linear\) fails: .* has 112 channels, .* reads 128. Declare Slice\('fc.weight', 1, inner=16\)",
+    ),
+    "reader of a concatenation, undeclared": Fault(
+        lambda: Network(
+            lambda n, x: n.conv2(torch.cat([x, n.conv1(x)], 1)),
+            write("conv1", gated=True),
+            conv1=nn.Conv2d(3, 8, 1),
+            conv2=nn.Conv2d(11, 4, 1),
+        ),
+        r"reads 11. Declare Slice\('conv2.weight', 1, offsets=\(START,\)\) .* START is the first entry",
     ),
     "depthwise convolution": Fault(
         lambda: between(nn.Conv2d(8, 8, 3, groups=8), write("middle")), CHANNELS + "surgery does not support grouped"
@@ -196,7 +227,7 @@ FAULTS = {
             embed=nn.Embedding(5, 8),
             fc=nn.Linear(8, 4),
         ),
-        r"'fc' \(Linear\) fails with RuntimeError",
+        r"'fc' \(Linear\) fails: its input has 7 channels, .* reads 8. Declare Slice\('fc.weight', 1\) in the group",
         (2, 5),
     ),
     "weight norm": Fault(
@@ -251,7 +282,7 @@ FAULTS = {
     "layer norm behind a layer of zeros": Fault(lambda: layer_norm(True), "the outputs differ by", (2, 3)),
     "reader undeclared": Fault(
         lambda: linear(lambda n, x: n.fc2(n.fc1(x)) + n.fc3(n.fc1(x)), fc3=nn.Linear(8, 4)),
-        r"'fc3' \(Linear\) fails with RuntimeError: .*reduction dim",
+        r"'fc3' \(Linear\) fails: its input has 7 channels, .* Declare Slice\('fc3.weight', 1\) in the group",
         (2, 3),
     ),
     "bias undeclared": Fault(
@@ -261,7 +292,7 @@ FAULTS = {
             fc1=nn.Linear(3, 8),
             fc2=nn.Linear(8, 4),
         ),
-        r"'fc1' \(Linear\) fails with RuntimeError",
+        r"'fc1.weight' .* not the same entries of 'fc1.bias': .* Declare Slice\('fc1.bias', 0, gated=True\)",
         (2, 3),
     ),
     "bias cut but not gated": Fault(

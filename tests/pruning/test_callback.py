@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pruning.cost import ParamCost, UnitCost
 from pruning.criteria import Magnitude, NetworkSlimming, Slim, Taylor
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group
 from pruning.norms import MaskedLayerNorm
@@ -550,7 +551,7 @@ class Forgetful(Regressor):
 def test_a_wrong_declaration_is_found_when_the_stage_is_finished(tmp_path: Path) -> None:
     module, callback = Forgetful(), pruning("magnitude")
     fit(module, [callback], loader(), tmp_path, max_epochs=1)
-    with pytest.raises(RuntimeError, match=r"differs from the masked one by \d"):
+    with pytest.raises(PruningError, match=r"group 'hidden' .* the outputs differ by \d"):
         callback.finish(draws(5))
 
 

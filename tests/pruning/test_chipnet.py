@@ -187,5 +187,5 @@ def test_settings_that_make_no_sense_are_refused(setting: dict[str, float]) -> N
 
 def test_ranks_need_a_stage() -> None:
     network: nn.Module = ConvNet()
-    with pytest.raises(PruningError, match="run a sparsity stage"):
+    with pytest.raises(PruningError, match="has seen no training; train with a PruningCallback"):
         ChipNet()(Gates(network, network.groups()))
