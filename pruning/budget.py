@@ -129,7 +129,8 @@ def fit_plan(
 def check_ratio(ratio: float) -> None:
     """Raises PruningError unless `ratio`, the fraction to keep, lies in (0, 1]."""
     if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio <= 1:
-        raise PruningError(f"ratio={ratio!r} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25")
+        kind = ", a number and not a text" if isinstance(ratio, str) else ""
+        raise PruningError(f"ratio={ratio} must lie in (0, 1]: it is the fraction that is kept, e.g. ratio=0.25{kind}")
 
 
 def _max_cost(ratio: float, dense: float) -> float:
