@@ -11,18 +11,16 @@ After an interruption, the same command continues where it stopped. Sequences wi
 again, except with force=true.
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from evaluation.command_line.entry import command
 from evaluation.processes.last_words import with_last_words
-from evaluation.required_keys import check_required
 
 
 @with_last_words
-@hydra.main(version_base="1.3", config_path="conf", config_name="eval")
+@command("eval")
 def main(cfg: DictConfig) -> None:
     """Evaluates one checkpoint."""
-    check_required(cfg)
     from evaluation.evaluate import evaluate  # imports torch, which --help and --cfg can do without
 
     evaluate(cfg)

@@ -6,18 +6,16 @@ python prune.py checkpoint=child.safetensors ratio=0.5         # a child of a ch
 python prune.py checkpoint=OSTrack_ep0300.pth.tar ratio=0.25 scale=full datamodule=got10k trainer=gpu paths.data=/data
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from evaluation.command_line.entry import command
 from evaluation.processes.last_words import with_last_words
-from evaluation.required_keys import check_required
 
 
 @with_last_words
-@hydra.main(version_base="1.3", config_path="conf", config_name="prune")
+@command("prune")
 def main(cfg: DictConfig) -> float | None:
     """Makes one child."""
-    check_required(cfg)
     from evaluation.commands import run_job  # imports torch, which --help and --cfg can do without
 
     return run_job(cfg, trains_parent=False)

@@ -9,18 +9,16 @@ python train.py experiment=demo logger=csv pruning=magnitude ratio=0.5
 python train.py --cfg job                                      # prints the configuration and runs nothing
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from evaluation.command_line.entry import command
 from evaluation.processes.last_words import with_last_words
-from evaluation.required_keys import check_required
 
 
 @with_last_words
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@command("train")
 def main(cfg: DictConfig) -> float | None:
     """Runs one job."""
-    check_required(cfg)
     from evaluation.commands import run_job  # imports torch, which --help and --cfg can do without
 
     return run_job(cfg)

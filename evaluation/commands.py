@@ -35,6 +35,7 @@ from evaluation.study.job import Job
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.settings import check_settings
 from evaluation.study.sweep_callbacks import STARTED
+from evaluation.study.words import spell_out
 from evaluation.tracking.metrics import scores_of
 from trackers.checkpoints.reading import recipe_in
 
@@ -120,6 +121,7 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
             OmegaConf.update(cfg, "job.tracker", recipe._target_.rsplit(".", 1)[1].lower())
     if source.header is not None and source.header.note:
         log.info(source.header.note)
+    spell_out(cfg)
     try:
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         check_settings(settings)
@@ -131,7 +133,9 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
             cfg.datamodule.jobs_at_once = max(cfg.datamodule.jobs_at_once, invocation.jobs_at_once)
         return DictConfig(OmegaConf.to_container(cfg, resolve=True)), source
     except OmegaConfBaseException as error:
-        raise UserError(f"a value of the configuration refers to something that is not there: {error}") from error
+        reason = str(error).partition("\n")[0]
+        place = error.full_key or "a value of the configuration"
+        raise UserError(f"{place} refers to something that is not there: {reason}") from error
 
 
 def _use_threads(cfg: DictConfig) -> None:

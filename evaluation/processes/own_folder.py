@@ -50,7 +50,8 @@ def _create(config: DictConfig, mode: str) -> None:
     except OSError as error:
         if shows_all_tracebacks():
             raise
-        raise SystemExit(f"error: {message_of(error) or error}") from None
+        reason = message_of(error) or f"{error.strerror}: {error.filename}; choose another folder"
+        raise SystemExit(f"error: hydra.{mode}.dir={config.hydra[mode].dir} cannot be created: {reason}") from None
 
 
 def _create_folder(config: DictConfig, mode: str) -> None:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import ListConfig
+
+from evaluation.errors import UserError
 from evaluation.study.stage_record import hash_file
 from trackers.checkpoints.checkpoint import PRETRAINED
 from trackers.checkpoints.reading import read_header
@@ -30,7 +33,10 @@ class ParentSource:
 
         Raises:
             CheckpointError: the file does not exist or is not a checkpoint.
+            UserError: the key holds a list.
         """
+        if isinstance(checkpoint, list | ListConfig):
+            raise UserError(f"checkpoint={checkpoint} names several files; sweep over them: -m checkpoint=FILE,FILE")
         if checkpoint is None or str(checkpoint) == PRETRAINED:
             name = None if checkpoint is None else PRETRAINED
             return cls(name, name)

@@ -68,6 +68,16 @@ def device() -> Rule:
     return Rule("cpu, cuda or cuda:NUMBER", lambda v: isinstance(v, str) and bool(known.fullmatch(v)), "cpu")
 
 
+def devices() -> Rule:
+    """Returns the rule of lists of torch devices."""
+    one = device()
+    return Rule(
+        "a list of devices (cpu, cuda or cuda:NUMBER)",
+        lambda v: isinstance(v, list) and bool(v) and all(map(one.allows, v)),
+        "[cuda:0,cuda:1]",
+    )
+
+
 FLAG = choice(False, True)
 TEXT = Rule("a text that is not empty", lambda v: isinstance(v, str) and v != "", "mine")
 SHARE = number("[0, 1]", 0.5)
@@ -174,6 +184,7 @@ RULES: dict[str, Rule] = {
     "trainer.num_sanity_val_steps": whole("[-1, inf)", 0),
     "trainer.enable_model_summary": FLAG,
     # Scoring
+    "runner.devices": devices(),
     "runner.workers": COUNT,
     "runner.lockstep": COUNT,
     "runner.ahead": whole("[0, inf)", 4),

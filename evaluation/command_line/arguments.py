@@ -1,0 +1,43 @@
+"""Messages about arguments that Hydra cannot read as KEY=VALUE."""
+
+from pathlib import Path
+
+from evaluation.command_line.script_keys import ScriptKeys
+from evaluation.command_line.suggestions import did_you_mean
+
+CHECKPOINTS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".pkl")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+
+
+def describe_unreadable(argument: str, before: str, keys: ScriptKeys) -> str:
+    """Returns words about an argument that Hydra cannot read, with an argument that works.
+
+    Args:
+        argument: the argument.
+        before: the argument before it, which may be the start of a value with blanks; "" if there is none.
+        keys: keys of the script.
+    """
+    key, mark, value = argument.partition("=")
+    if mark and key:
+        if value.startswith("="):
+            return f"{argument} has two =; write {key}={value.lstrip('=')}"
+        if value.startswith("~"):
+            home = Path(value).expanduser()
+            return f"{argument} has a ~, which the shell replaces at the start of a word alone; write {key}={home}"
+        return f"the value in {argument} cannot be read; quote it: \"{key}='{value}'\""
+    if argument == "=" or not key:
+        return f"{argument} has no key; write KEY=VALUE without blanks, e.g. ratio=0.25"
+    if argument.endswith(CHECKPOINTS):
+        return f"{argument} has no key; write checkpoint={argument}"
+    if argument.endswith(VIDEOS):
+        return f"{argument} has no key; eval.py scores a video by benchmark=folder benchmark.sequences.root={argument}"
+    name, colon, rest = argument.partition(":")
+    if colon and keys.has(name):
+        return f"{argument} has no =; write {name}={rest}"
+    if argument in keys.all():
+        return f"{argument} has no value; write {argument}=VALUE without blanks around ="
+    if hint := did_you_mean(argument, keys.all()):
+        return f"{argument} is no KEY=VALUE, e.g. ratio=0.25; {hint}"
+    name, mark, start = before.partition("=")
+    quoted = f"; a value with blanks needs quotes: \"{name}='{start} {argument}'\"" if mark else ""
+    return f"{argument} is no KEY=VALUE, e.g. ratio=0.25{quoted}"
