@@ -85,8 +85,9 @@ def test_a_ratio_out_of_reach_names_one_in_reach(run, capsys):
         ("pruning.floor=2", ("floor=2", "[0, 1]")),
         ("pruning.normalise=median", ("normalise=median", "zscore")),
         ("pruning.scope.default=block", ("'block'", "layer")),
-        ("pruning.scope=kind", ("pruning.scope.default=kind",)),
-        ("pruning.schedule=Linear", ("schedule=Linear", "pruning.schedule._target_=pruning.schedules.Linear")),
+        ("pruning.scope=kinds", ("pruning.scope=kinds", "did you mean kind?")),
+        ("pruning.schedule=linaer", ("pruning.schedule=linaer", "did you mean Linear?")),
+        ("pruning.criterion=Taylor", ("pruning=taylor",)),
         ("stages.child.steps=many", ("stages.child.steps=many",)),
         ("stages.sparsity.steps=-3", ("stages.sparsity.steps=-3",)),
         ("pruning.kinds=[atention]", ("atention", "attention")),
@@ -105,7 +106,7 @@ def test_chipnet_needs_a_cost_with_a_derivative(run, capsys):
 
 
 def test_an_unknown_tracker(run, capsys):
-    refused(run, capsys, "tracker/siamfc", "ostrack", overrides=("tracker=siamfc",))
+    refused(run, capsys, "tracker=siamfc", "ostrack", overrides=("tracker=siamfc",))
 
 
 @pytest.mark.parametrize("key", ["ratoi=0.5", "tracker.recipe.learning_rate=1", "trainer.max_step=3"])

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, OmegaConf
 
+from evaluation.command_line.unread_keys import describe_unread_key
 from tests.conftest import CONF
 from trackers.checkpoints.checkpoint import build_tracker
 
@@ -74,6 +75,7 @@ def test_every_key_is_read(script, overrides):
     cfg = composed(script, overrides)
     unread = [path for path in _leaves(cfg) if not _is_read(cfg, path)]
     assert not unread
+    assert not describe_unread_key(script, cfg)  # the check that commands do
 
 
 def _leaves(node: DictConfig, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -74,7 +74,7 @@ def devices() -> Rule:
     return Rule(
         "a list of devices (cpu, cuda or cuda:NUMBER)",
         lambda v: isinstance(v, list) and bool(v) and all(map(one.allows, v)),
-        "[cuda:0,cuda:1]",
+        ["cuda:0", "cuda:1"],
     )
 
 
