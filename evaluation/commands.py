@@ -16,7 +16,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from rich.table import Table
 
 from datamodules.workers import usable_cores
 from evaluation.errors import UserError
@@ -30,13 +29,14 @@ from evaluation.processes.ranks import is_rank_zero
 from evaluation.processes.repeated_command import logged_once
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
-from evaluation.report.study_results import describe_sizes
+from evaluation.report.files_guide import files_guide, prune_command, show_command
+from evaluation.report.result_table import result_table
 from evaluation.study.job import Job
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.settings import check_settings
+from evaluation.study.stage_maker import CHECKPOINT
 from evaluation.study.sweep_callbacks import STARTED
 from evaluation.study.words import spell_out
-from evaluation.tracking.metrics import scores_of
 from trackers.checkpoints.reading import recipe_in
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
             job = Job(cfg, source, trainer, trains_parent, forcing_command(cfg, invocation))
             if not cfg.dry_run and (result := job.finished_result()) is not None:
                 log.info("this job is finished already; force=true runs it again")
-                return _conclude(job, result)
+                return _conclude(job, invocation, result)
             job.check()
             _check_objective(job)
         if cfg.dry_run:
@@ -71,7 +71,7 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
             job.note_plan()
             return None
         course.begin_job(partial(_position, job, invocation.is_sweep))
-        return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job))
+        return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job, invocation))
 
 
 # Setup of all commands
@@ -90,6 +90,7 @@ def invocation_of_hydra() -> Invocation:
         jobs_at_once=_jobs_at_once(hydra.launcher) if is_sweep else 1,
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),
         verbose=hydra.verbose,
+        benchmark=hydra.runtime.choices.get("benchmark", ""),
     )
 
 
@@ -202,7 +203,7 @@ def _position(job: Job, is_sweep: bool) -> str:
     return f"{job.folder.name} {job.position()}" if is_sweep else job.position()
 
 
-def _run_in_process(job: Job) -> float | None:
+def _run_in_process(job: Job, invocation: Invocation) -> float | None:
     """Runs a job that has been checked. Each process of the job calls it; rank 0 prints the results."""
     _use_threads(job.cfg)
     result = job.run()
@@ -210,34 +211,27 @@ def _run_in_process(job: Job) -> float | None:
         return None
     if not job.trains_parent:
         console(120).print(job.group_table())
-    return _conclude(job, result)
+    return _conclude(job, invocation, result)
 
 
-def _conclude(job: Job, result: dict[str, Any]) -> float | None:
+def _conclude(job: Job, invocation: Invocation, result: dict[str, Any]) -> float | None:
     """Prints the result of a job, and returns the metric that `cfg.objective` names."""
-    print_table(result)
-    log.info("results in %s", job.folder)
+    print(f"\n{result_table(result)}\n")
+    if invocation.is_sweep:  # the last lines of the sweep tell about the files
+        log.info("results in %s", job.folder)
+    else:
+        print(files_guide(job.folder, _next_command(job, invocation)))
     report = next(iter(result["metrics"].values()))
     return None if job.cfg.objective is None else report[job.cfg.objective]
 
 
-# Tables
-
-
-def print_table(result: dict[str, Any]) -> None:
-    """Prints the scores of a result with their protocols, and the size of its tracker."""
-    caption = f"{result['params']:,} parameters, {result['macs']['total'] / 1e9:.3f} G MACs a frame"
-    achieved = {name: (share,) for name, share in result.get("achieved", {}).items() if share < 1}
-    table = Table(caption=f"{caption}: {describe_sizes(achieved)} of the parent" if len(achieved) > 1 else caption)
-    metrics, still = result["metrics"], result["still_box"]
-    names = list(dict.fromkeys(name for report in metrics.values() for name in scores_of(report)))
-    for column in ("benchmark", "protocol", *names, f"{names[0]} of a still box"):
-        table.add_column(column, justify="left" if column in ("benchmark", "protocol") else "right")
-    for benchmark, report in metrics.items():
-        values = [report.get(name) for name in names] + [still[benchmark].get(names[0])]
-        cells = ["" if value is None else f"{value:.3f}" for value in values]
-        table.add_row(benchmark, report["protocol"], *cells)
-    console(100).print(table)
+def _next_command(job: Job, invocation: Invocation) -> str:
+    """Returns the command that is useful after a job: for a child to see it beside its parent, else to prune it."""
+    tracker = job.folder / CHECKPOINT
+    if job.cfg.ratio == 1:
+        return prune_command(tracker)
+    parent = job.parent_checkpoint if job.trains_parent else job.cfg.checkpoint
+    return show_command((parent, tracker), invocation.overrides, invocation.benchmark)
 
 
 def console(width: int) -> Console:

@@ -15,7 +15,6 @@ from rich.table import Table
 from evaluation.commands import (
     forcing_command,
     invocation_of_hydra,
-    print_table,
     reported,
     resolve,
     write_fake_data,
@@ -24,6 +23,8 @@ from evaluation.errors import UserError
 from evaluation.files import link_or_copy, write_json
 from evaluation.processes.devices import arithmetic
 from evaluation.processes.last_words import course
+from evaluation.report.files_guide import files_guide, show_command
+from evaluation.report.result_table import result_table
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import size_of
 from evaluation.study.parent_source import ParentSource
@@ -67,7 +68,7 @@ def evaluate(cfg: DictConfig) -> None:
             benchmark.pack(boxes, benchmark.sequences, archive)
             record = {"checkpoint": str(cfg.checkpoint), "benchmark": benchmark.name, "archive": str(archive)}
             write_json(folder / "submission.json", record | {"stages": _makers(tracked)} | provenance())
-            log.info("archive %s", archive)
+            print(files_guide(folder, archive=archive))
             return
         shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
         scores = benchmark.scores(boxes)
@@ -75,8 +76,11 @@ def evaluate(cfg: DictConfig) -> None:
         result = {"checkpoint": str(cfg.checkpoint)} | scores | size_of(_loader(cfg)(), Path(cfg.checkpoint))
         result |= {"stages": _makers(tracked)} | provenance()
         write_json(folder / "result.json", result)
-        print_table(result)
-        log.info("results in %s", folder)
+        print(f"\n{result_table(result)}\n")
+        if invocation.is_sweep:  # the last lines of the sweep tell about the files
+            log.info("results in %s", folder)
+        else:
+            print(files_guide(folder, show_command([cfg.checkpoint], invocation.overrides, invocation.benchmark)))
 
 
 def _makers(tracked: FinishedStage) -> dict[str, Any]:
@@ -94,6 +98,7 @@ def _score_open_loop(cfg: DictConfig, benchmark: Benchmark) -> None:
     table = Table("benchmark", *scores)
     table.add_row(name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
     Console().print(table)
+    print(files_guide(Path(cfg.paths.job)))
 
 
 def _track(cfg: DictConfig, source: ParentSource, benchmark: Benchmark, command: str) -> FinishedStage:

@@ -113,11 +113,12 @@ def test_a_video_that_is_added_to_an_interrupted_run_is_the_only_one_that_is_tra
     assert not done.items() <= forced.items()
 
 
-def test_a_test_split_is_packed_for_its_server(run, small_checkpoint, data, tmp_path):
+def test_a_test_split_is_packed_for_its_server(run, small_checkpoint, data, tmp_path, capsys):
     archive = tmp_path / "mine.zip"
     call = (f"checkpoint={small_checkpoint}", "benchmark=got10k_test", f"paths.data={data}")
     outputs = run("eval", *call, "action=submit", f"archive={archive}")
     assert not list(outputs.rglob("*.zip"))
+    assert f"{archive}  for the server" in capsys.readouterr().out
     with zipfile.ZipFile(archive) as file:
         names = [f"GOT-10k_Val_{i:06d}" for i in (1, 2)]
         assert file.namelist() == [m for n in names for m in (f"{n}/", f"{n}/{n}_001.txt", f"{n}/{n}_time.txt")]

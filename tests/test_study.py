@@ -167,10 +167,15 @@ def test_pruning_prints_what_happened_to_every_group(run, capsys):
     for name, group in result["units"].items():
         line = next(row for row in told.splitlines() if f" {name} " in row)
         assert [cell.strip() for cell in line.split("│")[3:5]] == [str(group["size"]), str(group["kept"])]
+    after = told.partition("parent                   child")[2]
+    assert "times" in after.partition("In brackets")[0], "the paired speed-up"
+    for words in ("2 sequences are too few: no evidence", "an unpruned one against itself", "checkpoint.safetensors "):
+        assert words in after
+    assert told.splitlines()[-1].startswith("next: python eval.py ")
 
 
 @pytest.mark.slow
-def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_again(run, tmp_path):
+def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_again(run, tmp_path, capsys):
     study = tmp_path / "study"
     command = ("train", "-m", "ratio=0.0001,0.5", f"hydra.sweep.dir={study}")
     with pytest.raises(SystemExit, match=r"1 of 2 jobs failed.*\n  0_ostrack_ratio0.0001_seed42: .*") as stop:
@@ -184,6 +189,9 @@ def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_
     (row, _) = sorted(csv.DictReader((study / "study.csv").open()), key=lambda row: row["job"])
     assert (row["status"], row["log"]) == ("failed", failed["log"])
     assert (study / "report.html").is_file()
+    told = capsys.readouterr().out
+    assert told.count("  report.html ") == 1
+    assert "next:" not in told, "one tracker alone"
 
     with pytest.raises(SystemExit, match=r"1 of 2 jobs failed"):
         run(*command)

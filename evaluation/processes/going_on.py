@@ -17,10 +17,12 @@ def folder_override(mode: str, folder: str | Path) -> str:
         mode: "run" for a job, "sweep" for a sweep.
         folder: path of the folder.
     """
-    value = str(folder)
-    if not PLAIN.fullmatch(value):
-        value = "'{}'".format(value.replace("\\", "\\\\").replace("'", "\\'"))
-    return f"hydra.{mode}.dir={value}"
+    return f"hydra.{mode}.dir={hydra_value(str(folder))}"
+
+
+def hydra_value(text: str) -> str:
+    """Returns a text as a value in Hydra's grammar, in which spaces, commas and others have a meaning."""
+    return text if PLAIN.fullmatch(text) else "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
 
 
 def command_that_goes_on(folder: str = "") -> str:

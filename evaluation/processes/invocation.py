@@ -18,6 +18,7 @@ class Invocation:
         jobs_at_once: jobs that the launcher of a sweep runs on this machine at once.
         logging: Hydra's settings of Python's logging.
         verbose: Hydra's `hydra.verbose`.
+        benchmark: the choice of conf/benchmark.
     """
 
     script: str
@@ -28,3 +29,4 @@ class Invocation:
     jobs_at_once: int
     logging: Any
     verbose: Any
+    benchmark: str

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.report.formatting import format_percent, format_range
+from evaluation.report.formatting import format_range, with_interval
 from evaluation.report.study_results import Result, benchmarks_of, metrics_of, number_at, value_at
 from evaluation.tracking.metrics.bootstrap import FEW_SEQUENCES
 
-ONE_SEED = "One seed: the spread between trainings is not known, so small differences are no evidence."
-
 Interval = tuple[float, float]
+ONE_SEED = "One seed: the spread between trainings is not known, so small differences are no evidence."
 
 
 def evidence_of(result: Result) -> list[str]:
@@ -52,7 +51,7 @@ def retention_note(metric: str, interval: Interval | None) -> str:
     """Returns whether the child is worse than its parent; "" without an interval of the retention."""
     if interval is None:
         return ""
-    ends = f"{format_range(interval, format_percent)}%"
+    ends = f"{format_range(interval, lambda end: f'{100 * end:.3g}')}%"
     if interval[0] <= 1 <= interval[1]:
         return f"The interval of the {metric} retention ({ends}) holds 100%: no evidence of a loss."
     verdict = "less" if interval[1] < 1 else "more"
@@ -104,8 +103,8 @@ def speed_words(speedup: Mapping[str, Any]) -> str:
     ratio, interval = number_at(dict(speedup), "ratio"), interval_at(dict(speedup))
     if ratio is None:
         return ""
-    ends = "" if interval is None else f" ({format_range(interval, '{:.2f}'.format)})"
-    return f"{ratio:.2f} times {'faster' if ratio >= 1 else 'as fast'}{ends}"
+    verdict = "faster" if ratio >= 1 else "as fast"
+    return with_interval(ratio, interval, lambda value: f"{value:.2f} times {verdict}", "{:.2f}".format)
 
 
 def noise_words(speedup: Mapping[str, Any]) -> str:

@@ -35,11 +35,11 @@ def with_interval(
     return form(value) if ends is None else f"{form(value)} ({end_form(ends[0])} to {end_form(ends[1])}{unit})"
 
 
-def format_si(value: float) -> str:
-    """Returns three significant digits and an SI suffix."""
+def format_si(value: float, space: str = "\u202f") -> str:
+    """Returns three significant digits and an SI suffix, with `space` between them."""
     for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * unit:
-            return f"{value / unit:.3g}\u202f{suffix}"
+            return f"{value / unit:.3g}{space}{suffix}"
     return f"{value:.3g}"
 
 

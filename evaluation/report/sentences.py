@@ -86,10 +86,7 @@ def speeds(finished: Sequence[Result]) -> list[str]:
     """Returns how speeds were measured on each device, and how much an unpruned tracker differs from itself."""
     notes = []
     for device in keys_at(finished, "latency"):
-        for result in finished:
-            protocol, threads = (value_at(result, "latency", device, key) for key in ("protocol", "threads"))
-            if protocol:
-                notes.append(f"{device}: {protocol}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else ""))
+        notes += timing(finished, device)
         paired = (value_at(result, "speedup", device, "protocol") for result in finished)
         notes += [f"{device}: {words}" for words in paired if words]
         noise = [ends for result in finished if (ends := interval_at(result, "speedup", device, "noise"))]
@@ -104,6 +101,16 @@ def speeds(finished: Sequence[Result]) -> list[str]:
             "Speed-ups are paired: child and parent took turns. Milliseconds are the median of the parent\u2019s over "
             "all of its jobs, divided by the speed-up, so that jobs can be compared."
         )
+    return list(dict.fromkeys(notes))
+
+
+def timing(finished: Sequence[Result], device: str) -> list[str]:
+    """Returns the protocols of the latencies on a device."""
+    notes = []
+    for result in finished:
+        protocol, threads = (value_at(result, "latency", device, key) for key in ("protocol", "threads"))
+        if protocol:
+            notes.append(f"{device}: {protocol}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else ""))
     return list(dict.fromkeys(notes))
 
 

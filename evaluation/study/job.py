@@ -298,9 +298,14 @@ class Job:
         finish_logger(self.maker.logger, result, parent_checkpoint, child, trained)
         return result
 
+    @property
+    def parent_checkpoint(self) -> Path:
+        """The file of the parent, which exists when the job has run."""
+        return self.stages / self.graph["parent"].key / CHECKPOINT
+
     def group_table(self) -> Table:
         """Returns a table of the parent's groups and of the units that the child keeps; the job must have run."""
-        parent = load_checkpoint(self.stages / self.graph["parent"].key / CHECKPOINT)
+        parent = load_checkpoint(self.parent_checkpoint)
         child = load_checkpoint(self.folder / CHECKPOINT)
         kept = {name: len(units) for name, units in child.plan.kept.items()}
         return group_table(parent.tracker.network, parent.tracker.groups(), kept, parent.tracker.frame_inputs)

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from evaluation.processes.going_on import command_that_goes_on
 from evaluation.processes.joblib_process import forget_jobs, wait_for_jobs
 from evaluation.processes.last_words import course
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks, summary_of
-from evaluation.report.study_results import read_results
+from evaluation.report.files_guide import files_guide, show_command
+from evaluation.report.study_results import Result, read_results
 from evaluation.study.stage_record import PLAN
 
 log = logging.getLogger(__name__)
@@ -72,7 +74,6 @@ class ReportCallback(Callback):
             log.error("no report", exc_info=None if message_of(error) else error)
             return
         ReportCallback.error = ""
-        log.info("table %s", folder / "study.csv")
         log.info("report %s", report.absolute())
 
 
@@ -99,13 +100,15 @@ class FailureCallback(Callback):
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Names the jobs that failed.
+        """Prints which file answers what, and names the jobs that failed.
 
         Raises:
             SystemExit: at least one job failed, or there is no report.
         """
         folder = Path(config.hydra.sweep.dir)
         results, message = read_results(folder), ""
+        if results and not config.get("dry_run"):
+            print(files_guide(folder, _next_command(config, results)))
         failed = [result for result in results if result.get("status") == "failed"]
         if failed and config.get("dry_run"):
             count = len(failed) + len([*folder.glob(f"*/{PLAN}")])
@@ -138,6 +141,16 @@ def _sum_of_plans(folder: Path) -> str:
     states = {key: state.partition(",")[0] for plan in plans for key, state in plan.items()}
     counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
     return f"{len(plans)} jobs, {len(states)} stages: {counts}"
+
+
+def _next_command(config: DictConfig, results: Sequence[Result]) -> str:
+    """Returns the command that shows the first two trackers of a sweep on the same frames; "" without two."""
+    folder, hydra = Path(config.hydra.sweep.dir), config.hydra
+    files = [file for result in results if (file := folder / result["folder"] / "checkpoint.safetensors").is_file()]
+    if len(files) < 2:
+        return ""
+    fixed = [override for override in hydra.overrides.task if "," not in override]  # others differ between the jobs
+    return show_command(files[:2], fixed, hydra.runtime.choices.get("benchmark", ""))
 
 
 def _seconds_since_report(folder: Path) -> float:
