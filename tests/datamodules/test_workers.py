@@ -106,4 +106,4 @@ def test_jobs_that_a_launcher_runs_at_once_share_the_machine(machine, launcher, 
         cfg = compose("train", overrides)
     assert found == jobs
     invocation = Invocation("train", (), True, 0, Path(), found, {}, False, "")
-    assert commands._resolve(cfg, invocation, False)[0].datamodule.jobs_at_once == together
+    assert commands.resolve(cfg, invocation, False)[0].datamodule.jobs_at_once == together
