@@ -153,7 +153,8 @@ def _difference(
 
 
 def _results_at(finished: Sequence[Result], line: Series, point: Point) -> list[Result]:
-    return [r for r in finished if identity_of(r) == line.identity and number_at(r, "ratio") == float(point.label)]
+    own = [result for result in finished if identity_of(result) == line.identity]
+    return [r for r in own if (ratio := number_at(r, "ratio")) is not None and f"{ratio:g}" == point.label]
 
 
 def _percent(point: Point) -> str:

@@ -119,8 +119,8 @@ def _seed_columns(rows: Sequence[Setting], benchmark: str, metric: str) -> Itera
         return Cell(format_range((min(scores), max(scores)), "{:.3f}".format), max(scores) - min(scores))
 
     if any(len(row) > 1 for row in rows):
-        yield Column(metric, "Seeds", True, lambda row: value_cell(len(seeds_of(row)), str))
         yield Column(metric, "Over seeds", True, cell)
+        yield Column("", "Seeds", True, lambda row: value_cell(len(seeds_of(row)), str))
 
 
 def _speed_columns(results: Sequence[Result]) -> Iterator[Column]:
