@@ -1,5 +1,7 @@
 """The errors for wrong input of this package."""
 
+from pathlib import Path
+
 
 class DataError(ValueError):
     """A data set, a result or settings of the data that are missing, incomplete or inconsistent.
@@ -10,6 +12,20 @@ class DataError(ValueError):
 
 class IncompleteSequenceError(DataError):
     """A sequence without all its frames, or without its annotation."""
+
+
+class NoDataError(DataError):
+    """The error of a data set of which nothing is at its root.
+
+    Args:
+        message: the message.
+        data_set: name of the data set.
+        root: its folder.
+    """
+
+    def __init__(self, message: str, data_set: str, root: Path):
+        super().__init__(message)
+        self.data_set, self.root = data_set, root
 
 
 class DataSettingError(DataError):

@@ -121,13 +121,29 @@ def _claim(source: Path, destination: Path) -> None:
     destination.mkdir(exist_ok=True)
     record = destination / RECORD
     if record.is_file():
-        other = json.loads(record.read_text())["source"]
+        other = _source_in(record, source)
         if other != str(source):
             raise DataError(f"DESTINATION {destination} was prepared from {other}; name a new folder for {source}")
     elif any(destination.iterdir()):
         raise DataError(f"DESTINATION {destination} holds other files, which would be mixed up; name a new folder")
     else:
         _write(record, json.dumps({"source": str(source), "kept": {}}).encode())
+
+
+def _source_in(record: Path, source: Path) -> str:
+    """Returns the source that a record names.
+
+    Raises:
+        DataError: the record is damaged, e.g. emptied by a crash of the machine.
+    """
+    try:
+        return json.loads(record.read_text())["source"]
+    except (ValueError, TypeError, KeyError):
+        line = json.dumps({"source": str(source), "kept": {}})
+        raise DataError(
+            f"{record} is damaged, so the source of its folder is unknown. Name a new folder; or, if the folder was "
+            f"prepared from {source}, go on after: echo '{line}' > {record}"
+        ) from None
 
 
 def _count_files(source: Path, destination: Path) -> int:

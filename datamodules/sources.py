@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.errors import DataError, DataSettingError
+from datamodules.errors import DataError, DataSettingError, NoDataError
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.table import Selection, SequenceTable
 
@@ -75,6 +75,7 @@ def read_sources(split: str, sources: Mapping[str, Source]) -> dict[str, Sequenc
     used = {name: source for name, source in sources.items() if source.weight}
     tables: dict[str, SequenceTable] = {}
     errors: list[DataError] = []
+    absent: dict[str, NoDataError] = {}
     for name, source in used.items():
         place = f"datamodule.{split}.{name}"
         try:
@@ -83,9 +84,24 @@ def read_sources(split: str, sources: Mapping[str, Source]) -> dict[str, Sequenc
             told = error.at(f"{place}.read") if isinstance(error, DataSettingError) else f"{place}: {error}"
             leaves_out = f"; {place}.weight=0 leaves this data set out" if len(used) > 1 else ""
             errors.append(DataError(f"{told}{leaves_out}"))
+            if isinstance(error, NoDataError):
+                absent[name] = error
+    if len(absent) == len(errors) > 1:
+        raise DataError(_describe_absent(split, absent)) from errors[0]
     if errors:
         raise DataError("\n".join(map(str, errors))) from errors[0]
     return tables
+
+
+def _describe_absent(split: str, errors: Mapping[str, NoDataError]) -> str:
+    """Returns one message about several data sets of which nothing is there."""
+    places = ", ".join(f"{error.data_set} at {error.root}" for error in errors.values())
+    folders = " and ".join(dict.fromkeys(error.root.name for error in errors.values()))
+    last = list(errors)[-1]
+    return (
+        f"no data of {len(errors)} data sets: {places}. Set paths.data to the folder that holds {folders}, e.g. "
+        f"paths.data=/data, or leave a data set out, e.g. datamodule.{split}.{last}.weight=0"
+    )
 
 
 def check_weights(sources: Mapping[str, Source]) -> None:

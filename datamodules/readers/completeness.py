@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
-from datamodules.errors import DataError, DataSettingError, IncompleteSequenceError
+from datamodules.errors import DataError, DataSettingError, IncompleteSequenceError, NoDataError
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
@@ -46,9 +46,11 @@ def not_found(data_set: str, root: Path, needs: str, holds: Callable[[Path], boo
     found = next((folder for folder in _folders_near(root) if holds(folder)), None)
     if found is not None:
         return DataSettingError(f"{lost}, but {found} has such data", "Use that folder", f"root={found}")
-    return DataError(
+    return NoDataError(
         f"{lost}{describe_archives(root, [root / needs])}. Set paths.data to the folder that holds "
-        f"{root.name}/{needs}, e.g. paths.data=/data, or use datamodule=synthetic and benchmark=synthetic"
+        f"{root.name}/{needs}, e.g. paths.data=/data, or use datamodule=synthetic and benchmark=synthetic",
+        data_set,
+        root,
     )
 
 

@@ -76,7 +76,10 @@ def _video_files(path: Path, annotation: str | Path | None) -> SequenceFiles:
     default = path / "groundtruth.txt" if is_folder else path.with_suffix(".txt")
     file = default if annotation is None else Path(annotation).expanduser().absolute()
     if not file.is_file():
-        raise DataError(f"{path} has no annotation {file}: write x,y,w,h of the object in the first frame into it")
+        raise DataError(
+            f"{path} has no annotation {file}: write a line x,y,w,h into it for each frame, the box of the object in "
+            "pixels. A single line, for the first frame, is enough to track the video, but not to score or train on it"
+        )
     return SequenceFiles(path.name if is_folder else path.stem, _frame_folder(path) if is_folder else path, (file,))
 
 

@@ -105,7 +105,11 @@ class Benchmark:
                 log.warning("benchmark=%s scores %s; scores of a part are not those of the whole", self.name, part)
             return
         why = f"only the first frame of {unannotated} is annotated" if unannotated else "its protocols list is empty"
-        remedy = "annotate every frame" if self.pack is None else "pack results for its server: action=submit"
+        remedy = (
+            "annotate every frame, by a line x,y,w,h each"
+            if self.pack is None
+            else "pack results for its server: action=submit"
+        )
         raise UserError(f"benchmark={self.name} cannot be scored: {why}; {remedy}")
 
     def with_coverage(self, name: str) -> str:

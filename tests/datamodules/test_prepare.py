@@ -258,6 +258,15 @@ def test_folders_of_somebody_else_are_not_written_into(source, tmp_path):
         prepare(tmp_path / "missing", tmp_path / "other")
 
 
+def test_a_record_that_a_crash_has_emptied(source, tmp_path):
+    prepare(source, tmp_path / "new")
+    (tmp_path / "new" / RECORD).write_text("")
+    with pytest.raises(DataError, match=r"\.prepared\.json is damaged.*go on after: echo '.*'") as error:
+        prepare(source, tmp_path / "new")
+    (tmp_path / "new" / RECORD).write_text(str(error.value).split("'")[1])
+    prepare(source, tmp_path / "new")
+
+
 def test_a_missing_jpegtran_is_said_at_once(source, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DataError, match=r"jpegtran is missing.*apt-get install libjpeg-turbo-progs"):

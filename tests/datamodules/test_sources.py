@@ -6,11 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from datamodules.errors import DataError
+from datamodules.readers.completeness import not_found
+from datamodules.sources import Source, read_sources
 from tests.conftest import CONF
 
 
@@ -56,3 +59,21 @@ def test_messages_lead_to_a_training_on_what_is_there(tmp_path, got10k, caplog):
         "datamodule.val.got10k.read.only_complete",
     ]
     assert "datamodule.train.lasot: uses 1 of 1,120 sequences, which are there" in caplog.text
+
+
+def nothing_at(root: Path, data_set: str):
+    def read():
+        raise not_found(data_set, root, "train", lambda folder: False)
+
+    return Source(read, 1.0)
+
+
+def test_a_wrong_folder_of_several_data_sets_is_one_message(tmp_path):
+    sources = {"got10k": nothing_at(tmp_path / "got10k", "GOT-10k"), "coco": nothing_at(tmp_path / "coco", "COCO")}
+    with pytest.raises(DataError) as error:
+        read_sources("train", sources)
+    assert str(error.value) == (
+        f"no data of 2 data sets: GOT-10k at {tmp_path}/got10k, COCO at {tmp_path}/coco. Set paths.data to the folder "
+        "that holds got10k and coco, e.g. paths.data=/data, or leave a data set out, e.g. "
+        "datamodule.train.coco.weight=0"
+    )

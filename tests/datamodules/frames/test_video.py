@@ -446,7 +446,9 @@ def test_threads_do_not_share_an_open_video(video):
 
 def test_a_video_needs_an_annotation(video):
     video.with_suffix(".txt").unlink()
-    with pytest.raises(DataError, match=r"walk\.mp4 has no annotation .*walk\.txt"):
+    with pytest.raises(
+        DataError, match=r"walk\.mp4 has no annotation .*walk\.txt: write a line x,y,w,h into it for each"
+    ):
         read_folder(video)
 
 

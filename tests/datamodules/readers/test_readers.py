@@ -506,7 +506,7 @@ def test_own_video_must_start_with_a_box(tmp_path):
 
 def test_a_folder_without_an_annotation_says_what_to_write(tmp_path):
     frames(tmp_path / "a", 1, 3)
-    with pytest.raises(DataError, match=r"has no annotation .*groundtruth\.txt: write x,y,w,h"):
+    with pytest.raises(DataError, match=r"has no annotation .*groundtruth\.txt: write a line x,y,w,h"):
         read_folder(tmp_path)
 
 
