@@ -83,6 +83,19 @@ def speedup_estimate(seeds: Sequence[Result], device: str) -> Estimate | None:
     return Estimate(harmonic_mean([ratio for ratio, _ in pairs]), interval)
 
 
+def latency_estimate(seeds: Sequence[Result], device: str) -> Estimate | None:
+    """Returns the mean latency in milliseconds. Its interval is that of the paired speed-up."""
+    times = [ms for result in seeds if (ms := number_at(result, "latency", device, "ms")) is not None]
+    faster = speedup_estimate(seeds, device)
+    if not times:
+        return None
+    mean = fmean(times)
+    if faster is None or faster.interval is None:
+        return Estimate(mean, None)
+    low, high = faster.interval
+    return Estimate(mean, (mean * faster.value / high, mean * faster.value / low))
+
+
 def retention_difference(
     one: Sequence[Result], other: Sequence[Result], benchmark: str, metric: str
 ) -> Estimate | None:

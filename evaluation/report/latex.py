@@ -8,7 +8,16 @@ ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
     | {character: f"${character}$" for character in "<>|"}
-    | {"\u00b1": r"$\pm$", "\u00b7": r"$\cdot$", "\u2013": "--", "\u2019": "'", "\u00a0": "~", "\u202f": r"\,"}
+    | {
+        "\u00b1": r"$\pm$",
+        "\u00b7": r"$\cdot$",
+        "\u2013": "--",
+        "\u2019": "'",
+        "\u201c": "``",
+        "\u201d": "''",
+        "\u00a0": "~",
+        "\u202f": r"\,",
+    }
 )
 
 

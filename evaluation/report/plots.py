@@ -28,6 +28,7 @@ WHISKERS = {
     SEEDS: "Whiskers: smallest to largest seed.",
     "": "",
 }
+ACROSS = "Whiskers across: 95% interval of the paired speed-up."
 DOTS = "Small dots: single seeds."
 
 
@@ -86,7 +87,8 @@ def draw_tradeoff(
         figure, axes = _axes((3.3, 2.5))
         axes.set_xlabel(cost)
         axes.set_ylabel(metric)
-        _cost_axis(axes, [point.x for line in series for point in line.points], quantity, log)
+        ends = [(point.x_interval or (point.x,))[-1] for line in series for point in line.points]
+        _cost_axis(axes, [*ends, *(point.x for line in series for point in line.points)], quantity, log)
         _floor(axes, floor, side="right")
         _draw_front(axes, front)
         band = band_of(series)
@@ -99,7 +101,9 @@ def draw_tradeoff(
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         description = _describe(series, floor, quantity, "{:.3f}".format)
         legend = [*(_handle(line) for line in series), *([_front_handle()] if front else [])]
-        return render(figure, name, f"{metric} against {cost}", description, legend, WHISKERS[band])
+        across = any(point.x_interval is not None for line in series for point in line.points)
+        note = " ".join(filter(None, (WHISKERS[band], ACROSS if across else "")))
+        return render(figure, name, f"{metric} against {cost}", description, legend, note)
 
 
 def draw_legend(name: str, series: Sequence[Series], floor: bool, front: bool) -> list[tuple[str, str]]:
@@ -134,6 +138,9 @@ def _draw_line(axes: Axes, line: Series, band: str, area: bool) -> None:
         axes.fill_between(x, low, high, color=color, alpha=0.14, linewidth=0)
     elif low != high:
         axes.vlines(x, low, high, color=color, linewidth=0.8, alpha=0.6)
+    for point in line.points:
+        if point.x_interval is not None:
+            axes.hlines(point.mean, *point.x_interval, color=color, linewidth=0.8, alpha=0.6)
     if area and band == SEQUENCES:
         seeds = [(point.x, value) for point in line.points if len(point.values) > 1 for value in point.values]
         if seeds:

@@ -23,13 +23,14 @@ SEQUENCES, SEEDS = "sequences", "seeds"  # what the bands of a figure span
 
 @dataclass(frozen=True)
 class Point:
-    """One ratio of a series: the mean over seeds, each seed's value, and the interval of the mean if it is known."""
+    """One ratio of a series: means over seeds, the value of each seed, and the intervals of the means where known."""
 
     x: float
     mean: float
     values: tuple[float, ...]
     label: str
     interval: tuple[float, float] | None = None
+    x_interval: tuple[float, float] | None = None
 
     @property
     def seeds(self) -> tuple[float, float]:
@@ -62,13 +63,15 @@ class Series:
     points: tuple[Point, ...]
 
 
-def series_of(results: Sequence[Result], x: Reader, y: Reader, estimate: EstimateOf | None = None) -> list[Series]:
+def series_of(
+    results: Sequence[Result], x: Reader, y: Reader, estimate: EstimateOf, x_estimate: EstimateOf | None = None
+) -> list[Series]:
     """Returns the lines of `y` against `x`, over the seeds that have both. Lines without a point are left out.
 
     Args:
         results: of finished jobs.
         x, y: read the coordinates of a result.
-        estimate: returns the interval of the mean of `y` over seeds.
+        estimate, x_estimate: return the interval of the mean of `y` and of `x` over seeds.
     """
     labels = _labels(results)
     trackers = list(dict.fromkeys(identity[0] for identity in labels))
@@ -77,7 +80,7 @@ def series_of(results: Sequence[Result], x: Reader, y: Reader, estimate: Estimat
         hue = index if len(trackers) == 1 else trackers.index(identity[0])
         dash = [other for other in labels if other[0] == identity[0]].index(identity)
         members = [result for result in results if identity_of(result) == identity]
-        lines.append(Series(label, hue, dash, identity, tuple(_points(members, x, y, estimate))))
+        lines.append(Series(label, hue, dash, identity, tuple(_points(members, x, y, estimate, x_estimate))))
     return [line for line in lines if line.points]
 
 
@@ -91,10 +94,12 @@ def retention_series(finished: Sequence[Result], benchmark: str, metric: str) ->
     )
 
 
-def score_series(finished: Sequence[Result], x: Reader, benchmark: str, metric: str) -> list[Series]:
+def score_series(
+    finished: Sequence[Result], x: Reader, benchmark: str, metric: str, x_estimate: EstimateOf | None = None
+) -> list[Series]:
     """Returns the lines of a score against `x`."""
     score = number_reader("metrics", benchmark, metric)
-    return series_of(finished, x, score, lambda seeds: score_estimate(seeds, benchmark, metric))
+    return series_of(finished, x, score, lambda seeds: score_estimate(seeds, benchmark, metric), x_estimate)
 
 
 def band_of(lines: Sequence[Series]) -> str:
@@ -131,11 +136,14 @@ def _labels(results: Sequence[Result]) -> dict[Identity, str]:
     }
 
 
-def _points(results: Sequence[Result], x: Reader, y: Reader, estimate: EstimateOf | None) -> Iterator[Point]:
+def _points(
+    results: Sequence[Result], x: Reader, y: Reader, estimate: EstimateOf, x_estimate: EstimateOf | None
+) -> Iterator[Point]:
     for ratio in sorted({result["ratio"] for result in results if number_at(result, "ratio")}, reverse=True):
         seeds = [result for result in results if result.get("ratio") == ratio]
         found = [(a, b, result) for result in seeds if (a := x(result)) is not None and (b := y(result)) is not None]
         if found:
             xs, ys, used = zip(*found, strict=True)
-            mean = estimate(used) if estimate else None
-            yield Point(fmean(xs), fmean(ys), ys, f"{ratio:g}", mean.interval if mean else None)
+            mean, x_mean = estimate(used), x_estimate(used) if x_estimate else None
+            intervals = (found.interval if found else None for found in (mean, x_mean))
+            yield Point(fmean(xs), fmean(ys), ys, f"{ratio:g}", *intervals)

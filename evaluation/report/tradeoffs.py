@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from evaluation.report.estimates import Estimate
-from evaluation.report.formatting import DASH, format_si, join_words
-from evaluation.report.series import Point, Series, score_series, with_parents
+from evaluation.report.estimates import Estimate, latency_estimate
+from evaluation.report.formatting import DASH, format_si, join_words, with_interval
+from evaluation.report.series import EstimateOf, Point, Series, score_series, with_parents
 from evaluation.report.study_results import Result, floor_of, keys_at, leading_metric, number_reader
 from evaluation.report.tables import Cell, Column, fill_table
 
@@ -26,6 +27,7 @@ class Cost:
         quantity: formats a value for the axis.
         heading: of the table's column.
         cell: formats a value for the table.
+        estimate: returns the interval of a mean over seeds; None for a cost that is counted and not measured.
     """
 
     path: tuple[str, ...]
@@ -36,6 +38,7 @@ class Cost:
     quantity: Callable[[float], str]
     heading: str
     cell: Callable[[float], str]
+    estimate: EstimateOf | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ def tradeoffs_of(finished: Sequence[Result]) -> list[Tradeoff]:
     benchmark, metric = leading_metric(finished)
     results = with_parents(finished)
     floor = floor_of(finished, benchmark, metric)
-    found = [(cost, score_series(results, number_reader(*cost.path), benchmark, metric)) for cost in _costs(results)]
+    found = [
+        (cost, score_series(results, number_reader(*cost.path), benchmark, metric, cost.estimate))
+        for cost in _costs(results)
+    ]
     highest = floor[1] if floor else None
     return [Tradeoff(cost, tuple(lines), pareto_front(lines, highest)) for cost, lines in found if lines]
 
@@ -91,7 +97,10 @@ def front_table(finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> di
 
 def _column(cost: Cost, points: dict[Key, Point]) -> Column:
     def cell(key: Key) -> Cell:
-        return Cell(cost.cell(points[key].x), points[key].x) if key in points else Cell(DASH, None)
+        if key not in points:
+            return Cell(DASH, None)
+        point = points[key]
+        return Cell(with_interval(point.x, point.x_interval, cost.cell, "{:.3g}".format), point.x)
 
     return Column("", cost.heading, True, cell)
 
@@ -100,7 +109,8 @@ def _costs(results: Sequence[Result]) -> Iterator[Cost]:
     for device in keys_at(results, "latency"):
         path, name = ("latency", device, "ms"), f"latency on {device}"
         axis, heading = f"{name} (ms)", f"{device} (ms)"
-        yield Cost(path, f"latency-{device}", name, axis, False, "{:g}".format, heading, "{:.2f}".format)
+        measured = partial(latency_estimate, device=device)
+        yield Cost(path, f"latency-{device}", name, axis, False, "{:g}".format, heading, "{:.2f}".format, measured)
     yield Cost(("params",), "params", "parameters", "parameters", True, format_si, "Parameters", "{:,.0f}".format)
     path, axis = ("macs", "total"), "MACs of one forward pass"
     yield Cost(path, "macs", "MACs", axis, True, format_si, "MACs (M)", lambda value: f"{value / 1e6:,.2f}")

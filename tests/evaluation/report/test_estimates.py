@@ -96,6 +96,10 @@ def test_a_child_that_is_faster_in_turns_never_looks_slower_than_its_parent():
     assert busy["latency"]["cpu"]["ms"] == 20.5  # the results themselves are left alone
     (line,) = tradeoffs_of(study[:3])[0].series
     assert [point.x for point in line.points] == pytest.approx([9, 9 / 1.5, 9 / 2.5])
+    assert [point.x_interval for point in line.points[1:]] == [
+        pytest.approx((9 / 1.55, 9 / 1.45)),
+        pytest.approx((9 / 2.55, 9 / 2.45)),
+    ]
     ((_, table),) = results_tables(settings_of(study[:3]))
     column = [column.label for column in table["columns"]].index("Speed-up")
     assert [row[column].text for row in table["rows"]] == ["\N{EN DASH}", "1.50 (1.45 to 1.55)", "2.50 (2.45 to 2.55)"]

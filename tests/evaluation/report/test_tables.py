@@ -13,7 +13,7 @@ from evaluation.report.latex import latex
 from evaluation.report.markdown import markdown
 from evaluation.report.sections import sections_of
 from evaluation.report.tables import csv_table
-from tests.evaluation.report.studies import dense, job
+from tests.evaluation.report.studies import dense, job, with_intervals
 
 ODD = "$a_1$ & 50% #1 {b} ~ ^ \\c | <i> `d` [e](f)\nnext"
 FAILED = {"job": "dimp-0.5", "status": "failed", "ratio": 0.1, "seed": 2, "error": ODD}
@@ -93,7 +93,9 @@ def test_nothing_in_a_result_is_markup(title):
 
 
 def test_latex_has_whole_rows_and_no_active_characters():
-    text = latex("python train.py -m x='%'\n", sections_of(STUDY, [r for r in STUDY if r["status"] == "finished"]))
+    finished = [with_intervals(result) for result in STUDY if result["status"] == "finished"]
+    text = latex("python train.py -m x='%'\n", sections_of(STUDY, finished))
+    assert "0.500 (0.45 to 0.55)" in text
     tables = re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL)
     assert len(tables) == text.count(r"\begin{table}") == text.count(r"\caption[") == 5
     for align, body in tables:
