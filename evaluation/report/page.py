@@ -99,7 +99,7 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
         "ratio_of": join_words(fractions_of(finished)),
         "speeds": sentences.speeds(finished),
         "results": results_sections(finished),
-        "result_notes": _result_notes(finished),
+        "result_notes": [*_rows_of(finished), *sentences.evidence(finished, lines)],
         "intervals": sentences.intervals(finished),
         "every_job": results_sections(finished, every_job=True) if len(seeds_of(finished)) > 1 else [],
         "sequences": sequences_of(finished),
@@ -113,8 +113,8 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
     }
 
 
-def _result_notes(finished: Sequence[Result]) -> list[str]:
-    """Returns the notes of the first table of results: what its rows and its brackets are."""
+def _rows_of(finished: Sequence[Result]) -> list[str]:
+    """Returns what a row of the first table of results is."""
     rows = "One row for each ratio" + (", means over seeds" if len(seeds_of(finished)) > 1 else "")
     return [f"{rows}. Press a heading to sort. study.csv has one row for each job, with every field."]
 

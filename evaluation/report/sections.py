@@ -7,9 +7,10 @@ from typing import Any
 from evaluation.report import sentences
 from evaluation.report.formatting import DASH
 from evaluation.report.results_tables import metrics_table, results_tables, settings_of
+from evaluation.report.series import retention_series
 from evaluation.report.stability import families_of, stability_of
 from evaluation.report.stability_tables import families_table, stability_table
-from evaluation.report.study_results import Result
+from evaluation.report.study_results import Result, leading_metric
 from evaluation.report.tables import Cell, Column, fill_table
 
 Table = Mapping[str, Any]  # see `tables.fill_table`
@@ -27,10 +28,12 @@ class Section:
 def sections_of(results: Sequence[Result], finished: Sequence[Result]) -> list[Section]:
     """Returns the sections of the study: results, stability, families, failed jobs. Empty ones are left out."""
     failed = [result for result in results if result.get("status") != "finished"]
+    lines = retention_series(finished, *leading_metric(finished))
     sections = [
         *_with_notes(
             results_sections(finished),
-            [*sentences.scope(finished), *sentences.repeats(results), *sentences.intervals(finished)]
+            [*sentences.scope(finished), *sentences.repeats(results), *sentences.evidence(finished, lines)]
+            + sentences.intervals(finished)
             + sentences.speeds(finished),
         ),
         *stability_sections(results),

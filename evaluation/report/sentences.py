@@ -60,8 +60,11 @@ def evidence(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:
         finished: results of finished jobs.
         lines: retention of the leading metric against ratio.
     """
-    counts = [number_at(result, "metrics", leading_metric(finished)[0], "sequences") for result in finished]
-    few = list(dict.fromkeys(note for count in counts if (note := few_note(count))))
+    few, benchmarks = [], benchmarks_of(finished)
+    for benchmark in benchmarks:
+        counts = dict.fromkeys(number_at(result, "metrics", benchmark, "sequences") for result in finished)
+        name = f"{benchmark}: " if len(benchmarks) > 1 else ""
+        few += [f"{name}{note}" for count in counts if (note := few_note(count))]
     return few + _spread(finished, lines)
 
 
@@ -72,7 +75,7 @@ def intervals(finished: Sequence[Result]) -> list[str]:
         return []
     notes = [
         f"In brackets: {join_words(protocols, ' or ')}; of a retention, child and parent are compared on the same "
-        "sequences."
+        "sequences. If a retention\u2019s interval contains 100%, there is no evidence of a loss."
     ]
     if len(seeds_of(finished)) > 1:
         notes.append(

@@ -54,6 +54,8 @@ def test_few_sequences_are_no_evidence():
     result = with_intervals(job(ratio=0.5))
     result["metrics"]["synthetic"]["sequences"] = 2
     assert "2 sequences are too few: no evidence about other videos." in say([result])
+    result["metrics"]["clips"] = {"AO": 0.3, "sequences": 1}
+    assert "clips: 1 sequence is too few" in say([result])
 
 
 def test_a_difference_between_trackers_is_named_only_where_sequences_and_seeds_show_it(tmp_path: Path):
