@@ -5,6 +5,7 @@ python -m evaluation.dashboard outputs/studies/2026-01-31_12-00-00 --workspace  
 """
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.workspace:
         save_workspace(read_results(folder), logger.project, logger.entity, group=folder.name)
     else:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("evaluation").setLevel(logging.INFO)
         log_study(folder, logger.project, logger.entity)
 
 

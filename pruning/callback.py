@@ -116,12 +116,15 @@ class PruningCallback(Pruner, L.Callback):
             self.gates.fold()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Updates the mask to the final ratio, even if the schedule has not reached it."""
+        """Updates the mask to the final ratio, even if the schedule has not reached it.
+
+        The last row of the log has the ratio of the cut, so that it agrees with the result.
+        """
         if not self._pruning:
             return
         if self.gates.is_folded:
             self.gates.unfold()
-        self._update(trainer, self.ratio)
+        self._update_and_log(trainer, self.ratio)
         self._freeze()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -207,10 +210,13 @@ class PruningCallback(Pruner, L.Callback):
         self.gates.close(self.plan)
 
     def _anneal(self, trainer: L.Trainer) -> None:
-        """Updates the mask to the ratio of the schedule and logs the change."""
-        ratio = self.schedule(trainer.global_step / self.total_steps, self.ratio)
-        old: Tensor = self.gates.mask.clone()
+        """Updates the mask to the ratio of the schedule."""
         self.before, self.updated = self.plan, trainer.global_step
+        self._update_and_log(trainer, self.schedule(trainer.global_step / self.total_steps, self.ratio))
+
+    def _update_and_log(self, trainer: L.Trainer, ratio: float) -> None:
+        """Updates the mask and logs the ratio, the change of the mask and the kept units."""
+        old: Tensor = self.gates.mask.clone()
         self._update(trainer, ratio)
         churn = (old != self.gates.mask).float().mean()
         log = {"ratio_asked": ratio, "ratio_achieved": self.ratio_achieved, "mask_churn": float(churn)}

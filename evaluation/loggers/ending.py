@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.loggers.failing import job_goes_on
-from evaluation.loggers.wandb_runs import log_trackers, summary_of
+from evaluation.loggers.run_summary import protocols_of, summary_of
+from evaluation.loggers.wandb_runs import log_trackers, say_where
 from evaluation.tracking.metrics import scores_of
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ def finish_logger(logger: Any, result: dict[str, Any], parent: Path, child: Path
         if _is_wandb(logger):
             run = logger.experiment
             run.summary.update(summary_of(result))
+            run.config.update({"protocols": protocols_of(result)}, allow_val_change=True)
             run.log({"kept units": _kept_units_chart(result["units"])})
             if logger.checkpoints:
                 log_trackers(run, result, parent, child, trained)
+            say_where(run)
             run.finish()
         elif logger:
             name = next(iter(result["metrics"]))

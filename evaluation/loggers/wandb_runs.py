@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.tracking.metrics import scores_of
-
 if TYPE_CHECKING:
     from wandb import Artifact, Run
 
@@ -48,7 +46,8 @@ def start_run(folder: str | Path, project: str, entity: str | None, **options: A
         "reinit": "finish_previous",
         **options,
     }
-    settings = wandb.Settings(init_timeout=START, finish_timeout=END)
+    # wandb prints dozens of lines about an offline run; `say_where` says what is needed in one.
+    settings = wandb.Settings(init_timeout=START, finish_timeout=END, quiet=True, silent=mode == "offline")
     try:
         return wandb.init(**about, mode=mode, settings=settings)
     except (wandb.errors.CommError, ConnectionError) as error:
@@ -56,24 +55,13 @@ def start_run(folder: str | Path, project: str, entity: str | None, **options: A
         log.warning("W&B cannot be reached (%s); the run is kept in %s/wandb for `wandb sync`", reason, folder)
         with suppress(ConnectionError):  # the process of wandb that serves this one may have died in an earlier job
             wandb.teardown()
-        return wandb.init(**about, mode="offline", settings=settings)
+        return wandb.init(**about, mode="offline", settings=settings.model_copy(update={"silent": True}))
 
 
-def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the numbers of a finished job as a flat mapping for the summary of its run.
-
-    Keys are `metrics/<benchmark>/<metric>`, `retention/<benchmark>/<metric>`, `still_box/<benchmark>/<metric>`,
-    `latency/<device>` in ms, `params`, `macs`, their fractions of the parent's `achieved/params` and `achieved/macs`,
-    `ratio_achieved`, `masked_vs_compacted` and `protocol/<benchmark>`.
-    """
-    summary = {key: result[key] for key in ("params", "ratio_achieved", "masked_vs_compacted")}
-    summary["macs"] = result["macs"]["total"]
-    summary |= {f"achieved/{name}": fraction for name, fraction in result["achieved"].items()}
-    for kind in ("metrics", "retention", "still_box"):
-        for benchmark, report in result[kind].items():
-            summary |= {f"{kind}/{benchmark}/{name}": value for name, value in scores_of(report).items()}
-    summary |= {f"protocol/{benchmark}": report["protocol"] for benchmark, report in result["metrics"].items()}
-    return summary | {f"latency/{device}": measured["ms"] for device, measured in result["latency"].items()}
+def say_where(run: "Run") -> None:
+    """Logs where an offline run lies and how to look at it without an account. Of online runs wandb itself says it."""
+    if run.offline:
+        log.info("W&B run: look at it with `wandb leet %s`, send it with `wandb sync`", run.settings.sync_dir)
 
 
 def log_trackers(run: "Run", result: Mapping[str, Any], parent: Path, child: Path | None, trained: bool) -> None:

@@ -3,21 +3,18 @@
 A sweep ends with such a run. `python -m evaluation.dashboard` makes one for a sweep that was interrupted.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from evaluation.loggers.wandb_runs import start_run
+from evaluation.loggers.wandb_runs import say_where, start_run
 from evaluation.report.stability import Stability, stability_of
 from evaluation.report.study_results import read_results
-
-if TYPE_CHECKING:
-    from wandb import Table
+from evaluation.report.wandb_table import constants_of, study_table
 
 LOGGER = "evaluation.loggers.wandb"
 
@@ -35,8 +32,8 @@ class StudyRun(Callback):
 def log_study(folder: Path, project: str, entity: str | None) -> None:
     """Logs a study in a run of its own.
 
-    The run has a table with the rows of `study.csv`, a chart of retention over ratio for each metric, the areas and the
-    breaking ratios in its summary, and the report both as a page and as an artifact.
+    The run has a table with a row for each job, a chart of retention over ratio for each metric, the areas and the
+    breaking ratios in its summary, what all jobs share in its config, and the report both as a page and as an artifact.
 
     Args:
         folder: of the study, with its report.
@@ -48,10 +45,11 @@ def log_study(folder: Path, project: str, entity: str | None) -> None:
     about = {"name": f"study {folder.name}", "group": folder.name, "job_type": "study"}
     tags = sorted({f"{key}={result[key]}" for result in results for key in ("tracker", "method") if result.get(key)})
     finished = sum(result["status"] == "finished" for result in results)
-    with start_run(folder, project, entity, tags=tags, **about) as run:
+    with start_run(folder, project, entity, tags=tags, config=constants_of(results), **about) as run:
         rows = stability_of(results)
         page = wandb.Html(str(folder / "report.html"), inject=False)
-        run.log({"study": _table(folder / "study.csv"), "report": page})
+        columns, cells = study_table(results)
+        run.log({"study": wandb.Table(columns, cells), "report": page})
         run.log(dict(_charts(rows)))
         run.summary.update({"jobs/finished": finished, "jobs/failed": len(results) - finished} | dict(_numbers(rows)))
         report = wandb.Artifact(f"study-{folder.name}", "report")
@@ -59,24 +57,7 @@ def log_study(folder: Path, project: str, entity: str | None) -> None:
             report.add_file(str(folder / file))
         report.add_dir(str(folder / "plots"), name="plots")
         run.log_artifact(report)
-
-
-def _table(path: Path) -> "Table":
-    """Returns the table of a CSV file. Columns that hold only numbers become numbers."""
-    import wandb
-
-    with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
-    names: list[Any] = list(header)
-    columns = [_typed(column) for column in zip(*rows, strict=True)]
-    return wandb.Table(names, [list(row) for row in zip(*columns, strict=True)])
-
-
-def _typed(column: Sequence[str]) -> list[float | None] | list[str | None]:
-    try:
-        return [float(cell) if cell else None for cell in column]
-    except ValueError:
-        return [cell or None for cell in column]
+        say_where(run)
 
 
 def _charts(rows: Sequence[Stability]) -> Iterator[tuple[str, Any]]:

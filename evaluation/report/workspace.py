@@ -45,7 +45,7 @@ def workspace_of(results: Sequence[Result], project: str, entity: str, group: st
 
     finished = [result for result in results if result.get("status") == "finished"]
     measured = [f"{b}/{metric}" for b in benchmarks_of(finished) for metric in metrics_of(finished, b)]
-    costs = ["params", "macs", *(f"latency/{device}" for device in keys_at(finished, "latency"))]
+    costs = ["params", "macs", *(f"{kind}/{key}" for kind in ("latency", "speedup") for key in keys_at(finished, kind))]
     ratio = panels.Config("job.ratio")
     charts = {
         "Retention over ratio": [scatter(ratio, f"retention/{name}", True) for name in measured],

@@ -180,7 +180,9 @@ def test_what_happens_is_logged(tmp_path: Path) -> None:
     names = {"ratio_asked", "ratio_achieved", "mask_churn", "kept/hidden", "kept/width"}
     logged = {n.removeprefix("pruning/"): v for n, v in notes.logged.items() if n.startswith("pruning/")}
     assert logged.keys() == names
-    assert all([step for step, _ in values] == [0, 4, 8, 12, 16, 20] for values in logged.values())
+    assert all([step for step, _ in values] == [0, 4, 8, 12, 16, 20, 24] for values in logged.values())
+    assert logged["ratio_asked"][-1][1] == callback.ratio
+    assert logged["ratio_achieved"][-1][1] == callback.finish(draws(1))["ratio_achieved"]
     cost, before = ParamCost(module.network, module.groups()), torch.ones(28, dtype=torch.float64)
     for i, mask in enumerate(masks[::4]):
         values = {name: logged[name][i][1] for name in names}

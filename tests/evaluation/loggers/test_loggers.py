@@ -11,11 +11,13 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from evaluation import loggers
 from evaluation.loggers.ending import finish_logger
+from evaluation.loggers.run_summary import protocols_of, summary_of
 from evaluation.loggers.stage_logger import StageLogger
-from tests.evaluation.report.studies import job
+from tests.evaluation.report.studies import job, with_intervals
 from tests.offline_runs import OfflineRun, log_out
 
-RESULT = job(ratio=0.5, method="slim + distillation", ao=0.4)
+RESULT = with_intervals(job(ratio=0.5, method="slim + distillation", ao=0.4))
+RESULT |= {"bytes": 1_400_000, "speed": {"synthetic": {"fps": 120.5, "protocol": "whole tracker"}}}
 JOB = {key: RESULT[key] for key in ("tracker", "scale", "ratio", "ratio_of", "method", "seed", "config_hash")}
 
 
@@ -83,9 +85,48 @@ def test_the_summary_holds_the_numbers_of_the_result(logged):
         "achieved/macs": 0.5,
         "latency/cpu": 5.5,
         "ratio_achieved": 0.5,
+        "metrics/synthetic/AO/low": 0.35,
+        "metrics/synthetic/AO/high": 0.45,
+        "retention/synthetic/AO/low": 0.75,
+        "parent_metrics/synthetic/AO": 0.5,
+        "parent_metrics/synthetic/AO/high": 0.55,
+        "parent_params": 700_000,
+        "parent_macs": 90_000_000,
+        "parent_latency/cpu": 9.0,
+        "speedup/cpu": 1.5,
+        "speedup/cpu/low": 1.45,
+        "speedup/cpu/noise": 1.0,
+        "speedup/cpu/noise/high": 1.03,
+        "fps/synthetic": 120.5,
+        "bytes": 1_400_000,
     }
-    assert {key: logged.run.summary.get(key) for key in expected} == expected
+    assert {key: logged.run.summary.get(key) for key in expected} == pytest.approx(expected)
+    protocols = {"intervals": "95 % bootstrap over sequences", "speedup": "in turns", "fps": "whole tracker"}
+    assert logged.run.config["protocols"].items() >= protocols.items()
     assert logged.run.table("kept units_table")["data"][0] == ["blocks.0.attn", "attention", 48, 0.5]
+
+
+def test_what_an_earlier_version_left_out_is_left_out():
+    old = {"ratio": 0.5, "metrics": {"synthetic": {"protocol": "GOT-10k", "AO": 0.4}}}
+    assert summary_of(old) == {"metrics/synthetic/AO": 0.4, "protocol/synthetic": "GOT-10k"}
+    assert protocols_of(old) == {}
+
+
+def test_a_parent_has_no_parent():
+    summary = summary_of(job(ratio=1))
+    assert summary["metrics/synthetic/AO"] == 0.4
+    assert not [key for key in summary if key.startswith("parent_")]
+
+
+def test_an_offline_run_says_in_one_line_where_it_lies(capfd, caplog, tmp_path):
+    logger = start_logger(tmp_path, tmp_path)
+    logger.checkpoints = False
+    with caplog.at_level("INFO", logger="evaluation"):
+        finish_logger(logger, RESULT, tmp_path, None, trained=True)
+    (folder,) = tmp_path.glob("wandb/offline-run-*")
+    (line,) = (record.getMessage() for record in caplog.records if record.name.startswith("evaluation"))
+    assert line == f"W&B run: look at it with `wandb leet {folder}`, send it with `wandb sync`"
+    assert "wandb:" not in "".join(capfd.readouterr())
 
 
 def test_the_child_is_made_and_the_parent_is_used(logged):

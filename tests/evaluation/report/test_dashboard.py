@@ -1,6 +1,5 @@
 """A study on Weights & Biases: its run, the group of its jobs, and the saved view."""
 
-import csv
 import sys
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from evaluation.dashboard import main
 from evaluation.files import write_json
 from evaluation.report.tables import csv_table
 from evaluation.report.wandb_study import LOGGER, StudyRun
+from evaluation.report.wandb_table import constants_of, study_table
 from evaluation.report.workspace import save_workspace, workspace_of
-from tests.evaluation.report.studies import dense, job
+from tests.evaluation.report.studies import dense, job, with_intervals
 from tests.offline_runs import OfflineRun, log_out
 
 
@@ -70,8 +70,7 @@ def test_a_study_run_holds_table_curves_and_report(tmp_path):
     assert (run.about["run_group"], run.about["project"]) == ("a-study", "a-project")
     assert set(run.about["tags"]) == {"tracker=ostrack", "method=slim"}
 
-    table, rows = run.table("study"), list(csv.DictReader((study / "study.csv").open()))
-    assert table["columns"] == list(rows[0])
+    table = run.table("study")
     ratio, name, error = (table["columns"].index(key) for key in ("ratio", "tracker", "error"))
     assert [(row[ratio], row[name]) for row in table["data"][:3]] == [
         (1, "ostrack"),
@@ -79,6 +78,7 @@ def test_a_study_run_holds_table_curves_and_report(tmp_path):
         (0.1, "ostrack"),
     ]
     assert [row[error] for row in table["data"]] == [None, None, None, "x"]
+    assert (run.config["method"], run.config["versions.torch"]) == ("slim", "2.15.0"), "what all jobs share"
 
     line = "ostrack tiny slim params"
     assert run.table("retention/synthetic/AO_table")["data"] == [[1, line, 1], [0.5, line, 0.8], [0.1, line, 0.4]]
@@ -92,6 +92,30 @@ def test_a_study_run_holds_table_curves_and_report(tmp_path):
     assert (run.files / run.summary["report.path"]).read_text() == "The report"
     files = {entry["path"] for entry in run.artifacts["study-a-study"]["manifest"]["contents"]}
     assert files == {"report.html", "study.csv", "plots/retention.svg"}
+
+
+def test_the_table_of_a_study_begins_with_what_differs_and_has_no_constants_or_long_words():
+    jobs = [(tracker, ratio) for tracker in ("ostrack", "stark", "dimp") for ratio in (1, 0.5, 0.25)]
+    results = [with_intervals(job(t, ratio, ao=0.1 + 0.4 * ratio)) for t, ratio in jobs]
+    columns, rows = study_table(results)
+    assert columns[:2] == ["tracker", "ratio"]
+    assert [(row[0], row[1]) for row in rows] == jobs
+    assert columns[2:9] == [
+        *("synthetic/AO", "synthetic/AO low", "synthetic/AO high", "synthetic/AO of the parent"),
+        *("synthetic/AO retention", "synthetic/AO retention low", "synthetic/AO retention high"),
+    ]
+    assert rows[1][columns.index("speedup/cpu")] == pytest.approx(1.5)
+    assert rows[0][columns.index("speedup/cpu")] is None, "a parent is as fast as itself"
+    assert rows[1][columns.index("params kept")] == 0.5
+    assert len(columns) < 25
+    assert not any(isinstance(cell, str) and len(cell) > 20 for row in rows for cell in row)
+    shared = constants_of(results)
+    assert (
+        shared.items() >= {"scale": "tiny", "method": "slim", "versions.torch": "2.15.0", "command": "train.py"}.items()
+    )
+    assert not {"tracker", "ratio"} & shared.keys()
+    old = [{key: r[key] for key in ("status", "tracker", "ratio", "metrics")} for r in results]
+    assert study_table(old)[0][:3] == ["tracker", "ratio", "synthetic/AO"], "results of an earlier version"
 
 
 @pytest.mark.parametrize(
