@@ -51,7 +51,9 @@ def retention_note(metric: str, interval: Interval | None) -> str:
     """Returns whether the child is worse than its parent; "" without an interval of the retention."""
     if interval is None:
         return ""
-    ends = f"{format_range(interval, lambda end: f'{100 * end:.3g}')}%"
+    # A digit more where 99.6% would become 100%, and seem to be no loss.
+    digits = int(any(end != 1 and round(100 * end) == 100 for end in interval))
+    ends = f"{format_range(interval, lambda end: f'{100 * end:.{digits}f}')}%"
     if interval[0] <= 1 <= interval[1]:
         return f"The interval of the {metric} retention ({ends}) holds 100%: no evidence of a loss."
     verdict = "less" if interval[1] < 1 else "more"

@@ -41,6 +41,7 @@ def test_few_sequences_are_no_evidence_and_silence_the_intervals():
     [
         ((0.93, 1.04), "The interval of the AO retention (93 to 104%) holds 100%: no evidence of a loss."),
         ((0.70, 0.90), "The child reaches less than its parent: 70 to 90% of the AO."),
+        ((0.9, 0.996), "The child reaches less than its parent: 90.0 to 99.6% of the AO."),
         ((1.02, 1.10), "The child reaches more than its parent: 102 to 110% of the AO."),
     ],
 )
