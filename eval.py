@@ -1,11 +1,16 @@
-"""Scores any parent or child on a benchmark, or packs its results for a benchmark's server.
+"""Scores and compares parents and children on a benchmark, draws their boxes, or packs results for a server.
 
 python eval.py checkpoint=outputs/train/.../checkpoint.safetensors
 python eval.py checkpoint=child.safetensors benchmark=lasot paths.data=/data device=cuda runner.lockstep=16
 python eval.py checkpoint=OSTrack_ep0300.pth.tar benchmark=got10k runner.workers=2 runner.devices=[cuda:0,cuda:1]
 python eval.py checkpoint=child.safetensors benchmark=got10k_test action=submit archive=child.zip paths.data=/data
 python eval.py checkpoint=child.safetensors benchmark=got10k action=open_loop paths.data=/data
+python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10k paths.data=/data
+python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10k action=show paths.data=/data
 python eval.py -m checkpoint=parent.safetensors,child.safetensors benchmark=got10k,otb100 paths.data=/data
+
+Several checkpoints in brackets are compared with the first one: paired differences with intervals, curves, the
+sequences that changed most. `action=show` draws a sequence with their boxes.
 
 After an interruption, the same command continues where it stopped. Sequences with results in the cache are not tracked
 again, except with force=true.
@@ -20,7 +25,7 @@ from evaluation.processes.last_words import with_last_words
 @with_last_words
 @command("eval")
 def main(cfg: DictConfig) -> None:
-    """Evaluates one checkpoint."""
+    """Evaluates one checkpoint, or compares several."""
     from evaluation.evaluate import evaluate  # imports torch, which --help and --cfg can do without
 
     evaluate(cfg)

@@ -13,7 +13,7 @@ from evaluation.command_line.suggestions import did_you_mean
 # which refuses unknown ones.
 READ = (
     *("ratio", "seed", "device", "objective", "force", "fake_data", "dry_run", "scale", "threads", "resume_minutes"),
-    *("checkpoint", "distillation", "action", "archive"),
+    *("checkpoint", "distillation", "action", "archive", "show.sequence", "show.frames", "show.video"),
     *("paths.cache", "paths.data", "paths.job", "paths.outputs", "paths.weights", "job.method", "job.tracker"),
     *("stages.*.steps", "stages.*.lr_scale", "stages.sparsity.every"),
     # Sections of which somebody may have set a value; `evaluation.study.words` says what to set instead.

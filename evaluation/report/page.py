@@ -1,13 +1,12 @@
 """The page of a study, `report.html`: one file, which loads nothing."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.report import sentences
+from evaluation.report.environment import environment
 from evaluation.report.examples import Examples
 from evaluation.report.formatting import DOT, join_words
 from evaluation.report.headline import headline
@@ -70,7 +69,7 @@ def page(
     """
     context = _context(results, finished, tradeoffs) | {"title": title, "command": command}
     context |= {"figures": figures, "examples": examples}
-    return _environment().get_template("report.html.j2").render(context)
+    return environment().get_template("report.html.j2").render(context)
 
 
 def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: Sequence[Tradeoff]) -> dict[str, Any]:
@@ -138,10 +137,3 @@ def _values_by_key(results: Sequence[Result], key: str) -> list[tuple[str, str]]
         values = {str(value) for result in results if (value := value_at(result, key, name)) is not None}
         entries.append((name, ", ".join(sorted(values))))
     return entries
-
-
-def _environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    # Autoescape is on because results hold text from outside, such as errors and paths. jinja2 switches it on by itself
-    # only for templates whose name ends in .html.
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -17,7 +17,7 @@ from evaluation.report.picture_part import Part, part_with
 from evaluation.tracking.metrics.geometry import overlaps
 
 COLUMNS, CELL = 4, 420  # pictures in a row of a sheet, and their width in pixels
-SMALLEST, LARGEST = 480, 960  # width of a video in pixels; frames in between keep their size
+SMALLEST, LARGEST = 640, 960  # width of a video in pixels; frames in between keep their size
 FPS, QUALITY = 25, 90  # of videos, and of JPEGs
 
 

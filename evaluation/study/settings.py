@@ -185,6 +185,8 @@ RULES: dict[str, Rule] = {
     "trainer.enable_model_summary": FLAG,
     # Scoring
     "runner.devices": devices(),
+    "show.frames": COUNT,
+    "show.video": FLAG,
     "runner.workers": COUNT,
     "runner.lockstep": COUNT,
     "runner.ahead": whole("[0, inf)", 4),

@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     def verdict(self) -> str:
         """What the difference is evidence of, in words."""
         if self.sequences < FEW_SEQUENCES or self.interval is None:
-            return "too few sequences: no evidence"
+            return "too few sequences for evidence of a difference"
         if self.interval.low <= 0 <= self.interval.high:
             return "no evidence of a difference"
         return "better" if self.value > 0 else "worse"

@@ -1,0 +1,152 @@
+"""Compares several trackers on one benchmark."""
+
+import logging
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.errors import DataError
+from datamodules.sequences.attributes import Attributes
+from evaluation.commands import console, forcing_command
+from evaluation.evaluated_tracker import EvaluatedTracker, makers_of, track, write_config
+from evaluation.export.profile import compare_speed
+from evaluation.files import atomic_write, link_or_copy, write_json
+from evaluation.processes.devices import device_type
+from evaluation.processes.invocation import Invocation
+from evaluation.report.comparison_page import comparison_page
+from evaluation.report.comparison_plots import draw_curves
+from evaluation.report.comparison_tables import terminal_tables
+from evaluation.report.comparison_words import Comparison, headline, notes
+from evaluation.report.files_guide import files_guide, show_command
+from evaluation.report.shown_sequence import ShownSequence
+from evaluation.study.job_result import size_of
+from evaluation.study.provenance import provenance
+from evaluation.study.stage import FinishedStage
+from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.comparison_result import describe_comparison, write_sequences
+from evaluation.tracking.result_files import read_boxes
+from evaluation.tracking.sequence_results import SEQUENCES, SequenceResults
+from trackers.base import Tracker
+
+log = logging.getLogger(__name__)
+
+FRAMES = 8  # of a sequence on the page
+
+
+def compare(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, invocation: Invocation) -> None:
+    """Scores the trackers on one benchmark, compares them with the first one, and writes what it found.
+
+    The job's folder gets `comparison.json`, `comparison.html`, `sequences.csv`, `plots/` and `boxes/<tracker>/`.
+    """
+    cfg = trackers[0].cfg
+    folder = Path(cfg.paths.job)
+    write_config(trackers)
+    boxes = {}
+    results: dict[str, dict[str, Any]] = {}
+    found = track(trackers, benchmark, forcing_command(cfg, invocation))
+    for tracker, tracked in zip(trackers, found, strict=True):
+        boxes[tracker.name] = folder / "boxes" / tracker.name / benchmark.name
+        _copy(tracked, boxes[tracker.name])
+        about = {"checkpoint": str(tracker.cfg.checkpoint), "stages": makers_of(tracked)}
+        results[tracker.name] = about | benchmark.scores(boxes[tracker.name])
+    sequences = {name: result.pop("sequences") for name, result in results.items()}
+    attributes = _attributes(benchmark)
+    speeds = _measure(trackers, results, cfg.device)
+    comparison = describe_comparison(results, sequences, attributes) | {"speedup": speeds} | provenance()
+    write_json(folder / "comparison.json", comparison)
+    write_sequences(folder / SEQUENCES, sequences, attributes)
+    _write_page(folder, comparison, benchmark, boxes, sequences)
+    for table in terminal_tables(comparison):
+        console(120).print(table)
+    for sentence in (*headline(comparison), *notes(comparison), comparison["attributes_note"]):
+        console(120).print(sentence, highlight=False, markup=False) if sentence else None
+    if invocation.is_sweep:  # the last lines of the sweep tell about the files
+        log.info("results in %s", folder)
+    else:
+        checkpoints = [str(tracker.cfg.checkpoint) for tracker in trackers]
+        print(f"\n{files_guide(folder, show_command(checkpoints, invocation.overrides, invocation.benchmark))}")
+
+
+def _copy(tracked: FinishedStage, boxes: Path) -> None:
+    source = tracked.folder / "boxes" / boxes.name
+    shutil.copytree(source, boxes, copy_function=link_or_copy, dirs_exist_ok=True)
+
+
+def _attributes(benchmark: Benchmark) -> Attributes | None:
+    """Returns the attributes of the sequences; None if the data set has none. A file that is no use is only a note."""
+    if benchmark.sequences.read_attributes is None:
+        return None
+    try:
+        return benchmark.sequences.read_attributes(benchmark.sequences.names)
+    except DataError as error:
+        return Attributes({}, f"attributes cannot be read: {error}")
+
+
+def _measure(
+    trackers: Sequence[EvaluatedTracker], results: dict[str, dict[str, Any]], device: str
+) -> dict[str, dict[str, Any]]:
+    """Adds the sizes to the results, and returns the speeds relative to the first tracker, by tracker and device."""
+    first: Tracker | None = None
+    speeds = {}
+    for tracker in trackers:
+        checkpoint = tracker.loader()()
+        results[tracker.name] |= size_of(checkpoint, Path(tracker.cfg.checkpoint))
+        if first is None:
+            first = checkpoint.tracker
+        else:
+            latency, speed = compare_speed(checkpoint.tracker, first, device)
+            results[tracker.name]["latency"] = {device_type(device): latency["child"]}
+            results[trackers[0].name].setdefault("latency", {device_type(device): latency["parent"]})
+            speeds[tracker.name] = {device_type(device): speed}
+    return speeds
+
+
+def _write_page(
+    folder: Path,
+    comparison: Comparison,
+    benchmark: Benchmark,
+    boxes: dict[str, Path],
+    sequences: dict[str, SequenceResults],
+) -> None:
+    figures = list(draw_curves({name: benchmark.curves(of) for name, of in boxes.items()}))
+    for figure in figures:
+        _write(folder / "plots" / f"{figure.name}.svg", figure.svg)
+        _write(folder / "plots" / f"{figure.name}.png", figure.png)
+    sheets = dict(_sheets(comparison, benchmark, boxes))
+    call = shlex.join(["python", *sys.argv])
+    page = comparison_page(comparison, figures, sheets, _rows(comparison, sequences), call)
+    _write(folder / "comparison.html", page.encode())
+
+
+def _sheets(comparison: Comparison, benchmark: Benchmark, boxes: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields a caption and a contact sheet for the largest loss and the largest gain of any tracker."""
+    changes = [(name, change) for name, found in comparison["changes"].items() for change in found]
+    by_name = {video.name: video for video in benchmark.sequences} if changes else {}
+    for word, chosen in (("loss", min), ("gain", max)):
+        found = [item for item in changes if (item[1]["difference"] > 0) == (word == "gain")]
+        if found:
+            name, change = chosen(found, key=lambda item: item[1]["difference"])
+            video = by_name[change["sequence"]]
+            tracks = {other: read_boxes(of, video) for other, of in boxes.items()}
+            caption = f"{video.name}: the largest {word}, of {name}, is {abs(change['difference']):.3f}"
+            yield caption, ShownSequence(video, tracks).sheet(FRAMES)
+
+
+def _rows(comparison: Comparison, sequences: dict[str, SequenceResults]) -> list[dict[str, Any]]:
+    """Returns the main metric of each tracker on each sequence."""
+    report, metric, first = comparison["benchmark"], comparison["metric"], sequences[comparison["first"]]
+    return [
+        {"sequence": name, "frames": first.frames[i]}
+        | {tracker: float(found.scores[report].values[metric][i]) for tracker, found in sequences.items()}
+        for i, name in enumerate(first.scores[report].names)
+    ]
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(content)

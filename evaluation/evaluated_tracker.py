@@ -1,0 +1,129 @@
+"""The trackers that a command evaluates: one, or several that it compares."""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from evaluation.commands import resolve
+from evaluation.errors import UserError
+from evaluation.processes.devices import arithmetic
+from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name
+from evaluation.processes.invocation import Invocation
+from evaluation.processes.last_words import course
+from evaluation.study.job_records import record_job
+from evaluation.study.parent_source import ParentSource
+from evaluation.study.stage import FinishedStage, Stage, ensure, position
+from evaluation.tracking.benchmark import Benchmark
+from evaluation.tracking.benchmark_run import run_benchmark
+from evaluation.tracking.result_files import tracking_progress
+from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
+
+EXAMPLE = "e.g. checkpoint=[weights/ostrack_tiny.safetensors,weights/stark_tiny.safetensors]"
+
+
+@dataclass(frozen=True)
+class EvaluatedTracker:
+    """A tracker that is evaluated.
+
+    Attributes:
+        name: short, unique among the trackers of the command.
+        cfg: the configuration for this tracker alone, resolved: `cfg.checkpoint` is its file.
+        source: of the checkpoint.
+    """
+
+    name: str
+    cfg: DictConfig
+    source: ParentSource
+
+    def loader(self) -> Callable[[], Checkpoint]:
+        """Returns a function that loads the checkpoint. It can be pickled, so other processes can call it."""
+        recipe: Any = OmegaConf.to_container(self.cfg.tracker)
+        return partial(load_checkpoint, self.cfg.checkpoint, recipe, instantiate(self.cfg.gates))
+
+    def stage(self, benchmark: Benchmark, command: str) -> Stage:
+        """Returns the stage that tracks the benchmark; see `forcing_command` for `command`."""
+        settings: Any = OmegaConf.to_container(self.cfg)
+        keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": self.source.identity}
+        keys["arithmetic"] = arithmetic(self.cfg.runner.devices)
+        runner = instantiate(self.cfg.runner)
+
+        def make(folder: Path) -> None:
+            run_benchmark(runner, self.loader(), benchmark, folder, tracker=keys, reuse=not command)
+
+        def progress(folder: Path) -> str:
+            return tracking_progress(folder / "boxes" / benchmark.name, benchmark.sequences)
+
+        return Stage("evaluation", keys | benchmark.tracking_inputs(), make, progress=progress)
+
+
+def evaluated_trackers(cfg: DictConfig, invocation: Invocation) -> list[EvaluatedTracker]:
+    """Returns the trackers that `cfg.checkpoint` names: a file, or a list of files. `cfg.tracker` changes all of them.
+
+    Raises:
+        UserError: the list is empty or names a file twice, or a file holds no tracker.
+    """
+    given = cfg.checkpoint
+    paths = [str(path) for path in given] if isinstance(given, ListConfig) else [str(given)]
+    if not paths:
+        raise UserError(f"checkpoint=[] names no tracker; {EXAMPLE}")
+    repeated = [path for path, count in Counter(Path(path).resolve() for path in paths).items() if count > 1]
+    if repeated:
+        raise UserError(f"checkpoint names {repeated[0]} more than once; name each tracker once, {EXAMPLE}")
+    trackers = []
+    for name, path in zip(tracker_names(paths), paths, strict=True):
+        own = copy.deepcopy(cfg)
+        own.checkpoint = path
+        trackers.append(EvaluatedTracker(name, *resolve(own, invocation, completes_recipe=True)))
+    return trackers
+
+
+def track(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, command: str) -> list[FinishedStage]:
+    """Tracks the benchmark with each tracker, unless the cache has its result files."""
+    cfg = trackers[0].cfg
+    cache, stages = Path(cfg.paths.cache) / "stages", [tracker.stage(benchmark, command) for tracker in trackers]
+    record_job(cache, Path(cfg.paths.job), [stage.key for stage in stages])
+    course.begin_job(partial(position, stages, cache, command))
+    return [ensure(stage, cache, command) for stage in stages]
+
+
+def write_config(trackers: Sequence[EvaluatedTracker]) -> None:
+    """Writes `config.yaml` into the job's folder. With several trackers it has all checkpoints, and no recipe."""
+    cfg = copy.deepcopy(trackers[0].cfg)
+    if len(trackers) > 1:
+        cfg.checkpoint = [str(tracker.cfg.checkpoint) for tracker in trackers]
+        cfg.tracker = {}
+    OmegaConf.save(cfg, Path(cfg.paths.job) / "config.yaml")
+
+
+def makers_of(tracked: FinishedStage) -> dict[str, Any]:
+    """Returns which stage has the boxes, and what made it; that may be another commit on another machine."""
+    return {"evaluation": {"key": tracked.folder.name} | tracked.provenance}
+
+
+def tracker_names(paths: Sequence[str]) -> list[str]:
+    """Returns a short unique name for each checkpoint: as in folder names, and with more folders where names are equal.
+
+    Args:
+        paths: of different files.
+    """
+    names, folders = list(map(checkpoint_name, paths)), list(map(_unnamed_folders, paths))
+    while repeated := [i for i, name in enumerate(names) if names.count(name) > 1]:
+        if not any(folders[i] for i in repeated):
+            return list(paths)
+        for i in repeated:
+            names[i] = "/".join([*folders[i][-1:], names[i]])
+            del folders[i][-1:]
+    return names
+
+
+def _unnamed_folders(path: str) -> list[str]:
+    """Returns the names of the folders of a checkpoint that its own name does not tell, from the root on."""
+    *folders, name = Path(path).absolute().parts[1:]
+    return folders[:-1] if name.split(".")[0] == OF_ANY_JOB else folders

@@ -1,0 +1,85 @@
+"""A comparison of trackers in words and cells, for the terminal and for the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.report.evidence import few_note, noise_words
+from evaluation.report.formatting import format_si
+
+Comparison = Mapping[str, Any]  # the content of comparison.json
+
+
+def score_cell(tracker: Mapping[str, Any], report: str, metric: str) -> str:
+    """Returns a score with its interval, e.g. "0.537 (0.48 to 0.59)"."""
+    return with_ends(f"{tracker['metrics'][report][metric]:.3f}", tracker["intervals"][report].get(metric), "{:.2f}")
+
+
+def difference_cell(difference: Mapping[str, Any]) -> str:
+    """Returns a difference with its interval, e.g. "+0.021 (+0.004 to +0.047)"."""
+    return signs(with_ends(f"{difference['value']:+.3f}", difference["interval"], "{:+.3f}"))
+
+
+def with_ends(value: str, interval: Mapping[str, float] | None, form: str) -> str:
+    """Returns a value with the ends of its interval in brackets; the value alone without an interval."""
+    ends = "" if interval is None else f" ({form.format(interval['low'])} to {form.format(interval['high'])})"
+    return f"{value}{ends}"
+
+
+def signs(text: str) -> str:
+    """Returns a text whose hyphens before digits are minus signs."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def size_cells(tracker: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the parameters and the multiply-accumulates of a frame."""
+    return format_si(tracker["params"]), format_si(tracker["macs"]["total"])
+
+
+def speed_cell(comparison: Comparison, name: str) -> str:
+    """Returns how many times faster than the first tracker a tracker is, with the interval."""
+    speeds = comparison["speedup"].get(name, {}).values()
+    return "; ".join(with_ends(f"{speed['ratio']:.2f}", speed, "{:.2f}") for speed in speeds) or "1"
+
+
+def headline(comparison: Comparison) -> list[str]:
+    """Returns a sentence for each tracker but the first: the main difference, and what it is evidence of."""
+    first, metric, report = comparison["first"], comparison["metric"], comparison["benchmark"]
+    sentences = []
+    for name, found in comparison["differences"][report].items():
+        difference = found[metric]
+        scores = [comparison["trackers"][tracker]["metrics"][report][metric] for tracker in (name, first)]
+        said = f"{metric} {scores[0]:.3f} against {scores[1]:.3f}, a difference of {difference_cell(difference)}"
+        better = difference["verdict"] in ("better", "worse")
+        between = f" than {first}" if better else f" between {name} and {first}"
+        subject = f"{name} is " if better else ""
+        verdict = difference["verdict"] if better else f"{difference['verdict'][0].upper()}{difference['verdict'][1:]}"
+        sentences.append(f"{subject}{verdict}{between}: {said}.")
+    return sentences
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Returns what the reader must know: too few sequences, a still box, the method of intervals, noise of speeds."""
+    report, metric, first = comparison["benchmark"], comparison["metric"], comparison["first"]
+    still = comparison["still_box"][report][metric]
+    scores = {name: tracker["metrics"][report][metric] for name, tracker in comparison["trackers"].items()}
+    lost = [name for name, score in scores.items() if score is not None and still is not None and score <= still]
+    speeds = [of for found in comparison["speedup"].values() for of in found.values()]
+    noise = next(filter(None, map(noise_words, speeds)), "")
+    said = [
+        few_note(comparison["trackers"][first]["metrics"][report]["sequences"]),
+        f"A box that never moves has {metric} {still:.3f}." if still is not None else "",
+        f"No better than a box that never moves: {', '.join(lost)}." if lost else "",
+        f"Brackets: {comparison['interval_protocol']}; differences are paired over the same sequences.",
+        f"Speed: how many times faster than {first}, in the same rounds; {noise}." if noise else "",
+    ]
+    return list(filter(None, said))
+
+
+def metrics_of_report(comparison: Comparison, report: str) -> list[str]:
+    """Returns the names of the scores in a report that each sequence has."""
+    return list(next(iter(comparison["differences"][report].values())))
+
+
+def large_attributes(comparison: Comparison, fewest: int) -> Sequence[Mapping[str, Any]]:
+    """Returns the attributes with at least `fewest` sequences."""
+    return [row for row in comparison["attributes"] if row["sequences"] >= fewest]
