@@ -29,7 +29,7 @@ PAGES = [
 ]
 SCRIPTS = {"train.py", "prune.py", "eval.py"}
 MISSING = set() if importlib.util.find_spec("ray") else {"hydra/launcher=ray"}
-TOOLS = {"wandb", "apt-get", "git", ".", "cd", "mkdocs"}  # their own manuals say what they do
+TOOLS = {"tensorboard", "apt-get", "git", ".", "cd", "mkdocs"}  # their own manuals say what they do
 
 
 def fences(page: Path, language: str) -> Iterator[str]:
@@ -131,11 +131,24 @@ def test_every_other_command_exists():
                 known = (ROOT / words[1]).is_file()
             elif words[:2] == ["pip", "install"]:
                 known = all(extra in extras for w in words for extra in re.findall(r"\[([\w,]+)\]", w))
+            elif words[0] == "wandb":
+                known = wandb_knows(words)
             elif words[0].startswith("lwt-"):
                 known = words[0] in programs
             elif words[:2] == ["pip", "wheel"]:
                 known = True
             assert known, f"{page.relative_to(ROOT)}: {shlex.join(words)}"
+
+
+def wandb_knows(words: list[str]) -> bool:
+    """Whether the installed wandb has the command with these options."""
+    from wandb.cli.cli import cli
+
+    command = cli
+    for word in words[1:]:
+        command = getattr(command, "commands", {}).get(word, command)
+    options = {option for parameter in command.params for option in parameter.opts}
+    return command is not cli and all(word in options for word in words if word.startswith("-"))
 
 
 # Python blocks

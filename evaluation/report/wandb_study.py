@@ -53,9 +53,8 @@ def log_study(folder: Path, project: str, entity: str | None) -> None:
         run.log(dict(_charts(rows)))
         run.summary.update({"jobs/finished": finished, "jobs/failed": len(results) - finished} | dict(_numbers(rows)))
         report = wandb.Artifact(f"study-{folder.name}", "report")
-        for file in ("report.html", "study.csv"):
-            report.add_file(str(folder / file))
-        report.add_dir(str(folder / "plots"), name="plots")
+        for file in (folder / "report.html", folder / "study.csv", *sorted((folder / "plots").iterdir())):
+            report.add_file(str(file), name=str(file.relative_to(folder)))
         run.log_artifact(report)
         say_where(run)
 
