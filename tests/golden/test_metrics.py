@@ -187,6 +187,15 @@ def protocol_of(profile: str, dataset: str) -> Protocol:
     return protocols[profile]
 
 
+def check_weighted_means(name: str, protocol: Protocol, tracks: dict[str, Track]) -> None:
+    """Compares the report, which other checks compare with the toolkit's, with the scores of the sequences."""
+    mine = protocol.per_sequence(tracks).scores()
+    wanted = {metric: score for metric, score in scores_of(protocol.report(tracks)).items() if metric != "coverage"}
+    assert mine.keys() == wanted.keys()
+    for metric, score in wanted.items():
+        assert_close(f"{name}: {metric}", mine[metric], score)
+
+
 # GOT-10k
 
 
@@ -229,6 +238,7 @@ def test_got10k_report_is_the_same(case: Case, part: tuple[str, str]) -> None:
     assert profile == "got10k"
     tracks, wanted = got10k_tracks(case, tracker), case.about["expected"]["got10k"][tracker]
     check_got10k(tracker, tracks, wanted["overall"])
+    check_weighted_means(tracker, GOT10k(), tracks)
     for name, scores in wanted["sequences"].items():
         check_got10k(f"{tracker}/{name}", of_sequence(name, tracks), scores)
 
@@ -397,6 +407,7 @@ def test_one_pass_reports_are_the_same(case: Case, part: tuple[str, str], tmp_pa
     measures = protocol.measure(tracks)
     counts, mine = protocol.count(measures), protocol.report(tracks)
     assert tracks.keys() == wanted["sequences"].keys()
+    check_weighted_means(tracker, protocol, tracks)
     for i, name in enumerate(tracks):
         of, alone = wanted["sequences"][name], protocol.report({name: tracks[name]})
         check_counts(f"{tracker}/{name}", counts, i, of)
@@ -501,6 +512,7 @@ def check_devkit(archive: dict[str, str], wanted: dict[str, Any], case: Case, fo
     assert wanted.keys() == {*TRACKINGNET, *CURVES}
     agree_all("kit", mine, {key: wanted[key] / 100 for key in TRACKINGNET}, TRACKINGNET)
     check_curves("kit", protocol.count(protocol.rounded_frames(tracks)).curves(), wanted)
+    check_weighted_means("kit", protocol, tracks)
 
 
 def scenarios(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:

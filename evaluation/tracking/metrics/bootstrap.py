@@ -123,7 +123,8 @@ def _ends(above: np.ndarray, below: np.ndarray, weights: np.ndarray) -> tuple[np
     # A draw in which the parent scores 0 says nothing about a retention. It counts as a large one.
     ratios = np.divide(numerators, denominators, out=np.full(numerators.shape, inf), where=denominators > 0)
     tail = _tail(rows[:, -1])
-    low, high = np.quantile(ratios, (tail, 1 - tail), axis=0)
+    with np.errstate(invalid="ignore"):  # between two infinite draws
+        low, high = np.quantile(ratios, (tail, 1 - tail), axis=0)
     return (low, high) if np.isfinite(high).all() else None
 
 

@@ -1,5 +1,6 @@
 """Benchmarks: from result files to scores with the names of their protocols."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +42,34 @@ def test_one_protocol_goes_by_the_name_of_the_benchmark(sequences, results):
 
 def test_several_protocols_are_told_apart(sequences, results):
     protocols = [OnePass("pytracking", "lasot"), OnePass("got10k", "lasot")]
-    metrics = Benchmark("mine", sequences, protocols).scores(results)["metrics"]
-    assert list(metrics) == ["mine/pytracking", "mine/got10k"]
+    found = Benchmark("mine", sequences, protocols).scores(results)
+    metrics = found["metrics"]
+    assert list(metrics) == list(found["intervals"]) == ["mine/pytracking", "mine/got10k"]
     assert metrics["mine/pytracking"]["protocol"] != metrics["mine/got10k"]["protocol"]
+    assert all(metrics[name].keys() > intervals.keys() for name, intervals in found["intervals"].items())
+
+
+def test_sequences_csv_holds_what_the_score_is_made_of(sequences, results):
+    names = sequences.names
+    save_track(results, sequences[0], np.repeat(sequences[0].boxes[:1], len(sequences[0]), 0), np.zeros(6))
+    child = Benchmark("mine", sequences, [GOT10k(), TrackingNet()]).scores(results)
+    child["sequences"].write(results / "job" / "sequences.csv", parent=child["sequences"])
+    with (results / "job" / "sequences.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    metrics = ["AO", "SR0.5", "SR0.75", "AUC", "P", "P_norm"]
+    assert list(rows[0]) == [
+        *("benchmark", "sequence", "frames", "fps", "lost_at", "weight"),
+        *(*metrics, *(f"parent {metric}" for metric in metrics)),
+    ]
+    assert [row["sequence"] for row in rows] == [*names, *names]
+    assert [(row["frames"], row["fps"], row["lost_at"]) for row in rows[:2]] == [("6", "", ""), ("6", "50", "")]
+    pooled = [row for row in rows if row["benchmark"] == "mine/got10k"]
+    assert [int(row["weight"]) for row in pooled] == [(s.cover[1:] > 0).sum() for s in sequences]
+    assert {row["weight"] for row in rows if row["benchmark"] == "mine/trackingnet"} == {"1"}
+    for of in ("AO", "parent AO"):
+        total = sum(int(row["weight"]) * float(row[of]) for row in pooled) / sum(int(row["weight"]) for row in pooled)
+        assert total == pytest.approx(child["metrics"]["mine/got10k"]["AO"])
+    assert pooled[0]["AUC"] == pooled[0]["parent AUC"] == ""
 
 
 def test_what_trackers_are_shown_names_their_results(sequences, got10k, tmp_path):

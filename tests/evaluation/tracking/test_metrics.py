@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.tracking.metrics import GOT10k, OnePass, Protocol, Track, TrackingNet, speed
+from evaluation.tracking.metrics import GOT10k, OnePass, Protocol, Track, TrackingNet, scores_of, speed
 from evaluation.tracking.metrics.counts import count_above, count_at_most, count_flags
 from evaluation.tracking.metrics.one_pass import OVERLAP_THRESHOLDS
 from evaluation.tracking.result_files import read_result
@@ -150,6 +150,22 @@ def test_order_does_not_matter_and_all_is_a_share(protocol: Protocol, tracks: di
         scores.pop("P_norm", None)  # may pass 1: invalid frames count as hits, but not as frames
     assert all(0 <= score <= 1 for score in scores.values())
     assert all(np.array_equal(t.predicted, b) for t, b in zip(tracks.values(), before, strict=True))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=NAMES)
+@settings(max_examples=30)
+@given(tracks=TRACKS)
+def test_scores_are_weighted_means_of_those_of_sequences(protocol: Protocol, tracks: dict[str, Track]) -> None:
+    report, sequences = protocol.report(tracks), protocol.per_sequence(tracks)
+    wanted = scores_of(report)
+    wanted.pop("coverage", None)
+    assert sequences.scores() == pytest.approx(wanted, nan_ok=True)
+    last = list(tracks)[-1]
+    alone = scores_of(protocol.report({last: tracks[last]}))
+    values = sequences.select(np.array([len(tracks) - 1])).values
+    assert {name: float(of[0]) for name, of in values.items()} == pytest.approx(
+        {name: alone[name] for name in values}, nan_ok=True
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=NAMES)
