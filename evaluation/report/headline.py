@@ -113,7 +113,9 @@ def _speeds(seeds: Sequence[Result]) -> Iterator[str]:
         if noise and low <= max(1, *(top for _, top in noise)) and high >= min(1, *(bottom for bottom, _ in noise)):
             yield f"no evidence of a speed-up on {device}"
         else:
-            yield f"{estimate.value:.2g} times {'faster' if estimate.value >= 1 else 'as fast'} on {device}"
+            times = f"{estimate.value:.1f}"
+            faster = f"{times} times {'faster' if estimate.value > 1 else 'as fast'}"
+            yield f"{'as fast as its parent' if times == '1.0' else faster} on {device}"
 
 
 def _smallest(finished: Sequence[Result], lines: Sequence[Series], benchmark: str, metric: str) -> Iterator[str]:

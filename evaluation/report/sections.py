@@ -58,9 +58,11 @@ def results_sections(finished: Sequence[Result], every_job: bool = False) -> lis
 
 
 def stability_sections(results: Sequence[Result]) -> list[Section]:
-    """Returns the stability of each tracker and of each family. Empty sections are left out."""
+    """Returns the stability of each tracker, and of each family if one has several trackers. No section is empty."""
     rows = stability_of(results)
     grouped = families_of(rows)
+    if all(len(row.trackers) == 1 for row in grouped):  # a table of the same numbers
+        grouped = []
     sections = [
         Section("Stability", stability_table(rows), sentences.stability(rows)),
         Section("Families", families_table(grouped), sentences.families([row.trackers for row in grouped])),

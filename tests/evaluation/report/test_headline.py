@@ -46,7 +46,7 @@ def test_a_speed_within_the_noise_of_an_unpruned_tracker_is_no_evidence(low, exp
 def test_a_ratio_of_many_digits_is_found_again(tmp_path: Path):
     study = [job(name, 1 / 3, ao=ao) | {"folder": name} for name, ao in (("dimp", 0.48), ("ostrack", 0.3))]
     words = say(with_sequences([with_intervals(result, tmp_path) for result in study], tmp_path))
-    assert "dimp at ratio 0.333333: 33% of the parameters, 2 times faster on cpu, keeps 96%" in words
+    assert "dimp at ratio 0.333333: 33% of the parameters, 2.0 times faster on cpu, keeps 96%" in words
     assert "dimp keeps 36 points" in words
 
 

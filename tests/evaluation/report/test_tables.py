@@ -50,8 +50,8 @@ def page() -> str:
 
 
 def test_markdown_is_read_back_as_its_tables(page):
-    results, others, stability, families, failed = tables_of(page)
-    assert all(len(row) == len(table[0]) for table in (results, others, stability, families, failed) for row in table)
+    results, others, stability, failed = tables_of(page)
+    assert all(len(row) == len(table[0]) for table in (results, others, stability, failed) for row in table)
     assert results[0] == [
         *("Tracker", "Ratio", "AO Parent", "AO Child", "AO Retention", "AO Over seeds", "Seeds"),
         *("cpu Speed-up", "cpu ms", "Parameters", "MACs"),
@@ -63,7 +63,6 @@ def test_markdown_is_read_back_as_its_tables(page):
     assert by_key["ostrack", "1"] == dense_row  # the parents, though no job is dense
     assert by_key["dimp", "0.1"][4] == "1"
     assert others[0] == ["Tracker", "Ratio", "SR0.5 Parent", "SR0.5 Child", "SR0.5 Retention"]
-    assert [row[:2] for row in families[1:]] == [[m, f] for m in ("AO", "SR0.5") for f in ("CNN", "transformer")]
 
 
 def test_stability_says_what_is_known_and_what_is_missing(page):
@@ -78,7 +77,17 @@ def test_stability_says_what_is_known_and_what_is_missing(page):
     assert rows["dimp"]["Below 50% at"] == "< 0.1"
     assert "seed 2 has no ratio 0.1. Its numbers are without seed 2." in page
     assert "from 1 to 0.1 (parameters)" in page
-    assert "one tracker" in page
+
+
+def test_families_have_a_table_if_one_has_several_trackers():
+    third = [job("mixformer", ratio, ao=0.3) | {"family": "transformer"} for ratio in (0.5, 0.1)]
+    study = [result for result in STUDY if result.get("seed") == 1] + third
+    assert "Families" not in [section.heading for section in sections_of(STUDY, STUDY[1:])]
+    families = next(section for section in sections_of(study, study) if section.heading == "Families")
+    rows = [[cell.text for cell in row] for row in families.table["rows"]]
+    assert [row[:2] for row in rows] == [[m, f] for m in ("AO", "SR0.5") for f in ("CNN", "transformer")]
+    assert rows[1][-1] == "mixformer and ostrack"
+    assert any("one tracker" in note for note in families.notes)
 
 
 @pytest.mark.parametrize("title", [ODD, "plain"])
@@ -97,7 +106,7 @@ def test_latex_has_whole_rows_and_no_active_characters():
     text = latex("python train.py -m x='%'\n", sections_of(STUDY, finished))
     assert "0.500 (0.45 to 0.55)" in text
     tables = re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL)
-    assert len(tables) == text.count(r"\begin{table}") == text.count(r"\caption[") == 5
+    assert len(tables) == text.count(r"\begin{table}") == text.count(r"\caption[") == 4
     for align, body in tables:
         assert [body.count(rf"\{rule}") for rule in ("toprule", "midrule", "bottomrule")] == [1, 1, 1]
         for line in re.sub(r"\\multicolumn\{(\d+)\}\{c\}", lambda m: "&" * (int(m[1]) - 1), body).splitlines():
