@@ -12,20 +12,27 @@ from evaluation.export.paired_ratio import paired_ratio
 
 @pytest.fixture
 def compare(monkeypatch):
-    """`compare(child, parent)` compares trackers whose forwards take these seconds, in an environment with noise."""
+    """`compare(child, parent)` compares trackers whose forwards take these seconds; other work slows some of them."""
     clock, rng = SimpleNamespace(now=0.0), np.random.default_rng(0)
+    noise = 0.0
 
     def forward(tracker, device):
         def call():
-            disturbed = rng.random() < 0.2
-            clock.now += tracker.seconds * (1 + 0.02 * rng.random() + 3 * disturbed)
+            disturbed = rng.random() < 0.1
+            clock.now += tracker.seconds * (1 + noise * rng.random() + 3 * disturbed)
 
         return call
 
     monkeypatch.setattr(profile, "_forward", forward)
     monkeypatch.setattr(profile, "synchronised_time", lambda device: clock.now)
     monkeypatch.setattr(profile, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    return lambda child, parent: profile.compare_speed(*(SimpleNamespace(seconds=s) for s in (child, parent)))
+
+    def compare(child, parent, by=0.02):
+        nonlocal noise
+        noise = by
+        return profile.compare_speed(*(SimpleNamespace(seconds=s) for s in (child, parent)))
+
+    return compare
 
 
 def test_a_speedup_is_the_ratio_of_times_of_one_round_and_its_noise_holds_one(compare):
@@ -42,6 +49,14 @@ def test_a_child_that_equals_its_parent_is_as_fast(compare):
     _, speedup = compare(child=0.003, parent=0.003)
     assert speedup["low"] <= 1 <= speedup["high"]
     assert speedup["ratio"] == pytest.approx(1, abs=0.02)
+
+
+def test_a_busy_machine_gets_more_rounds_of_fast_networks_and_a_slow_network_does_not(compare):
+    clocks, speedup = compare(child=0.002, parent=0.003, by=2)
+    assert speedup["rounds"] == clocks["child"]["runs"] == profile.BLOCKS * profile.RUNS
+    assert speedup["low"] <= 1.5 <= speedup["high"]
+    _, speedup = compare(child=0.2, parent=0.3, by=2)
+    assert speedup["rounds"] <= profile.RUNS
 
 
 def test_slow_networks_are_timed_in_fewer_rounds_which_the_protocol_tells(compare):
