@@ -36,10 +36,7 @@ def data(got10k, tmp_path_factory):
     return folder
 
 
-def test_trackers_are_compared_on_the_same_sequences_and_drawn(
-    run, small_checkpoint, other, data, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr("evaluation.tracking.metrics.bootstrap.DRAWS", 200)
+def test_trackers_are_compared_on_the_same_sequences_and_drawn(run, small_checkpoint, other, data, tmp_path, capsys):
     cache = tmp_path / "cache"
     where = ("benchmark=got10k", f"paths.data={data}", f"paths.cache={cache}")
     run("eval", f"checkpoint={small_checkpoint}", *where)

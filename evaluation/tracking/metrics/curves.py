@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DRAWS = 2_000
+from evaluation.tracking.metrics.bootstrap import score_band
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,15 @@ class Curve:
 
     def mean(self) -> np.ndarray:
         """Returns the curve of all sequences together, (t,); sequences without weight do not count."""
-        values, weights = self._counted()
-        return weights @ values / weights.sum()
+        counts = self.weights > 0
+        return self.weights[counts] @ self.values[counts] / self.weights[counts].sum()
 
     def band(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns the ends of the 95 % interval at each threshold, (t,) each; None for fewer than two sequences.
 
         The band holds for each threshold by itself, and not for the whole curve at once.
         """
-        values, weights = self._counted()
-        count = len(weights)
-        if count < 2:
-            return None
-        drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS) * weights
-        low, high = np.quantile(drawn @ values / drawn.sum(1, keepdims=True), (0.025, 0.975), axis=0)
-        return low, high
-
-    def _counted(self) -> tuple[np.ndarray, np.ndarray]:
-        counts = self.weights > 0
-        return self.values[counts], self.weights[counts].astype(float)
+        return score_band(self.values, self.weights)
 
 
 def success_curve(thresholds: np.ndarray, values: np.ndarray, weights: np.ndarray) -> Curve:
