@@ -19,7 +19,7 @@ from rich.console import Console
 
 from datamodules.workers import usable_cores
 from evaluation.errors import UserError
-from evaluation.processes.devices import assign_gpu, check_device
+from evaluation.processes.devices import assign_gpu, check_devices, plan_without_gpu
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.joblib_process import in_joblib_process
 from evaluation.processes.last_words import course
@@ -127,7 +127,9 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         check_settings(settings)
         _use_threads(cfg)
-        check_device(cfg.device)
+        if cfg.get("dry_run"):
+            plan_without_gpu(cfg)
+        check_devices(cfg)
         if invocation.is_sweep:
             assign_gpu(cfg, invocation.job_number)
         if "jobs_at_once" in cfg.get("datamodule", {}):

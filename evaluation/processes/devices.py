@@ -1,5 +1,6 @@
 """Assigns a GPU to each job of a sweep, and says which devices the results of a job depend on."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,18 +10,47 @@ from pytorch_lightning import Trainer
 
 from evaluation.errors import UserError
 
+log = logging.getLogger(__name__)
 
-def check_device(device: str) -> None:
-    """Checks that the machine has the device that trackers are scored and timed on.
+USERS_OF_DEVICES = ("device", "runner.devices", "pruning.device")  # keys of torch devices
+
+
+def check_devices(cfg: DictConfig) -> None:
+    """Checks that the machine has the devices that trackers are scored and timed on.
 
     Raises:
-        UserError: the machine lacks the device.
+        UserError: the machine lacks a device.
     """
-    if device_type(device) == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"device={device}, but torch finds no CUDA GPU on this machine; set device=cpu, or trainer=cpu for all "
-            "work on the CPU"
-        )
+    if torch.cuda.is_available():
+        return
+    for key in USERS_OF_DEVICES:
+        value = OmegaConf.select(cfg, key)
+        devices = [value] if isinstance(value, str) else value or []
+        if any(device_type(device) == "cuda" for device in devices):
+            cpu = "trainer=cpu for all work on the CPU" if "trainer" in cfg else f"{key}=cpu"
+            raise UserError(f"{key}={','.join(devices)}, but torch finds no CUDA GPU on this machine; set {cpu}")
+
+
+def plan_without_gpu(cfg: DictConfig) -> None:
+    """Makes a job of a machine with GPUs one of this machine's CPU if this machine has none, so that it can be planned.
+
+    Args:
+        cfg: the job's configuration, changed in place.
+    """
+    if torch.cuda.is_available() or not _names_gpu(cfg):
+        return
+    log.warning("no GPU here, so this is the plan of trainer=cpu; on a GPU, stages have other keys and may be cached")
+    OmegaConf.update(cfg, "runner.devices", ["cpu"])
+    for key in ("device", "pruning.device"):
+        OmegaConf.update(cfg, key, "cpu")
+    on_cpu = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+    for key, value in on_cpu.items():
+        OmegaConf.update(cfg, f"trainer.{key}", value)
+
+
+def _names_gpu(cfg: DictConfig) -> bool:
+    scored = {device_type(device) for device in (cfg.device, cfg.pruning.device, *cfg.runner.devices)}
+    return "cuda" in scored or cfg.trainer.accelerator in ("gpu", "cuda")
 
 
 def assign_gpu(cfg: DictConfig, job: int) -> None:

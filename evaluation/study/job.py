@@ -28,7 +28,7 @@ from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import FinishedStage, Stage, ensure, position, state
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.stage_record import PLAN, digest
-from evaluation.study.training import training_progress
+from evaluation.study.training import build_callbacks, training_progress
 from evaluation.tracking.sequence_results import SEQUENCES
 from pruning.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
@@ -107,6 +107,7 @@ class Job:
             instantiate(cfg.distillation)(tracker)
         if cfg.ratio < 1:
             self._announce(pruning.estimate(tracker.network, tracker.groups(), tracker.frame_inputs))
+        build_callbacks(cfg.callbacks)
         instantiate(cfg.datamodule).check()
         self.maker.benchmark.check_scorable()
         self.maker.runner  # noqa: B018 (building the runner checks its settings)

@@ -53,7 +53,7 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     tracker.train()
     tracker.stage, tracker.lr_scale = stage, settings.lr_scale
     checkpoint, signals = _checkpoint(folder), HeldSignals()
-    configured = [instantiate(c) for c in cfg.callbacks.values()]
+    configured = build_callbacks(cfg.callbacks)
     trainer = instantiate(
         cfg.trainer,
         max_steps=settings.steps,
@@ -92,6 +92,22 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
             "not finished. Leave out what ends a training early, such as an early-stopping callback, and check that "
             "datamodule.samples_per_epoch holds a batch of datamodule.batch_size"
         )
+
+
+def build_callbacks(settings: DictConfig) -> list[Callback]:
+    """Builds the configured Lightning callbacks; null leaves one out.
+
+    Raises:
+        UserError: a section builds no callback.
+    """
+    built = {name: instantiate(section) for name, section in settings.items() if section is not None}
+    for name, callback in built.items():
+        if not isinstance(callback, Callback):
+            raise UserError(
+                f"callbacks.{name}={callback} is no Lightning callback; name its class, e.g. "
+                f"+callbacks.{name}._target_=pytorch_lightning.callbacks.LearningRateMonitor, or set null"
+            )
+    return list(built.values())
 
 
 def training_progress(folder: Path, steps: int) -> str:

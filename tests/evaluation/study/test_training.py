@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from evaluation.errors import UserError
-from evaluation.study.training import fit
+from evaluation.study.training import build_callbacks, fit
 from tests.conftest import CONF, SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from trackers.checkpoints.checkpoint import build_tracker
 
@@ -64,3 +64,11 @@ def test_the_weights_do_not_depend_on_the_workers(trained):
         other = trained(f"datamodule.workers={workers}")
         assert all(torch.equal(alone[name], other[name]) for name in alone)
     assert not all(torch.equal(alone[n], w) for n, w in trained("seed=43").items())
+
+
+def test_a_callback_is_left_out_by_null_and_anything_else_is_refused():
+    progress = {"_target_": "evaluation.study.progress_bar.StageProgressBar", "refresh_rate": 3}
+    (bar,) = build_callbacks(OmegaConf.create({"progress": progress, "input_wait": None}))
+    assert bar.refresh_rate == 3
+    with pytest.raises(UserError, match=r"callbacks\.stop=EarlyStopping is no Lightning callback; name its class"):
+        build_callbacks(OmegaConf.create({"stop": "EarlyStopping"}))
