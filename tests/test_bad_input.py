@@ -156,7 +156,7 @@ def test_a_required_key_that_one_job_of_a_sweep_lacks(run, capsys):
     """Only `ostrack_got10k` needs a checkpoint, so the other job goes on."""
     with pytest.raises(SystemExit) as stop:
         run("train", "-m", "experiment=ostrack_got10k,demo", "tracker=ostrack", "dry_run=true", "datamodule=synthetic")
-    assert "1 of 1 jobs failed" in str(stop.value.code)
+    assert "1 of 2 jobs would fail" in str(stop.value.code)
     assert "this command needs checkpoint; add e.g. checkpoint=mae_pretrain_vit_base.pth" in str(stop.value.code)
     assert "parent evaluation" not in (told := capsys.readouterr().out)
     assert "would run" in told

@@ -100,8 +100,11 @@ def build_callbacks(settings: DictConfig) -> list[Callback]:
     Raises:
         UserError: a section builds no callback.
     """
-    built = {name: instantiate(section) for name, section in settings.items() if section is not None}
-    for name, callback in built.items():
+    built = {}
+    for name, section in settings.items():
+        if section is None:
+            continue
+        built[name] = callback = instantiate(section) if isinstance(section, DictConfig) else section
         if not isinstance(callback, Callback):
             raise UserError(
                 f"callbacks.{name}={callback} is no Lightning callback; name its class, e.g. "
