@@ -6,7 +6,3 @@ class PruningError(ValueError):
 
     The message names the value, the place and a call that works.
     """
-
-
-class UntrainedError(PruningError):
-    """A criterion that learns from a training is asked for scores before any training step."""

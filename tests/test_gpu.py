@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from evaluation.export.profile import latencies
+from pruning import Group, Pruner, Slice
+from pruning.criteria import Magnitude
 from tests.conftest import results
 from tests.trackers.networks import small_ostrack
 from tests.trackers.test_lockstep import BATCHED, alone, assert_same_boxes, together
@@ -39,6 +42,16 @@ def test_lockstep_gives_the_boxes_of_one_by_one_and_of_the_cpu(make: Callable[[]
     tracker = make().cuda()
     assert_same_boxes(alone(tracker), wanted)
     assert_same_boxes(together(tracker), wanted)
+
+
+def test_a_network_that_moves_to_the_gpu_after_attach_is_cut_by_inputs_of_the_cpu() -> None:
+    network, pruner = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), Pruner(0.5, Magnitude())
+    slices = (Slice("0.weight", 0, gated=True), Slice("0.bias", 0, gated=True), Slice("2.weight", 1))
+    x = torch.randn(3, 4)
+    pruner.attach(network, [Group("hidden", "mlp", 8, slices)], lambda _: {"input": x})
+    network.cuda()
+    pruner.update()
+    assert pruner.finish([{"input": x}])["masked_vs_compacted"] < 1e-5
 
 
 def test_latency_is_that_of_finished_work() -> None:

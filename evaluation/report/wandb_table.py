@@ -13,6 +13,7 @@ from evaluation.report.study_results import (
     metrics_of,
     number_at,
     retention_of,
+    sort_key,
     value_at,
 )
 from evaluation.report.tables import csv_table
@@ -28,8 +29,10 @@ def study_table(results: Sequence[Result]) -> tuple[list[Any], list[list[Any]]]:
     """Returns the names of the columns and the rows.
 
     The columns are what differs between the jobs, then scores, retention, speed-up and sizes. The first metric has its
-    intervals and its parent's score; those of the others are in `study.csv`. Columns without a value are left out.
+    intervals and its parent's score; those of the others are in `study.csv`. Speeds are paired: latencies of different
+    jobs were measured at different times. Columns without a value are left out.
     """
+    results = sorted(results, key=sort_key)
     columns = {name: [read(result) for result in results] for name, read in _columns(results)}
     columns = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
     return [*columns], [list(row) for row in zip(*columns.values(), strict=True)]
@@ -59,10 +62,6 @@ def _columns(results: Sequence[Result]) -> Iterator[Column]:
     for name, path in COSTS.items():
         yield _at(f"{name} kept", "achieved", name)
         yield _at(name, *path)
-    for benchmark in keys_at(results, "speed"):
-        yield _at(f"fps/{benchmark}", "speed", benchmark, "fps")
-    for device in keys_at(results, "latency"):
-        yield _at(f"latency/{device}", "latency", device, "ms")
 
 
 def _score_columns(benchmark: str, metric: str, detailed: bool) -> Iterator[Column]:

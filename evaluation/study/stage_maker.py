@@ -10,7 +10,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from evaluation.errors import UserError
 from evaluation.processes.devices import arithmetic
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.study.finite_training import check_finite
@@ -22,7 +21,6 @@ from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.result_files import tracking_progress
 from evaluation.tracking.runner import Runner
 from pruning.callback import PruningCallback
-from pruning.errors import UntrainedError
 from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import Checkpoint, initial_checkpoint, load_checkpoint
 
@@ -99,7 +97,7 @@ class StageMaker:
     def train_ranking(self, folder: Path, parent: Stage) -> None:
         """Trains the parent in a sparsity stage that cuts nothing, and saves what it learns about the units."""
         initial = self._load_for_training(parent, parent)
-        self._fit_sparsity(folder, initial.tracker)
+        fit(self.cfg, initial.tracker, "sparsity", folder, self.logger, self.pruning)
         ranking = self.pruning.ranking_state()
         check_finite("sparsity", {"ranking": ranking})
         torch.save(ranking, folder / RANKING)
@@ -108,7 +106,7 @@ class StageMaker:
     def train_sparsity(self, folder: Path, parent: Stage) -> None:
         """Trains the parent while its mask is annealed, then cuts it."""
         initial = self._load_for_training(parent, parent)
-        self._fit_sparsity(folder, initial.tracker)
+        fit(self.cfg, initial.tracker, "sparsity", folder, self.logger, self.pruning)
         self._compact(folder, initial)
 
     def cut(self, folder: Path, ranked: Stage) -> None:
@@ -164,15 +162,6 @@ class StageMaker:
             build_teacher: Callable[[Tracker], Any] = instantiate(self.cfg.distillation)
             loaded.tracker.teacher = build_teacher(self._load(parent).tracker)
         return loaded
-
-    def _fit_sparsity(self, folder: Path, tracker: Tracker) -> None:
-        try:
-            fit(self.cfg, tracker, "sparsity", folder, self.logger, self.pruning)
-        except UntrainedError as error:
-            raise UserError(
-                f"pruning={self.cfg.job.method} learns from training steps, but the schedule removes units before the "
-                "first one; set pruning.schedule.start=0.2 stages.sparsity.steps=200, or choose pruning=magnitude"
-            ) from error
 
     def _compact(self, folder: Path, trained: Checkpoint) -> None:
         torch.manual_seed(0)  # masked and compacted network are compared on the same random inputs in every job

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pruning.cost import Cost, Polynomial
 from pruning.criteria.criterion import Criterion
-from pruning.errors import PruningError, UntrainedError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group
 
@@ -144,10 +144,10 @@ class ChipNet(Criterion):
         """Returns softplus(psi) by group name: the order of z_t without its ties (most open gates are exactly 1).
 
         Raises:
-            UntrainedError: there has been no sparsity stage.
+            PruningError: there has been no sparsity stage.
         """
         if not hasattr(self, "psi"):
-            raise UntrainedError(
+            raise PruningError(
                 "ChipNet ranks by learned gates, but has seen no training; train with a PruningCallback, or choose "
                 "Magnitude(), which needs no training"
             )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pruning.cost import Cost
 from pruning.criteria.criterion import Criterion
-from pruning.errors import PruningError, UntrainedError
+from pruning.errors import PruningError
 from pruning.gates import Gates
 
 
@@ -52,10 +52,10 @@ class Taylor(Criterion):
         """Returns the running means by group name.
 
         Raises:
-            UntrainedError: there has been no training step.
+            PruningError: there has been no training step.
         """
         if not getattr(self, "steps_seen", 0):
-            raise UntrainedError(
+            raise PruningError(
                 f"{type(self).__name__} ranks by gradients, but has seen no training step before the first update; "
                 "train with a PruningCallback whose schedule starts later, e.g. Cubic(start=0.2), or choose Magnitude()"
             )
