@@ -88,7 +88,8 @@ def score_open_loop(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, 
     name = benchmark.with_coverage(benchmark.name)
     record = {"checkpoint": str(cfg.checkpoint), "benchmark": name, "protocol": PROTOCOL}
     write_json(Path(cfg.paths.job) / "open_loop.json", record | scores | provenance())
-    table = Table("benchmark", *scores)
+    definitions = "\n".join(f"{name}: {words}" for name, words in PROTOCOL.items())
+    table = Table("benchmark", *scores, caption=definitions, caption_justify="left")
     table.add_row(name, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in scores.values()))
     Console().print(table)
     print(files_guide(Path(cfg.paths.job)))

@@ -63,6 +63,10 @@ def test_a_broken_sequence_ends_in_an_error_and_the_next_run_goes_on(run, small_
     assert result["metrics"]["got10k"]["frames"] <= 2 * 5
     assert 0 < result["still_box"]["got10k"]["AO"] <= 1
     assert result["speed"]["got10k"]["fps"] > 0
+    assert result["intervals"]["got10k"]["AO"]["low"] <= result["metrics"]["got10k"]["AO"]
+    assert (
+        next(outputs.rglob("sequences.csv")).read_text().startswith("benchmark,sequence,frames,fps,lost_at,weight,AO")
+    )
     (stage,) = (folder for folder in (cache / "stages").glob("evaluation-*/") if folder.suffix != ".unfinished")
     assert files(outputs, "GOT*.txt") == files(stage)
 

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,13 +52,28 @@ def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k, tmp
             assert 0 <= score <= 1
 
 
+def check_sequences(child: dict, path: Path) -> None:
+    """Compares the scores and intervals of a child and of its parent with the rows of its sequences."""
+    rows = list(csv.DictReader(path.open()))
+    assert {row["benchmark"] for row in rows} == {"synthetic"}
+    for of, column in ((child, "AO"), (child["parent"], "parent AO")):
+        values, weights = ([float(row[name]) for row in rows] for name in (column, "weight"))
+        assert np.average(values, weights=weights) == pytest.approx(of["metrics"]["synthetic"]["AO"])
+        interval = of["intervals"]["synthetic"]["AO"]
+        assert interval == pytest.approx({"low": min(values), "high": max(values)}), "two sequences: the whole range"
+    interval, retention = (child[key]["synthetic"]["AO"] for key in ("retention_intervals", "retention"))
+    assert interval["low"] <= retention <= interval["high"]
+
+
 @pytest.mark.parametrize(
     ("tracker", "method"),
     [("stark", "slim"), ("dimp", "network_slimming")],
 )
 def test_every_tracker_goes_the_whole_way_down_to_one_percent(run, tracker, method):
-    (child,) = results(run("train", "ratio=0.01", f"tracker={tracker}", f"pruning={method}"))
+    outputs = run("train", "ratio=0.01", f"tracker={tracker}", f"pruning={method}")
+    (child,) = results(outputs)
     assert (child["tracker"], child["method"]) == (tracker, method)
+    check_sequences(child, next(outputs.rglob("sequences.csv")))
     assert 0.008 < child["params"] / child["parent"]["params"] <= 0.01
     assert child["masked_vs_compacted"] < 1e-4
     assert child["macs"]["total"] < 0.1 * child["parent"]["macs"]["total"]
