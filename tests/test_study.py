@@ -25,7 +25,15 @@ def test_a_sweep_leaves_children_of_the_asked_size_and_a_report(run, got10k, tmp
     (study,) = (outputs / "studies").iterdir()
     rows = list(csv.DictReader((study / "study.csv").open()))
     assert [float(r["ratio"]) for r in rows if r["status"] == "finished"] == [1, 0.5, 0.1]
-    assert "<svg" in (study / "report.html").read_text()
+    page, table = (study / "report.html").read_text(), (study / "study.md").read_text()
+    assert "<svg" in page
+    assert page.count('"label":"ostrack') == 3, "the sequences of each job"
+    assert "| AO Parent | AO Child | AO Retention | cpu Speed-up | cpu ms | Parameters | MACs |" in table
+    assert "too few: no evidence about other videos" in table
+    children = [row for row in rows if row["status"] == "finished" and float(row["ratio"]) < 1]
+    times = [float(row["latency.cpu.ms"]) * float(row["speedup.cpu.ratio"]) for row in children]
+    assert times == pytest.approx([float(row["parent.latency.cpu.ms"]) for row in children])
+    assert len({row["parent.latency.cpu.ms"] for row in children}) == 1
     parent, half, tenth, failed = results(outputs)
     assert "out of reach" in failed["error"]
     assert parent["retention"]["synthetic"]["AO"] == 1

@@ -10,4 +10,6 @@ def environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     # Autoescape is on because results hold text from outside, such as errors and paths. jinja2 switches it on by itself
     # only for templates whose name ends in .html.
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return found

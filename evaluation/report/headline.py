@@ -39,12 +39,17 @@ def headline(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:
         scores = score_series(finished, number_reader("ratio"), benchmark, metric)
         return [*_reached(scores, benchmark, metric, floor), *_lost(scores, floor)]
     scores = score_series(with_parents(finished), number_reader("ratio"), benchmark, metric)
-    return [
-        *_threshold(pruned, metric),
-        *_answers(finished, pruned, metric),
-        *_smallest(finished, pruned, benchmark, metric),
-        *_lost(scores, floor),
+    top = floor[1] if floor else None
+    hopeless = {line.label for line in scores for point in line.points if point.x == 1 and _no_better(point, top)}
+    sentences = [
+        f"The parent of {label} is no better than a box that never moves, so its retention has no meaning."
+        for label in sorted(hopeless)
     ]
+    if meaningful := [line for line in pruned if line.label not in hopeless]:
+        sentences += _threshold(meaningful, metric)
+        sentences += _answers(finished, meaningful, metric)
+        sentences += _smallest(finished, meaningful, benchmark, metric)
+    return [*sentences, *_lost([line for line in scores if line.label not in hopeless], floor)]
 
 
 def _reached(scores: Sequence[Series], benchmark: str, metric: str, floor: tuple[float, float] | None) -> Iterator[str]:
@@ -82,6 +87,10 @@ def _smallest_held(line: Series) -> Point | None:
     """Returns the last pruned point down to which all tested ratios retain at least `KEEPS`."""
     held = [point for point in takewhile(lambda point: point.mean >= KEEPS, line.points) if point.x < 1]
     return held[-1] if held else None
+
+
+def _no_better(point: Point, floor: float | None) -> bool:
+    return floor is not None and point.mean <= floor
 
 
 def _reaches_below(point: Point) -> bool:

@@ -74,8 +74,8 @@ def intervals(finished: Sequence[Result]) -> list[str]:
     if not protocols:
         return []
     notes = [
-        f"In brackets: {join_words(protocols, ' or ')}; of a retention, child and parent are compared on the same "
-        "sequences. If a retention\u2019s interval contains 100%, there is no evidence of a loss."
+        f"In brackets: {join_words(protocols, ' or ')}. If the interval of a retention contains 100%, there is no "
+        "evidence of a loss."
     ]
     if len(seeds_of(finished)) > 1:
         notes.append(

@@ -50,6 +50,16 @@ def test_a_ratio_of_many_digits_is_found_again(tmp_path: Path):
     assert "dimp keeps 36 points" in words
 
 
+def test_a_parent_that_does_not_track_has_no_retention():
+    hopeless = with_intervals(job(ratio=0.5, ao=0.45) | {"still_box": {"synthetic": {"AO": 0.5}}})
+    words = say([hopeless])
+    assert "The parent of ostrack is no better than a box that never moves, so its retention has no meaning." in words
+    assert "keeps" not in words
+    good = with_intervals(job("dimp", ratio=0.5, ao=0.48)) | {"still_box": {}}
+    good["parent"]["metrics"]["synthetic"]["AO"] = 0.6
+    assert "dimp at ratio 0.5" in say([hopeless, good])
+
+
 def test_few_sequences_are_no_evidence():
     result = with_intervals(job(ratio=0.5))
     result["metrics"]["synthetic"]["sequences"] = 2
@@ -76,7 +86,7 @@ def test_a_difference_between_trackers_is_named_only_where_sequences_and_seeds_s
 def test_brackets_are_explained_only_where_there_are_some():
     assert intervals([job()]) == []
     (one,) = intervals([with_intervals(job())])
-    assert one.startswith("In brackets: 95 % bootstrap over sequences; of a retention")
+    assert one.startswith("In brackets: 95 % bootstrap over sequences. If the interval of a retention contains 100%")
     assert "Over seeds" in intervals([with_intervals(job(seed=seed)) for seed in (1, 2)])[1]
 
 
