@@ -172,7 +172,7 @@ def _speed(comparison: Comparison, name: str) -> Cell:
     return Cell(speed_cell(comparison, name), ratios[0] if ratios else 1.0)
 
 
-def _difference(difference: Mapping[str, Any]) -> Cell:
+def _difference(difference: dict[str, Any]) -> Cell:
     return Cell(difference_cell(difference), difference["value"])
 
 

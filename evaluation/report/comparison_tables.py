@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from evaluation.report.comparison_words import (
@@ -92,7 +93,7 @@ def _two_lines(cell: str) -> str:
 
 def _table(title: str, *columns: str) -> Table:
     """Returns an empty table. Cells of all columns but the first are on the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     return table

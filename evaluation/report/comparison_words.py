@@ -1,28 +1,23 @@
 """A comparison of trackers in words and cells, for the terminal and for the page."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.report.evidence import few_note, noise_words
-from evaluation.report.formatting import format_si
+from evaluation.report.evidence import few_note, interval_at, noise_words
+from evaluation.report.formatting import format_si, with_interval
 
-Comparison = Mapping[str, Any]  # the content of comparison.json
+Comparison = dict[str, Any]  # the content of comparison.json
 
 
-def score_cell(tracker: Mapping[str, Any], report: str, metric: str) -> str:
+def score_cell(tracker: dict[str, Any], report: str, metric: str) -> str:
     """Returns a score with its interval, e.g. "0.537 (0.48 to 0.59)"."""
-    return with_ends(f"{tracker['metrics'][report][metric]:.3f}", tracker["intervals"][report].get(metric), "{:.2f}")
+    ends = interval_at(tracker, "intervals", report, metric)
+    return with_interval(tracker["metrics"][report][metric], ends, "{:.3f}".format, "{:.2f}".format)
 
 
-def difference_cell(difference: Mapping[str, Any]) -> str:
+def difference_cell(difference: dict[str, Any]) -> str:
     """Returns a difference with its interval, e.g. "+0.021 (+0.004 to +0.047)"."""
-    return signs(with_ends(f"{difference['value']:+.3f}", difference["interval"], "{:+.3f}"))
-
-
-def with_ends(value: str, interval: Mapping[str, float] | None, form: str) -> str:
-    """Returns a value with the ends of its interval in brackets; the value alone without an interval."""
-    ends = "" if interval is None else f" ({form.format(interval['low'])} to {form.format(interval['high'])})"
-    return f"{value}{ends}"
+    form = "{:+.3f}".format
+    return signs(with_interval(difference["value"], interval_at(difference, "interval"), form, form))
 
 
 def signs(text: str) -> str:
@@ -30,7 +25,7 @@ def signs(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def size_cells(tracker: Mapping[str, Any]) -> tuple[str, str]:
+def size_cells(tracker: dict[str, Any]) -> tuple[str, str]:
     """Returns the parameters and the multiply-accumulates of a frame."""
     return format_si(tracker["params"]), format_si(tracker["macs"]["total"])
 
@@ -38,7 +33,8 @@ def size_cells(tracker: Mapping[str, Any]) -> tuple[str, str]:
 def speed_cell(comparison: Comparison, name: str) -> str:
     """Returns how many times faster than the first tracker a tracker is, with the interval."""
     speeds = comparison["speedup"].get(name, {}).values()
-    return "; ".join(with_ends(f"{speed['ratio']:.2f}", speed, "{:.2f}") for speed in speeds) or "1"
+    form = "{:.2f}".format
+    return "; ".join(with_interval(speed["ratio"], interval_at(speed), form, form) for speed in speeds) or "1"
 
 
 def headline(comparison: Comparison) -> list[str]:
@@ -69,7 +65,7 @@ def notes(comparison: Comparison) -> list[str]:
         few_note(comparison["trackers"][first]["metrics"][report]["sequences"]),
         f"A box that never moves has {metric} {still:.3f}." if still is not None else "",
         f"No better than a box that never moves: {', '.join(lost)}." if lost else "",
-        f"Brackets: {comparison['interval_protocol']}; differences are paired over the same sequences.",
+        f"In brackets: {comparison['interval_protocol']}; differences are paired over the same sequences.",
         f"Speed: how many times faster than {first}, in the same rounds; {noise}." if noise else "",
     ]
     return list(filter(None, said))
@@ -80,6 +76,6 @@ def metrics_of_report(comparison: Comparison, report: str) -> list[str]:
     return list(next(iter(comparison["differences"][report].values())))
 
 
-def large_attributes(comparison: Comparison, fewest: int) -> Sequence[Mapping[str, Any]]:
+def large_attributes(comparison: Comparison, fewest: int) -> list[dict[str, Any]]:
     """Returns the attributes with at least `fewest` sequences."""
     return [row for row in comparison["attributes"] if row["sequences"] >= fewest]
