@@ -4,10 +4,10 @@ Sequences are drawn with replacement, so an interval tells how far the number wo
 kind had been chosen. It knows nothing of other trainings of the same tracker.
 
 The percentiles of the drawn numbers are too narrow for few sequences. They are expanded like in Hesterberg, "What
-Teachers Should Know About the Bootstrap", The American Statistician 2015, section 4.1: Student's t takes the place of
-the normal distribution, and n / (n - 1) corrects the variance. Where sequences weigh differently, n is their effective
-number, (sum of weights)^2 / (sum of squared weights) (Kish, "Survey Sampling", 1965). `benchmarks/intervals.py`
-compares the method with others.
+Teachers Should Know About the Bootstrap", The American Statistician 2015: Student's t takes the place of the normal
+distribution, and n / (n - 1) corrects the variance. Where sequences weigh differently, n is their effective number,
+(sum of weights)^2 / (sum of squared weights) (Kish, "Survey Sampling", 1965). `benchmarks/intervals.py` compares the
+method with others.
 """
 
 from functools import lru_cache

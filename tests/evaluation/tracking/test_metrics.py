@@ -153,7 +153,7 @@ def test_order_does_not_matter_and_all_is_a_share(protocol: Protocol, tracks: di
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=NAMES)
-@settings(max_examples=30)
+@settings(max_examples=5)
 @given(tracks=TRACKS)
 def test_scores_are_weighted_means_of_those_of_sequences(protocol: Protocol, tracks: dict[str, Track]) -> None:
     report, sequences = protocol.report(tracks), protocol.per_sequence(tracks)
