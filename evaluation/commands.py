@@ -1,6 +1,7 @@
 """The commands behind train.py and prune.py, and the setup that eval.py shares with them."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -138,6 +139,11 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         place = error.full_key or "a value of the configuration"
+        if lacking := re.search(r"Interpolation key '(tracker\.[\w.]+)' not found", reason):
+            raise UserError(
+                f"the recipe of the tracker has no {lacking[1]}, which {place} reads; write it into the tracker's file "
+                "in conf/tracker/, see docs/adding-a-tracker.md"
+            ) from error
         raise UserError(f"{place} refers to something that is not there: {reason}") from error
 
 

@@ -88,6 +88,7 @@ def test_a_ratio_out_of_reach_names_one_in_reach(run, capsys):
         ("pruning.scope=kinds", ("pruning.scope=kinds", "did you mean kind?")),
         ("pruning.schedule=linaer", ("pruning.schedule=linaer", "did you mean Linear?")),
         ("pruning.criterion=Taylor", ("pruning=taylor",)),
+        ("+pruning.foo=3", ("pruning: ", "unexpected keyword argument 'foo'")),
         ("stages.child.steps=many", ("stages.child.steps=many",)),
         ("stages.sparsity.steps=-3", ("stages.sparsity.steps=-3",)),
         ("pruning.kinds=[atention]", ("atention", "attention")),

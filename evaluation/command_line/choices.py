@@ -1,21 +1,11 @@
 """Messages about choices: names of files in the groups of conf/."""
 
-from typing import Any
-
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException
 
 from evaluation.command_line.keys import describe_foreign
 from evaluation.command_line.script_keys import ScriptKeys
 from evaluation.command_line.suggestions import did_you_mean
-
-SHARED = "common"  # file of a group that the others include
-
-
-def choices_of(loader: Any, group: str) -> list[str]:
-    """Returns the choices of a group; [] if there is no such group."""
-    return [name for name in loader.get_group_options(group, ObjectType.CONFIG) if name != SHARED]
 
 
 def describe_choice(override: Override, keys: ScriptKeys) -> str:
@@ -25,7 +15,7 @@ def describe_choice(override: Override, keys: ScriptKeys) -> str:
         return describe_foreign(override, keys)
     if override.is_delete():
         return ""
-    known = choices_of(keys.loader, group)
+    known = keys.choices(group)
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     for value in values:
         name = "null" if value is None else str(value)
@@ -34,7 +24,7 @@ def describe_choice(override: Override, keys: ScriptKeys) -> str:
             return f"{override.input_line} names several choices; -m runs a job for each of them: -m {group}={names}"
         if value is None and (keys.groups.get(group, "") is None or group == "fake_data"):
             return f"{override.input_line} is no choice; ~{group} leaves {group} out"
-        if name not in known and not _is_nested(keys.loader, group, name):
+        if name not in known and not _is_nested(keys, group, name):
             return f"{group}={name} is no choice; {did_you_mean(name, known) or _listed(known)}"
     return ""
 
@@ -52,10 +42,10 @@ def describe_combination(error: MissingConfigException) -> str:
     return f"tracker={tracker} has no scale={scale}; choose scale={' or scale='.join(scales)}"
 
 
-def _is_nested(loader: Any, group: str, name: str) -> bool:
+def _is_nested(keys: ScriptKeys, group: str, name: str) -> bool:
     """Returns whether a choice such as icassp2023/dimp lies in a folder of its group."""
     folder, _, file = name.rpartition("/")
-    return bool(folder) and file in choices_of(loader, f"{group}/{folder}")
+    return bool(folder) and file in keys.choices(f"{group}/{folder}")
 
 
 def _listed(names: list[str]) -> str:

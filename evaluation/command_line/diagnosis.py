@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evaluation.command_line.arguments import describe_unreadable
-from evaluation.command_line.choices import choices_of, describe_choice, describe_combination
+from evaluation.command_line.choices import describe_choice, describe_combination
 from evaluation.command_line.keys import describe_key
 from evaluation.command_line.required_keys import describe_missing_keys
 from evaluation.command_line.script_keys import ScriptKeys
@@ -60,21 +60,23 @@ def first_fault(loader: Any, script: str, arguments: Sequence[str], is_sweep: bo
         if override is None or not override.key_or_group:
             return describe_unreadable(argument, arguments[i - 1] if i else "", ScriptKeys(loader, script))
         overrides.append(override)
-    chosen = [str(o.input_line) for o in overrides if _is_choice(loader, o) and not o.is_sweep_override()]
-    keys = ScriptKeys(loader, script, chosen)
+    folders = [str(o.input_line) for o in overrides if o.key_or_group == "hydra.searchpath"]
+    keys = ScriptKeys(loader, script, folders)
+    chosen = [str(o.input_line) for o in overrides if _is_choice(keys, o) and not o.is_sweep_override()]
+    keys = ScriptKeys(loader, script, [*folders, *chosen])
     for override in overrides:
         if override.is_sweep_override() and not is_sweep:
             line = override.input_line
             values = ", or quote a list: '" + _as_list(override) + "'" if "." in override.key_or_group else ""
             return f"{line} has several values; -m runs a job for each of them: python {script}.py -m {line}{values}"
-        describe = describe_choice if _is_choice(loader, override) else describe_key
+        describe = describe_choice if _is_choice(keys, override) else describe_key
         if message := describe(override, keys):
             return message
     return _missing(loader, script, arguments)
 
 
-def _is_choice(loader: Any, override: Override) -> bool:
-    return bool(choices_of(loader, override.key_or_group)) and not isinstance(override.value(), dict)
+def _is_choice(keys: ScriptKeys, override: Override) -> bool:
+    return bool(keys.choices(override.key_or_group)) and not isinstance(override.value(), dict)
 
 
 def _as_list(override: Override) -> str:

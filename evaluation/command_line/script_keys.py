@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+SHARED = "common"  # file of a group that the others include
 SCRIPTS = ("train", "prune", "eval")
 
 
@@ -17,11 +19,13 @@ class ScriptKeys:
     Args:
         loader: Hydra's loader of configurations.
         script: name of the script.
-        chosen: overrides that choose files of conf/; those that cannot be composed are left out.
+        chosen: overrides that choose files of conf/, or name further folders of such files. Choices are left out if
+            they cannot be composed.
     """
 
     def __init__(self, loader: Any, script: str, chosen: Sequence[str] = ()):
         self.loader, self.script, self._chosen = loader, script, list(chosen)
+        self._folders = [line for line in chosen if line.lstrip("+").startswith("hydra.searchpath=")]
 
     @cached_property
     def tree(self) -> dict[str, Any]:
@@ -29,7 +33,7 @@ class ScriptKeys:
         try:
             return _tree(self.loader, self.script, self._chosen)
         except (HydraException, ValueError):
-            return _tree(self.loader, self.script, [])
+            return _tree(self.loader, self.script, self._folders)
 
     @property
     def groups(self) -> dict[str, str | None]:
@@ -41,6 +45,11 @@ class ScriptKeys:
         own = {name: value for name, value in self.tree.items() if name != "hydra"}
         groups = (group for group in self.groups if not group.startswith("hydra") and "@" not in group)
         return list(dict.fromkeys([*groups, *_paths(own)]))
+
+    def choices(self, group: str) -> list[str]:
+        """Returns the choices of a group; [] if there is no such group."""
+        options = self.loader.get_group_options(group, ObjectType.CONFIG, self.script, self._folders)
+        return [name for name in options if name != SHARED]
 
     def has(self, key: str) -> bool:
         """Returns whether the configuration has a key."""

@@ -1,11 +1,14 @@
 """Tells errors that the user can correct from faults of the code: the first are one line, the others a traceback."""
 
 import errno
+import inspect
 import logging
 import os
 import traceback
+from typing import Any
 
 from hydra.errors import InstantiationException
+from hydra.utils import get_object
 
 from evaluation.errors import USER_ERRORS
 
@@ -79,8 +82,12 @@ def _own_words(error: BaseException) -> str:
 
 def _message_of_instantiation(error: InstantiationException) -> str | None:
     cause = error.__cause__
-    if cause is None or _names_nothing(cause) or _has_wrong_arguments(cause, str(error)):
-        return str(error).replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception", "")
+    words = str(error).replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception", "")
+    if cause is not None and _has_wrong_arguments(cause, str(error)):
+        place = words.partition("full_key: ")[2] or words.partition("'")[2].partition("'")[0]
+        return f"{place}: {cause}"
+    if cause is None or _names_nothing(cause):
+        return "; ".join(filter(None, words.splitlines()))
     return message_of(cause)
 
 
@@ -97,5 +104,7 @@ def _has_wrong_arguments(error: BaseException, words: str) -> bool:
     if not isinstance(error, TypeError):
         return False
     frames = traceback.extract_tb(error.__traceback__)
-    called = words.partition("'")[2].partition("'")[0].rpartition(".")[2]  # Hydra: Error in call to target 'a.b.Name'
-    return len(frames) == 1 or str(error).startswith((f"{called}.__init__() ", f"{called}() "))
+    start, _, rest = words.partition("'")
+    called: Any = get_object(rest.partition("'")[0]) if start == "Error in call to target " else type(None)
+    names = [f"{base.__name__}.__init__() " for base in inspect.getmro(called)] if inspect.isclass(called) else []
+    return len(frames) == 1 or str(error).startswith((*names, f"{called.__name__}() "))

@@ -108,6 +108,7 @@ class Job:
         if cfg.ratio < 1:
             self._announce(pruning.estimate(tracker.network, tracker.groups(), tracker.frame_inputs))
         build_callbacks(cfg.callbacks)
+        instantiate(cfg.speed)
         instantiate(cfg.datamodule).check()
         self.maker.benchmark.check_scorable()
         self.maker.runner  # noqa: B018 (building the runner checks its settings)

@@ -10,8 +10,11 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from threading import get_ident
+from types import ModuleType
 from typing import Any
 
 from torch.nn.modules.module import register_module_module_registration_hook
@@ -20,6 +23,7 @@ from trackers.base import Tracker
 from trackers.checkpoints.arguments import check_arguments
 from trackers.contents import CheckpointError
 
+PACKAGE = Path(__file__).parents[1]  # the folder `trackers`
 TARGET, PARTIAL = "_target_", "_partial_"
 # Bounds. Published recipes need 6 levels, numbers up to 3,072 and 539 modules (of ViT-L).
 MAX_DEPTH = 20
@@ -36,7 +40,13 @@ def check_recipe(recipe: Any) -> None:
         CheckpointError: the recipe is of another type, contains an interpolation, a number or a nesting out of bounds,
             or an argument of Hydra that no recipe needs; or it names something else than a class of `trackers`.
     """
-    if not isinstance(recipe, Mapping) or TARGET not in recipe:
+    if isinstance(recipe, Mapping) and TARGET not in recipe:
+        keys = reprlib.repr(list(recipe))
+        raise CheckpointError(
+            f"a recipe is a mapping with '{TARGET}', the class of the tracker, and this one has the keys {keys}; write "
+            f"e.g. {TARGET}: trackers.ostrack.OSTrack"
+        )
+    if not isinstance(recipe, Mapping):
         raise CheckpointError(
             f"a recipe is a mapping with '{TARGET}', not {reprlib.repr(recipe)}; pass the `tracker` section of a "
             "configuration, e.g. load_checkpoint(path).recipe"
@@ -70,7 +80,23 @@ def _build(value: Any, place: str) -> Any:
     kind = _class_of(value, place)
     is_partial = value.get(PARTIAL, False)
     check_arguments(kind, parts, place, is_partial)
-    return partial(kind, **parts) if is_partial else kind(**parts)
+    if is_partial:
+        return partial(kind, **parts)
+    try:
+        return kind(**parts)
+    except TypeError as error:
+        raise _unknown_key(error, parts, place) or error from error
+
+
+def _unknown_key(error: TypeError, parts: Mapping[str, Any], place: str) -> CheckpointError | None:
+    """Returns the error of a mapping in a recipe with a key that a constructor does not know; None for others."""
+    words = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if words is None:
+        return None
+    for name, part in parts.items():
+        if isinstance(part, Mapping) and words[1] in part:
+            return CheckpointError(f"{place}.{name}.{words[1]} is not known: {error}")
+    return None
 
 
 def _check_value(value: Any, place: str, depth: int) -> None:
@@ -110,7 +136,12 @@ def _check_key(key: Any, place: str) -> None:
 
 def _check_text(text: str, place: str) -> None:
     """Refuses an interpolation, which would run a resolver of OmegaConf, and text that would spoil a message."""
-    if "${" in text or text == "???":
+    if text == "???":
+        raise CheckpointError(
+            f"{_cut(place)} has no value; write it into the tracker's file in conf/tracker/ or conf/tracker/scale/, or "
+            f"set it: {_cut(place)}=VALUE"
+        )
+    if "${" in text:
         raise CheckpointError(
             f"{_cut(place)} holds {reprlib.repr(text)}, but a recipe holds resolved values alone; {RESOLVED}"
         )
@@ -125,20 +156,30 @@ def _class_of(node: Mapping[str, Any], place: str) -> type:
     be one of ours, and so must the module that defines the class.
     """
     target = node[TARGET]
-    found = None
+    found, near = None, ""
     if isinstance(target, str) and re.fullmatch(r"trackers(\.[a-zA-Z]\w*){1,9}", target, re.ASCII):
         module, _, name = target.rpartition(".")
         try:
-            found = getattr(importlib.import_module(module), name, None)
+            imported = importlib.import_module(module)
+            found, near = getattr(imported, name, None), _similar_class(imported, name)
         except ModuleNotFoundError as error:
             if not module.startswith(str(error.name)):
                 raise  # a module of ours needs another package
     if not isinstance(found, type) or not found.__module__.startswith("trackers."):
         raise CheckpointError(
             f"{_cut(place)}: a recipe may only build classes of 'trackers', not {reprlib.repr(target)}; "
-            "e.g. trackers.ostrack.OSTrack"
+            + (near or f"e.g. trackers.ostrack.OSTrack. A tracker of your own belongs into {PACKAGE}")
         )
     return found
+
+
+def _similar_class(module: ModuleType, name: str) -> str:
+    """Returns the question whether a similar class of a module of ours was meant; "" if there is none."""
+    if not module.__name__.startswith("trackers."):
+        return ""
+    classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__.startswith("trackers.")]
+    near = get_close_matches(name, [*getattr(module, "__all__", ()), *classes], 1)
+    return f"did you mean {module.__name__}.{near[0]}?" if near else ""
 
 
 @contextmanager

@@ -98,9 +98,12 @@ class CachedLoader(ConfigLoaderImpl):
     def _load(self, config_name, overrides, run_mode):
         return super().load_configuration(config_name, list(overrides), run_mode)
 
+    def get_group_options(self, group, kind, config_name, overrides):
+        return self._options(group, kind, config_name, tuple(overrides))
+
     @cache  # noqa: B019
-    def get_group_options(self, *arguments):
-        return super().get_group_options(*arguments)
+    def _options(self, group, kind, config_name, overrides):
+        return super().get_group_options(group, kind, config_name, list(overrides))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,14 @@ def test_the_message_names_what_works(loader, line, words):
 def test_nothing_is_wrong(loader, line):
     script, *arguments = line.split(" ")
     assert first_fault(loader, script, arguments, is_sweep=False) == ""
+
+
+def test_folders_of_further_choices_are_looked_at(loader, tmp_path):
+    (tmp_path / "tracker").mkdir()
+    (tmp_path / "tracker" / "mine.yaml").write_text("depth: 3")
+    given = [f"hydra.searchpath=[file://{tmp_path}]", "tracker=mine"]
+    assert "did you mean seed" in first_fault(loader, "train", [*given, "sed=1"], is_sweep=False)
+    assert "did you mean mine?" in first_fault(loader, "train", [given[0], "tracker=mime"], is_sweep=False)
 
 
 def test_every_value_of_a_sweep_is_looked_at(loader):
