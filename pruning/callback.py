@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytorch_lightning as L
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruning.errors import PruningError
 from pruning.plan import Plan
@@ -34,14 +34,14 @@ class PruningCallback(Pruner, L.Callback):
 
     def __init__(self, schedule: Schedule, every: int = 20, decay: bool = True, **options: Any):
         super().__init__(**options)
-        if not callable(schedule):
+        if not callable(schedule) or isinstance(schedule, type):
             raise PruningError(
-                f"pruning.schedule={schedule} is no schedule; set its class, e.g. "
+                f"pruning.schedule={getattr(schedule, '__name__', schedule)} is no schedule; give Linear(), or set "
                 "pruning.schedule._target_=pruning.schedules.Linear"
             )
-        if every < 1:
+        if not isinstance(every, int) or every < 1:
             raise PruningError(
-                f"pruning.every={every} must be at least 1: it is the number of steps between two updates of the mask"
+                f"pruning.every={every!r} must be at least 1: it is the number of steps between two updates of the mask"
             )
         self.schedule, self.every, self.decay = schedule, every, decay
         self._state: dict[str, Any] | None = None
@@ -53,7 +53,12 @@ class PruningCallback(Pruner, L.Callback):
         """Builds the gates and restores their state if the stage is resumed."""
         if self.ratio == 1:
             return
-        module: Any = pl_module  # any module with `network` and `groups()`
+        module: Any = pl_module
+        if not isinstance(getattr(module, "network", None), nn.Module) or not callable(getattr(module, "groups", None)):
+            raise PruningError(
+                f"the LightningModule {type(module).__name__} must have `network`, a torch.nn.Module, and `groups()`, "
+                "which returns the groups of this network"
+            )
         self.attach(module.network, module.groups(), getattr(module, "frame_inputs", None))
         steps = trainer.estimated_stepping_batches
         if not math.isfinite(steps):

@@ -24,7 +24,10 @@ def difference(masked: Any, cut: Any) -> Tensor:
     pairs = [_tensors(outputs) for outputs in (masked, cut)]
     shapes = [[tuple(t.shape) for t in tensors] for tensors in pairs]
     if not pairs[0]:
-        raise PruningError("the network returns no tensors, so the masked and the cut network cannot be compared")
+        raise PruningError(
+            f"the network returns no tensors but a {type(masked).__name__}, so the masked and cut network cannot be "
+            "compared; return a tensor, or a tuple, a list or a dictionary of tensors"
+        )
     if shapes[0] != shapes[1]:
         raise PruningError(
             f"the outputs have the shapes {shapes[0]} while units are masked, but {shapes[1]} once they are cut; leave "

@@ -182,10 +182,13 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
         for s in group.slices:
             entries, left = (n := _tensor(network, s.path).shape[s.dim]), n - owned[s.path, s.dim]
             if left and s.whole and s.offsets == (0,):
+                covers = (
+                    f" ({entries // group.size} would cover all)" if group.size and not entries % group.size else ""
+                )
                 raise PruningError(
                     f"group '{group.name}' has {group.size} units, but '{s.path}' has {entries} entries along dim "
                     f"{s.dim} (shape {tuple(_tensor(network, s.path).shape)}), of which {left} belong to no group. "
-                    f"Correct size={group.size}, inner={s.inner} or offsets=(0,); or, if the other entries must stay: "
+                    f"Correct size={group.size}, inner={s.inner}{covers} or offsets=(0,); or, if the others stay: "
                     f"Slice('{s.path}', {s.dim}, whole=False)"
                 )
     return groups

@@ -100,6 +100,28 @@ def explain_failure(path: str, layer: nn.Module, arguments: Sequence[Any], group
     return f"{words}. Declare {missing} in the group '{group.name}'{where}" if not rest else words
 
 
+def undeclared_tensors(path: str, module: nn.Module, groups: Sequence[Group], plan: Plan) -> str:
+    """Returns which tensors of a module a group may have forgotten, "" if there are none.
+
+    Args:
+        path, module: a module of the cut network, with tensors of its own such as a positional embedding.
+        groups: the groups of the network.
+        plan: the cut, of one group.
+    """
+    cut = [group for group in groups if len(plan.units(group)) < group.size]
+    if len(cut) != 1:
+        return ""
+    (group,) = cut
+    known = {(s.path, s.dim) for s in group.slices}
+    found = [
+        f"Slice('{place}', {dim})"
+        for name, tensor in (module._parameters | module._buffers).items()
+        for dim, size in enumerate(() if tensor is None else tensor.shape)
+        if size == group.size and ((place := f"{path}.{name}".lstrip(".")), dim) not in known
+    ]
+    return f"The group may lack {' or '.join(found)}, with {group.size} entries" if found else ""
+
+
 def _reader(layer: Any) -> tuple[list[str], int, int]:
     """Returns the tensors of a layer that read its input, the dim that does, and the dim of the input."""
     if isinstance(layer, nn.Linear):

@@ -21,6 +21,10 @@ class Plan:
         Raises:
             PruningError: an entry is no list of whole numbers from 0.
         """
+        if not isinstance(kept, Mapping):
+            raise PruningError(
+                f"a plan must hold kept units by group name, not {reprlib.repr(kept)}; e.g. {{'g': [0, 2]}}"
+            )
         for name, units in kept.items():
             if not isinstance(units, list | tuple) or not all(type(u) is int and u >= 0 for u in units):
                 raise PruningError(

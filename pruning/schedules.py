@@ -34,8 +34,11 @@ class Annealed:
     end: float = 0.8
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end <= 1:
-            raise PruningError(f"pruning.schedule needs 0 <= start < end <= 1, not start={self.start}, end={self.end}")
+        numbers = all(isinstance(value, int | float) for value in (self.start, self.end))
+        if not numbers or not 0 <= self.start < self.end <= 1:
+            raise PruningError(
+                f"pruning.schedule needs 0 <= start < end <= 1, not start={self.start!r}, end={self.end!r}"
+            )
 
     def __call__(self, progress: float, target: float) -> float:
         """Returns the ratio at `progress` in [0, 1] of the stage."""

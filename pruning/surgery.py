@@ -69,6 +69,10 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
             branch; a convolution or norm would lose its last channel; or surgery does not support a layer. The network
             is unchanged then.
     """
+    if not isinstance(plan, Plan):
+        raise PruningError(
+            f"the plan must be a Plan, not a {type(plan).__name__}; e.g. Plan.from_dict({{'hidden': [0, 2]}})"
+        )
     plan.check(groups)
     check_untied(network, [group for group in groups if len(plan.units(group)) < group.size])
     cuts: dict[str, list[tuple[Slice, Group, Tensor]]] = defaultdict(list)

@@ -21,7 +21,7 @@ from pruning.cost import copy_to_meta
 from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, branches
-from pruning.layer_sizes import check_layers, explain_failure
+from pruning.layer_sizes import check_layers, explain_failure, undeclared_tensors
 from pruning.plan import Plan
 from pruning.surgery import check_untied, compacted
 from pruning.tracing import InputFunction, separating_sets
@@ -33,8 +33,8 @@ MAX_MACS = 5e9
 # A rounding may flip a discrete choice of the network on one draw of the inputs, while a fault shows on all draws.
 DRAWS = 3
 COMPLETE = (
-    "Every tensor whose size follows from the number of units must be a slice of the group, and the code must not "
-    "contain the number"
+    "Every tensor whose size follows from the number of units must be a slice of the group, layers whose outputs are "
+    "added share one group, and the code must not contain the number"
 )
 NO_RULES = RemovalRules()
 PRECISE = (torch.float32, torch.float64)
@@ -308,7 +308,8 @@ def naming_modules(network: nn.Module, groups: Sequence[Group], plan: Plan) -> I
         reason = explain_failure(path, module, arguments, groups, plan)
         if reason:
             raise TrialError(f"{name} fails: {reason}") from error
-        raise TrialError(f"{name} fails with {_first_line(error)}. {COMPLETE}") from error
+        hint = undeclared_tensors(path, module, groups, plan) or COMPLETE
+        raise TrialError(f"{name} fails with {_first_line(error)}. {hint}") from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -76,6 +76,23 @@ def setting_by_unit(setting: Mapping[str, float], gates: Gates) -> Tensor:
     return torch.tensor(values, device=gates.values.device, dtype=torch.float32).repeat_interleave(sizes)
 
 
+def check_penalty(penalty: Mapping[str, float] | None) -> dict[str, float]:
+    """Returns the weights of a penalty by kind.
+
+    Raises:
+        PruningError: `penalty` does not name kinds, or a weight is no number from 0.
+    """
+    weights = {} if penalty is None else penalty
+    if not isinstance(weights, Mapping):
+        raise PruningError(f"pruning.criterion.penalty={penalty!r} must name kinds; e.g. {{'default': 1e-4}} for all")
+    for kind, weight in weights.items():
+        if not isinstance(weight, int | float) or not weight >= 0:
+            raise PruningError(
+                f"pruning.criterion.penalty of '{kind}' is {weight!r}; it must not be negative, e.g. 1e-4"
+            )
+    return dict(weights)
+
+
 def check_kinds(option: str, named: Mapping[str, Any], groups: Sequence[Group]) -> None:
     """Raises PruningError if a kind in `named` is a probable misspelling of a kind of the network.
 

@@ -22,7 +22,7 @@ class Magnitude(Criterion):
 
     def __init__(self, p: int = 2):
         if p not in (1, 2):
-            raise PruningError(f"pruning.criterion.p={p} is not known; choose p=1 or p=2, the order of the norm")
+            raise PruningError(f"pruning.criterion.p={p!r} is not known; choose p=1 or p=2, the order of the norm")
         self.p = p
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:

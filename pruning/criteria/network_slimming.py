@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning.cost import Cost
-from pruning.criteria.criterion import Criterion, check_kinds, setting_by_unit
+from pruning.criteria.criterion import Criterion, check_kinds, check_penalty, setting_by_unit
 from pruning.criteria.magnitude import group_norms
 from pruning.gates import Gates
 from pruning.groups import Group
@@ -28,7 +28,7 @@ class NetworkSlimming(Criterion):
     """
 
     def __init__(self, penalty: Mapping[str, float] | None = None):
-        self.penalty = dict(penalty or {})
+        self.penalty = check_penalty(penalty)
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
         """Checks the kinds in `penalty`."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pruning.criteria.criterion import Criterion
+from pruning.errors import PruningError
 from pruning.gates import Gates
 
 
@@ -15,6 +16,8 @@ class Random(Criterion):
     """
 
     def __init__(self, seed: int = 0):
+        if not isinstance(seed, int):
+            raise PruningError(f"pruning.criterion.seed={seed!r} must be a whole number, e.g. 0")
         self.seed = seed
 
     def __call__(self, gates: Gates) -> dict[str, Tensor]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pruning.cost import Cost
-from pruning.criteria.criterion import Criterion, check_kinds, setting_by_unit
+from pruning.criteria.criterion import Criterion, check_kinds, check_penalty, setting_by_unit
+from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group
 
@@ -28,7 +29,9 @@ class Slim(Criterion):
     needs_gradients = True
 
     def __init__(self, penalty: Mapping[str, float] | None = None, travel: float = 2.0):
-        self.penalty, self.travel = dict(penalty or {}), travel
+        if not travel > 0:
+            raise PruningError(f"pruning.criterion.travel={travel} must be positive: gates start at 1, e.g. travel=2.0")
+        self.penalty, self.travel = check_penalty(penalty), travel
 
     def check(self, groups: Sequence[Group], ratio_of: str) -> None:
         """Checks the kinds in `penalty`."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning import Group, Pruner, PruningError, Slice, check_groups
-from pruning.criteria import ChipNet, Depth, Magnitude, Random, Taylor
+from pruning import Group, Plan, Pruner, PruningError, Slice, check_groups, compact
+from pruning.callback import PruningCallback
+from pruning.criteria import ChipNet, Depth, Magnitude, NetworkSlimming, Random, Slim, Taylor
+from pruning.schedules import Linear
 
 X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -246,6 +249,43 @@ def test_what_a_user_may_expect_to_work_works(options: dict) -> None:
     result = prune(**({"ratio": 0.6} | options))
     assert result["masked_vs_compacted"] < 1e-3
     assert 0.4 < result["ratio_achieved"] <= 0.6
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: PruningCallback(Linear, ratio=0.5, criterion=Random()),
+            "schedule=Linear is no schedule; give Linear()",
+        ),
+        (lambda: PruningCallback("Linear", ratio=0.5, criterion=Random()), "schedule=Linear is no schedule"),
+        (lambda: PruningCallback(Linear(), every=1.5, ratio=0.5, criterion=Random()), "every=1.5 must be at least 1"),
+        (lambda: PruningCallback(Linear(), every="2", ratio=0.5, criterion=Random()), "every='2' must be at least 1"),
+        (lambda: Linear(start="0.1"), "needs 0 <= start < end <= 1, not start='0.1', end=0.8"),
+        (lambda: Magnitude("2"), "p='2' is not known"),
+        (lambda: Random("a"), "seed='a' must be a whole number"),
+        (lambda: Slim(1e-4), "penalty=0.0001 must name kinds; e.g. {'default': 1e-4}"),
+        (lambda: NetworkSlimming({"default": -1}), "penalty of 'default' is -1; it must not be negative"),
+        (lambda: Slim(travel=-1), "travel=-1 must be positive"),
+        (lambda: Plan.from_dict([0, 2]), "a plan must hold kept units by group name, not [0, 2]"),
+        (
+            lambda: compact(CNN(), GROUPS, {"first": [0, 2]}),
+            "the plan must be a Plan, not a dict; e.g. Plan.from_dict(",
+        ),
+        (lambda: Pruner(0.5, Random()).estimate(CNN(), GROUPS, None), "estimate(network, groups, inputs)"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_a_wrong_setting_is_one_short_error(build: Callable[[], Any], message: str) -> None:
+    with refuses(message) as raised:
+        build()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_module_without_a_network_is_refused() -> None:
+    callback = PruningCallback(Linear(), ratio=0.5, criterion=Random())
+    with refuses("the LightningModule CNN must have `network`, a torch.nn.Module, and `groups()`"):
+        callback.on_fit_start(SimpleNamespace(), CNN())
 
 
 def test_each_call_has_its_time() -> None:
