@@ -147,8 +147,8 @@ class Resampled:
         return end(TAIL), end(1 - TAIL)
 
     def bootstrap_t(self) -> Ends:
-        """Studentized intervals, with the errors of a linearised ratio."""
-        low, high = np.quantile(self.studentized, (TAIL, 1 - TAIL), axis=0)
+        """Studentized intervals, with the errors of a linearised ratio. They are infinite if errors of 0 are common."""
+        low, high = np.quantile(self.studentized, (TAIL, 1 - TAIL), axis=0, method="nearest")
         return self.value - high * self.error, self.value - low * self.error
 
     def _at(self, share: float | np.ndarray) -> np.ndarray:
