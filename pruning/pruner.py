@@ -324,10 +324,12 @@ class Pruner:
             PruningError: no network is attached.
         """
         if not hasattr(self, "gates"):
-            done = (
-                "finish() has cut the network; attach it" if hasattr(self, "plan") else "no network is attached; do so"
+            if hasattr(self, "plan"):
+                raise PruningError("finish() has cut the network; attach it with attach(network, groups, inputs)")
+            raise PruningError(
+                "no network is attached; do so with attach(network, groups, inputs), or by a training with a "
+                "PruningCallback, which attaches none at ratio=1"
             )
-            raise PruningError(f"{done} with attach(network, groups, inputs)")
         return self.gates.to(next(self.gates.network.parameters()).device)
 
     def _groups_of_plan(self) -> list[Group]:
