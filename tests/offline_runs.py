@@ -21,10 +21,15 @@ def log_out(patch: pytest.MonkeyPatch) -> None:
 
 
 class OfflineRun:
-    """The only run in `folder`: words `about` it, config, summary, history, `axes`, artifacts by name, exit code."""
+    """One of the runs in `folder`: words `about` it, config, summary, history, `axes`, artifacts by name, exit code.
 
-    def __init__(self, folder: Path):
-        (log,) = folder.glob("wandb/offline-run-*/*.wandb")
+    A run that was continued has several parts, each with a log of its own.
+    """
+
+    def __init__(self, folder: Path, part: int = 0, parts: int = 1):
+        logs = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+        assert len(logs) == parts
+        log = logs[part]
         end = time.monotonic() + WRITTEN_AFTER
         while "exit" not in (found := _records(log)) and time.monotonic() < end:
             time.sleep(0.1)
@@ -35,6 +40,7 @@ class OfflineRun:
         self.history = [row["item"] for row in found["history"]]
         self.axes = {record["glob_name"]: record["step_metric"] for record in found["metric"]}
         self.artifacts = {record["name"]: record for record in found["artifact"]}
+        self.was_preempted = "preempting" in found
         self.exit_code = found["exit"][-1].get("exit_code", 0)
 
     def table(self, key: str) -> dict[str, Any]:

@@ -123,6 +123,10 @@ def test_a_test_split_is_packed_for_its_server(run, small_checkpoint, data, tmp_
     outputs = run("eval", *call, "action=submit", f"archive={archive}")
     assert not list(outputs.rglob("*.zip"))
     assert f"{archive}  for the server" in capsys.readouterr().out
+    (record,) = results(outputs, "submission.json")
+    assert record["archive"] == str(archive)
+    assert record.keys() >= {"commit", "versions", "machine", "stages"}
+    assert len(list(outputs.rglob("config.yaml"))) == 2, "ours, and Hydra's own in .hydra"
     with zipfile.ZipFile(archive) as file:
         names = [f"GOT-10k_Val_{i:06d}" for i in (1, 2)]
         assert file.namelist() == [m for n in names for m in (f"{n}/", f"{n}/{n}_001.txt", f"{n}/{n}_time.txt")]

@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -179,7 +180,11 @@ def test_a_loader_worker_that_is_killed_ends_the_training_with_one_line(run, mon
     assert "DataLoader worker" in stop.value.code
     assert words in stop.value.code
     assert "datamodule.workers=0" in stop.value.code
-    assert "\n" not in stop.value.code
+    _, position, command = stop.value.code.splitlines()
+    assert re.fullmatch(
+        r"stopped in stage parent at step . of 4 \(resume_minutes=1\); saved: nothing of it yet", position
+    )
+    assert command.startswith("to go on: python train.py ")
     assert results(tmp_path / "outputs") == []
 
 

@@ -233,6 +233,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
         capsys.readouterr()
         run("train", "-m", "ratio=1,0.5", "dry_run=true", *mine, *overrides)
         lines = capsys.readouterr().out.splitlines()
+        assert "2 jobs, 5 stages: " in lines[-1]
         assert sum("ratio 0.5 of the parameters keeps about 50% of the parameters and" in line for line in lines) >= 2
         rows = [line.split("\u2502")[1:-1] for line in lines]
         return [[cell.strip() for cell in row] for row in rows if len(row) == 5]
@@ -243,7 +244,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     assert [row[3] for row in (sparsity, child, of_child)] == ["parent", "sparsity", "child"]
     assert [row[4] for row in (parent, sparsity, of_child)] == ["4 x 2", "6 x 2", ""]
     assert not (fresh_cache / "stages").exists()
-    assert not results(tmp_path / "outputs")
+    assert not (tmp_path / "outputs").exists()
 
     honest, calls = OSTrack.losses, []
 
@@ -262,6 +263,8 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     assert states[sparsity[1]] == "partly done, at step 3 of 6"
     assert states[child[1]] == states[of_child[1]] == "would run"
     assert {row[2] for row in plan("force=true")} == {"would run"}
+    with pytest.raises(SystemExit, match=r"^error: 1 of 2 jobs would fail:\n  1_ostrack_ratio0\.0001_seed3: .*out of"):
+        run("train", "-m", "ratio=1,0.0001", "dry_run=true", *mine)
 
     resumed = results(run("train", "ratio=0.5", *mine))[-1]
     assert calls.count("sparsity") == 4 + 3, "3 of the 6 steps should not be repeated"

@@ -30,6 +30,10 @@ def finish_logger(logger: Any, result: dict[str, Any], parent: Path, child: Path
             run.log({"kept units": _kept_units_chart(result["units"])})
             if logger.checkpoints:
                 log_trackers(run, result, parent, child, trained)
+            if logger.unfinished:
+                if logger.unfinished.is_continued:
+                    run.summary["error"] = None  # of an earlier command
+                logger.unfinished.forget()
             say_where(run)
             run.finish()
         elif logger:
@@ -40,14 +44,18 @@ def finish_logger(logger: Any, result: dict[str, Any], parent: Path, child: Path
 
 @contextmanager
 def marked_if_failed(logger: Any) -> Iterator[None]:
-    """Ends the job's log as failed, with the error, if the block raises one."""
+    """Ends the job's log as failed, with the error, if the block raises one, or as preempted after a signal."""
     try:
         yield
     except BaseException as error:
         with job_goes_on("log the error"):
             if _is_wandb(logger):
-                logger.experiment.summary["error"] = f"{type(error).__name__}: {error}"
-                logger.experiment.finish(exit_code=1)
+                run = logger.experiment
+                if isinstance(error, SystemExit | KeyboardInterrupt):
+                    run.mark_preempting()  # so that W&B calls the run preempted and not failed
+                else:
+                    run.summary["error"] = f"{type(error).__name__}: {error}"
+                run.finish(exit_code=1)
             elif logger:
                 logger.finalize("failed")
         raise

@@ -6,6 +6,7 @@ Lightning and wandb are imported where they are used, since loading both takes s
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.loggers.unfinished_run import UnfinishedRun
 from evaluation.loggers.wandb_runs import start_run
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ def wandb(
     folder: str, project: str, entity: str | None, group: str, checkpoints: bool, settings: dict[str, Any]
 ) -> "StageLogger | bool":
     """Returns a logger with a Weights & Biases run. If a job has several processes, only rank zero gets one.
+
+    A job that goes on in its folder after an interruption goes on in its run, too.
 
     Args:
         folder: of the job; see `start_run` for this, `project` and `entity`.
@@ -34,6 +37,7 @@ def wandb(
 
     if rank_zero_only.rank:  # pyrefly: ignore[missing-attribute]  Lightning sets it
         return False
+    unfinished = UnfinishedRun.of_job(Path(folder), settings["job"]["config_hash"], anew=settings.get("force", False))
     job = settings["job"] | {"ratio": f"{settings['job']['ratio']:g}"}
     run = start_run(
         folder,
@@ -44,8 +48,10 @@ def wandb(
         job_type="parent" if settings["job"]["ratio"] == 1 else "child",
         tags=[f"{key}={job[key]}" for key in ("tracker", "scale", "method", "ratio", "seed")],
         config=settings,
+        id=unfinished.id,
+        resume="allow",
     )
-    return StageLogger(run, checkpoints)
+    return StageLogger(run, checkpoints, unfinished)
 
 
 def csv(folder: str, settings: dict[str, Any]) -> "CSVLogger":

@@ -12,6 +12,8 @@ from evaluation.loggers.wandb_runs import STAGES
 if TYPE_CHECKING:
     from wandb import Run
 
+    from evaluation.loggers.unfinished_run import UnfinishedRun
+
 
 class StageLogger(WandbLogger):
     """Logs a job's stages into one run. Each stage has its own step count: `child/total` is drawn over `child/step`.
@@ -21,11 +23,14 @@ class StageLogger(WandbLogger):
     Args:
         run: of the job.
         checkpoints: whether parent and child are uploaded as artifacts.
+        unfinished: the same run as the job's folder remembers it; None if the folder need not.
     """
 
-    def __init__(self, run: "Run", checkpoints: bool):
+    def __init__(self, run: "Run", checkpoints: bool, unfinished: "UnfinishedRun | None" = None):
         super().__init__(experiment=run)
-        self.checkpoints = checkpoints
+        self.checkpoints, self.unfinished = checkpoints, unfinished
+        if unfinished and unfinished.rows > run.step:
+            run.log({}, step=unfinished.rows, commit=False)  # without a server, W&B would number the rows from 0 again
         self._failed = False
         for stage in STAGES:
             run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
@@ -38,6 +43,8 @@ class StageLogger(WandbLogger):
         self._failed = True
         with job_goes_on("log metrics; no more are logged"):
             self._log_row(metrics, step)
+            if self.unfinished:
+                self.unfinished.count(self.experiment.step)
             self._failed = False
 
     def _log_row(self, metrics: Mapping[str, float], step: int | None) -> None:

@@ -32,7 +32,7 @@ def start_run(folder: str | Path, project: str, entity: str | None, **options: A
         folder: of the run's files, which are written to `wandb/` in it.
         project: name of the W&B project.
         entity: name of a team; None for the user's own account.
-        options: name, group, job_type, tags and config; see `wandb.init`.
+        options: name, group, job_type, tags, config, id and resume; see `wandb.init`.
     """
     import wandb
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +11,10 @@ import pytest
 from pytorch_lightning.utilities import rank_zero_only
 
 from evaluation import loggers
-from evaluation.loggers.ending import finish_logger
+from evaluation.loggers.ending import finish_logger, marked_if_failed
 from evaluation.loggers.run_summary import protocols_of, summary_of
 from evaluation.loggers.stage_logger import StageLogger
+from evaluation.loggers.unfinished_run import NOTE, UnfinishedRun
 from tests.evaluation.report.studies import job, with_intervals
 from tests.offline_runs import OfflineRun, log_out
 
@@ -178,6 +180,39 @@ def test_a_failed_job_has_a_failed_run_and_the_next_one_has_its_own(run, monkeyp
     assert failed.summary["error"] == "KeyError: 'power cut'"
     start_logger(tmp_path / "next", tmp_path).experiment.finish()
     assert OfflineRun(tmp_path / "next").about["run_id"] != failed.about["run_id"]
+
+
+def test_a_job_that_goes_on_goes_on_in_its_run_and_when_it_is_finished_the_next_one_has_another(logged, tmp_path):
+    def begin(**changes) -> StageLogger:
+        logger = start_logger(tmp_path, tmp_path, **changes)
+        for step in range(2):
+            logger.log_metrics({"parent/total": 1.0}, step=step)
+        return logger
+
+    logger = begin()
+    with pytest.raises(SystemExit), marked_if_failed(logger):
+        raise SystemExit(143)
+    time.sleep(1 - time.time() % 1)  # names of offline runs hold the second of their start
+    finish_logger(begin(), RESULT, logged.files.parent, None, trained=True)
+    first, second = (OfflineRun(tmp_path, part, 2) for part in (0, 1))
+    assert first.about["run_id"] == second.about["run_id"]
+    assert first.about["resume"]
+    assert second.about["resume"]
+    assert (first.exit_code, first.was_preempted, second.exit_code) == (1, True, 0)
+    assert "error" not in first.summary
+    assert [row["_step"] for run in (first, second) for row in run.history if "parent/total" in row] == [0, 1, 2, 3]
+    assert UnfinishedRun.of_job(tmp_path, JOB["config_hash"]).id != first.about["run_id"]
+
+
+def test_another_job_in_the_same_folder_and_a_forced_one_have_runs_of_their_own(tmp_path):
+    first = UnfinishedRun.of_job(tmp_path, "a job")
+    first.count(7)
+    again = UnfinishedRun.of_job(tmp_path, "a job")
+    assert (again.id, again.rows, again.is_continued) == (first.id, 7, True)
+    ids = {UnfinishedRun.of_job(tmp_path, "a job", anew=True).id, UnfinishedRun.of_job(tmp_path, "another job").id}
+    assert len(ids | {first.id}) == 3
+    (tmp_path / NOTE).write_text("damaged")
+    assert not UnfinishedRun.of_job(tmp_path, "a job").is_continued
 
 
 def test_of_processes_that_train_together_one_logs(monkeypatch, tmp_path):

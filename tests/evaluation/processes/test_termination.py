@@ -1,6 +1,7 @@
 """Processes that get signals: children leave with their parent, and what a job was making can be continued."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -207,19 +208,46 @@ def test_a_training_that_is_terminated_is_continued(start, fresh_cache, tmp_path
     told, _ = training.communicate(timeout=60)
     assert training.returncode == 143
     assert "the training saves its state after this step" in told
-    assert "the same command continues where it stopped" in told
     assert "Traceback" not in told
+    position, going_on = (line for line in told.splitlines() if line.startswith(("stopped in", "to go on: python ")))
     assert wait_until(lambda: gone(children), 5)
     (checkpoint,) = training_checkpoints(fresh_cache)
     step = saved_step(checkpoint)
     assert step >= 2
     assert [path.name for path in checkpoint.parent.iterdir()] == ["training.ckpt"]
     (folder,) = (outputs / "train").iterdir()
-    assert OfflineRun(folder).exit_code == 1
-    again = start(*command(fresh_cache, outputs, "logger=none"))
+    assert position == f"stopped in stage parent at step {step:,} of 100,000; saved: step {step:,} of 100,000"
+    run = OfflineRun(folder)
+    assert (run.exit_code, run.was_preempted) == (1, True)
+    again = start(*shlex.split(going_on.removeprefix("to go on: python ")))
     assert wait_until(lambda: saved_step(checkpoint) > step, 120)
     again.send_signal(signal.SIGINT)
-    assert again.wait(timeout=60) == 130
+    again.communicate(timeout=60)
+    assert again.returncode == 130
+    assert [path.name for path in (outputs / "train").iterdir()] == [folder.name]
+    continued = OfflineRun(folder, part=1, parts=2)
+    assert continued.about["run_id"] == run.about["run_id"]
+    assert continued.history[0]["_step"] == len(run.history)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+def test_ctrl_c_ends_a_sweep_and_keeps_what_its_jobs_have_learned(start, fresh_cache, tmp_path, launcher):
+    study = tmp_path / "a study"
+    sweep = start(*command(fresh_cache, tmp_path, "-m", "seed=1,2,3,4", *launcher, f"hydra.sweep.dir='{study}'"))
+    running = 2 if launcher else 1
+    assert wait_until(lambda: len(training_checkpoints(fresh_cache)) == running, 150)
+    children = descendants(sweep.pid)
+    os.killpg(sweep.pid, signal.SIGINT)
+    told, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "Traceback" not in told
+    assert wait_until(lambda: gone(children), 5)
+    going_on = next(line for line in told.splitlines() if line.startswith("to go on: python train.py -m "))
+    assert shlex.split(going_on)[-1] == f"hydra.sweep.dir='{study}'"
+    steps = [saved_step(path) for path in training_checkpoints(fresh_cache)]
+    assert len(steps) == running
+    assert not list(study.glob(".running-*"))
 
 
 @pytest.mark.attack

@@ -177,6 +177,8 @@ def test_a_value_error_of_a_tracker_keeps_its_traceback(run, buggy, tmp_path, ca
         run("train", "seed=81")  # no other test has cached this parent
     assert stop.value.code == 1
     told = capsys.readouterr().err
+    assert told.splitlines()[-2].startswith("stopped in stage parent at step 0 of 4 (resume_minutes=1); saved: nothing")
+    assert "to go on: python train.py" in told.splitlines()[-1]
     assert told.count("in losses\n") == 1
     assert "ValueError: operands could not be broadcast together" in told
     assert "in losses" in log_of(tmp_path / "outputs")
@@ -211,3 +213,7 @@ def test_an_evaluation_that_fails_does_not_stop_the_others(run, small_checkpoint
     failed, scored = results(tmp_path / "outputs")
     assert failed["status"] == "failed"
     assert "metrics" in scored
+    assert scored.keys() >= {"commit", "versions", "machine"}
+    (sweep,) = (tmp_path / "outputs" / "eval").iterdir()
+    folders = {path.name for path in sweep.glob("*/")}
+    assert folders == {"0_nowhere_synthetic", f"1_{small_checkpoint.parent.name}_synthetic"}

@@ -1,0 +1,130 @@
+"""What a command says last, and the command that goes on."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from evaluation.files import write_json
+from evaluation.processes import going_on
+from evaluation.processes.going_on import command_that_goes_on, folder_override
+from evaluation.processes.last_words import course, with_last_words
+from evaluation.study.stage import Stage, ensure, position
+from evaluation.study.sweep_callbacks import FailureCallback
+
+
+@pytest.fixture(autouse=True)
+def command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "job.tracker=a b", "force=true", "hydra.sweep.dir=old"])
+    course.begin_command()
+    yield
+    course.begin_command()
+
+
+@pytest.mark.parametrize(
+    ("folder", "override"),
+    [
+        ("outputs/train/2026-01-31_12-00-00", "hydra.run.dir=outputs/train/2026-01-31_12-00-00"),
+        ("my, it's=here", r"hydra.run.dir='my, it\'s=here'"),
+    ],
+)
+def test_a_folder_is_quoted_where_hydra_needs_it(folder, override):
+    assert folder_override("run", folder) == override
+
+
+def test_the_command_goes_on_in_its_folder_and_does_not_begin_again(monkeypatch):
+    assert command_that_goes_on("hydra.sweep.dir=b") == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=b"
+    assert command_that_goes_on() == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=old"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lwt-eval", "checkpoint=a"])
+    assert command_that_goes_on() == "lwt-eval checkpoint=a"
+
+
+def test_a_launcher_is_part_of_the_command(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert command_that_goes_on().startswith("srun python train.py ")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    words = ["/usr/bin/python3", "/env/bin/torchrun", "--nproc_per_node=2", "train.py", "ratio=1"]
+    monkeypatch.setattr(going_on.Path, "read_text", lambda _: "\0".join(words) + "\0")
+    assert command_that_goes_on("hydra.run.dir=a") == "torchrun --nproc_per_node=2 train.py ratio=1 hydra.run.dir=a"
+    words[1:2] = ["-m", "torch.distributed.run"]
+    assert command_that_goes_on().startswith("python -m torch.distributed.run --nproc_per_node=2 ")
+
+
+def ended(work) -> SystemExit:
+    with pytest.raises(SystemExit) as end:
+        with_last_words(work)()
+    return end.value
+
+
+def test_after_a_signal_a_command_says_where_it_stopped_and_closes_its_sweep(capfd):
+    closed = []
+
+    def work() -> None:
+        course.folder, course.close = "hydra.sweep.dir=b", lambda: closed.append(True)
+        course.begin_job(lambda: "0_a stopped in stage child")
+        course.sweep = lambda: "2 finished jobs"
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    assert ended(work).code == 130
+    assert signal.getsignal(signal.SIGINT) == before
+    assert closed == [True]
+    assert capfd.readouterr().err.splitlines() == [
+        "interrupted; the same command continues where it stopped",
+        "0_a stopped in stage child; 2 finished jobs",
+        "to go on: python train.py -m 'job.tracker=a b' hydra.sweep.dir=b",
+    ]
+
+
+@pytest.mark.parametrize(("code", "lines"), [("error: no space", 3), (1, 0), (None, 0), (0, 0)])
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_failure_has_last_words_if_there_is_something_to_go_on_with(capfd, code, lines, has_begun):
+    def work() -> None:
+        if has_begun:
+            course.begin_job(lambda: "stopped in stage child")
+        sys.exit(code)
+
+    end = ended(work)
+    told = capfd.readouterr().err.splitlines()
+    if isinstance(code, str):
+        assert len(end.code.splitlines()) == (lines if has_begun else 1)
+        assert told == []
+    else:
+        assert end.code == code
+        assert len(told) == (2 if has_begun and code else 0)
+
+
+def test_other_processes_of_a_job_say_nothing(monkeypatch, capfd):
+    monkeypatch.setenv("RANK", "1")
+    assert ended(lambda: signal.raise_signal(signal.SIGTERM)).code == 143
+    assert capfd.readouterr().err == ""
+
+
+def test_a_position_names_the_stage_the_step_and_what_is_saved(tmp_path):
+    parent = Stage("parent", {"a": 1}, lambda folder: None)
+    child = Stage("child", {}, lambda folder: None, (parent,), lambda folder: "at step 3 of 9")
+    assert position([parent, child], tmp_path) == "stopped in stage parent; saved: nothing of it yet"
+    ensure(parent, tmp_path)
+    assert position([parent, child], tmp_path) == "stopped in stage child; saved: nothing of it yet"
+    (tmp_path / f"{child.key}.unfinished").mkdir()
+    course.step = "at step 4 of 9"
+    assert position([parent, child], tmp_path) == "stopped in stage child at step 4 of 9; saved: step 3 of 9"
+    ensure(child, tmp_path)
+    assert position([parent, child], tmp_path) == "stopped after the last stage"
+
+
+def test_a_sweep_with_failures_ends_with_the_command_that_tries_only_these(tmp_path: Path):
+    study = tmp_path / "it's mine"
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(study)}}})
+    course.folder = folder_override("sweep", study)
+    for name, status in (("0_a", "failed"), ("1_b", "finished")):
+        write_json(study / name / "result.json", {"status": status, "error": "too small", "log": "a.log"})
+    with pytest.raises(SystemExit) as end:
+        FailureCallback().on_multirun_end(config)
+    lines = end.value.code.splitlines()
+    assert lines[0] == f"error: 1 of 2 jobs failed. The results of the others are in {study}:"
+    assert lines[1] == "  0_a: too small"
+    assert lines[-1].startswith("to try only the failed ones once more: python train.py -m 'job.tracker=a b' ")
+    assert with_last_words(lambda: None)() is None
