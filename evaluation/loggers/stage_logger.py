@@ -10,9 +10,8 @@ from evaluation.loggers.failing import job_goes_on
 from evaluation.loggers.wandb_runs import STAGES
 
 if TYPE_CHECKING:
-    from wandb import Run
-
     from evaluation.loggers.unfinished_run import UnfinishedRun
+    from wandb import Run
 
 
 class StageLogger(WandbLogger):

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PLAIN = re.compile(r"[\w./+@%-]+")  # values that need no quotes in an override of Hydra
@@ -25,21 +25,21 @@ def hydra_value(text: str) -> str:
     return text if PLAIN.fullmatch(text) else "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
 
 
-def command_that_goes_on(folder: str = "") -> str:
+def command_that_goes_on(arguments: Sequence[str], folder: str = "") -> str:
     """Returns the running command, quoted for a shell, without `force=true`, which would begin again.
 
     Args:
+        arguments: of the command, as in `sys.argv`.
         folder: see `folder_override`; "" if the command has no folder yet.
     """
-    words = [word for word in _running_command() if word.lower() != "force=true"]
+    words = [word for word in _with_launcher(*arguments) if word.lower() != "force=true"]
     if folder:
         words = [word for word in words if not word.startswith(FOLDERS)] + [folder]
     return shlex.join(words)
 
 
-def _running_command() -> list[str]:
+def _with_launcher(script: str, *arguments: str) -> list[str]:
     """Returns the words of the running command, with the launcher that runs it once for each process of a job."""
-    script, *arguments = sys.argv
     words = ["python", script] if script.endswith(".py") else [Path(script).name]
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _command_of_torchrun() or ["torchrun", script, *arguments]

@@ -21,6 +21,7 @@ class Course:
     """What the command of this process is doing, for its last words.
 
     Attributes:
+        arguments: of the command, as the user gave them.
         folder: the override that names its folder, see `folder_override`; "" before it has one.
         job: returns in words where the running job is; "" before a job has begun its first stage.
         step: at which step the training stopped, in words; "" if that is not known or none was running.
@@ -29,6 +30,7 @@ class Course:
         close: writes the table of a sweep that stops early.
     """
 
+    arguments: tuple[str, ...] = ()
     folder: str = ""
     job: Callable[[], str] = _nothing
     step: str = ""
@@ -38,11 +40,15 @@ class Course:
 
     def begin_command(self) -> None:
         """Forgets an earlier command of this process."""
-        self.__dict__.update(Course().__dict__)
+        self.__dict__.update(Course(tuple(sys.argv)).__dict__)
 
     def begin_job(self, job: Callable[[], str] = _nothing) -> None:
         """Forgets an earlier job of the command."""
         self.job, self.step = job, ""
+
+    def command(self) -> str:
+        """Returns the command that goes on where this one has stopped."""
+        return command_that_goes_on(self.arguments or sys.argv, self.folder)
 
     def position(self) -> str:
         """Returns in words where the command is; "" if it has done nothing yet that can go on."""
@@ -77,7 +83,7 @@ def with_last_words(main: Callable[[], Any]) -> Callable[[], Any]:
 
 def last_words(position: str) -> str:
     """Returns where the command has stopped, and how it goes on, in two lines; in one line without a position."""
-    return "\n".join(filter(None, (position, f"to go on: {command_that_goes_on(course.folder)}")))
+    return "\n".join(filter(None, (position, f"to go on: {course.command()}")))
 
 
 def _with_words(end: SystemExit) -> SystemExit:

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shlex
 import sys
 import time
 from collections import Counter
@@ -18,7 +19,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from evaluation.files import write_json
-from evaluation.processes.going_on import command_that_goes_on
 from evaluation.processes.joblib_process import forget_jobs, wait_for_jobs
 from evaluation.processes.last_words import course
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks, summary_of
@@ -68,7 +68,8 @@ class ReportCallback(Callback):
             log.warning("no results in %s: no report", folder)
             return
         try:
-            report = write_report(results, folder, "Stability under pruning", " ".join(["python", *sys.argv]))
+            command = shlex.join(["python", *(course.arguments or sys.argv)])
+            report = write_report(results, folder, "Stability under pruning", command)
         except Exception as error:
             ReportCallback.error = summary_of(error)
             log.error("no report", exc_info=None if message_of(error) else error)
@@ -118,7 +119,7 @@ class FailureCallback(Callback):
             names = "".join(f"\n  {r['folder']}: {r['error']}\n    log: {r['log']}" for r in failed)
             message = (
                 f"error: {len(failed)} of {len(results)} jobs failed. The results of the others are in {folder}:{names}"
-                f"\nto try only the failed ones once more: {command_that_goes_on(course.folder)}"
+                f"\nto try only the failed ones once more: {course.command()}"
             )
         elif ReportCallback.error:
             message = f"error: all jobs finished, but there is no report: {ReportCallback.error}"

@@ -34,22 +34,24 @@ def test_a_folder_is_quoted_where_hydra_needs_it(folder, override):
     assert folder_override("run", folder) == override
 
 
-def test_the_command_goes_on_in_its_folder_and_does_not_begin_again(monkeypatch):
-    assert command_that_goes_on("hydra.sweep.dir=b") == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=b"
-    assert command_that_goes_on() == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=old"
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/lwt-eval", "checkpoint=a"])
-    assert command_that_goes_on() == "lwt-eval checkpoint=a"
+def test_the_command_goes_on_in_its_folder_and_does_not_begin_again():
+    assert course.command() == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=old"
+    assert command_that_goes_on(sys.argv, "hydra.sweep.dir=b") == (
+        "python train.py -m 'job.tracker=a b' hydra.sweep.dir=b"
+    )
+    assert command_that_goes_on(["/usr/bin/lwt-eval", "checkpoint=a"]) == "lwt-eval checkpoint=a"
 
 
 def test_a_launcher_is_part_of_the_command(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "2")
-    assert command_that_goes_on().startswith("srun python train.py ")
+    assert command_that_goes_on(sys.argv).startswith("srun python train.py ")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     words = ["/usr/bin/python3", "/env/bin/torchrun", "--nproc_per_node=2", "train.py", "ratio=1"]
     monkeypatch.setattr(going_on.Path, "read_text", lambda _: "\0".join(words) + "\0")
-    assert command_that_goes_on("hydra.run.dir=a") == "torchrun --nproc_per_node=2 train.py ratio=1 hydra.run.dir=a"
+    started = command_that_goes_on(sys.argv, "hydra.run.dir=a")
+    assert started == "torchrun --nproc_per_node=2 train.py ratio=1 hydra.run.dir=a"
     words[1:2] = ["-m", "torch.distributed.run"]
-    assert command_that_goes_on().startswith("python -m torch.distributed.run --nproc_per_node=2 ")
+    assert command_that_goes_on(sys.argv).startswith("python -m torch.distributed.run --nproc_per_node=2 ")
 
 
 def ended(work) -> SystemExit:

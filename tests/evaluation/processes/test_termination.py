@@ -19,6 +19,7 @@ from tests.offline_runs import OfflineRun, log_out
 
 ROOT = Path(__file__).parents[3]
 LONG = ("stages.parent.steps=100000", "resume_minutes=0", "datamodule.samples_per_epoch=40")
+EACH_STEP = "trainer.log_every_n_steps=1"
 CHILDREN = {
     "multiprocessing": """
         for method in ("fork", "spawn"):
@@ -201,7 +202,7 @@ def training_checkpoints(cache: Path) -> list[Path]:
 def test_a_training_that_is_terminated_is_continued(start, fresh_cache, tmp_path, monkeypatch):
     log_out(monkeypatch)
     outputs = tmp_path / "outputs"
-    training = start(*command(fresh_cache, outputs, "datamodule.workers=1", "logger=wandb"))
+    training = start(*command(fresh_cache, outputs, "datamodule.workers=1", "logger=wandb", EACH_STEP))
     assert wait_until(lambda: bool(training_checkpoints(fresh_cache)), 120)
     children = descendants(training.pid)
     os.killpg(training.pid, signal.SIGTERM)  # a cluster signals all processes, also the loader's workers
