@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from evaluation.report.estimates import Estimate
 from evaluation.report.evidence import evidence_of, interval_at, is_child, noise_words, speed_words
 from evaluation.report.formatting import DASH, format_percent, format_si
-from evaluation.report.sentences import intervals, timing
+from evaluation.report.sentences import timing
 from evaluation.report.study_results import (
     Result,
     benchmarks_of,
@@ -93,9 +93,7 @@ def _size_rows(result: Result, child: bool) -> Iterator[Row]:
 
 def _protocol_notes(result: Result, child: bool) -> Iterator[str]:
     """Yields the protocols of the numbers, the box that never moves, and the speed-up with its noise."""
-    if child:
-        yield from intervals([result])
-    elif protocol := result.get("interval_protocol"):
+    if protocol := result.get("interval_protocol"):
         yield f"In brackets: {protocol}."
     for benchmark in benchmarks_of([result]) if child else ():
         still = [

@@ -30,7 +30,7 @@ def test_a_child_stands_beside_its_parent_with_retention_speed_and_size():
     assert "1.47 times faster (1.42 to 1.52); an unpruned one against itself: 0.99 to 1.01" in flat(table)
     for words in (
         "GOT-10k protocol, 20 sequences",
-        "In brackets: a method. If the interval of a retention",
+        "In brackets: a method.",
         "never moves on synthetic: AO 0.200",
     ):
         assert words in table
