@@ -16,6 +16,7 @@ from evaluation.report.comparison_words import (
     large_attributes,
     metrics_of_report,
     notes,
+    protocol_words,
     score_cell,
     signs,
     size_cells,
@@ -51,7 +52,7 @@ def comparison_page(
     report = comparison["benchmark"]
     context = {
         "title": f"{len(comparison['trackers'])} trackers on {report}",
-        "protocol": _protocol(comparison),
+        "protocol": protocol_words(comparison),
         "first": comparison["first"],
         "metric": comparison["metric"],
         "headline": headline(comparison),
@@ -73,12 +74,6 @@ def comparison_page(
         "sequences": None,  # the script of the report has a table of its own for these
     }
     return environment().get_template("comparison.html.j2").render(context)
-
-
-def _protocol(comparison: Comparison) -> str:
-    """Returns the main protocol with the numbers of sequences and frames."""
-    report = comparison["trackers"][comparison["first"]]["metrics"][comparison["benchmark"]]
-    return f"{report['protocol']}, {report['sequences']:,} sequences, {report['frames']:,} frames"
 
 
 def _results_table(comparison: Comparison) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from evaluation.report.comparison_words import (
     difference_cell,
     large_attributes,
     metrics_of_report,
+    protocol_words,
     score_cell,
     signs,
     size_cells,
@@ -35,10 +36,9 @@ def terminal_tables(comparison: Comparison) -> Iterator[Table]:
 
 
 def _scores(comparison: Comparison) -> Table:
-    report, first = comparison["benchmark"], comparison["first"]
+    report = comparison["benchmark"]
     metrics = metrics_of_report(comparison, report)
-    protocol = comparison["trackers"][first]["metrics"][report]
-    title = f"{report}, {protocol['protocol']}, {protocol['sequences']} sequences"
+    title = f"{report}, {protocol_words(comparison)}"
     table = _table(title, "tracker", "parameters", "MACs", "speed", *metrics)
     for name, tracker in comparison["trackers"].items():
         scores = [_two_lines(score_cell(tracker, report, metric)) for metric in metrics]
@@ -49,13 +49,11 @@ def _scores(comparison: Comparison) -> Table:
 
 
 def _differences(comparison: Comparison) -> Table:
-    report, metric = comparison["benchmark"], comparison["metric"]
+    report = comparison["benchmark"]
     metrics = metrics_of_report(comparison, report)
-    table = _table(f"minus {comparison['first']}", "tracker", *metrics, f"{metric} says")
-    table.columns[-1].justify = "left"
+    table = _table(f"minus {comparison['first']}", "tracker", *metrics)
     for name, found in comparison["differences"][report].items():
-        cells = [_two_lines(difference_cell(found[m])) for m in metrics]
-        table.add_row(name, *cells, found[metric]["verdict"])
+        table.add_row(name, *(_two_lines(difference_cell(found[m])) for m in metrics))
     return table
 
 
@@ -88,12 +86,12 @@ def _attributes(comparison: Comparison, rows: Any) -> Table:
 
 def _two_lines(cell: str) -> str:
     """Returns a cell with its interval below its value, so that a table of several metrics fits into a terminal."""
-    return cell.replace(" (", "\n(")
+    return cell.replace(" (", "\n").removesuffix(")")
 
 
 def _table(title: str, *columns: str) -> Table:
     """Returns an empty table. Cells of all columns but the first are on the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     return table

@@ -65,10 +65,17 @@ def notes(comparison: Comparison) -> list[str]:
         few_note(comparison["trackers"][first]["metrics"][report]["sequences"]),
         f"A box that never moves has {metric} {still:.3f}." if still is not None else "",
         f"No better than a box that never moves: {', '.join(lost)}." if lost else "",
-        f"In brackets: {comparison['interval_protocol']}; differences are paired over the same sequences.",
+        f"{comparison['interval_protocol']}.",
         f"Speed: how many times faster than {first}, in the same rounds; {noise}." if noise else "",
     ]
     return list(filter(None, said))
+
+
+def protocol_words(comparison: Comparison) -> str:
+    """Returns the main protocol with the number of sequences, which stands in its name if it is only a part."""
+    report = comparison["trackers"][comparison["first"]]["metrics"][comparison["benchmark"]]
+    counts = "" if report["protocol"].endswith(" sequences") else f", {report['sequences']:,} sequences"
+    return f"{report['protocol']}{counts}, {report['frames']:,} frames"
 
 
 def metrics_of_report(comparison: Comparison, report: str) -> list[str]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from evaluation.processes.going_on import hydra_value
 
 ANSWERS = {
+    "comparison.html": "the comparison, for a browser",
+    "comparison.json": "all numbers",
+    "show": "frames with boxes, as a sheet and as a video",
     "report.html": "the study, for a browser",
     "study.md": "its tables, for a page",
     "study.tex": "its tables, for a paper",
     "study.csv": "all numbers, a row for each job",
     "plots": "its figures",
-    "comparison.html": "the comparison, for a browser",
-    "comparison.json": "all numbers",
-    "show": "frames with boxes, as a sheet and as a video",
     "result.json": "all numbers",
     "open_loop.json": "all numbers",
     "submission.json": "what made the archive",
