@@ -127,6 +127,7 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
     try:
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         check_settings(settings)
+        _create_cache(Path(settings["paths"]["cache"]))
         _use_threads(cfg)
         if cfg.get("dry_run"):
             plan_without_gpu(cfg)
@@ -145,6 +146,15 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
                 "in conf/tracker/, see docs/adding-a-tracker.md"
             ) from error
         raise UserError(f"{place} refers to something that is not there: {reason}") from error
+
+
+def _create_cache(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"paths.cache={folder} cannot be created ({error.strerror}); choose another folder, e.g. paths.cache=cache"
+        ) from error
 
 
 def _use_threads(cfg: DictConfig) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, IncompleteSequenceError
 from datamodules.frames.pictures import UnreadableFrameError
 from datamodules.frames.video import index_video
-from datamodules.readers.listing import PICTURE_SUFFIXES, check_frames_match_boxes, list_frames
+from datamodules.readers.listing import PICTURE_SUFFIXES, list_frames
 from datamodules.sequences.annotations import read_numbers
 from datamodules.sequences.index import SequenceFiles, read_sequences
 from datamodules.sequences.sequence import NumberedFrames, Sequence
@@ -94,8 +94,12 @@ def _read(files: SequenceFiles) -> Sequence:
         except UnreadableFrameError as error:
             raise DataError(f"the video {files.folder} cannot be read: {error.reason}") from error
         frames = NumberedFrames("frame ", 0, 1, "", len(video))
-    if len(boxes) != 1:
-        check_frames_match_boxes(files.folder, len(frames), len(boxes))
+    if len(boxes) not in (1, len(frames)):
+        raise IncompleteSequenceError(
+            f"{files.folder} has {len(frames)} frames and {len(boxes)} annotated boxes: the copy is incomplete, or "
+            f"{annotation} is. Write a line for each frame into it, 0,0,0,0 where the object is absent, or a single "
+            "line for the first frame"
+        )
     if not (boxes[0, 2:] > 0).all():
         raise DataError(f"{annotation} starts with {boxes[0].tolist()}: the first box must have width and height")
     absent = np.zeros(len(boxes), bool)

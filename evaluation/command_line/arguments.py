@@ -17,8 +17,12 @@ def describe_unreadable(argument: str, before: str, keys: ScriptKeys) -> str:
         before: the argument before it, which may be the start of a value with blanks; "" if there is none.
         keys: keys of the script.
     """
+    if argument != argument.strip():
+        return f"{argument!r} has blanks around it; write {argument.strip()}"
     key, mark, value = argument.partition("=")
     if mark and key:
+        if value.endswith((",", ";")):
+            return f"{argument} ends with {value[-1]}; write {key}={value.rstrip(',;')}"
         if value.startswith("="):
             return f"{argument} has two =; write {key}={value.lstrip('=')}"
         if value.startswith("~"):
@@ -39,5 +43,7 @@ def describe_unreadable(argument: str, before: str, keys: ScriptKeys) -> str:
     if hint := did_you_mean(argument, keys.all()):
         return f"{argument} is no KEY=VALUE, e.g. ratio=0.25; {hint}"
     name, mark, start = before.partition("=")
+    if mark and not start:
+        return f"{before} {argument} has a blank behind =; write {before}{argument}"
     quoted = f"; a value with blanks needs quotes: \"{name}='{start} {argument}'\"" if mark else ""
     return f"{argument} is no KEY=VALUE, e.g. ratio=0.25{quoted}"

@@ -22,8 +22,10 @@ def describe_choice(override: Override, keys: ScriptKeys) -> str:
         if isinstance(value, list):
             names = ",".join(map(str, value))
             return f"{override.input_line} names several choices; -m runs a job for each of them: -m {group}={names}"
-        if value is None and (keys.groups.get(group, "") is None or group == "fake_data"):
+        if value is None and group == "fake_data":
             return f"{override.input_line} is no choice; ~{group} leaves {group} out"
+        if value is None and keys.groups.get(group, "") is None:
+            return f"{override.input_line} is no choice; leave it out, as no {group} is the default"
         if name not in known and not _is_nested(keys, group, name):
             return f"{group}={name} is no choice; {did_you_mean(name, known) or _listed(known)}"
     return ""

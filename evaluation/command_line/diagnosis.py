@@ -62,7 +62,9 @@ def first_fault(loader: Any, script: str, arguments: Sequence[str], is_sweep: bo
         overrides.append(override)
     folders = [str(o.input_line) for o in overrides if o.key_or_group == "hydra.searchpath"]
     keys = ScriptKeys(loader, script, folders)
-    chosen = [str(o.input_line) for o in overrides if _is_choice(keys, o) and not o.is_sweep_override()]
+    chosen = [
+        str(o.input_line) for o in overrides if _is_choice(keys, o) and not (o.is_sweep_override() or o.is_delete())
+    ]
     keys = ScriptKeys(loader, script, [*folders, *chosen])
     for override in overrides:
         if override.is_sweep_override() and not is_sweep:
@@ -91,4 +93,4 @@ def _missing(loader: Any, script: str, arguments: Sequence[str]) -> str:
     except (HydraException, OmegaConfBaseException, ValueError):
         return ""
     OmegaConf.set_struct(cfg, False)
-    return describe_missing_keys(cfg)
+    return describe_missing_keys(cfg, script)

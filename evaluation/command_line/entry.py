@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal import utils
@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from evaluation.command_line.diagnosis import describe_error
 from evaluation.command_line.required_keys import describe_missing_keys
 from evaluation.command_line.unread_keys import describe_unread_key
+from evaluation.processes.last_words import course
 
 Task = Callable[[DictConfig], Any]
 
@@ -54,7 +55,7 @@ def _check_keys(script: str, cfg: DictConfig) -> None:
         SystemExit: a key is missing or is not read.
         UserError: so in a job of a sweep; the other jobs go on.
     """
-    message = describe_missing_keys(cfg) or describe_unread_key(script, cfg)
+    message = _describe_lists(script, cfg) or describe_missing_keys(cfg, script) or describe_unread_key(script, cfg)
     if not message:
         return
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -64,13 +65,25 @@ def _check_keys(script: str, cfg: DictConfig) -> None:
     raise SystemExit(f"error: {message}")
 
 
+def _describe_lists(script: str, cfg: DictConfig) -> str:
+    """Returns words about a group of which several files were chosen, which Hydra merges into one section; else ""."""
+    for override in HydraConfig.get().overrides.task:
+        key, _, value = override.partition("=")
+        if value.startswith("[") and isinstance(cfg.get(key), DictConfig):
+            one = f"{key}={value.strip('[]')}"
+            return f"{override} names several choices; -m runs a job for each of them: python {script}.py -m {one}"
+    return ""
+
+
 def _arranged(arguments: list[str]) -> list[str]:
     """Returns the arguments with all KEY=VALUE in front: Hydra takes none after an option such as -m.
 
     Raises:
         SystemExit: an argument is an option that Hydra does not have, e.g. --ratio=0.5.
     """
-    options, unknown = utils.get_args_parser().parse_known_intermixed_args(arguments)
+    parser = utils.get_args_parser()
+    setattr(parser, "error", _refuse)  # noqa: B010 (argparse would print all options in nine lines)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         key, _, value = unknown[0].lstrip("-").partition("=")
         raise SystemExit(f"error: {unknown[0]} is no option; keys have no dashes: {key}={value or 'VALUE'}")
@@ -78,6 +91,10 @@ def _arranged(arguments: list[str]) -> list[str]:
     for override in options.overrides:
         flags.remove(override)
     return [*options.overrides, *flags]
+
+
+def _refuse(message: str) -> NoReturn:
+    raise SystemExit(f"error: {message}; --help lists what the command takes")
 
 
 @contextmanager
@@ -96,6 +113,7 @@ def _messages_for_errors(script: str, task: Task) -> Iterator[None]:
             return
         options = utils.get_args_parser().parse_args()
         if message := describe_error(error, loaders, script, options.overrides, options.multirun):
+            course.begin_command()  # the same command would end so again, so no words say how it goes on
             raise SystemExit(f"error: {message}") from None
 
     def run_and_report(func: Callable[[], Any]) -> Any:

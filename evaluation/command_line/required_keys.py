@@ -11,13 +11,14 @@ REQUIRED = "required, e.g. "
 EXAMPLES = {"checkpoint": "checkpoint=weights/ostrack_tiny.safetensors", "ratio": "ratio=0.25"}
 
 
-def describe_missing_keys(cfg: DictConfig) -> str:
+def describe_missing_keys(cfg: DictConfig, script: str) -> str:
     """Returns words that name the required keys without a value and a call that works; "" if none is missing.
 
     Args:
         cfg: the composed configuration of a script.
+        script: name of the script. A parent of train.py may start from no checkpoint.
     """
-    return _describe({key: example for key in EXAMPLES if (example := _example(cfg, key))})
+    return _describe({key: example for key in EXAMPLES if (example := _example(cfg, key, script))})
 
 
 class RequiredKeys(Callback):
@@ -43,9 +44,13 @@ def _describe(missing: Mapping[str, str]) -> str:
     return f"this command needs {' and '.join(missing)}; add e.g. {' '.join(missing.values())}"
 
 
-def _example(cfg: DictConfig, key: str) -> str:
-    """Returns an override that works if a required key has no value; "" if it has one."""
-    if OmegaConf.is_missing(cfg, key) or cfg.get(key) == "":
+def _example(cfg: DictConfig, key: str, script: str) -> str:
+    """Returns an override that works if a required key has no value; "" if it has one or the script lacks the key."""
+    if OmegaConf.is_missing(cfg, key):
         return EXAMPLES[key]
-    value = str(cfg.get(key))
+    if key not in cfg or (cfg[key] is None and (key, script) == ("checkpoint", "train")):
+        return ""
+    if cfg[key] in (None, ""):
+        return EXAMPLES[key]
+    value = str(cfg[key])
     return f"{key}={value.removeprefix(REQUIRED)}" if value.startswith(REQUIRED) else ""

@@ -24,6 +24,7 @@ REMEDIES = {
     errno.EACCES: FORBIDDEN,
     errno.EPERM: FORBIDDEN,
     errno.EROFS: FORBIDDEN,
+    errno.ENOTDIR: "a file lies in the place of a folder; choose another folder",
     errno.EIO: "the disk or the network drive fails; the same command continues where it stopped",
     errno.ESTALE: "the network drive was unmounted; the same command continues where it stopped",
     errno.ENAMETOOLONG: "choose a shorter name",

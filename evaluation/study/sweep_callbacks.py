@@ -16,7 +16,7 @@ from uuid import uuid4
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from evaluation.files import write_json
 from evaluation.processes.joblib_process import forget_jobs, wait_for_jobs
@@ -181,5 +181,6 @@ def _record_failure(config: DictConfig, error: BaseException) -> None:
         "tracker": choices.get("tracker"),
         "method": choices.get("pruning"),
     }
-    result |= {"ratio": config.get("ratio"), "seed": config.get("seed")}
+    values = {key: config.get(key) for key in ("ratio", "seed")}
+    result |= {key: str(value) if isinstance(value, ListConfig) else value for key, value in values.items()}
     write_json(folder / "result.json", result | {"error": summary_of(error), "log": str(file)})

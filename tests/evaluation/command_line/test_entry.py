@@ -33,6 +33,7 @@ def refused(monkeypatch, capsys, *arguments):
         (("seed=1", "--cfg", "job", "tracker=dimpp"), "error: tracker=dimpp is no choice"),
         (("--help", "ratioo=3"), "error: train.py has no key ratioo"),
         (("tracker=dimp50",), "error: tracker=dimp50 has no scale=tiny; choose scale=full"),
+        (("--cfg",), "error: argument --cfg/-c: expected one argument"),
         (("--run", "-m"), "error: Only one of --run, --multirun"),
     ],
 )
@@ -53,3 +54,16 @@ def test_whoever_asks_for_tracebacks_gets_them(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "ratioo=3", f"--config-path={CONF}"])
     with pytest.raises(Exception, match="ratioo"):
         importlib.import_module("train").main()
+
+
+def test_several_files_of_a_group_are_not_merged(monkeypatch, capsys, tmp_path):
+    told = refused(monkeypatch, capsys, "pruning=[slim,taylor]", f"hydra.run.dir={tmp_path}")
+    assert told.startswith("error: pruning=[slim,taylor] names several choices; -m runs a job for each")
+
+
+def test_a_sweep_that_lacks_a_key_ends_before_its_first_job(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["eval.py", "-m", "action=score,submit", f"hydra.sweep.dir={tmp_path / 'a'}"])
+    monkeypatch.setattr(sys, "argv", [*sys.argv, f"--config-path={CONF}"])
+    with pytest.raises(SystemExit, match=r"^error: this command needs checkpoint; add e\.g\. checkpoint="):
+        importlib.import_module("eval").main()
+    assert not (tmp_path / "a").exists()

@@ -22,6 +22,8 @@ WRONG = [
     ("eval = x", "has no key"),
     ("train help", "no KEY=VALUE, e.g. ratio=0.25"),
     ("train rato", "did you mean ratio"),
+    ("train ratio= 0.5", "write ratio=0.5"),
+    ("train ratio=0.5, seed=1", "write ratio=0.5"),
     ("train paths.data=/my videos", "\"paths.data='/my videos'\""),
     ("train dry_run", "write dry_run=VALUE"),
     ("train ratio:0.5", "write ratio=0.5"),
@@ -76,7 +78,7 @@ WRONG = [
     ("train distillation=true", "choose one of none, parent"),
     ("train trainer=cuda", "choose one of cpu, ddp"),
     ("train run=miniature fake_data=null", "~fake_data leaves fake_data out"),
-    ("train experiment=null", "~experiment"),
+    ("train experiment=null", "leave it out"),
     ("train hydra/launcher=joblibb", "did you mean joblib?"),
     ("eval checkpoint=a benchmark=GOT10k", "did you mean got10k"),
     ("eval checkpoint=a benchmark=got-10k", "did you mean got10k?"),
@@ -84,6 +86,8 @@ WRONG = [
     ("prune", "needs checkpoint and ratio; add e.g. checkpoint=weights/ostrack_tiny.safetensors ratio=0.25"),
     ("prune checkpoint=a", "needs ratio; add e.g. ratio=0.25"),
     ("prune checkpoint= ratio=0.5", "needs checkpoint"),
+    ("eval checkpoint=null", "needs checkpoint"),
+    ("prune checkpoint=a ratio=null", "needs ratio"),
     ("eval", "needs checkpoint"),
 ]
 
@@ -123,7 +127,7 @@ def test_the_message_names_what_works(loader, line, words):
 @pytest.mark.parametrize(
     "line",
     [
-        "train ++ratio=0.5 ~experiment hydra.run.dir=x pruning.kinds=[mlp] stages.child.steps=3 +trainer.foo=1",
+        "train ++ratio=0.5 ~fake_data hydra.run.dir=x pruning.kinds=[mlp] stages.child.steps=3 +trainer.foo=1",
         "prune checkpoint=a ratio=0.5 +tracker.recipe.lr=1 +callbacks.mine._target_=a.B pruning=icassp2023/dimp",
         "eval checkpoint=a +tracker.online.min_size=4 runner.devices.0=cpu benchmark=lasot",
     ],
