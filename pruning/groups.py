@@ -182,9 +182,8 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
         for s in group.slices:
             entries, left = (n := _tensor(network, s.path).shape[s.dim]), n - owned[s.path, s.dim]
             if left and s.whole and s.offsets == (0,):
-                covers = (
-                    f" ({entries // group.size} would cover all)" if group.size and not entries % group.size else ""
-                )
+                fits = group.size and entries % group.size == 0
+                covers = f" ({entries // group.size} would cover all)" if fits else ""
                 raise PruningError(
                     f"group '{group.name}' has {group.size} units, but '{s.path}' has {entries} entries along dim "
                     f"{s.dim} (shape {tuple(_tensor(network, s.path).shape)}), of which {left} belong to no group. "
@@ -274,7 +273,7 @@ def _as_list(network: Any, groups: Any) -> list[Group]:
     """
     if not isinstance(network, nn.Module) or next(network.parameters(), None) is None:
         raise PruningError(f"the network must be a torch.nn.Module with parameters, not {_described(network)}")
-    if isinstance(network, torch._dynamo.OptimizedModule):
+    if "_orig_mod" in network._modules:  # the class of torch.compile; its import would take seconds
         raise PruningError("torch.compile made this network for fixed sizes; prune it before: network._orig_mod")
     if isinstance(groups, Group | str | dict) or not isinstance(groups, Iterable):
         call = "call it: groups()" if callable(groups) else "e.g. [Group('hidden', 'mlp', 64, slices)]"
