@@ -21,6 +21,19 @@ def announces() -> bool:
 
 
 @contextmanager
+def ctrl_c_held() -> Iterator[None]:
+    """Holds Ctrl-C back in the block. Processes that start in it never get one: who has started them ends them.
+
+    Otherwise a process that Ctrl-C reaches while it imports its modules prints a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def ends_in_order(wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Turns SIGTERM in the block into SystemExit with code 143, and Ctrl-C into one with code 130.
 

@@ -18,6 +18,7 @@ from datamodules.exit_with_parent import exit_with_parent
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.errors import UserError
+from evaluation.processes.termination import ctrl_c_held
 from evaluation.tracking.result_files import is_tracked
 from evaluation.tracking.worker import Failure, Failures, track
 from trackers.checkpoints.checkpoint import Checkpoint
@@ -113,9 +114,10 @@ class Runner:
             devices.put(self.devices[i % len(self.devices)])
         threads = max(1, torch.get_num_threads() // workers)
         with ProcessPoolExecutor(workers, context, _start_worker, (load, devices, threads)) as pool:
-            running: dict[Future, list[Sequence]] = {
-                pool.submit(_track_in_worker, job, folder, self.ahead): job for job in jobs
-            }
+            with ctrl_c_held():
+                running: dict[Future, list[Sequence]] = {
+                    pool.submit(_track_in_worker, job, folder, self.ahead): job for job in jobs
+                }
             try:
                 for done in as_completed(running):
                     yield running[done], _failures_of(done, running[done])
