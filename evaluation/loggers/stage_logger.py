@@ -10,8 +10,9 @@ from evaluation.loggers.failing import job_goes_on
 from evaluation.loggers.wandb_runs import STAGES
 
 if TYPE_CHECKING:
-    from evaluation.loggers.unfinished_run import UnfinishedRun
     from wandb import Run
+
+    from evaluation.loggers.unfinished_run import UnfinishedRun
 
 
 class StageLogger(WandbLogger):
