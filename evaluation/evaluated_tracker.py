@@ -36,11 +36,13 @@ class EvaluatedTracker:
         name: short, unique among the trackers of the command.
         cfg: the configuration for this tracker alone, resolved: `cfg.checkpoint` is its file.
         source: of the checkpoint.
+        changes: of the recipe in the checkpoint, which the command asks for; the same for all trackers.
     """
 
     name: str
     cfg: DictConfig
     source: ParentSource
+    changes: Any
 
     def loader(self) -> Callable[[], Checkpoint]:
         """Returns a function that loads the checkpoint. It can be pickled, so other processes can call it."""
@@ -80,7 +82,8 @@ def evaluated_trackers(cfg: DictConfig, invocation: Invocation) -> list[Evaluate
     for name, path in zip(tracker_names(paths), paths, strict=True):
         own = copy.deepcopy(cfg)
         own.checkpoint = path
-        trackers.append(EvaluatedTracker(name, *resolve(own, invocation, completes_recipe=True)))
+        complete, source = resolve(own, invocation, completes_recipe=True)
+        trackers.append(EvaluatedTracker(name, complete, source, OmegaConf.to_container(cfg.tracker)))
     return trackers
 
 
@@ -94,11 +97,11 @@ def track(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, command: s
 
 
 def write_config(trackers: Sequence[EvaluatedTracker]) -> None:
-    """Writes `config.yaml` into the job's folder. With several trackers it has all checkpoints, and no recipe."""
+    """Writes `config.yaml` into the job's folder. Of several trackers it has the changes, and no recipe."""
     cfg = copy.deepcopy(trackers[0].cfg)
     if len(trackers) > 1:
         cfg.checkpoint = [str(tracker.cfg.checkpoint) for tracker in trackers]
-        cfg.tracker = {}
+        OmegaConf.update(cfg, "tracker", trackers[0].changes, merge=False)
     OmegaConf.save(cfg, Path(cfg.paths.job) / "config.yaml")
 
 

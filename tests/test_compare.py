@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from datamodules.official_layouts import write_got10k
 from datamodules.readers import read_got10k
@@ -97,7 +98,12 @@ def test_a_named_sequence_is_tracked_alone_also_without_annotation(run, small_ch
     with pytest.raises(SystemExit, match=r"show\.sequence=GOT-10k_Val_00002 is no .* mean GOT-10k_Val_000002 or"):
         run(*call, "show.sequence=GOT-10k_Val_00002")
     assert not list(cache.glob("stages/*"))
-    outputs = run(*call, "show.sequence=GOT-10k_Val_000002")
+    outputs = run(*call, "show.sequence=GOT-10k_Val_000002", "+tracker.online.min_size=20")
+    config = OmegaConf.load(next(outputs.rglob("show")).parent / "config.yaml")
+    assert config.checkpoint == [str(small_checkpoint), str(other)]
+    assert config.tracker == {"online": {"min_size": 20}}
+    inputs = [json.loads(path.read_text()) for path in cache.rglob("stage.json")]
+    assert [stage["depends"]["tracker"]["online"]["min_size"] for stage in inputs] == [20, 20]
     assert [path.name for path in outputs.rglob("show/*")] == ["GOT-10k_Val_000002.jpg"]
     assert {path.name for path in cache.rglob("GOT*.txt")} == {"GOT-10k_Val_000002.txt", "GOT-10k_Val_000002_time.txt"}
 

@@ -106,7 +106,7 @@ class Benchmark:
             return
         why = f"only the first frame of {unannotated} is annotated" if unannotated else "its protocols list is empty"
         remedy = (
-            "annotate every frame, by a line x,y,w,h each"
+            "annotate every frame, by a line x,y,w,h each, or look at the boxes: action=show"
             if self.pack is None
             else "pack results for its server: action=submit"
         )
