@@ -9,6 +9,8 @@ from typing import Any
 
 from evaluation.report.study_results import Result, value_at
 
+NAMED = 4  # commits and machines that a warning names; the table of makers has all
+
 
 def makers_of(result: Result) -> Iterator[tuple[str, Result]]:
     """Yields the role and the maker of each stage of a job, and the maker of the result itself as "result".
@@ -26,7 +28,7 @@ def describe_differences(makers: Iterable[Result]) -> list[str]:
         for values, value in zip(found.values(), _identity(maker), strict=True):
             if value is not None and value not in values:
                 values.append(value)
-    return [f"{len(values)} {name} ({'; '.join(values)})" for name, values in found.items() if len(values) > 1]
+    return [f"{len(values)} {name} ({_listed(values)})" for name, values in found.items() if len(values) > 1]
 
 
 def maker_warnings(results: Sequence[Result]) -> list[str]:
@@ -41,6 +43,11 @@ def count_makers(results: Sequence[Result]) -> list[dict[str, Any]]:
     counts = Counter((role, *_identity(maker)) for result in results for role, maker in makers_of(result))
     names = ("stage", "commit", "torch", "processor")
     return [dict(zip(names, maker, strict=True)) | {"jobs": jobs} for maker, jobs in counts.items()]
+
+
+def _listed(values: Sequence[str]) -> str:
+    more = [f"{len(values) - NAMED} more"] if len(values) > NAMED else []
+    return "; ".join([*values[:NAMED], *more])
 
 
 def _identity(maker: Result) -> tuple[str | None, ...]:

@@ -10,6 +10,7 @@ import matplotlib
 import pytest
 
 from evaluation.report import write_report
+from evaluation.report.makers import describe_differences
 from evaluation.report.style import HUES
 from tests.evaluation.report.studies import dense, job
 
@@ -214,6 +215,10 @@ def test_a_stage_of_another_maker_is_named_and_warned_of(tmp_path: Path) -> None
     assert (row["stages.parent.commit"], row["commit"], row["stages.parent.key"]) == ("old", "new", "parent-1")
     same = write([mixed | {"stages": {"parent": {"key": "parent-1"} | new}}], tmp_path)
     assert "were made by" not in same.text
+
+
+def test_a_warning_names_a_few_makers() -> None:
+    assert describe_differences([{"commit": str(index)} for index in range(6)]) == ["6 commits (0; 1; 2; 3; 2 more)"]
 
 
 def test_colours_are_readable_in_both_themes(folder: Path) -> None:
