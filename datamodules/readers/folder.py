@@ -78,7 +78,8 @@ def _video_files(path: Path, annotation: str | Path | None) -> SequenceFiles:
     if not file.is_file():
         raise DataError(
             f"{path} has no annotation {file}: write a line x,y,w,h into it for each frame, the box of the object in "
-            "pixels. A single line, for the first frame, is enough to track the video, but not to score or train on it"
+            "pixels. A single line, for the first frame, is enough to see it tracked (eval.py action=show), but not to "
+            "score or train on it"
         )
     return SequenceFiles(path.name if is_folder else path.stem, _frame_folder(path) if is_folder else path, (file,))
 

@@ -68,9 +68,8 @@ def first_fault(loader: Any, script: str, arguments: Sequence[str], is_sweep: bo
     keys = ScriptKeys(loader, script, [*folders, *chosen])
     for override in overrides:
         if override.is_sweep_override() and not is_sweep:
-            line = override.input_line
-            values = ", or quote a list: '" + _as_list(override) + "'" if "." in override.key_or_group else ""
-            return f"{line} has several values; -m runs a job for each of them: python {script}.py -m {line}{values}"
+            line, other = override.input_line, _as_list(override, script)
+            return f"{line} has several values; -m runs a job for each of them: python {script}.py -m {line}{other}"
         describe = describe_choice if _is_choice(keys, override) else describe_key
         if message := describe(override, keys):
             return message
@@ -81,9 +80,12 @@ def _is_choice(keys: ScriptKeys, override: Override) -> bool:
     return bool(keys.choices(override.key_or_group)) and not isinstance(override.value(), dict)
 
 
-def _as_list(override: Override) -> str:
+def _as_list(override: Override, script: str) -> str:
+    """Returns words about an override whose values may be one list, too; "" for other keys."""
     key, _, values = str(override.input_line).partition("=")
-    return f"{key}=[{values}]"
+    if (script, key) == ("eval", "checkpoint"):
+        return f"; to compare them: 'checkpoint=[{values}]'"
+    return f"; a list needs brackets and quotes: '{key}=[{values}]'" if "." in key else ""
 
 
 def _missing(loader: Any, script: str, arguments: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ WRONG = [
     # Several values without -m
     ("train tracker=ostrack,stark", "-m tracker=ostrack,stark"),
     ("train tracker=[ostrack,stark]", "-m tracker=ostrack,stark"),
+    ("eval checkpoint=a,b", "to compare them: 'checkpoint=[a,b]'"),
     ("prune checkpoint=a ratio=0,5", "has several values"),
     ("train ratio=0.5 pruning.kinds=attention,mlp", "'pruning.kinds=[attention,mlp]'"),
     # Misspelt keys
