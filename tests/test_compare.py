@@ -37,6 +37,7 @@ def data(got10k, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # whole commands, figures and a video
 def test_trackers_are_compared_on_the_same_sequences_and_drawn(run, small_checkpoint, other, data, tmp_path, capsys):
     cache = tmp_path / "cache"
     where = ("benchmark=got10k", f"paths.data={data}", f"paths.cache={cache}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from evaluation.report.comparison_words import (
     Comparison,
@@ -42,9 +43,9 @@ def _scores(comparison: Comparison) -> Table:
     table = _table(title, "tracker", "parameters", "MACs", "speed", *metrics)
     for name, tracker in comparison["trackers"].items():
         scores = [_two_lines(score_cell(tracker, report, metric)) for metric in metrics]
-        table.add_row(name, *size_cells(tracker), _two_lines(speed_cell(comparison, name)), *scores)
+        _add_row(table, name, *size_cells(tracker), _two_lines(speed_cell(comparison, name)), *scores)
     still = comparison["still_box"][report]
-    table.add_row("a still box", "", "", "", *(f"{still[metric]:.3f}" for metric in metrics))
+    _add_row(table, "a still box", "", "", "", *(f"{still[metric]:.3f}" for metric in metrics))
     return table
 
 
@@ -53,7 +54,7 @@ def _differences(comparison: Comparison) -> Table:
     metrics = metrics_of_report(comparison, report)
     table = _table(f"minus {comparison['first']}", "tracker", *metrics)
     for name, found in comparison["differences"][report].items():
-        table.add_row(name, *(_two_lines(difference_cell(found[m])) for m in metrics))
+        _add_row(table, name, *(_two_lines(difference_cell(found[m])) for m in metrics))
     return table
 
 
@@ -67,7 +68,7 @@ def _changes(comparison: Comparison) -> Table:
         gains = [change for change in changes if change["difference"] > 0][-SHOWN:]
         for number, change in enumerate(losses + gains):
             values = (f"{change['first']:.3f}", f"{change['other']:.3f}", signs(f"{change['difference']:+.3f}"))
-            table.add_row("" if number else name, change["sequence"], *values)
+            _add_row(table, "" if number else name, change["sequence"], *values)
         table.add_section()
     return table
 
@@ -80,7 +81,7 @@ def _attributes(comparison: Comparison, rows: Any) -> Table:
     for row in rows:
         scores = [f"{score:.3f}" for score in row["scores"].values()]
         differences = [_two_lines(difference_cell(row["differences"][name])) for name in others]
-        table.add_row(row["attribute"], str(row["sequences"]), *scores, *differences)
+        _add_row(table, row["attribute"], str(row["sequences"]), *scores, *differences)
     return table
 
 
@@ -91,7 +92,12 @@ def _two_lines(cell: str) -> str:
 
 def _table(title: str, *columns: str) -> Table:
     """Returns an empty table. Cells of all columns but the first are on the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(title, "bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Adds a row of cells in which nothing is markup, since names come from outside."""
+    table.add_row(*map(Text, cells))
