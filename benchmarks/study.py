@@ -33,6 +33,9 @@ MAY_DIFFER = (
     "latency.",
     "parent.latency.",
     "speed.",
+    "speedup.",
+    "bytes",  # of the file, whose header holds paths
+    "parent.bytes",
     "machine.",
     "commit",
     "stages.",
