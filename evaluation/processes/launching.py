@@ -3,10 +3,12 @@
 import os
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import torch
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
@@ -19,7 +21,7 @@ from evaluation.processes.held_signals import FROM_LAUNCHERS, GRACE
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import join_process_group
-from evaluation.processes.termination import ends_in_order
+from evaluation.processes.termination import ctrl_c_held, ends_in_order
 from evaluation.processes.user_errors import message_of
 
 T = TypeVar("T")
@@ -77,7 +79,8 @@ def launch(trainer: Trainer, settings: DictConfig, invocation: Invocation, work:
         return launcher.launch(partial(_work_in_process, trainer, work))
     port = os.environ.get("MASTER_PORT")
     try:
-        return launcher.launch(partial(_work_in_spawned_process, settings, invocation, work))
+        with _spawned_without_ctrl_c():
+            return launcher.launch(partial(_work_in_spawned_process, settings, invocation, work))
     except ProcessRaisedException as error:
         _, told, message = str(error).rpartition(USER_ERROR)
         if not told or TRACEBACK in message:  # a fault of the code, which an error of the user may have caused
@@ -102,6 +105,22 @@ def started_strategy(strategy: Any) -> Any:
 
 def _process_count(trainer: Trainer) -> int:
     return trainer.num_devices * trainer.num_nodes
+
+
+@contextmanager
+def _spawned_without_ctrl_c() -> Iterator[None]:
+    """Keeps Ctrl-C from the processes that PyTorch starts in the block: this process ends them, see `launch`."""
+    start = torch.multiprocessing.start_processes
+
+    def start_processes(*args: Any, **kwargs: Any) -> Any:
+        with ctrl_c_held():
+            return start(*args, **kwargs)
+
+    torch.multiprocessing.start_processes = start_processes
+    try:
+        yield
+    finally:
+        torch.multiprocessing.start_processes = start
 
 
 def _work_in_process(trainer: Trainer, work: Callable[[], T]) -> T:
