@@ -34,13 +34,19 @@ def describe_unread_key(script: str, cfg: DictConfig) -> str:
     keys = dict(_leaves(plain))
     unread = [key for key in keys if not any(fnmatchcase(key, pattern) for pattern in READ)]
     if unread:
-        referred = set(re.findall(r"\$\{(\w[\w.]*)\}", OmegaConf.to_yaml(cfg)))
-        unread = [key for key in unread if not any(r == key or key.startswith(f"{r}.") for r in referred)]
+        referred = _referred(OmegaConf.to_yaml(cfg))
+        unread = [key for key in unread if not any(f"{key}.".startswith(f"{name}.") for name in referred)]
     if not unread:
         return ""
     key = unread[0]
     hint = did_you_mean(key, [other for other in keys if other not in unread])
     return f"nothing in {script}.py reads the key {key}; {hint or 'leave it out'}"
+
+
+def _referred(text: str) -> set[str]:
+    """Returns the dotted keys in interpolations such as ${a.b}, ${oc.select:a.b,c} and ${..a.b}."""
+    inside = re.findall(r"\$\{([^{}]*)\}", text)
+    return {name for part in inside for word in re.split("[:,]", part) if (name := word.strip().lstrip("."))}
 
 
 def _leaves(node: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

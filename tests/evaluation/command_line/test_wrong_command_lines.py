@@ -163,6 +163,7 @@ def test_every_value_of_a_sweep_is_looked_at(loader):
         (["+paths.elsewhere=x"], "paths.elsewhere"),
         (["+distillation.outputs=1"], "distillation.outputs"),
         (["+width=64", "tracker.vit.embed_dim=${width}"], ""),  # another key reads it
+        (["+width=64", "tracker.vit.embed_dim=${oc.select:width,32}"], ""),
         (["+callbacks.stop._target_=a.B", "+tracker.vit.foo=1"], ""),  # their classes refuse what they do not know
     ],
 )
