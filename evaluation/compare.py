@@ -18,12 +18,12 @@ from evaluation.export.profile import compare_speed
 from evaluation.files import atomic_write, link_or_copy, write_json
 from evaluation.processes.devices import device_type
 from evaluation.processes.invocation import Invocation
-from evaluation.report.comparison_page import comparison_page
-from evaluation.report.comparison_plots import draw_curves
-from evaluation.report.comparison_tables import terminal_tables
-from evaluation.report.comparison_words import Comparison, headline, notes
+from evaluation.report.comparison.page import comparison_page
+from evaluation.report.comparison.plots import draw_curves
+from evaluation.report.comparison.tables import terminal_tables
+from evaluation.report.comparison.words import Comparison, headline, notes
 from evaluation.report.files_guide import files_guide, show_command
-from evaluation.report.shown_sequence import ShownSequence
+from evaluation.report.pictures.shown_sequence import ShownSequence
 from evaluation.study.job_result import size_of
 from evaluation.study.provenance import provenance
 from evaluation.study.stage import FinishedStage

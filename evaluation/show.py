@@ -11,7 +11,7 @@ from evaluation.errors import UserError
 from evaluation.evaluated_tracker import EvaluatedTracker, track, write_config
 from evaluation.processes.invocation import Invocation
 from evaluation.report.files_guide import files_guide
-from evaluation.report.shown_sequence import ShownSequence
+from evaluation.report.pictures.shown_sequence import ShownSequence
 from evaluation.study.stage import state
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.comparison import most_different

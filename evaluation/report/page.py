@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from evaluation.report import sentences
 from evaluation.report.environment import environment
-from evaluation.report.examples import Examples
 from evaluation.report.formatting import DOT, join_words
 from evaluation.report.headline import headline
 from evaluation.report.kept_units import networks_of, units_table
 from evaluation.report.makers import maker_warnings
+from evaluation.report.pictures.examples import Examples
 from evaluation.report.plots import draw_legend
 from evaluation.report.rendered_figure import RenderedFigure
 from evaluation.report.sections import results_sections, stability_sections

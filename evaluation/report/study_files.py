@@ -6,7 +6,6 @@ from typing import Any
 
 from evaluation.files import atomic_write
 from evaluation.report import sentences
-from evaluation.report.examples import examples_of
 from evaluation.report.figures import figures_of
 from evaluation.report.headline import headline
 from evaluation.report.latency import with_comparable_latencies
@@ -14,6 +13,7 @@ from evaluation.report.latex import latex
 from evaluation.report.makers import maker_warnings
 from evaluation.report.markdown import markdown
 from evaluation.report.page import page
+from evaluation.report.pictures.examples import examples_of
 from evaluation.report.sections import sections_of
 from evaluation.report.sequence_rows import with_sequences
 from evaluation.report.series import retention_series

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation.report.picture_part import Part
+from evaluation.report.pictures.picture_part import Part
 
 # Bright, with a dark edge, so that they show on photos; people who do not tell the colours apart tell the dashes apart.
 COLOURS = ((255, 210, 63), (95, 216, 255), (255, 154, 222), (141, 255, 138), (255, 138, 92), (190, 170, 255))

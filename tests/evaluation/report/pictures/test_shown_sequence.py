@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from datamodules.sequences.sequence import NumberedFrames, Sequence
-from evaluation.report.drawing import DrawnBox, draw_boxes, stroke_of
-from evaluation.report.picture_part import Part, part_with
-from evaluation.report.shown_sequence import CELL, ShownSequence
+from evaluation.report.pictures.drawing import DrawnBox, draw_boxes, stroke_of
+from evaluation.report.pictures.picture_part import Part, part_with
+from evaluation.report.pictures.shown_sequence import CELL, ShownSequence
 
 WHOLE = Part(0, 0, 200, 100)
 GREY = np.full((100, 200, 3), 90, np.uint8)

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.sequences.sequence import Sequence as Video
 from evaluation.errors import USER_ERRORS
-from evaluation.report.picture_part import part_with
+from evaluation.report.pictures.picture_part import part_with
 from evaluation.report.study_results import Result, number_at
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics.geometry import overlaps

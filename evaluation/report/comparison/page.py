@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from evaluation.report.comparison_plots import draw_key
-from evaluation.report.comparison_words import (
+from evaluation.report.comparison.plots import draw_key
+from evaluation.report.comparison.words import (
     Comparison,
     difference_cell,
     headline,
@@ -25,8 +25,8 @@ from evaluation.report.comparison_words import (
 from evaluation.report.environment import environment
 from evaluation.report.formatting import DASH, DOT
 from evaluation.report.page import METRICS
+from evaluation.report.pictures.shown_sequence import jpeg
 from evaluation.report.rendered_figure import RenderedFigure
-from evaluation.report.shown_sequence import jpeg
 from evaluation.report.tables import Cell, Column, fill_table
 
 FEWEST = 3  # sequences of an attribute on the page

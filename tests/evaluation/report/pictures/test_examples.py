@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.readers import read_got10k
-from evaluation.report.examples import examples_of
+from evaluation.report.pictures.examples import examples_of
 from tests.evaluation.report.studies import dense, job, with_tracks
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from datamodules.sequences.sequence import Sequence as Video
 from evaluation.files import atomic_write
-from evaluation.report.drawing import TRUTH, DrawnBox, Stroke, draw_boxes, stack, strip, stroke_of
-from evaluation.report.picture_part import Part, part_with
+from evaluation.report.pictures.drawing import TRUTH, DrawnBox, Stroke, draw_boxes, stack, strip, stroke_of
+from evaluation.report.pictures.picture_part import Part, part_with
 from evaluation.tracking.metrics.geometry import overlaps
 
 COLUMNS, CELL = 4, 420  # pictures in a row of a sheet, and their width in pixels

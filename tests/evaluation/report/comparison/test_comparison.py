@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from datamodules.sequences.attributes import Attributes
-from evaluation.report.comparison_page import comparison_page
-from evaluation.report.comparison_tables import terminal_tables
-from evaluation.report.comparison_words import headline, notes
+from evaluation.report.comparison.page import comparison_page
+from evaluation.report.comparison.tables import terminal_tables
+from evaluation.report.comparison.words import headline, notes
 from evaluation.tracking.comparison_result import describe_comparison, write_sequences
 from evaluation.tracking.metrics.bootstrap import score_intervals
 from evaluation.tracking.metrics.sequence_scores import SequenceScores

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.report.comparison_words import (
+from evaluation.report.comparison.words import (
     Comparison,
     difference_cell,
     large_attributes,

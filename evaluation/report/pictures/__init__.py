@@ -1,0 +1,1 @@
+"""Frames with the boxes of trackers: in reports, on sheets and in videos."""
