@@ -1,10 +1,11 @@
 """Atomic writes: a reader sees the whole file or no file."""
 
+import csv
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, atomically."""
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a table as CSV, atomically. A cell that a row lacks is empty."""
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def write_json(path: Path, value: Any) -> None:

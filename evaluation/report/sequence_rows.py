@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.report.study_results import Result
-
-FILE, PARENT = "sequences.csv", "parent "
+from evaluation.tracking.sequence_results import PARENT, SEQUENCES
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,9 @@ def with_sequences(results: Sequence[Result], folder: Path) -> list[Result]:
         results: each with the name of its folder as "folder".
         folder: of the study.
     """
-    return [result | {"sequences": read_sequences(folder / str(result.get("folder")) / FILE)} for result in results]
+    return [
+        result | {"sequences": read_sequences(folder / str(result.get("folder")) / SEQUENCES)} for result in results
+    ]
 
 
 def read_sequences(file: Path) -> dict[str, SequenceRows]:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from evaluation.report.formatting import DOT
-from evaluation.report.sequence_rows import PARENT, SequenceRows
+from evaluation.report.sequence_rows import SequenceRows
 from evaluation.report.study_results import IDENTITY, Result, metrics_of, number_at
+from evaluation.tracking.sequence_results import PARENT
 
 THOUSAND = 1000  # scores are whole thousandths, since the page of a large study holds ten thousands of them
 

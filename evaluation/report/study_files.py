@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.files import atomic_write
+from evaluation.files import write_bytes
 from evaluation.report import sentences
 from evaluation.report.figures import figures_of
 from evaluation.report.headline import headline
@@ -30,19 +30,14 @@ def write_files(results: Sequence[dict[str, Any]], folder: Path, title: str, com
     tradeoffs = tradeoffs_of(finished)
     figures = figures_of(finished, tradeoffs)
     for figure in (figure for section in figures.values() for figure in section):
-        _write(folder / "plots" / f"{figure.name}.svg", figure.svg)
-        _write(folder / "plots" / f"{figure.name}.png", figure.png)
+        write_bytes(folder / "plots" / f"{figure.name}.svg", figure.svg)
+        write_bytes(folder / "plots" / f"{figure.name}.png", figure.png)
     lines = retention_series(finished, *leading_metric(finished))
     lead = headline(finished, lines) + sentences.evidence(finished, lines) + maker_warnings(finished)
     sections = sections_of(results, finished)
     examples = examples_of(finished, folder) if finished else None
-    _write(folder / "study.csv", csv_table(results).encode())
-    _write(folder / "study.md", markdown(title, command, lead, sections).encode())
-    _write(folder / "study.tex", latex(command, sections).encode())
-    _write(folder / "report.html", page(results, finished, tradeoffs, figures, examples, title, command).encode())
+    write_bytes(folder / "study.csv", csv_table(results).encode())
+    write_bytes(folder / "study.md", markdown(title, command, lead, sections).encode())
+    write_bytes(folder / "study.tex", latex(command, sections).encode())
+    write_bytes(folder / "report.html", page(results, finished, tradeoffs, figures, examples, title, command).encode())
     return folder / "report.html"
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as unfinished:
-        unfinished.write_bytes(content)

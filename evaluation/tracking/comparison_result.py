@@ -1,17 +1,14 @@
 """The content of `comparison.json` and of the table of sequences that a comparison of trackers leaves."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datamodules.sequences.attributes import Attributes
-from evaluation.files import atomic_write
+from evaluation.files import write_csv
 from evaluation.tracking.comparison import by_attribute, differences, largest_changes
 from evaluation.tracking.metrics import scores_of
-from evaluation.tracking.sequence_results import SequenceResults
+from evaluation.tracking.sequence_results import SequenceResults, csv_number
 
 CHANGES = 5  # sequences with the largest losses, and as many with the largest gains
 
@@ -82,19 +79,12 @@ def write_sequences(path: Path, results: Mapping[str, SequenceResults], attribut
     for report, scores in first.scores.items():
         for i, sequence in enumerate(scores.names):
             row = {"benchmark": report, "sequence": sequence, "frames": first.frames[i]}
-            row["weight"] = _cell(scores.weights[i])
+            row["weight"] = csv_number(scores.weights[i])
             if groups:
                 row["attributes"] = "; ".join(name for name, members in groups.items() if sequence in members)
             for name, found in results.items():
-                row |= {f"{name} {metric}": _cell(v[i]) for metric, v in found.scores[report].values.items()}
-                row |= {f"{name} lost_at": _cell(found.lost_at[i]), f"{name} fps": _cell(found.fps[i])}
+                row |= {f"{name} {metric}": csv_number(v[i]) for metric, v in found.scores[report].values.items()}
+                row |= {f"{name} lost_at": csv_number(found.lost_at[i]), f"{name} fps": csv_number(found.fps[i])}
             rows.append(row)
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
-        table = csv.DictWriter(file, columns, restval="")
-        table.writeheader()
-        table.writerows(rows)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None or np.isnan(value) else f"{value:.9g}"
+    write_csv(path, columns, rows)

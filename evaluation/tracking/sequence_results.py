@@ -1,16 +1,16 @@
 """What a tracker did in each sequence of a benchmark: the content of `sequences.csv`."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluation.files import atomic_write
+from evaluation.files import write_csv
 from evaluation.tracking.metrics import SequenceScores
 
 SEQUENCES = "sequences.csv"  # in the folder of a job
+PARENT = "parent "  # in front of a metric of the parent
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,20 @@ class SequenceResults:
         """
         metrics = list(dict.fromkeys(metric for scores in self.scores.values() for metric in scores.values))
         columns = ["benchmark", "sequence", "frames", "fps", "lost_at", "weight", *metrics]
-        columns += [f"parent {metric}" for metric in metrics if parent]
-        with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
-            table = csv.DictWriter(file, columns, restval="")
-            table.writeheader()
-            for benchmark, scores in self.scores.items():
-                values = dict(scores.values)
-                if parent:
-                    values |= {f"parent {metric}": v for metric, v in parent.scores[benchmark].values.items()}
-                for i, name in enumerate(scores.names):
-                    row = {"benchmark": benchmark, "sequence": name, "frames": self.frames[i]}
-                    row |= {"fps": _cell(self.fps[i]), "lost_at": _cell(self.lost_at[i])}
-                    row |= {"weight": _cell(scores.weights[i])} | {metric: _cell(v[i]) for metric, v in values.items()}
-                    table.writerow(row)
+        columns += [f"{PARENT}{metric}" for metric in metrics if parent]
+        rows = []
+        for benchmark, scores in self.scores.items():
+            values = dict(scores.values)
+            if parent:
+                values |= {f"{PARENT}{metric}": v for metric, v in parent.scores[benchmark].values.items()}
+            for i, name in enumerate(scores.names):
+                row = {"benchmark": benchmark, "sequence": name, "frames": self.frames[i]}
+                row |= {"fps": csv_number(self.fps[i]), "lost_at": csv_number(self.lost_at[i])}
+                row |= {"weight": csv_number(scores.weights[i])}
+                rows.append(row | {metric: csv_number(v[i]) for metric, v in values.items()})
+        write_csv(path, columns, rows)
 
 
-def _cell(value: Any) -> str:
+def csv_number(value: Any) -> str:
     """Returns a number with at most 9 digits, whole numbers without a point; "" for None and NaN."""
     return "" if value is None or np.isnan(value) else f"{value:.9g}"

@@ -189,7 +189,7 @@ def protocol_of(profile: str, dataset: str) -> Protocol:
 
 def check_weighted_means(name: str, protocol: Protocol, tracks: dict[str, Track]) -> None:
     """Compares the report, which other checks compare with the toolkit's, with the scores of the sequences."""
-    mine = protocol.per_sequence(tracks).scores()
+    mine = protocol.score(tracks).sequences.scores()
     wanted = {metric: score for metric, score in scores_of(protocol.report(tracks)).items() if metric != "coverage"}
     assert mine.keys() == wanted.keys()
     for metric, score in wanted.items():

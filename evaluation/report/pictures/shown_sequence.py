@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from datamodules.sequences.sequence import Sequence as Video
-from evaluation.files import atomic_write
+from evaluation.files import atomic_write, write_bytes
 from evaluation.report.pictures.drawing import TRUTH, DrawnBox, Stroke, draw_boxes, stack, strip, stroke_of
 from evaluation.report.pictures.picture_part import Part, part_with
 from evaluation.tracking.metrics.geometry import overlaps
@@ -54,8 +54,7 @@ class ShownSequence:
 
     def write_sheet(self, path: Path, count: int) -> None:
         """Writes the contact sheet as JPEG, atomically; see `sheet`."""
-        with atomic_write(path) as unfinished:
-            unfinished.write_bytes(jpeg(self.sheet(count)))
+        write_bytes(path, jpeg(self.sheet(count)))
 
     def write_video(self, path: Path) -> None:
         """Writes all frames, whole, as MP4, atomically."""

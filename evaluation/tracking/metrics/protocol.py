@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.tracking.metrics.curves import Curve
-from evaluation.tracking.metrics.sequence_scores import Scores, SequenceScores
+from evaluation.tracking.metrics.sequence_scores import Scores
 from evaluation.tracking.metrics.track import Track
 
 
@@ -24,6 +24,8 @@ class Protocol(typing.Protocol):
 
     def score(self, tracks: Mapping[str, Track]) -> Scores:
         """Computes the scores of all sequences together and of each one.
+
+        Those of a sequence are without numbers that are no score, such as TrackingNet's coverage.
 
         Args:
             tracks: by sequence.
@@ -51,14 +53,6 @@ class Protocol(typing.Protocol):
             UserError: see `score`.
         """
         return self.score(tracks).report
-
-    def per_sequence(self, tracks: Mapping[str, Track]) -> SequenceScores:
-        """Computes the scores of each sequence, without numbers that are no score, such as TrackingNet's coverage.
-
-        Raises:
-            UserError: see `score`.
-        """
-        return self.score(tracks).sequences
 
 
 def scores_of(report: Mapping[str, Any]) -> dict[str, float]:

@@ -156,7 +156,7 @@ def test_order_does_not_matter_and_all_is_a_share(protocol: Protocol, tracks: di
 @settings(max_examples=5)
 @given(tracks=TRACKS)
 def test_scores_are_weighted_means_of_those_of_sequences(protocol: Protocol, tracks: dict[str, Track]) -> None:
-    report, sequences = protocol.report(tracks), protocol.per_sequence(tracks)
+    report, sequences = protocol.score(tracks)
     wanted = scores_of(report)
     wanted.pop("coverage", None)
     assert sequences.scores() == pytest.approx(wanted, nan_ok=True)
