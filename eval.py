@@ -26,7 +26,7 @@ from evaluation.processes.last_words import with_last_words
 @command("eval")
 def main(cfg: DictConfig) -> None:
     """Evaluates one checkpoint, or compares several."""
-    from evaluation.evaluate import evaluate  # imports torch, which --help and --cfg can do without
+    from evaluation.commands.evaluate import evaluate  # imports torch, which --help and --cfg can do without
 
     evaluate(cfg)
 

@@ -19,7 +19,7 @@ from evaluation.processes.last_words import with_last_words
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """Runs one job."""
-    from evaluation.commands import run_job  # imports torch, which --help and --cfg can do without
+    from evaluation.commands.run_job import run_job  # imports torch, which --help and --cfg can do without
 
     return run_job(cfg)
 

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-PRELOADED = ["pytorch_lightning", "evaluation.evaluate", "evaluation.tracking.worker", "tests.pruning.training"]
+PRELOADED = [
+    "pytorch_lightning",
+    "evaluation.commands.evaluate",
+    "evaluation.tracking.worker",
+    "tests.pruning.training",
+]
 
 
 class _Fork(context.ForkServerProcess):

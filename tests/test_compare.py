@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from datamodules.official_layouts import write_got10k
 from datamodules.readers import read_got10k
-from evaluation.evaluated_tracker import tracker_names
+from evaluation.commands.evaluated_tracker import tracker_names
 from trackers import load_checkpoint
 from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
 

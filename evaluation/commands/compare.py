@@ -12,8 +12,8 @@ import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.sequences.attributes import Attributes
-from evaluation.commands import console, forcing_command
-from evaluation.evaluated_tracker import EvaluatedTracker, makers_of, track, write_config
+from evaluation.commands.evaluated_tracker import EvaluatedTracker, makers_of, track, write_config
+from evaluation.commands.setup import console, forcing_command
 from evaluation.export.profile import compare_speed
 from evaluation.files import atomic_write, link_or_copy, write_json
 from evaluation.processes.devices import device_type

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from datamodules.sequences.table import SequenceTable
 from evaluation.command_line.suggestions import did_you_mean
-from evaluation.commands import forcing_command
+from evaluation.commands.evaluated_tracker import EvaluatedTracker, track, write_config
+from evaluation.commands.setup import forcing_command
 from evaluation.errors import UserError
-from evaluation.evaluated_tracker import EvaluatedTracker, track, write_config
 from evaluation.processes.invocation import Invocation
 from evaluation.report.files_guide import files_guide
 from evaluation.report.pictures.shown_sequence import ShownSequence

@@ -1,10 +1,9 @@
-"""The commands behind train.py and prune.py, and the setup that eval.py shares with them."""
+"""What all commands do before and after their work: settings, devices, folders and last words."""
 
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,58 +23,15 @@ from evaluation.processes.devices import assign_gpu, check_devices, plan_without
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.joblib_process import in_joblib_process
 from evaluation.processes.last_words import course
-from evaluation.processes.launching import check_launchable, launch
-from evaluation.processes.lightning import build_trainer
-from evaluation.processes.ranks import is_rank_zero
-from evaluation.processes.repeated_command import logged_once
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
-from evaluation.report.files_guide import files_guide, prune_command, show_command
-from evaluation.report.result_table import result_table
-from evaluation.study.job import Job
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.settings import check_settings
-from evaluation.study.stage_maker import CHECKPOINT
 from evaluation.study.sweep_callbacks import STARTED
 from evaluation.study.words import spell_out
 from trackers.checkpoints.reading import recipe_in
 
 log = logging.getLogger(__name__)
-
-
-def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
-    """Runs a job in the folder `cfg.paths.job`. If it cannot run, one message says why.
-
-    Args:
-        cfg: conf/train.yaml or conf/prune.yaml, composed.
-        trains_parent: whether the job trains its parent. If not, `cfg.checkpoint` is the parent, and its recipe becomes
-            `cfg.tracker`, with the changes that `cfg.tracker` holds.
-
-    Returns:
-        The metric `cfg.objective` for a sweeper, if the configuration names one.
-    """
-    invocation = invocation_of_hydra()
-    with reported(invocation):
-        with logged_once():
-            cfg, source = resolve(cfg, invocation, completes_recipe=not trains_parent)
-            write_fake_data(cfg)
-            trainer = build_trainer(cfg.trainer)
-            check_launchable(trainer, invocation)
-            job = Job(cfg, source, trainer, trains_parent, forcing_command(cfg, invocation))
-            if not cfg.dry_run and (result := job.finished_result()) is not None:
-                log.info("this job is finished already; force=true runs it again")
-                return _conclude(job, invocation, result)
-            job.check()
-            _check_objective(job)
-        if cfg.dry_run:
-            console(120).print(job.plan_table())
-            job.note_plan()
-            return None
-        course.begin_job(partial(_position, job, invocation.is_sweep))
-        return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job, invocation))
-
-
-# Setup of all commands
 
 
 def invocation_of_hydra() -> Invocation:
@@ -128,7 +84,7 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         check_settings(settings)
         _create_cache(Path(settings["paths"]["cache"]))
-        _use_threads(cfg)
+        use_threads(cfg)
         if cfg.get("dry_run"):
             plan_without_gpu(cfg)
         check_devices(cfg)
@@ -157,7 +113,8 @@ def _create_cache(folder: Path) -> None:
         ) from error
 
 
-def _use_threads(cfg: DictConfig) -> None:
+def use_threads(cfg: DictConfig) -> None:
+    """Gives PyTorch and OpenCV the CPU threads of `cfg.threads`, if it names a number."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
         cv2.setNumThreads(cfg.threads)
@@ -206,50 +163,6 @@ def reported(invocation: Invocation) -> Iterator[None]:
             log_traceback(error)
             raise SystemExit(f"error: {message}") from None
         course.begin_job()
-
-
-# Jobs
-
-
-def _check_objective(job: Job) -> None:
-    objective, benchmark = job.cfg.objective, job.maker.benchmark
-    if objective is not None and objective not in (known := benchmark.metric_names()):
-        raise UserError(f"objective={objective} is no metric of benchmark={benchmark.name}: {', '.join(known)}")
-
-
-def _position(job: Job, is_sweep: bool) -> str:
-    return f"{job.folder.name} {job.position()}" if is_sweep else job.position()
-
-
-def _run_in_process(job: Job, invocation: Invocation) -> float | None:
-    """Runs a job that has been checked. Each process of the job calls it; rank 0 prints the results."""
-    _use_threads(job.cfg)
-    result = job.run()
-    if not is_rank_zero():
-        return None
-    if not job.trains_parent:
-        console(120).print(job.group_table())
-    return _conclude(job, invocation, result)
-
-
-def _conclude(job: Job, invocation: Invocation, result: dict[str, Any]) -> float | None:
-    """Prints the result of a job, and returns the metric that `cfg.objective` names."""
-    print(f"\n{result_table(result)}\n")
-    if invocation.is_sweep:  # the last lines of the sweep tell about the files
-        log.info("results in %s", job.folder)
-    else:
-        print(files_guide(job.folder, _next_command(job, invocation)))
-    report = next(iter(result["metrics"].values()))
-    return None if job.cfg.objective is None else report[job.cfg.objective]
-
-
-def _next_command(job: Job, invocation: Invocation) -> str:
-    """Returns the command that is useful after a job: for a child to see it beside its parent, else to prune it."""
-    tracker = job.folder / CHECKPOINT
-    if job.cfg.ratio == 1:
-        return prune_command(tracker)
-    parent = job.parent_checkpoint if job.trains_parent else job.cfg.checkpoint
-    return show_command((parent, tracker), invocation.overrides, invocation.benchmark)
 
 
 def console(width: int) -> Console:

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from evaluation.commands import resolve
+from evaluation.commands.setup import resolve
 from evaluation.errors import UserError
 from evaluation.processes.devices import arithmetic
 from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name

@@ -9,15 +9,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.commands import forcing_command, invocation_of_hydra, reported, write_fake_data
-from evaluation.compare import compare
+from evaluation.commands.compare import compare
+from evaluation.commands.evaluated_tracker import EvaluatedTracker, evaluated_trackers, makers_of, track, write_config
+from evaluation.commands.setup import forcing_command, invocation_of_hydra, reported, write_fake_data
+from evaluation.commands.show import show
 from evaluation.errors import UserError
-from evaluation.evaluated_tracker import EvaluatedTracker, evaluated_trackers, makers_of, track, write_config
 from evaluation.files import link_or_copy, write_json
 from evaluation.processes.invocation import Invocation
 from evaluation.report.files_guide import files_guide, show_command
 from evaluation.report.result_table import result_table
-from evaluation.show import show
 from evaluation.study.job_result import size_of
 from evaluation.study.provenance import provenance
 from evaluation.tracking.benchmark import Benchmark, build_benchmark
