@@ -11,6 +11,7 @@ from evaluation.report.formatting import DOT, join_words
 from evaluation.report.headline import headline
 from evaluation.report.kept_units import networks_of, units_table
 from evaluation.report.makers import maker_warnings
+from evaluation.report.metric_definitions import definitions_of
 from evaluation.report.pictures.examples import Examples
 from evaluation.report.plots import draw_legend
 from evaluation.report.rendered_figure import RenderedFigure
@@ -30,21 +31,6 @@ from evaluation.report.study_results import (
 )
 from evaluation.report.tables import makers_table, provenance_table
 from evaluation.report.tradeoffs import Tradeoff, front_table
-
-METRICS = {
-    "AO": "Average overlap: mean intersection over union of predicted and annotated box, "
-    "over all frames with a visible object but each sequence\u2019s first.",
-    "SR0.5": "Success rate: the share of frames whose overlap exceeds 0.5.",
-    "SR0.75": "Success rate at 0.75: the share of frames whose overlap exceeds 0.75.",
-    "AUC": "Area under the success curve: the success rate averaged over overlap thresholds from 0 to 1.",
-    "P": "Precision: the share of frames whose centre lies within 20 pixels of the annotated one. TrackingNet\u2019s "
-    "development kit takes the mean over thresholds from 0 to 50 pixels instead.",
-    "OP50": "Overlap precision: the share of frames whose overlap exceeds 0.5, averaged over sequences.",
-    "OP75": "Overlap precision at 0.75: the share of frames whose overlap exceeds 0.75, averaged over sequences.",
-    "P_norm": "Precision with the centre distance in units of the annotated box: the share of frames within 0.2 of it. "
-    "The got10k profile and TrackingNet\u2019s development kit take the mean over thresholds from 0 to 0.5 instead.",
-    "coverage": "The share of frames with a predicted box.",
-}
 
 
 def page(
@@ -89,7 +75,7 @@ def _context(results: Sequence[Result], finished: Sequence[Result], tradeoffs: S
             for section, front in (("retention", False), ("cost", any(tradeoff.front for tradeoff in tradeoffs)))
         },
         "front": front_table(finished, tradeoffs),
-        "metrics": [(name, METRICS[name]) for name in metrics_of(finished, benchmark) if name in METRICS],
+        "metrics": definitions_of(metrics_of(finished, benchmark)),
         "benchmark": benchmark,
         "metric": metric,
         "protocol": protocol_of(finished, benchmark),

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from evaluation.report.formatting import format_range
+from evaluation.report.line_style import draw_swatches, styled_line
 from evaluation.report.rendered_figure import RenderedFigure, render
 from evaluation.report.series import SEEDS, SEQUENCES, Point, Series, band_of
-from evaluation.report.style import DASHES, FILLS, FLOOR, HUES, INK, MARKERS, SOFT, style
-from evaluation.report.svg import inline_svg, svg_file
+from evaluation.report.style import FLOOR, HUES, INK, SOFT, style
 
 BANDS = {
     SEQUENCES: "Bands: 95% interval over sequences, paired with the parent.",
@@ -108,14 +108,13 @@ def draw_tradeoff(
 
 def draw_legend(name: str, series: Sequence[Series], floor: bool, front: bool) -> list[tuple[str, str]]:
     """Returns the legend for the page: (swatch as SVG element, label) for each line, the floor and the front."""
-    x, y = (0.04, 0.5, 0.96), (0.5, 0.5, 0.5)
     with style():
-        lines = [_handle(line, x, y) for line in series]
+        lines = [_handle(line) for line in series]
         if floor:
-            lines.append(Line2D(x, y, color=FLOOR, linewidth=1.2, linestyle=(0, (2, 2)), label="still box"))
+            lines.append(Line2D((), (), color=FLOOR, linewidth=1.2, linestyle=(0, (2, 2)), label="still box"))
         if front:
-            lines.append(_front_handle(x, y))
-        return [(_swatch(f"{name}-{index}", line), str(line.get_label())) for index, line in enumerate(lines)]
+            lines.append(_front_handle())
+        return draw_swatches(name, lines)
 
 
 def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
@@ -133,7 +132,7 @@ def _draw_line(axes: Axes, line: Series, band: str, area: bool) -> None:
     """Draws a line with its bands, as an area or as whiskers. If bands span sequences, small dots show single seeds."""
     x, y = [point.x for point in line.points], [point.mean for point in line.points]
     low, high = zip(*(point.ends(band) for point in line.points), strict=True)
-    color = _color(line)
+    color = HUES[line.hue % len(HUES)]
     if area and low != high:
         axes.fill_between(x, low, high, color=color, alpha=0.14, linewidth=0)
     elif low != high:
@@ -167,22 +166,7 @@ def _front_handle(x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
 
 
 def _handle(line: Series, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
-    return Line2D(
-        x,
-        y,
-        color=_color(line),
-        linestyle=DASHES[line.dash % len(DASHES)],
-        linewidth=1.3,
-        marker=MARKERS[line.hue % len(MARKERS)],
-        markersize=4.5,
-        markeredgewidth=1,
-        fillstyle=FILLS[line.dash % len(FILLS)],
-        label=line.label,
-    )
-
-
-def _color(line: Series) -> str:
-    return HUES[line.hue % len(HUES)]
+    return styled_line(line.hue, line.dash, line.label, x, y)
 
 
 def _label_points(axes: Axes, line: Series, band: str) -> None:
@@ -261,10 +245,3 @@ def _describe(
         for line in series
     ]
     return " ".join([*sentences, f"A box that never moves: {format_range(floor, y)}."] if floor else sentences)
-
-
-def _swatch(name: str, line: Line2D) -> str:
-    figure = Figure(figsize=(0.36, 0.14))
-    line.set_markevery([1])  # the line through three points, the marker on the middle one
-    figure.add_artist(line)
-    return inline_svg(svg_file(figure), name)

@@ -24,7 +24,7 @@ from evaluation.report.comparison.words import (
 )
 from evaluation.report.environment import environment
 from evaluation.report.formatting import DASH, DOT
-from evaluation.report.page import METRICS
+from evaluation.report.metric_definitions import definitions_of
 from evaluation.report.pictures.shown_sequence import jpeg
 from evaluation.report.rendered_figure import RenderedFigure
 from evaluation.report.tables import Cell, Column, fill_table
@@ -67,7 +67,7 @@ def comparison_page(
         "fewest": FEWEST,
         "all_sequences": _sequences_table(comparison, sequences),
         "sheets": [(caption, _uri(sheet)) for caption, sheet in sheets.items()],
-        "metrics": [(name, METRICS[name]) for name in metrics_of_report(comparison, report) if name in METRICS],
+        "metrics": definitions_of(metrics_of_report(comparison, report)),
         "checkpoints": [(name, found["checkpoint"]) for name, found in comparison["trackers"].items()],
         "made_by": {"commit": comparison["commit"]} | comparison["versions"] | comparison["machine"],
         "command": command,

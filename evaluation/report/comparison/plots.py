@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from evaluation.report.line_style import draw_swatches, styled_line
 from evaluation.report.rendered_figure import RenderedFigure, render
-from evaluation.report.style import DASHES, FILLS, HUES, MARKERS, style
-from evaluation.report.svg import inline_svg, svg_file
+from evaluation.report.style import HUES, style
 from evaluation.tracking.metrics.curves import Curve
 
 MARKS = 6  # markers on a curve
@@ -29,7 +29,7 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]]) -> Iterator[RenderedFigur
 def draw_key(names: Sequence[str]) -> list[tuple[str, str]]:
     """Returns the legend for the page: (swatch as SVG element, name) for each tracker."""
     with style():
-        return [(_swatch(f"key-{number}", _line(number, name)), name) for number, name in enumerate(names)]
+        return draw_swatches("key", [styled_line(number, number, name) for number, name in enumerate(names)])
 
 
 def _draw(curves: Mapping[str, Curve]) -> RenderedFigure:
@@ -47,8 +47,8 @@ def _draw(curves: Mapping[str, Curve]) -> RenderedFigure:
         for number, (name, curve) in enumerate(curves.items()):
             if (band := curve.band()) is not None:
                 axes.fill_between(curve.thresholds, *band, color=HUES[number % len(HUES)], alpha=0.14, linewidth=0)
-            axes.add_line(_line(number, name, curve.thresholds, curve.mean(), len(curves)))
-            lines.append(_line(number, name))
+            axes.add_line(_marked_line(number, name, curve, len(curves)))
+            lines.append(styled_line(number, number, name))
         title = f"{kind.name[0].upper()}{kind.name[1:]} by {kind.axis}"
         slug = re.sub(r"\W+", "-", kind.name.partition(" (")[0])
         return render(figure, slug, title, _describe(curves), lines)
@@ -65,36 +65,9 @@ def _describe(curves: Mapping[str, Curve]) -> str:
     return " ".join(sentences)
 
 
-def _line(
-    number: int, name: str, x: Sequence[float] | np.ndarray = (), y: Sequence[float] | np.ndarray = (), of: int = 1
-) -> Line2D:
-    """Returns the line of the tracker with a number. Colour, dashes and marker differ, so colour is never the only one.
-
-    Args:
-        number: of the tracker, from 0.
-        name: of the tracker.
-        x, y: the points.
-        of: number of trackers, whose markers stand at different points.
-    """
-    step = max(1, len(x) // MARKS)
-    return Line2D(
-        x,
-        y,
-        color=HUES[number % len(HUES)],
-        linestyle=DASHES[number % len(DASHES)],
-        linewidth=1.3,
-        marker=MARKERS[number % len(MARKERS)],
-        markersize=4,
-        markeredgewidth=0.9,
-        fillstyle=FILLS[number % len(FILLS)],
-        markevery=(step * number // of, step),
-        label=name,
-    )
-
-
-def _swatch(name: str, line: Line2D) -> str:
-    figure = Figure(figsize=(0.36, 0.14))
-    line.set_data((0.04, 0.5, 0.96), (0.5, 0.5, 0.5))
-    line.set_markevery([1])  # the line through three points, the marker on the middle one
-    figure.add_artist(line)
-    return inline_svg(svg_file(figure), name)
+def _marked_line(number: int, name: str, curve: Curve, of: int) -> Line2D:
+    """Returns the curve of the tracker with a number from 0, of so many, whose markers stand at different points."""
+    line = styled_line(number, number, name, curve.thresholds, curve.mean())
+    step = max(1, len(curve.thresholds) // MARKS)
+    line.set_markevery((step * number // of, step))
+    return line
