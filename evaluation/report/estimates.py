@@ -16,16 +16,14 @@ from evaluation.report.evidence import interval_at
 from evaluation.report.formatting import with_interval
 from evaluation.report.latency import speedup_of
 from evaluation.report.study_results import Result, number_at, parent_result, retention_of, value_at
-from evaluation.tracking.metrics.bootstrap import score_interval
-
-Ends = tuple[float, float]
+from evaluation.tracking.metrics.bootstrap import Interval, score_interval
 
 
 class Estimate(NamedTuple):
-    """A number, and the ends of its interval; None if they are not known."""
+    """A number and its interval, which is None if it is not known."""
 
     value: float
-    interval: Ends | None
+    interval: Interval | None
 
     def score(self) -> str:
         """Returns a score as text, e.g. "0.537 (0.48 to 0.59)"."""
@@ -63,7 +61,9 @@ def retention_estimate(seeds: Sequence[Result], benchmark: str, metric: str) -> 
     return _estimate(
         seeds,
         lambda result: retention_of(result, *path),
-        lambda result: (1.0, 1.0) if result.get("ratio") == 1 else interval_at(result, "retention_intervals", *path),
+        lambda result: (
+            Interval(1.0, 1.0) if result.get("ratio") == 1 else interval_at(result, "retention_intervals", *path)
+        ),
         lambda result: _retention_columns(result, *path),
     )
 
@@ -79,7 +79,7 @@ def speedup_estimate(seeds: Sequence[Result], device: str) -> Estimate | None:
         return None
     ends = [ends for _, ends in pairs if ends is not None]
     whole = len(ends) == len(pairs)
-    interval = (min(low for low, _ in ends), max(high for _, high in ends)) if whole else None
+    interval = Interval(min(low for low, _ in ends), max(high for _, high in ends)) if whole else None
     return Estimate(harmonic_mean([ratio for ratio, _ in pairs]), interval)
 
 
@@ -93,7 +93,7 @@ def latency_estimate(seeds: Sequence[Result], device: str) -> Estimate | None:
     if faster is None or faster.interval is None:
         return Estimate(mean, None)
     low, high = faster.interval
-    return Estimate(mean, (mean * faster.value / high, mean * faster.value / low))
+    return Estimate(mean, Interval(mean * faster.value / high, mean * faster.value / low))
 
 
 def retention_difference(
@@ -117,7 +117,7 @@ Columns = tuple[tuple[str, ...], np.ndarray, np.ndarray]  # names, values and we
 def _estimate(
     seeds: Sequence[Result],
     read: Callable[[Result], float | None],
-    stored: Callable[[Result], Ends | None],
+    stored: Callable[[Result], Interval | None],
     columns: Callable[[Result], Columns | None],
 ) -> Estimate | None:
     pairs = [(result, value) for result in seeds if (value := read(result)) is not None]
@@ -166,11 +166,10 @@ def _retention_columns(result: Result, benchmark: str, metric: str) -> Columns |
     return names, retention + (values - retention * parent[1]) / base, weights
 
 
-def _interval(values: np.ndarray, weights: np.ndarray) -> Ends | None:
+def _interval(values: np.ndarray, weights: np.ndarray) -> Interval | None:
     return _cached_interval(values.tobytes(), weights.tobytes())
 
 
 @lru_cache(maxsize=10_000)  # figures, tables and sentences ask for the same intervals
-def _cached_interval(values: bytes, weights: bytes) -> Ends | None:
-    found = score_interval(np.frombuffer(values), np.frombuffer(weights))
-    return None if found is None else (found.low, found.high)
+def _cached_interval(values: bytes, weights: bytes) -> Interval | None:
+    return score_interval(np.frombuffer(values), np.frombuffer(weights))

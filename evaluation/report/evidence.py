@@ -5,9 +5,8 @@ from typing import Any
 
 from evaluation.report.formatting import format_range, with_interval
 from evaluation.report.study_results import Result, benchmarks_of, metrics_of, number_at, value_at
-from evaluation.tracking.metrics.bootstrap import FEW_SEQUENCES
+from evaluation.tracking.metrics.bootstrap import FEW_SEQUENCES, Interval
 
-Interval = tuple[float, float]
 ONE_SEED = "One seed: the spread between trainings is not known, so small differences are no evidence."
 
 
@@ -29,9 +28,9 @@ def is_child(result: Result) -> bool:
 
 
 def interval_at(result: Result, *path: str) -> Interval | None:
-    """Returns the ends of the interval at `path`; None if there is none."""
+    """Returns the interval at `path`; None if there is none."""
     low, high = (number_at(result, *path, end) for end in ("low", "high"))
-    return None if low is None or high is None else (low, high)
+    return None if low is None or high is None else Interval(low, high)
 
 
 def too_few(sequences: float | None) -> bool:
@@ -89,15 +88,24 @@ def speed_note(device: str, speedup: Mapping[str, Any]) -> str:
         device: type of the device.
         speedup: "low" and "high", and those of the parent against itself under "noise".
     """
-    measured, noise = (interval_at(dict(about or {})) for about in (speedup, speedup.get("noise")))
-    if measured is None:
+    measured, noise = interval_at(dict(speedup)), interval_at(dict(speedup), "noise")
+    if measured is None or (faster := is_faster(measured, [noise] if noise else [])):
         return ""
-    low, high = (1.0, 1.0) if noise is None else (min(1.0, noise[0]), max(1.0, noise[1]))
-    if measured[0] > high:
-        return ""
-    if measured[1] < low:
-        return f"On {device} the child is slower than its parent."
-    return f"On {device} no evidence that the child is faster: an unpruned tracker differs as much from itself."
+    if faster is None:
+        return f"On {device} no evidence that the child is faster: an unpruned tracker differs as much from itself."
+    return f"On {device} the child is slower than its parent."
+
+
+def is_faster(speedup: Interval, noise: Sequence[Interval]) -> bool | None:
+    """Returns whether a child is faster than its parent, or slower; None if the speed-up is no evidence of either.
+
+    Args:
+        speedup: interval of the paired speed-up.
+        noise: intervals of the parent against itself, which the speed-up must leave. Without any, it must leave 1.
+    """
+    if speedup.low > max([1, *(ends.high for ends in noise)]):
+        return True
+    return False if speedup.high < min([1, *(ends.low for ends in noise)]) else None
 
 
 def speed_words(speedup: Mapping[str, Any]) -> str:

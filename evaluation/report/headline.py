@@ -5,7 +5,7 @@ from itertools import takewhile
 from statistics import fmean
 
 from evaluation.report.estimates import Estimate, retention_difference, speedup_estimate
-from evaluation.report.evidence import interval_at, too_few
+from evaluation.report.evidence import interval_at, is_faster, too_few
 from evaluation.report.formatting import format_percent, format_range, join_words
 from evaluation.report.series import Point, Series, score_series, with_parents
 from evaluation.report.stability import LEVELS
@@ -18,6 +18,7 @@ from evaluation.report.study_results import (
     number_at,
     number_reader,
 )
+from evaluation.tracking.metrics.bootstrap import Interval
 
 KEEPS = LEVELS[0]  # the headline names the smallest ratio that retains at least this share
 ANSWERS = 4  # lines that the headline describes; a study may have many
@@ -118,8 +119,7 @@ def _speeds(seeds: Sequence[Result]) -> Iterator[str]:
         if (estimate := speedup_estimate(seeds, device)) is None:
             continue
         noise = [ends for result in seeds if (ends := interval_at(result, "speedup", device, "noise"))]
-        low, high = estimate.interval or (estimate.value, estimate.value)
-        if noise and low <= max(1, *(top for _, top in noise)) and high >= min(1, *(bottom for bottom, _ in noise)):
+        if is_faster(estimate.interval or Interval(estimate.value, estimate.value), noise) is None:
             yield f"no evidence of a speed-up on {device}"
         else:
             times = f"{estimate.value:.1f}"

@@ -15,6 +15,7 @@ from evaluation.report.study_results import (
     parent_result,
     retention_of,
 )
+from evaluation.tracking.metrics.bootstrap import Interval
 
 Reader = Callable[[Result], float | None]
 EstimateOf = Callable[[Sequence[Result]], Estimate | None]
@@ -29,8 +30,8 @@ class Point:
     mean: float
     values: tuple[float, ...]
     label: str
-    interval: tuple[float, float] | None = None
-    x_interval: tuple[float, float] | None = None
+    interval: Interval | None = None
+    x_interval: Interval | None = None
 
     @property
     def seeds(self) -> tuple[float, float]:

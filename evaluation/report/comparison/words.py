@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from evaluation.report.estimates import Estimate
 from evaluation.report.evidence import few_note, interval_at, noise_words
 from evaluation.report.formatting import format_si, with_interval
 
@@ -10,8 +11,7 @@ Comparison = dict[str, Any]  # the content of comparison.json
 
 def score_cell(tracker: dict[str, Any], report: str, metric: str) -> str:
     """Returns a score with its interval, e.g. "0.537 (0.48 to 0.59)"."""
-    ends = interval_at(tracker, "intervals", report, metric)
-    return with_interval(tracker["metrics"][report][metric], ends, "{:.3f}".format, "{:.2f}".format)
+    return Estimate(tracker["metrics"][report][metric], interval_at(tracker, "intervals", report, metric)).score()
 
 
 def difference_cell(difference: dict[str, Any]) -> str:
@@ -33,8 +33,7 @@ def size_cells(tracker: dict[str, Any]) -> tuple[str, str]:
 def speed_cell(comparison: Comparison, name: str) -> str:
     """Returns how many times faster than the first tracker a tracker is, with the interval."""
     speeds = comparison["speedup"].get(name, {}).values()
-    form = "{:.2f}".format
-    return "; ".join(with_interval(speed["ratio"], interval_at(speed), form, form) for speed in speeds) or "1"
+    return "; ".join(Estimate(speed["ratio"], interval_at(speed)).times() for speed in speeds) or "1"
 
 
 def headline(comparison: Comparison) -> list[str]:
