@@ -69,7 +69,7 @@ def test_the_papers_study_is_three_trackers_at_six_ratios():
     assert jobs("icassp2023", "tracker=dimp", "ratio=0.1") == [{"tracker": "dimp", "ratio": "0.1"}]
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 @pytest.mark.parametrize("tracker", PAPER_CHECKPOINTS)
 def test_every_job_of_the_papers_study_can_run(tracker):
     for cfg in check_jobs("icassp2023", f"tracker={tracker}", "ratio=1,0.25,0.01"):

@@ -243,7 +243,7 @@ def test_a_job_on_ray_shares_the_parent(run, fresh_cache, monkeypatch):
             ray.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_optuna_proposes_what_the_objective_likes(run):
     short = ("stages.parent.steps=1", "stages.sparsity.steps=2", "stages.child.steps=0", NO_REPORT)
     (study,) = (run("train", "-m", "experiment=tune", "hydra.sweeper.n_trials=2", *short) / "studies").iterdir()
