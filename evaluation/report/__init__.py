@@ -1,10 +1,10 @@
 """The report of a study: `write_report(results, folder, title, command)`.
 
 `study_results` and `sequence_rows` read the files of jobs, and `latency` makes latencies comparable between jobs.
-`estimates` are means over seeds with intervals. `series` are lines of them, `stability` summarises a line in numbers,
-and `tradeoffs` finds Pareto fronts. `headline`, `sentences`, `evidence` and the modules of tables turn results into
-words and cells; `markdown`, `latex` and `page` write them. `plots` and `heatmap` draw, and `pictures` shows boxes of
-trackers on frames. Every statement in the report is computed from the results.
+`estimates` are means over seeds with intervals, and `series` are lines of them. `stability` summarises
+`retention_curves` in numbers, and `tradeoffs` finds Pareto fronts. `headline`, `sentences`, `evidence` and the modules
+of tables turn results into words and cells; `markdown`, `latex` and `page` write them. `plots` and `heatmap` draw, and
+`pictures` shows boxes of trackers on frames. Every statement in the report is computed from the results.
 
 `comparison` reports on several trackers, and `result_table` and `files_guide` are what a command prints at its end.
 """
