@@ -3,6 +3,7 @@
 The package is the part of light-weight-trackers that imports no other part.
 
 - `groups`: a network declares its `Group`s; the `Slice`s of a group are the tensor entries that its units own.
+  `group_checks` compares declarations with a network.
 - `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step.
 - `criteria`: score units, by weights alone or by gates and gradients of a training; `ranking` makes scores comparable.
 - `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts, with sizes from `tracing`.
@@ -21,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pruning.errors import PruningError
-    from pruning.groups import Group, Slice, check_groups
+    from pruning.group_checks import check_groups
+    from pruning.groups import Group, Slice
     from pruning.plan import Plan
     from pruning.pruner import Pruner
     from pruning.surgery import compact
 
 __all__ = ["Group", "Plan", "Pruner", "PruningError", "Slice", "check_groups", "compact"]
 
-_MODULES = {"Group": "groups", "Slice": "groups", "check_groups": "groups", "Plan": "plan", "Pruner": "pruner"}
+_MODULES = {"Group": "groups", "Slice": "groups", "check_groups": "group_checks", "Plan": "plan", "Pruner": "pruner"}
 _MODULES |= {"compact": "surgery", "PruningError": "errors"}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from pruning.errors import PruningError
+from pruning.errors import PruningError, describe_value
 from pruning.tracing import InputFunction
 
 
@@ -22,7 +22,7 @@ def checked_function(inputs: Any, network: nn.Module) -> InputFunction | None:
     name = _first_argument(network)
     if not callable(inputs) or isinstance(inputs, nn.Module):
         raise PruningError(
-            f"inputs must be a function that returns the arguments of a forward, not {_kind(inputs)}; e.g. "
+            f"inputs must be a function that returns the arguments of a forward, not {describe_value(inputs)}; e.g. "
             f"inputs=lambda network: {{'{name}': {name}}}"
         )
 
@@ -30,7 +30,7 @@ def checked_function(inputs: Any, network: nn.Module) -> InputFunction | None:
         given = inputs(of)
         if not _are_named(given):
             raise PruningError(
-                f"inputs(network) must return the arguments of a forward by name, not {_kind(given)}; e.g. "
+                f"inputs(network) must return the arguments of a forward by name, not {describe_value(given)}; e.g. "
                 f"{{'{name}': {name}}}"
             )
         return given
@@ -48,7 +48,8 @@ def list_draws(inputs: Any, network: nn.Module) -> list[Mapping[str, Any]]:
     example = f"finish([{{'{name}': {name}}}])"
     if isinstance(inputs, Tensor | Mapping | str) or not isinstance(inputs, Iterable):
         raise PruningError(
-            f"inputs must be a list with the arguments of one or more forwards, not {_kind(inputs)}; e.g. {example}"
+            f"inputs must be a list with the arguments of one or more forwards, not {describe_value(inputs)}; "
+            f"e.g. {example}"
         )
     draws = list(inputs)
     if not draws:
@@ -56,7 +57,7 @@ def list_draws(inputs: Any, network: nn.Module) -> list[Mapping[str, Any]]:
     for i, draw in enumerate(draws):
         if not _are_named(draw):
             raise PruningError(
-                f"inputs[{i}] must hold the arguments of a forward by name, not {_kind(draw)}; e.g. {example}"
+                f"inputs[{i}] must hold the arguments of a forward by name, not {describe_value(draw)}; e.g. {example}"
             )
     device = next(network.parameters()).device
     return [tree_map_only(Tensor, lambda t: t.to(device), dict(draw)) for draw in draws]
@@ -71,12 +72,3 @@ def _first_argument(network: nn.Module) -> str:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = [p.name for p in inspect.signature(network.forward).parameters.values() if p.kind in kinds]
     return named[0] if named else "x"
-
-
-def _kind(value: Any) -> str:
-    """Returns a few words for a value: a tensor or a network would print pages."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,4 +1,6 @@
-"""The error for wrong input of this package."""
+"""The error for wrong input of this package, and how it names a wrong value."""
+
+from typing import Any
 
 
 class PruningError(ValueError):
@@ -6,3 +8,13 @@ class PruningError(ValueError):
 
     The message names the value, the place and a call that works.
     """
+
+
+def describe_value(value: Any) -> str:
+    """Returns a few words for a value of a wrong type: a tensor or a network would print pages."""
+    if isinstance(value, str | int | float | None):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" if shape is None else f"a tensor of shape {tuple(shape)}"

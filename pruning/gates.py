@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning.groups import Group, check_some_groups
+from pruning.group_checks import check_some_groups
+from pruning.groups import Group
 from pruning.norms import clear_mask, set_mask
 from pruning.plan import Plan
 

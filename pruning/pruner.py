@@ -16,7 +16,8 @@ from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta, count
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.errors import PruningError
 from pruning.gates import Gates
-from pruning.groups import Group, check_groups
+from pruning.group_checks import check_groups
+from pruning.groups import Group
 from pruning.latency import LatencyCost
 from pruning.plan import Plan
 from pruning.ranking import check_ranking, quantile_ranks

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 
-from pruning.errors import PruningError
+from pruning.errors import PruningError, describe_value
 from pruning.groups import Group, Slice, branches
 from pruning.plan import Plan
 
@@ -71,7 +71,7 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
     """
     if not isinstance(plan, Plan):
         raise PruningError(
-            f"the plan must be a Plan, not a {type(plan).__name__}; e.g. Plan.from_dict({{'hidden': [0, 2]}})"
+            f"the plan must be a Plan, not {describe_value(plan)}; e.g. Plan.from_dict({{'hidden': [0, 2]}})"
         )
     plan.check(groups)
     check_untied(network, [group for group in groups if len(plan.units(group)) < group.size])

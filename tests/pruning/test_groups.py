@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pruning.groups import Group, Slice, branches, check_groups, entries_first
+from pruning.group_checks import check_groups
+from pruning.groups import Group, Slice, branches, entries_first
 from pruning.plan import Plan
 from pruning.surgery import compact
 from tests.pruning.networks import BranchNet, ConvNet, NormNet, full_ostrack, tiny_ostrack

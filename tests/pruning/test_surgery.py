@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pruning.cost import ParamCost, count_params
-from pruning.groups import Group, Slice, check_groups
+from pruning.group_checks import check_groups
+from pruning.groups import Group, Slice
 from pruning.plan import Plan
 from pruning.surgery import Constant, compact
 from pruning.surgery import compacted as compacted_copy

@@ -133,7 +133,7 @@ DECLARATIONS: dict[str, tuple[Callable[[], Any], str]] = {
     "none": (lambda: [], "ratio=0.5 needs groups to prune, but there are no groups"),
     "one group": (lambda: FIRST, "groups must be a list of Group, not a Group"),
     "dictionary": (lambda: {"first": FIRST}, "groups must be a list of Group, not a dict"),
-    "method": (lambda: list, "groups must be a list of Group, not a type; call it: groups()"),
+    "method": (lambda: list, "groups must be a list of Group, not the class list; call it: groups()"),
     "names": (lambda: ["first"], "groups must be a list of Group, but one entry is 'first'"),
 }
 
@@ -214,7 +214,7 @@ def test_a_ratio_is_a_number_from_0_to_1(ratio: Any) -> None:
         ({"draws": None}, "inputs must be a list .* not None"),
         ({"draws": inputs}, "inputs must be a list .* not a function"),
         ({"draws": []}, "inputs=[] leaves nothing to compare"),
-        ({"network": nn.Identity}, "the network must be a torch.nn.Module with parameters, not a type"),
+        ({"network": nn.Identity}, "the network must be a torch.nn.Module with parameters, not the class Identity"),
         ({"network": nn.ReLU()}, "the network must be a torch.nn.Module with parameters, not a ReLU"),
         (
             {"network": nn.ModuleDict({"_orig_mod": CNN()})},

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning.gates import Gates
-from pruning.groups import Group, check_groups
+from pruning.group_checks import check_groups
+from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.dimp.classifier import Classifier, normalise
