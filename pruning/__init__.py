@@ -9,9 +9,10 @@ The package is the part of light-weight-trackers that imports no other part.
 - `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts, with sizes from `tracing`.
 - `budget`: turns ranks, a cost and a ratio into a `Plan`, the kept units of every group (`plan`).
 - `surgery`: cuts the network to a plan; `norms` makes LayerNorms exact while channels are only masked.
-- `trial`: cuts copies of the network before a training, so that a wrong declaration is found early; `layer_sizes` tells
-  which tensor a group has forgotten, and `arguments` checks the inputs that users give.
+- `trial`: cuts copies of the network before a training, so that a wrong declaration is found early. `cut_errors` and
+  `layer_sizes` tell what fails and which tensor a group has forgotten; `arguments` checks the inputs that users give.
 - `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.
+  `expected_size` tells before a training what a cut will keep.
 - `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
 - `table`: the group table, units and costs before and after the cut.
 - `errors`: `PruningError`, for input that the user can correct.

@@ -1,10 +1,9 @@
 """The pruner: ranks units, closes their gates to meet a ratio, and cuts the network. It needs no training framework."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -12,19 +11,21 @@ from torch.utils._pytree import tree_leaves
 from pruning.arguments import checked_function, list_draws
 from pruning.budget import RemovalRules, check_ratio, fit_plan
 from pruning.comparison import TOLERANCE, are_finite, difference
-from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta, count_macs, count_params
+from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
 from pruning.criteria.criterion import Criterion, check_kinds
+from pruning.cut_errors import CutError, naming_modules
 from pruning.errors import PruningError
+from pruning.expected_size import expected_fractions
 from pruning.gates import Gates
 from pruning.group_checks import check_groups
 from pruning.groups import Group
 from pruning.latency import LatencyCost
 from pruning.plan import Plan
 from pruning.ranking import check_ranking, quantile_ranks
-from pruning.surgery import compact, compacted
+from pruning.surgery import compact
 from pruning.tracing import InputFunction
 from pruning.transaction import unchanged_on_error
-from pruning.trial import TrialError, naming_modules, try_cuts
+from pruning.trial import try_cuts
 
 RATIOS_OF = ("params", "macs", "units", "latency")
 KEPT_GATES = ("fold", "one")
@@ -171,11 +172,10 @@ class Pruner:
         self._try_cuts(network, chosen, trial_inputs or inputs)
 
     def estimate(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction) -> dict[str, list[float]]:
-        """Returns about which fractions of the parameters ("params") and of the MACs ("macs") a cut to the ratio keeps.
+        """Returns about which fractions of the parameters and of the MACs a cut to the ratio keeps.
 
-        The ranking of the units is not known before a training. So copies on the meta device are cut by several made-up
-        rankings. For each quantity the list has the fraction by a random ranking, the smallest and the largest one. A
-        real ranking may go beyond them if units of all kinds compete (scope "global").
+        The ranking of the units is not known before a training, so the fractions are those of made-up rankings; see
+        `expected_fractions`.
 
         Args:
             network, groups, inputs: as for `attach`.
@@ -186,14 +186,12 @@ class Pruner:
         chosen, arguments = self._choose(network, groups), checked_function(inputs, network)
         if arguments is None:
             raise PruningError("estimate counts the MACs of a forward: estimate(network, groups, inputs)")
-        meta = copy_to_meta(network)
-        cost, measured = self._cost_of(network, chosen, arguments), [_sizes(meta, arguments)]
-        for scores in _made_up_scores(meta, chosen):
-            plan = fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules)
-            measured.append(_sizes(compacted(meta, chosen, plan), arguments))
-        shares = np.array(measured[1:]) / measured[0]
-        expected = np.stack([shares[0], shares.min(0), shares.max(0)], 1)
-        return dict(zip(("params", "macs"), expected.tolist(), strict=True))
+        cost = self._cost_of(network, chosen, arguments)
+
+        def plan_of(scores: Mapping[str, Tensor]) -> Plan:
+            return fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules)
+
+        return expected_fractions(network, chosen, arguments, plan_of)
 
     def attach(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
         """Puts open gates on the groups to prune, after a trial cut of a copy of the network.
@@ -282,10 +280,10 @@ class Pruner:
         network, draws = attached.network, list_draws(inputs, attached.network)
         try:
             error = self._cut(attached, draws)
-        except (TrialError, PruningError, RuntimeError) as fault:
+        except (CutError, PruningError, RuntimeError) as fault:
             if self._without_inputs:  # the trial cut has not run the network; this one names the group that is at fault
                 try_cuts(network, self.groups, lambda _: draws[0], self.rules)
-            if isinstance(fault, TrialError):
+            if isinstance(fault, CutError):
                 raise PruningError(f"the network cannot be cut to ratio={self.planned_ratio}: {fault}") from fault
             raise
         del self.gates  # the gates fit only the network before the cut
@@ -376,18 +374,3 @@ class Pruner:
         if self.ratio_of == "macs":
             return MacCost(network, groups, inputs)
         return LatencyCost(network, groups, inputs, self.device)
-
-
-def _sizes(network: nn.Module, inputs: InputFunction) -> tuple[int, int]:
-    """Returns the parameters and the MACs of a network."""
-    return count_params(network), count_macs(network, inputs(network)).total
-
-
-def _made_up_scores(network: nn.Module, groups: Sequence[Group]) -> Iterator[dict[str, Tensor]]:
-    """Yields scores of all units by group name: random ones, and those that prefer units of many or of few weights."""
-    numbers = torch.Generator().manual_seed(0)
-    yield {g.name: torch.rand(g.size, generator=numbers, device="cpu") for g in groups}
-    cost, sizes = ParamCost(network, groups), np.array([g.size for g in groups])
-    weights_of_unit = [cost(sizes) - cost(sizes - one_less) for one_less in np.eye(len(sizes), dtype=int)]
-    for sign in (1, -1):
-        yield {g.name: torch.full((g.size,), sign * n) for g, n in zip(groups, weights_of_unit, strict=True)}

@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from pruning.budget import RemovalRules
 from pruning.comparison import TOLERANCE, are_finite, difference
 from pruning.cost import copy_to_meta
+from pruning.cut_errors import COMPLETE, CutError, first_line, naming_modules
 from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group, branches
-from pruning.layer_sizes import check_layers, explain_failure, undeclared_tensors
+from pruning.layer_sizes import check_layers
 from pruning.plan import Plan
 from pruning.surgery import check_untied, compacted
 from pruning.tracing import InputFunction, separating_sets
@@ -32,10 +33,6 @@ log = logging.getLogger(__name__)
 MAX_MACS = 5e9
 # A rounding may flip a discrete choice of the network on one draw of the inputs, while a fault shows on all draws.
 DRAWS = 3
-COMPLETE = (
-    "Every tensor whose size follows from the number of units must be a slice of the group, layers whose outputs are "
-    "added share one group, and the code must not contain the number"
-)
 NO_RULES = RemovalRules()
 PRECISE = (torch.float32, torch.float64)
 
@@ -83,10 +80,6 @@ def try_cuts(
             trial.compare_values([_cuts(trial.groups, rules, _random_half), empty])
 
 
-class TrialError(Exception):
-    """Reason why a trial cut has failed."""
-
-
 class _Trial:
     """Trial cuts of one network.
 
@@ -105,7 +98,7 @@ class _Trial:
         together = _merge(plans)
         try:
             test(together)
-        except (TrialError, PruningError) as error:
+        except (CutError, PruningError) as error:
             for plan in plans if len(plans) > 1 else ():
                 self.try_all([plan], test)
             raise PruningError(self._message(together, error)) from error.__cause__
@@ -115,7 +108,7 @@ class _Trial:
         try:
             return compacted(self.network, self.groups, plan)
         except RuntimeError as error:  # a parametrization computes a weight from tensors that no longer fit
-            raise TrialError(f"surgery fails with {_first_line(error)}. {COMPLETE}") from error
+            raise CutError(f"surgery fails with {first_line(error)}. {COMPLETE}") from error
 
     def run(self, plan: Plan) -> None:
         """Runs a cut copy of the network."""
@@ -151,11 +144,11 @@ class _Trial:
                 return
         arguments = _arguments(self.network, self.inputs)
         if not float(difference(self.network(**arguments), self.network(**arguments))) < TOLERANCE:
-            raise TrialError(
+            raise CutError(
                 "two forwards of the same inputs differ, so nothing can be compared; the network must not draw random "
                 "numbers in evaluation mode, e.g. F.dropout(x, training=self.training)"
             )
-        raise TrialError(
+        raise CutError(
             f"the outputs differ by {error:.1e} from those of the masked network, relative to the largest output. "
             "Either a tensor that these units cut is not declared, or a layer computes statistics over the units: list "
             "a LayerNorm over the units in `norms`; no other norm over channels is supported"
@@ -174,7 +167,7 @@ class _Trial:
         # Twice the gate has twice the effect if the gate acts once, and four times the effect if it acts twice.
         if second > 3 * first and third > 3 * second:
             gated = [s.path for s in group.slices if s.gated]
-            raise TrialError(
+            raise CutError(
                 "the effect of a gate is the square of its value, because tensors that produce a unit and tensors that "
                 f"read it are gated: {gated}. Declare gated=True for one of both sides"
             )
@@ -269,10 +262,6 @@ def _vary_constants(network: nn.Module) -> None:
             p += 0.1 * torch.randn_like(p)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: " + str(error).strip().partition("\n")[0].rstrip(".")
-
-
 @contextmanager
 def _random_numbers_kept(network: nn.Module) -> Iterator[None]:
     """Restores the states of the random number generators of the CPU and of the network's GPU after the block."""
@@ -280,36 +269,3 @@ def _random_numbers_kept(network: nn.Module) -> Iterator[None]:
     with torch.random.fork_rng(sorted(devices)):
         torch.manual_seed(0)
         yield
-
-
-@contextmanager
-def naming_modules(network: nn.Module, groups: Sequence[Group], plan: Plan) -> Iterator[None]:
-    """Turns an error in a forward of a cut network into a `TrialError` that names the module.
-
-    Args:
-        network: the cut network.
-        groups: the groups of the uncut network.
-        plan: the cut.
-    """
-    running: list[tuple[str, nn.Module, tuple]] = [("", network, ())]
-    hooks = []
-    for path, module in network.named_modules():
-
-        def enter(module: nn.Module, arguments: tuple, path: str = path) -> None:
-            running.append((path, module, arguments))
-
-        hooks.append(module.register_forward_pre_hook(enter))
-        hooks.append(module.register_forward_hook(lambda *_: running.pop() and None))
-    try:
-        yield
-    except Exception as error:
-        path, module, arguments = running[-1]
-        name = f"'{path}' ({type(module).__name__})" if path else f"the forward of {type(network).__name__}"
-        reason = explain_failure(path, module, arguments, groups, plan)
-        if reason:
-            raise TrialError(f"{name} fails: {reason}") from error
-        hint = undeclared_tensors(path, module, groups, plan) or COMPLETE
-        raise TrialError(f"{name} fails with {_first_line(error)}. {hint}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
