@@ -117,10 +117,10 @@ def speed_words(speedup: Mapping[str, Any]) -> str:
     return with_interval(ratio, interval, lambda value: f"{value:.2f} times {verdict}", "{:.2f}".format)
 
 
-def noise_words(speedup: Mapping[str, Any]) -> str:
-    """Returns how much the parent differs from itself, e.g. "an unpruned one against itself: 0.99 to 1.01"."""
+def noise_words(speedup: Mapping[str, Any], who: str = "an unpruned one") -> str:
+    """Returns how much an unpruned tracker differs from itself, e.g. "an unpruned one against itself: 0.99 to 1.01"."""
     interval = interval_at(dict(speedup), "noise")
-    return "" if interval is None else f"an unpruned one against itself: {format_range(interval, '{:.2f}'.format)}"
+    return "" if interval is None else f"{who} against itself: {format_range(interval, '{:.2f}'.format)}"
 
 
 def _score_notes(result: Result, benchmark: str, metric: str) -> Sequence[str]:

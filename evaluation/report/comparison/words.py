@@ -59,13 +59,13 @@ def notes(comparison: Comparison) -> list[str]:
     scores = {name: tracker["metrics"][report][metric] for name, tracker in comparison["trackers"].items()}
     lost = [name for name, score in scores.items() if score is not None and still is not None and score <= still]
     speeds = [of for found in comparison["speedup"].values() for of in found.values()]
-    noise = next(filter(None, map(noise_words, speeds)), "")
+    noise = next(filter(None, (noise_words(speed, first) for speed in speeds)), "")
     said = [
         few_note(comparison["trackers"][first]["metrics"][report]["sequences"]),
         f"A box that never moves has {metric} {still:.3f}." if still is not None else "",
         f"No better than a box that never moves: {', '.join(lost)}." if lost else "",
         f"{comparison['interval_protocol']}.",
-        f"Speed: how many times faster than {first}, in the same rounds; {noise}." if noise else "",
+        f"Speed: relative to {first}, timed in the same rounds; {noise}." if noise else "",
     ]
     return list(filter(None, said))
 
