@@ -19,10 +19,10 @@ again, except with force=true.
 from omegaconf import DictConfig
 
 from evaluation.command_line.entry import command
-from evaluation.processes.last_words import with_last_words
+from evaluation.processes.exit_message import with_exit_message
 
 
-@with_last_words
+@with_exit_message
 @command("eval")
 def main(cfg: DictConfig) -> None:
     """Evaluates one checkpoint, or compares several."""

@@ -9,10 +9,10 @@ python prune.py checkpoint=OSTrack_ep0300.pth.tar ratio=0.25 scale=full datamodu
 from omegaconf import DictConfig
 
 from evaluation.command_line.entry import command
-from evaluation.processes.last_words import with_last_words
+from evaluation.processes.exit_message import with_exit_message
 
 
-@with_last_words
+@with_exit_message
 @command("prune")
 def main(cfg: DictConfig) -> float | None:
     """Makes one child."""

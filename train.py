@@ -12,10 +12,10 @@ python train.py --cfg job                                      # prints the conf
 from omegaconf import DictConfig
 
 from evaluation.command_line.entry import command
-from evaluation.processes.last_words import with_last_words
+from evaluation.processes.exit_message import with_exit_message
 
 
-@with_last_words
+@with_exit_message
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """Runs one job."""

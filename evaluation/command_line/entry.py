@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from evaluation.command_line.diagnosis import describe_error
 from evaluation.command_line.required_keys import describe_missing_keys
 from evaluation.command_line.unread_keys import describe_unread_key
-from evaluation.processes.last_words import course
+from evaluation.processes.command_state import command_state
 
 Task = Callable[[DictConfig], Any]
 
@@ -113,7 +113,7 @@ def _messages_for_errors(script: str, task: Task) -> Iterator[None]:
             return
         options = utils.get_args_parser().parse_args()
         if message := describe_error(error, loaders, script, options.overrides, options.multirun):
-            course.begin_command()  # the same command would end so again, so no words say how it goes on
+            command_state.begin_command()  # the same command would end so again, so no words say how it goes on
             raise SystemExit(f"error: {message}") from None
 
     def run_and_report(func: Callable[[], Any]) -> Any:

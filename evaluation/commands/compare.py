@@ -1,9 +1,7 @@
 """Compares several trackers on one benchmark."""
 
 import logging
-import shlex
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from datamodules.sequences.attributes import Attributes
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, makers_of, track, write_config
 from evaluation.commands.setup import console, forcing_command
 from evaluation.export.profile import compare_speed
-from evaluation.files import atomic_write, link_or_copy, write_json
+from evaluation.files import link_or_copy, write_bytes, write_json
+from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import device_type
 from evaluation.processes.invocation import Invocation
 from evaluation.report.comparison.page import comparison_page
@@ -115,12 +114,12 @@ def _write_page(
 ) -> None:
     figures = list(draw_curves({name: benchmark.curves(of) for name, of in boxes.items()}))
     for figure in figures:
-        _write(folder / "plots" / f"{figure.name}.svg", figure.svg)
-        _write(folder / "plots" / f"{figure.name}.png", figure.png)
+        write_bytes(folder / "plots" / f"{figure.name}.svg", figure.svg)
+        write_bytes(folder / "plots" / f"{figure.name}.png", figure.png)
     sheets = dict(_sheets(comparison, benchmark, boxes))
-    call = shlex.join(["python", *sys.argv])
-    page = comparison_page(comparison, figures, sheets, _rows(comparison, sequences), call)
-    _write(folder / "comparison.html", page.encode())
+    command = command_state.given_command()
+    page = comparison_page(comparison, figures, sheets, _rows(comparison, sequences), command)
+    write_bytes(folder / "comparison.html", page.encode())
 
 
 def _sheets(comparison: Comparison, benchmark: Benchmark, boxes: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
@@ -145,8 +144,3 @@ def _rows(comparison: Comparison, sequences: dict[str, SequenceResults]) -> list
         | {tracker: float(found.scores[report].values[metric][i]) for tracker, found in sequences.items()}
         for i, name in enumerate(first.scores[report].names)
     ]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as unfinished:
-        unfinished.write_bytes(content)

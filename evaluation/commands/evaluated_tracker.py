@@ -13,10 +13,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from evaluation.commands.setup import resolve
 from evaluation.errors import UserError
+from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import arithmetic
 from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name
 from evaluation.processes.invocation import Invocation
-from evaluation.processes.last_words import course
 from evaluation.study.job_records import record_job
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import FinishedStage, Stage, ensure, position
@@ -92,7 +92,7 @@ def track(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, command: s
     cfg = trackers[0].cfg
     cache, stages = Path(cfg.paths.cache) / "stages", [tracker.stage(benchmark, command) for tracker in trackers]
     record_job(cache, Path(cfg.paths.job), [stage.key for stage in stages])
-    course.begin_job(partial(position, stages, cache, command))
+    command_state.begin_job(partial(position, stages, cache, command))
     return [ensure(stage, cache, command) for stage in stages]
 
 

@@ -16,8 +16,8 @@ from evaluation.commands.setup import (
     write_fake_data,
 )
 from evaluation.errors import UserError
+from evaluation.processes.command_state import command_state
 from evaluation.processes.invocation import Invocation
-from evaluation.processes.last_words import course
 from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
@@ -58,7 +58,7 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
             console(120).print(job.plan_table())
             job.note_plan()
             return None
-        course.begin_job(partial(_position, job, invocation.is_sweep))
+        command_state.begin_job(partial(_position, job, invocation.is_sweep))
         return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job, invocation))
 
 

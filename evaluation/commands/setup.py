@@ -1,4 +1,4 @@
-"""What all commands do before and after their work: settings, devices, folders and last words."""
+"""What all commands do before and after their work: settings, devices, folders and errors."""
 
 import logging
 import re
@@ -19,10 +19,10 @@ from rich.console import Console
 
 from datamodules.workers import usable_cores
 from evaluation.errors import UserError
+from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import assign_gpu, check_devices, plan_without_gpu
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.joblib_process import in_joblib_process
-from evaluation.processes.last_words import course
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
 from evaluation.study.parent_source import ParentSource
@@ -147,14 +147,14 @@ def reported(invocation: Invocation) -> Iterator[None]:
     In a sweep an error ends this job alone, see `evaluation.study.sweep_callbacks.FailureCallback`. A signal ends the
     whole sweep.
     """
-    course.begin_job()
+    command_state.begin_job()
     with in_joblib_process(invocation.sweep_folder), ends_in_order():
         try:
             yield
         except Exception as error:
             message = message_of(error)
             if invocation.is_sweep:
-                course.begin_job()
+                command_state.begin_job()
                 raise
             if shows_all_tracebacks():
                 raise
@@ -162,7 +162,7 @@ def reported(invocation: Invocation) -> Iterator[None]:
                 raise fault_in(error)  # noqa: B904 (it is the cause of `error`, if it is not `error` itself)
             log_traceback(error)
             raise SystemExit(f"error: {message}") from None
-        course.begin_job()
+        command_state.begin_job()
 
 
 def console(width: int) -> Console:

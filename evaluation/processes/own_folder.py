@@ -11,10 +11,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from evaluation.processes.command_state import command_state
 from evaluation.processes.folder_names import register_resolvers
-from evaluation.processes.going_on import folder_override
-from evaluation.processes.last_words import course
 from evaluation.processes.repeated_command import is_repetition
+from evaluation.processes.shell_command import folder_override
 from evaluation.processes.user_errors import message_of, shows_all_tracebacks
 
 register_resolvers()  # every process that runs jobs imports this module, before Hydra creates their folders
@@ -69,7 +69,7 @@ def _create_folder(config: DictConfig, mode: str) -> None:
         folder = wanted
     override = folder_override(mode, folder)
     if not config.get("dry_run"):
-        course.folder = override
+        command_state.folder = override
     if folder == wanted and not is_new:
         return
     with read_write(config), open_dict(config):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from evaluation.processes.going_on import hydra_value
+from evaluation.processes.shell_command import hydra_value
 
 ANSWERS = {
     "comparison.html": "the comparison, for a browser",

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from datamodules.shared_files import hold_lock, replace_folder
-from evaluation.processes.last_words import course
+from evaluation.processes.command_state import command_state
 from evaluation.processes.ranks import broadcast, is_rank_zero
 from evaluation.study.provenance import provenance
 from evaluation.study.stage_record import SCRATCH, digest, find_damage, read_record, write_record
@@ -122,7 +122,7 @@ def position(stages: Iterable[Stage], cache: Path, command: str = "") -> str:
         unfinished = _unfinished(stage, cache)
         if not any(_usable_record(folder, command, hashes=False) for folder in (cache / stage.key, unfinished)):
             saved = stage.progress(unfinished) if stage.progress and unfinished.is_dir() else ""
-            place = f"{stage.title} {course.step}".rstrip()
+            place = f"{stage.title} {command_state.step}".rstrip()
             return f"stopped in stage {place}; saved: {saved.removeprefix('at ') or 'nothing of it yet'}"
     return "stopped after the last stage"
 

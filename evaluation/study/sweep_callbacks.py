@@ -3,8 +3,6 @@
 import json
 import logging
 import math
-import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
 from evaluation.files import write_json
+from evaluation.processes.command_state import command_state
 from evaluation.processes.joblib_process import forget_jobs, wait_for_jobs
-from evaluation.processes.last_words import course
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks, summary_of
 from evaluation.report.files_guide import files_guide, show_command
 from evaluation.report.study_results import Result, read_results
@@ -46,7 +44,7 @@ class ReportCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STARTED).write_text(uuid4().hex)
-        course.close = partial(self.on_multirun_end, config)
+        command_state.close = partial(self.on_multirun_end, config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Renews the report of a sweep if the last one is old."""
@@ -68,8 +66,7 @@ class ReportCallback(Callback):
             log.warning("no results in %s: no report", folder)
             return
         try:
-            command = shlex.join(["python", *(course.arguments or sys.argv)])
-            report = write_report(results, folder, "Stability under pruning", command)
+            report = write_report(results, folder, "Stability under pruning", command_state.given_command())
         except Exception as error:
             ReportCallback.error = summary_of(error)
             log.error("no report", exc_info=None if message_of(error) else error)
@@ -90,7 +87,7 @@ class FailureCallback(Callback):
         ReportCallback.error = ""
         folder = Path(config.hydra.sweep.dir)
         forget_jobs(folder)
-        course.sweep, course.wait = partial(_finished_jobs, folder), partial(wait_for_jobs, folder)
+        command_state.sweep, command_state.wait = partial(_finished_jobs, folder), partial(wait_for_jobs, folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Records a failure. In a sweep the other jobs go on."""
@@ -119,11 +116,11 @@ class FailureCallback(Callback):
             names = "".join(f"\n  {r['folder']}: {r['error']}\n    log: {r['log']}" for r in failed)
             message = (
                 f"error: {len(failed)} of {len(results)} jobs failed. The results of the others are in {folder}:{names}"
-                f"\nto try only the failed ones once more: {course.command()}"
+                f"\nto try only the failed ones once more: {command_state.resume_command()}"
             )
         elif ReportCallback.error:
             message = f"error: all jobs finished, but there is no report: {ReportCallback.error}"
-        course.begin_command()
+        command_state.begin_command()
         if message:
             raise SystemExit(message)
 

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from evaluation.errors import UserError
+from evaluation.processes.command_state import command_state
 from evaluation.processes.held_signals import HeldSignals
-from evaluation.processes.last_words import course
 from evaluation.processes.launching import started_strategy
 from evaluation.processes.lightning import silence_lightning
 from evaluation.processes.ranks import broadcast, is_rank_zero
@@ -82,7 +82,7 @@ def fit(cfg: DictConfig, tracker: Tracker, stage: str, folder: Path, logger: Any
     except BaseException as end:
         # A signal saves at once, and a failure does not.
         saves = "" if isinstance(end, SystemExit) else f" (resume_minutes={cfg.resume_minutes})"
-        course.step = f"at step {_position(trainer.global_step, settings.steps)}{saves}"
+        command_state.step = f"at step {_position(trainer.global_step, settings.steps)}{saves}"
         raise
     if trainer.interrupted:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The exact command with which a command that was stopped goes on in its folder."""
+"""The running command as text for a shell: as the user gave it, and such that it goes on in its folder."""
 
 import os
 import re
@@ -25,11 +25,21 @@ def hydra_value(text: str) -> str:
     return text if PLAIN.fullmatch(text) else "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
 
 
-def command_that_goes_on(arguments: Sequence[str], folder: str = "") -> str:
-    """Returns the running command, quoted for a shell, without `force=true`, which would begin again.
+def given_command(arguments: Sequence[str]) -> str:
+    """Returns the running command as its user gave it, quoted for a shell.
 
     Args:
         arguments: of the command, as in `sys.argv`.
+    """
+    script, *others = arguments
+    return shlex.join([*_program(script), *others])
+
+
+def resume_command(arguments: Sequence[str], folder: str = "") -> str:
+    """Returns the running command, quoted for a shell, without `force=true`, which would begin again.
+
+    Args:
+        arguments: see `given_command`.
         folder: see `folder_override`; "" if the command has no folder yet.
     """
     words = [word for word in _with_launcher(*arguments) if word.lower() != "force=true"]
@@ -40,12 +50,16 @@ def command_that_goes_on(arguments: Sequence[str], folder: str = "") -> str:
 
 def _with_launcher(script: str, *arguments: str) -> list[str]:
     """Returns the words of the running command, with the launcher that runs it once for each process of a job."""
-    words = ["python", script] if script.endswith(".py") else [Path(script).name]
+    words = _program(script)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _command_of_torchrun() or ["torchrun", script, *arguments]
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
         return ["srun", *words, *arguments]
     return [*words, *arguments]
+
+
+def _program(script: str) -> list[str]:
+    return ["python", script] if script.endswith(".py") else [Path(script).name]
 
 
 def _command_of_torchrun() -> list[str]:

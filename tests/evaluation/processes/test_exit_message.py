@@ -8,9 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from evaluation.files import write_json
-from evaluation.processes import going_on
-from evaluation.processes.going_on import command_that_goes_on, folder_override
-from evaluation.processes.last_words import course, with_last_words
+from evaluation.processes import shell_command
+from evaluation.processes.command_state import command_state
+from evaluation.processes.exit_message import with_exit_message
+from evaluation.processes.shell_command import folder_override, resume_command
 from evaluation.study.stage import Stage, ensure, position
 from evaluation.study.sweep_callbacks import FailureCallback
 
@@ -18,9 +19,9 @@ from evaluation.study.sweep_callbacks import FailureCallback
 @pytest.fixture(autouse=True)
 def command(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "job.tracker=a b", "force=true", "hydra.sweep.dir=old"])
-    course.begin_command()
+    command_state.begin_command()
     yield
-    course.begin_command()
+    command_state.begin_command()
 
 
 @pytest.mark.parametrize(
@@ -35,28 +36,26 @@ def test_a_folder_is_quoted_where_hydra_needs_it(folder, override):
 
 
 def test_the_command_goes_on_in_its_folder_and_does_not_begin_again():
-    assert course.command() == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=old"
-    assert command_that_goes_on(sys.argv, "hydra.sweep.dir=b") == (
-        "python train.py -m 'job.tracker=a b' hydra.sweep.dir=b"
-    )
-    assert command_that_goes_on(["/usr/bin/lwt-eval", "checkpoint=a"]) == "lwt-eval checkpoint=a"
+    assert command_state.resume_command() == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=old"
+    assert resume_command(sys.argv, "hydra.sweep.dir=b") == ("python train.py -m 'job.tracker=a b' hydra.sweep.dir=b")
+    assert resume_command(["/usr/bin/lwt-eval", "checkpoint=a"]) == "lwt-eval checkpoint=a"
 
 
 def test_a_launcher_is_part_of_the_command(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "2")
-    assert command_that_goes_on(sys.argv).startswith("srun python train.py ")
+    assert resume_command(sys.argv).startswith("srun python train.py ")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     words = ["/usr/bin/python3", "/env/bin/torchrun", "--nproc_per_node=2", "train.py", "ratio=1"]
-    monkeypatch.setattr(going_on.Path, "read_text", lambda _: "\0".join(words) + "\0")
-    started = command_that_goes_on(sys.argv, "hydra.run.dir=a")
+    monkeypatch.setattr(shell_command.Path, "read_text", lambda _: "\0".join(words) + "\0")
+    started = resume_command(sys.argv, "hydra.run.dir=a")
     assert started == "torchrun --nproc_per_node=2 train.py ratio=1 hydra.run.dir=a"
     words[1:2] = ["-m", "torch.distributed.run"]
-    assert command_that_goes_on(sys.argv).startswith("python -m torch.distributed.run --nproc_per_node=2 ")
+    assert resume_command(sys.argv).startswith("python -m torch.distributed.run --nproc_per_node=2 ")
 
 
 def ended(work) -> SystemExit:
     with pytest.raises(SystemExit) as end:
-        with_last_words(work)()
+        with_exit_message(work)()
     return end.value
 
 
@@ -64,9 +63,9 @@ def test_after_a_signal_a_command_says_where_it_stopped_and_closes_its_sweep(cap
     closed = []
 
     def work() -> None:
-        course.folder, course.close = "hydra.sweep.dir=b", lambda: closed.append(True)
-        course.begin_job(lambda: "0_a stopped in stage child")
-        course.sweep = lambda: "2 finished jobs"
+        command_state.folder, command_state.close = "hydra.sweep.dir=b", lambda: closed.append(True)
+        command_state.begin_job(lambda: "0_a stopped in stage child")
+        command_state.sweep = lambda: "2 finished jobs"
         signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
@@ -85,7 +84,7 @@ def test_after_a_signal_a_command_says_where_it_stopped_and_closes_its_sweep(cap
 def test_a_failure_has_last_words_if_there_is_something_to_go_on_with(capfd, code, lines, has_begun):
     def work() -> None:
         if has_begun:
-            course.begin_job(lambda: "stopped in stage child")
+            command_state.begin_job(lambda: "stopped in stage child")
         sys.exit(code)
 
     end = ended(work)
@@ -111,7 +110,7 @@ def test_a_position_names_the_stage_the_step_and_what_is_saved(tmp_path):
     ensure(parent, tmp_path)
     assert position([parent, child], tmp_path) == "stopped in stage child; saved: nothing of it yet"
     (tmp_path / f"{child.key}.unfinished").mkdir()
-    course.step = "at step 4 of 9"
+    command_state.step = "at step 4 of 9"
     assert position([parent, child], tmp_path) == "stopped in stage child at step 4 of 9; saved: step 3 of 9"
     ensure(child, tmp_path)
     assert position([parent, child], tmp_path) == "stopped after the last stage"
@@ -120,7 +119,7 @@ def test_a_position_names_the_stage_the_step_and_what_is_saved(tmp_path):
 def test_a_sweep_with_failures_ends_with_the_command_that_tries_only_these(tmp_path: Path):
     study = tmp_path / "it's mine"
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(study)}}})
-    course.folder = folder_override("sweep", study)
+    command_state.folder = folder_override("sweep", study)
     for name, status in (("0_a", "failed"), ("1_b", "finished")):
         write_json(study / name / "result.json", {"status": status, "error": "too small", "log": "a.log"})
     with pytest.raises(SystemExit) as end:
@@ -129,4 +128,4 @@ def test_a_sweep_with_failures_ends_with_the_command_that_tries_only_these(tmp_p
     assert lines[0] == f"error: 1 of 2 jobs failed. The results of the others are in {study}:"
     assert lines[1] == "  0_a: too small"
     assert lines[-1].startswith("to try only the failed ones once more: python train.py -m 'job.tracker=a b' ")
-    assert with_last_words(lambda: None)() is None
+    assert with_exit_message(lambda: None)() is None
