@@ -137,10 +137,13 @@ def _sheets(comparison: Comparison, benchmark: Benchmark, boxes: dict[str, Path]
 
 
 def _rows(comparison: Comparison, sequences: dict[str, SequenceResults]) -> list[dict[str, Any]]:
-    """Returns the main metric of each tracker on each sequence."""
+    """Returns the main metric of each tracker on each sequence, see `comparison_page`."""
     report, metric, first = comparison["benchmark"], comparison["metric"], sequences[comparison["first"]]
     return [
-        {"sequence": name, "frames": first.frames[i]}
-        | {tracker: float(found.scores[report].values[metric][i]) for tracker, found in sequences.items()}
+        {
+            "sequence": name,
+            "frames": first.frames[i],
+            "scores": {tracker: float(of.scores[report].values[metric][i]) for tracker, of in sequences.items()},
+        }
         for i, name in enumerate(first.scores[report].names)
     ]

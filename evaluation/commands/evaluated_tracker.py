@@ -15,7 +15,7 @@ from evaluation.commands.setup import resolve
 from evaluation.errors import UserError
 from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import arithmetic
-from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name
+from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name, name_part
 from evaluation.processes.invocation import Invocation
 from evaluation.study.job_records import record_job
 from evaluation.study.parent_source import ParentSource
@@ -111,19 +111,28 @@ def makers_of(tracked: FinishedStage) -> dict[str, Any]:
 
 
 def tracker_names(paths: Sequence[str]) -> list[str]:
-    """Returns a short unique name for each checkpoint: as in folder names, and with more folders where names are equal.
+    """Returns a short unique name for each checkpoint, which is a relative path of a folder.
+
+    It is the name as in folder names. Where names are equal, more folders stand in front. Where these are equal, too,
+    it is the name of the file, and at last its place in the list.
 
     Args:
         paths: of different files.
     """
     names, folders = list(map(checkpoint_name, paths)), list(map(_unnamed_folders, paths))
-    while repeated := [i for i, name in enumerate(names) if names.count(name) > 1]:
-        if not any(folders[i] for i in repeated):
-            return list(paths)
+    while (repeated := _repeated(names)) and any(folders[i] for i in repeated):
         for i in repeated:
-            names[i] = "/".join([*folders[i][-1:], names[i]])
+            names[i] = "/".join([*map(name_part, folders[i][-1:]), names[i]])
             del folders[i][-1:]
+    for i in repeated:
+        names[i] = name_part(Path(paths[i]).name)
+    for i in _repeated(names):
+        names[i] = f"{names[i]}_{i + 1}"
     return names
+
+
+def _repeated(names: Sequence[str]) -> list[int]:
+    return [i for i, name in enumerate(names) if names.count(name) > 1]
 
 
 def _unnamed_folders(path: str) -> list[str]:

@@ -59,12 +59,17 @@ def _narrowed(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, name: 
 
 
 def _choose(benchmark: Benchmark, boxes: dict[str, Path]) -> tuple[str, str]:
-    """Returns the sequence to show, and in words why. Without annotation of every frame, it is the first sequence."""
+    """Returns the sequence to show, and in words why. If no sequence can be scored, it is the first one."""
     if not benchmark.protocols or not all(video.annotated for video in benchmark.sequences):
         return benchmark.sequences.names[0], ""
     scores = {name: benchmark.scores(of)["sequences"].scores for name, of in boxes.items()}
     report = next(iter(next(iter(scores.values()))))
     by_tracker = {name: found[report] for name, found in scores.items()}
     metric = next(iter(next(iter(by_tracker.values())).values))
+    chosen = most_different(by_tracker, metric)
     why = f"largest difference in {metric}" if len(boxes) > 1 else f"lowest {metric}"
-    return most_different(by_tracker, metric), f"{why}, of {len(benchmark.sequences)} sequences"
+    return (
+        (benchmark.sequences.names[0], "")
+        if chosen is None
+        else (chosen, f"{why}, of {len(benchmark.sequences)} sequences")
+    )

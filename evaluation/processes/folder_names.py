@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import ListConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 
-LONGEST = 100  # characters: a folder name may have 255 bytes
+LONGEST = 100  # bytes: a folder name may have 255
 OF_ANY_JOB = "checkpoint"  # train.py and prune.py call all their files so; their folders have the names
 
 
@@ -25,16 +25,16 @@ def tracker_name(name: str | None, file: Any) -> str:
         name: of the tracker; None if the checkpoint alone tells it.
         file: the checkpoint. If it is not one of this project, its own name is returned.
     """
-    return _as_part(name or _tracker_in(str(file)) or checkpoint_name(file))
+    return name_part(name or _tracker_in(str(file)) or checkpoint_name(file))
 
 
 def checkpoint_name(file: Any) -> str:
     """Returns the name of a checkpoint, or of several, as part of a folder name: that of the file or of its folder."""
     if isinstance(file, ListConfig | list | tuple):
-        return _as_part("_".join(map(checkpoint_name, file)))
+        return name_part("_".join(map(checkpoint_name, file)))
     path = Path(str(file))
     stem = path.name.split(".")[0]
-    return _as_part(path.absolute().parent.name if stem == OF_ANY_JOB else stem)
+    return name_part(path.absolute().parent.name if stem == OF_ANY_JOB else stem)
 
 
 def _tracker_in(file: str) -> str | None:
@@ -47,5 +47,7 @@ def _tracker_in(file: str) -> str | None:
         return None
 
 
-def _as_part(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", name)[:LONGEST].strip("-") or "unnamed"
+def name_part(name: str) -> str:
+    """Returns a text as part of the name of a folder: without slashes, spaces and other special characters."""
+    short = re.sub(r"[^\w.+-]+", "-", name).encode(errors="ignore")[:LONGEST].decode(errors="ignore")
+    return short.strip("-.") or "unnamed"

@@ -96,11 +96,11 @@ class Benchmark:
         """Checks before anything is tracked that the results can be scored. Warns if sequences are missing.
 
         Raises:
-            UserError: the benchmark has no protocol, or a protocol refuses the annotation.
+            UserError: the benchmark has no protocol, or a protocol refuses the annotation or counts no frame of it.
         """
         unannotated = next((s.name for s in self.sequences if not s.annotated), None)
         if self.protocols and unannotated is None:
-            self._still_box_reports()
+            self._check_frames()
             if part := self.sequences.coverage:
                 log.warning("benchmark=%s scores %s; scores of a part are not those of the whole", self.name, part)
             return
@@ -129,6 +129,15 @@ class Benchmark:
             )
         if part := self.sequences.coverage:
             raise UserError(f"benchmark={self.name}: its server takes results of all sequences, and {part} are there")
+
+    def _check_frames(self) -> None:
+        """Raises UserError if no frame of any sequence counts."""
+        empty = next((report for report in self._still_box_reports().values() if not report["frames"]), None)
+        if empty is not None:
+            raise UserError(
+                f"benchmark={self.name} cannot be scored: the {empty['protocol']} protocol counts no frame of its "
+                f"{len(self.sequences)} videos; the object must be visible after the first frame of one of them"
+            )
 
     def _still_box_reports(self) -> dict[str, Any]:
         tracks = {s.name: as_track(s, _still_boxes(s)) for s in self.sequences}

@@ -94,19 +94,17 @@ def largest_changes(first: SequenceScores, other: SequenceScores, metric: str, c
     return losses + gains
 
 
-def most_different(trackers: ByTracker, metric: str) -> str:
+def most_different(trackers: ByTracker, metric: str) -> str | None:
     """Returns the sequence on which the scores of the trackers lie farthest apart; for one, that of its lowest score.
 
-    Raises:
-        ValueError: no sequence counts.
+    Returns:
+        None if no sequence counts.
     """
     first, *others = trackers.values()
     values = np.array([scores.values[metric] for scores in (first, *others)])
     spread = np.ptp(values, axis=0) if others else -values[0]
     spread = np.where((first.weights > 0) & np.isfinite(spread), spread, -np.inf)
-    if not np.isfinite(spread).any():
-        raise ValueError("no sequence counts")
-    return first.names[int(spread.argmax())]
+    return first.names[int(spread.argmax())] if np.isfinite(spread).any() else None
 
 
 def by_attribute(trackers: ByTracker, groups: Mapping[str, frozenset[str]], metric: str) -> list[AttributeScores]:

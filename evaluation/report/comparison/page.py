@@ -46,7 +46,7 @@ def comparison_page(
         comparison: content of `comparison.json`.
         figures: see `draw_curves`.
         sheets: contact sheets, RGB (H, W, 3) uint8, by caption.
-        sequences: for each sequence "sequence", "frames" and the main metric of each tracker by name.
+        sequences: for each sequence "sequence", "frames" and "scores", the main metric of each tracker by name.
         command: the command line that repeats the comparison.
     """
     report = comparison["benchmark"]
@@ -150,10 +150,14 @@ def _sequences_table(comparison: Comparison, sequences: Sequence[Mapping[str, An
         Column("", "Frames", True, lambda row: Cell(f"{row['frames']:,}", row["frames"])),
     ]
     for name in (first, *others):
-        columns.append(Column(comparison["metric"], name, True, lambda row, name=name: _number(row[name])))
+        columns.append(Column(comparison["metric"], name, True, lambda row, name=name: _number(row["scores"][name])))
+
+    def change(row: Mapping[str, Any], name: str) -> float:
+        return row["scores"][name] - row["scores"][first]
+
     for name in others:
         minus = f"Minus {first}"
-        columns.append(Column(minus, name, True, lambda row, name=name: _number(row[name] - row[first], "{:+.3f}")))
+        columns.append(Column(minus, name, True, lambda row, name=name: _number(change(row, name), "{:+.3f}")))
     return fill_table(columns, sequences)
 
 

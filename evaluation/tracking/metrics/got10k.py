@@ -35,7 +35,8 @@ class GOT10k(Protocol):
         with np.errstate(invalid="ignore"):
             scores = {name: float(np.divide(of.sum(), len(values))) for name, of in per_frame.items()}
             means = {name: np.bincount(rows, of, len(counted)) / counted for name, of in per_frame.items()}
-        report = {"protocol": self.label, **scores, "sequences": len(tracks), "frames": len(values)}
+        shape = {"sequences": int(np.count_nonzero(counted)), "frames": len(values)}
+        report = {"protocol": self.label, **scores, **shape}
         return Scores(report, SequenceScores(list(tracks), means, counted))
 
     def curves(self, tracks: Mapping[str, Track]) -> list[Curve]:

@@ -17,6 +17,7 @@ from evaluation.processes.folder_names import checkpoint_name, tracker_name
         (OmegaConf.create(["a.pth", "b/checkpoint.safetensors"]), "a_b"),
         ("my tracker: it's, new.pth", "my-tracker-it-s-new"),
         (f"{'a' * 300}.pth", "a" * 100),
+        (99 * "\N{HIRAGANA LETTER A}" + ".pth", 33 * "\N{HIRAGANA LETTER A}"),
         ("...", "unnamed"),
     ],
 )

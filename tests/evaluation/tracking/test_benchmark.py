@@ -12,6 +12,7 @@ from datamodules.official_layouts import write_trackingnet
 from datamodules.readers import read_got10k, read_trackingnet
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
+from evaluation.errors import UserError
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics import GOT10k, OnePass, TrackingNet
 from evaluation.tracking.result_files import read_boxes, read_track, save_track
@@ -38,6 +39,14 @@ def test_one_protocol_goes_by_the_name_of_the_benchmark(sequences, results):
     assert 0 < found["still_box"]["mine"]["AO"] < 1
     assert found["still_box"]["mine"]["frames"] == sum((s.cover[1:] > 0).sum() for s in sequences)
     assert found["speed"]["mine"]["fps"] == pytest.approx(50)
+
+
+def test_sequences_without_a_frame_that_counts_are_not_counted(sequences, results):
+    hidden = replace(sequences[0], cover=np.r_[1, np.zeros(len(sequences[0]) - 1)])
+    found = Benchmark("mine", SequenceTable.from_sequences([hidden, *list(sequences)[1:]]), [GOT10k()]).scores(results)
+    assert found["metrics"]["mine"]["sequences"] == len(sequences) - 1
+    with pytest.raises(UserError, match="the GOT-10k protocol counts no frame of its 1 videos"):
+        Benchmark("mine", SequenceTable.from_sequences([hidden]), [GOT10k()]).check_scorable()
 
 
 def test_several_protocols_are_told_apart(sequences, results):

@@ -76,7 +76,7 @@ def test_the_terminal_shows_what_is_evidence(compared):
 
 def test_the_page_shows_attributes_and_escapes_names(compared):
     comparison, sequences, _ = compared
-    rows = [{"sequence": name, "frames": 10, **dict.fromkeys(sequences, np.nan)} for name in NAMES]
+    rows = [{"sequence": name, "frames": 10, "scores": dict.fromkeys(sequences, np.nan)} for name in NAMES]
     page = comparison_page(comparison, [], {"a sheet": np.zeros((8, 8, 3), np.uint8)}, rows, "python eval.py")
     attributes = page[page.index('id="attributes"') : page.index('id="reading"')]
     assert "fast motion" in attributes
