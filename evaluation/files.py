@@ -66,6 +66,11 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def link_folder(source: Path, target: Path) -> None:
+    """Puts all files of a folder at a second place; see `link_or_copy`."""
+    shutil.copytree(source, target, copy_function=link_or_copy, dirs_exist_ok=True)
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Puts a file at a second place, atomically: as a hard link, or as a copy where the file system has no links.
 

@@ -1,7 +1,5 @@
 """Compares several trackers on one benchmark."""
 
-import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,9 @@ import numpy as np
 from datamodules.errors import DataError
 from datamodules.sequences.attributes import Attributes
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, makers_of, track, write_config
-from evaluation.commands.setup import console, forcing_command
+from evaluation.commands.setup import console, forcing_command, print_files
 from evaluation.export.profile import compare_speed
-from evaluation.files import link_or_copy, write_bytes, write_json
+from evaluation.files import link_folder, write_bytes, write_json
 from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import device_type
 from evaluation.processes.invocation import Invocation
@@ -21,18 +19,15 @@ from evaluation.report.comparison.page import comparison_page
 from evaluation.report.comparison.plots import draw_curves
 from evaluation.report.comparison.tables import terminal_tables
 from evaluation.report.comparison.words import Comparison, headline, notes
-from evaluation.report.files_guide import files_guide, show_command
+from evaluation.report.files_guide import show_command
 from evaluation.report.pictures.shown_sequence import ShownSequence
 from evaluation.study.job_result import size_of
 from evaluation.study.provenance import provenance
-from evaluation.study.stage import FinishedStage
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.comparison_result import describe_comparison, write_sequences
 from evaluation.tracking.result_files import read_boxes
 from evaluation.tracking.sequence_results import SEQUENCES, SequenceResults
 from trackers.base import Tracker
-
-log = logging.getLogger(__name__)
 
 FRAMES = 8  # of a sequence on the page
 
@@ -50,7 +45,7 @@ def compare(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, invocati
     found = track(trackers, benchmark, forcing_command(cfg, invocation))
     for tracker, tracked in zip(trackers, found, strict=True):
         boxes[tracker.name] = folder / "boxes" / tracker.name / benchmark.name
-        _copy(tracked, boxes[tracker.name])
+        link_folder(tracked.folder / "boxes" / benchmark.name, boxes[tracker.name])
         about = {"checkpoint": str(tracker.cfg.checkpoint), "stages": makers_of(tracked)}
         results[tracker.name] = about | benchmark.scores(boxes[tracker.name])
     sequences = {name: result.pop("sequences") for name, result in results.items()}
@@ -64,16 +59,9 @@ def compare(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, invocati
         console(120).print(table)
     for sentence in (*headline(comparison), *notes(comparison), comparison["attributes_note"]):
         console(120).print(sentence, highlight=False, markup=False) if sentence else None
-    if invocation.is_sweep:  # the last lines of the sweep tell about the files
-        log.info("results in %s", folder)
-    else:
-        checkpoints = [str(tracker.cfg.checkpoint) for tracker in trackers]
-        print(f"\n{files_guide(folder, show_command(checkpoints, invocation.overrides, invocation.benchmark))}")
-
-
-def _copy(tracked: FinishedStage, boxes: Path) -> None:
-    source = tracked.folder / "boxes" / boxes.name
-    shutil.copytree(source, boxes, copy_function=link_or_copy, dirs_exist_ok=True)
+    checkpoints = [str(tracker.cfg.checkpoint) for tracker in trackers]
+    print()
+    print_files(folder, show_command(checkpoints, invocation.overrides, invocation.benchmark), invocation)
 
 
 def _attributes(benchmark: Benchmark) -> Attributes | None:

@@ -1,7 +1,5 @@
 """The command behind eval.py: scores trackers on a benchmark, compares or draws them, or packs results for a server."""
 
-import logging
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +9,10 @@ from rich.table import Table
 
 from evaluation.commands.compare import compare
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, evaluated_trackers, makers_of, track, write_config
-from evaluation.commands.setup import forcing_command, invocation_of_hydra, reported, write_fake_data
+from evaluation.commands.setup import forcing_command, invocation_of_hydra, print_files, reported, write_fake_data
 from evaluation.commands.show import show
 from evaluation.errors import UserError
-from evaluation.files import link_or_copy, write_json
+from evaluation.files import link_folder, write_json
 from evaluation.processes.invocation import Invocation
 from evaluation.report.files_guide import files_guide, show_command
 from evaluation.report.result_table import result_table
@@ -23,8 +21,6 @@ from evaluation.study.provenance import provenance
 from evaluation.tracking.benchmark import Benchmark, build_benchmark
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
 from evaluation.tracking.sequence_results import SEQUENCES
-
-log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -50,17 +46,14 @@ def score(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, invocation
     write_config(trackers)
     (tracked,) = track(trackers, benchmark, forcing_command(cfg, invocation))
     boxes, folder = tracked.folder / "boxes" / benchmark.name, Path(cfg.paths.job)
-    shutil.copytree(boxes, folder / "boxes" / benchmark.name, copy_function=link_or_copy, dirs_exist_ok=True)
+    link_folder(boxes, folder / "boxes" / benchmark.name)
     scores = benchmark.scores(boxes)
     scores.pop("sequences").write(folder / SEQUENCES)
     result = {"checkpoint": str(cfg.checkpoint)} | scores | size_of(tracker.loader()(), Path(cfg.checkpoint))
     result |= {"stages": makers_of(tracked)} | provenance()
     write_json(folder / "result.json", result)
     print(f"\n{result_table(result)}\n")
-    if invocation.is_sweep:  # the last lines of the sweep tell about the files
-        log.info("results in %s", folder)
-    else:
-        print(files_guide(folder, show_command([cfg.checkpoint], invocation.overrides, invocation.benchmark)))
+    print_files(folder, show_command([cfg.checkpoint], invocation.overrides, invocation.benchmark), invocation)
     return None
 
 

@@ -10,6 +10,7 @@ from evaluation.commands.setup import (
     console,
     forcing_command,
     invocation_of_hydra,
+    print_files,
     reported,
     resolve,
     use_threads,
@@ -22,7 +23,7 @@ from evaluation.processes.launching import check_launchable, launch
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.ranks import is_rank_zero
 from evaluation.processes.repeated_command import logged_once
-from evaluation.report.files_guide import files_guide, prune_command, show_command
+from evaluation.report.files_guide import prune_command, show_command
 from evaluation.report.result_table import result_table
 from evaluation.study.job import Job
 from evaluation.study.stage_maker import CHECKPOINT
@@ -86,10 +87,7 @@ def _run_in_process(job: Job, invocation: Invocation) -> float | None:
 def _conclude(job: Job, invocation: Invocation, result: dict[str, Any]) -> float | None:
     """Prints the result of a job, and returns the metric that `cfg.objective` names."""
     print(f"\n{result_table(result)}\n")
-    if invocation.is_sweep:  # the last lines of the sweep tell about the files
-        log.info("results in %s", job.folder)
-    else:
-        print(files_guide(job.folder, _next_command(job, invocation)))
+    print_files(job.folder, _next_command(job, invocation), invocation)
     report = next(iter(result["metrics"].values()))
     return None if job.cfg.objective is None else report[job.cfg.objective]
 

@@ -25,6 +25,7 @@ from evaluation.processes.invocation import Invocation
 from evaluation.processes.joblib_process import in_joblib_process
 from evaluation.processes.termination import ends_in_order
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks
+from evaluation.report.files_guide import files_guide
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.settings import check_settings
 from evaluation.study.sweep_callbacks import STARTED
@@ -163,6 +164,20 @@ def reported(invocation: Invocation) -> Iterator[None]:
             log_traceback(error)
             raise SystemExit(f"error: {message}") from None
         command_state.begin_job()
+
+
+def print_files(folder: Path, following: str, invocation: Invocation) -> None:
+    """Prints which file answers what, and the next command; in a sweep the folder alone, as its last lines tell more.
+
+    Args:
+        folder: of the job.
+        following: the command that is useful next.
+        invocation: how the command was started.
+    """
+    if invocation.is_sweep:
+        log.info("results in %s", folder)
+    else:
+        print(files_guide(folder, following))
 
 
 def console(width: int) -> Console:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from pytorch_lightning import Trainer
 from rich.table import Table
 
 from evaluation.errors import UserError
-from evaluation.files import link_or_copy, write_json
+from evaluation.files import link_folder, link_or_copy, write_json
 from evaluation.loggers.ending import finish_logger, marked_if_failed
 from evaluation.processes.devices import arithmetic, resolve_devices
 from evaluation.processes.ranks import is_rank_zero
@@ -285,9 +284,7 @@ class Job:
             checkpoint, parent_checkpoint, scores, dense_scores, self.cfg.device
         )
         link_or_copy(checkpoint, self.folder / CHECKPOINT)
-        shutil.copytree(
-            evaluation.folder / "boxes", self.folder / "boxes", copy_function=link_or_copy, dirs_exist_ok=True
-        )
+        link_folder(evaluation.folder / "boxes", self.folder / "boxes")
         OmegaConf.save(self.cfg, self.folder / "config.yaml")
         scores["sequences"].write(
             self.folder / SEQUENCES, None if dense_scores is scores else dense_scores["sequences"]
