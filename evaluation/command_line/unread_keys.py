@@ -16,7 +16,7 @@ READ = (
     *("checkpoint", "distillation", "action", "archive", "show.sequence", "show.frames", "show.video"),
     *("paths.cache", "paths.data", "paths.job", "paths.outputs", "paths.weights", "job.method", "job.tracker"),
     *("stages.*.steps", "stages.*.lr_scale", "stages.sparsity.every"),
-    # Sections of which somebody may have set a value; `evaluation.study.words` says what to set instead.
+    # Sections of which somebody may have set a value; `evaluation.study.shorthands` says what to set instead.
     *("paths", "job", "speed", "stages", "stages.parent", "stages.sparsity", "stages.child"),
     "tracker*",  # in prune.py and eval.py: changes of the recipe in the checkpoint
     "callbacks*",  # any Lightning callbacks

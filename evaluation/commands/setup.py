@@ -28,8 +28,8 @@ from evaluation.processes.user_errors import fault_in, log_traceback, message_of
 from evaluation.report.files_guide import files_guide
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.settings import check_settings
+from evaluation.study.shorthands import expand_shorthands
 from evaluation.study.sweep_callbacks import STARTED
-from evaluation.study.words import spell_out
 from trackers.checkpoints.reading import recipe_in
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
             OmegaConf.update(cfg, "job.tracker", recipe._target_.rsplit(".", 1)[1].lower())
     if source.header is not None and source.header.note:
         log.info(source.header.note)
-    spell_out(cfg)
+    expand_shorthands(cfg)
     try:
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         check_settings(settings)

@@ -40,13 +40,13 @@ def files_guide(folder: Path, following: str = "", archive: Path | None = None) 
     if any(folder.glob("*/result.json")):
         rows["*/"] = "each job, with files of its own"
     if archive is not None:
-        rows[near(archive)] = "for the server of the benchmark"
+        rows[display_path(archive)] = "for the server of the benchmark"
     width = max(map(len, rows), default=0)
-    lines = [f"{near(folder)}/", *(f"  {name:{width}}  {text}" for name, text in rows.items())]
+    lines = [f"{display_path(folder)}/", *(f"  {name:{width}}  {text}" for name, text in rows.items())]
     return "\n".join([*lines, f"next: {following}"] if following else lines)
 
 
-def near(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Returns a path that can be copied: relative if it is below the working directory."""
     path, here = Path(path).absolute(), Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -60,7 +60,7 @@ def show_command(checkpoints: Iterable[Path | str], overrides: Sequence[str] = (
         overrides: of the command that scored them; what concerns data and devices is kept.
         benchmark: the choice of conf/benchmark.
     """
-    files = [hydra_value(near(Path(checkpoint))) for checkpoint in checkpoints]
+    files = [hydra_value(display_path(Path(checkpoint))) for checkpoint in checkpoints]
     kept = [override for override in overrides if re.split(r"[.=]", override.lstrip("+~"))[0] in EVALUATION]
     if benchmark not in ("", "synthetic") and not any(override.startswith("benchmark=") for override in kept):
         kept.insert(0, f"benchmark={benchmark}")
@@ -70,7 +70,7 @@ def show_command(checkpoints: Iterable[Path | str], overrides: Sequence[str] = (
 
 def prune_command(checkpoint: Path) -> str:
     """Returns the command that prunes a tracker to one half."""
-    return command("prune", f"checkpoint={hydra_value(near(checkpoint))}", "ratio=0.5")
+    return command("prune", f"checkpoint={hydra_value(display_path(checkpoint))}", "ratio=0.5")
 
 
 def command(script: str, *overrides: str) -> str:

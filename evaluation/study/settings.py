@@ -34,7 +34,7 @@ def _interval(text: str) -> Callable[[float], bool]:
     return lambda v: (low <= v if text[0] == "[" else low < v) and (v <= high if text[-1] == "]" else v < high)
 
 
-def _text(value: Any) -> str:
+def as_written(value: Any) -> str:
     """Returns a value as it is written on the command line."""
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
@@ -53,7 +53,7 @@ def whole(interval: str, example: int) -> Rule:
 
 def choice(*values: Any) -> Rule:
     """Returns the rule of a few values."""
-    words = "one of " + ", ".join(map(_text, values))
+    words = "one of " + ", ".join(map(as_written, values))
     return Rule(words, lambda v: any(type(v) is type(known) and v == known for known in values), values[0])
 
 
@@ -226,11 +226,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for path, value in _nodes(settings):
         rule = next((rule for pattern, rule in RULES.items() if fnmatchcase(path, pattern)), None)
         if rule is not None and not rule.allows(value):
-            raise UserError(f"{path}={_text(value)} must be {rule.words}, e.g. {path}={_text(rule.example)}")
+            raise UserError(f"{path}={as_written(value)} must be {rule.words}, e.g. {path}={as_written(rule.example)}")
     trainer, data = settings.get("trainer") or {}, settings.get("datamodule") or {}
     for name, remedy in OTHER_PLACES.items():
         if trainer.get(name) is not None:
-            raise UserError(f"trainer.{name}={_text(trainer[name])} has no place here; leave it out, and {remedy}")
+            raise UserError(f"trainer.{name}={as_written(trainer[name])} has no place here; leave it out, and {remedy}")
     samples, batch = data.get("samples_per_epoch"), data.get("batch_size")
     if samples is not None and batch is not None and samples < batch:
         raise UserError(

@@ -1,6 +1,5 @@
 """The page of a comparison, `comparison.html`: one file, which loads nothing."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -25,7 +24,7 @@ from evaluation.report.comparison.words import (
 from evaluation.report.environment import environment
 from evaluation.report.formatting import DASH, DOT
 from evaluation.report.metric_definitions import definitions_of
-from evaluation.report.pictures.shown_sequence import jpeg
+from evaluation.report.pictures.jpeg import jpeg_uri
 from evaluation.report.rendered_figure import RenderedFigure
 from evaluation.report.tables import Cell, Column, fill_table
 
@@ -66,7 +65,7 @@ def comparison_page(
         "attributes_note": comparison["attributes_note"],
         "fewest": FEWEST,
         "all_sequences": _sequences_table(comparison, sequences),
-        "sheets": [(caption, _uri(sheet)) for caption, sheet in sheets.items()],
+        "sheets": [(caption, jpeg_uri(sheet, QUALITY)) for caption, sheet in sheets.items()],
         "metrics": definitions_of(metrics_of_report(comparison, report)),
         "checkpoints": [(name, found["checkpoint"]) for name, found in comparison["trackers"].items()],
         "made_by": {"commit": comparison["commit"]} | comparison["versions"] | comparison["machine"],
@@ -182,8 +181,3 @@ def _verdict(difference: Mapping[str, Any]) -> Cell:
 def _number(value: float, form: str = "{:.3f}") -> Cell:
     """Returns the cell of a number; a dash for NaN."""
     return Cell(DASH, None) if np.isnan(value) else Cell(signs(form.format(value)), value)
-
-
-def _uri(sheet: np.ndarray) -> str:
-    """Returns a data URI with a JPEG."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(sheet, QUALITY)).decode()}"

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation.report.pictures.picture_part import Part
+from evaluation.report.pictures.frame_region import FrameRegion
 
 # Bright, with a dark edge, so that they show on photos; people who do not tell the colours apart tell the dashes apart.
 COLOURS = ((255, 210, 63), (95, 216, 255), (255, 154, 222), (141, 255, 138), (255, 138, 92), (190, 170, 255))
@@ -47,23 +47,23 @@ class DrawnBox:
     stroke: Stroke
 
 
-def draw_boxes(image: np.ndarray, boxes: Sequence[DrawnBox], part: Part, width: int) -> np.ndarray:
+def draw_boxes(image: np.ndarray, boxes: Sequence[DrawnBox], region: FrameRegion, width: int) -> np.ndarray:
     """Returns a part of a frame, scaled to a width, with boxes.
 
     Args:
         image: the frame, RGB (H, W, 3) uint8.
         boxes: the first one is drawn first, so that later ones lie above it.
-        part: the part of the frame.
+        region: the part of the frame.
         width: of the result, in pixels.
 
     Returns:
         RGB (h, width, 3) uint8.
     """
-    scale = width / part.width
-    size = (width, max(1, round(part.height * scale)))
-    shown = cv2.resize(part.cut(image), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    scale = width / region.width
+    size = (width, max(1, round(region.height * scale)))
+    shown = cv2.resize(region.crop(image), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     for box in boxes:
-        x, y, w, h = (np.asarray(box.xywh, float) - (part.x, part.y, 0, 0)) * scale
+        x, y, w, h = (np.asarray(box.xywh, float) - (region.x, region.y, 0, 0)) * scale
         corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)])
         corners = corners.clip((-OUTSIDE, -OUTSIDE), (size[0] + OUTSIDE, size[1] + OUTSIDE))
         _draw_line(shown, corners, Stroke((0, 0, 0), ()), WIDTH + 2)

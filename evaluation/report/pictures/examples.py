@@ -3,7 +3,6 @@
 The pictures come from the benchmark in the `config.yaml` of the jobs.
 """
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.sequences.sequence import Sequence as Video
 from evaluation.errors import USER_ERRORS
-from evaluation.report.pictures.picture_part import part_with
+from evaluation.report.pictures.frame_region import region_around
+from evaluation.report.pictures.jpeg import jpeg_uri
 from evaluation.report.study_results import Result, number_at
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.metrics.geometry import overlaps
@@ -242,11 +242,9 @@ def _boxes(tracks: dict[str, np.ndarray], frame: int, tracker: _TrackerJobs, pic
 def _picture(video: Video, frame: int, boxes: np.ndarray) -> Picture:
     """Returns the part of a frame that holds the boxes (n, 4), with the aspect ratio of the frame."""
     image = video.image(frame)
-    part = part_with(boxes, image.shape[1::-1])
-    x, y, width, height = part
-    shown = part.cut(image)
+    region = region_around(boxes, image.shape[1::-1])
+    x, y, width, height = region
+    shown = region.crop(image)
     if width > WIDTH:
         shown = cv2.resize(shown, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
-    packed = cv2.imencode(".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    uri = f"data:image/jpeg;base64,{base64.b64encode(packed.tobytes()).decode()}"
-    return Picture(frame + 1, x, y, width, height, uri)
+    return Picture(frame + 1, x, y, width, height, jpeg_uri(shown, QUALITY))

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 
 from datamodules.sequences.sequence import Sequence as Video
 from evaluation.files import atomic_write, write_bytes
 from evaluation.report.pictures.drawing import TRUTH, DrawnBox, Stroke, draw_boxes, stack, strip, stroke_of
-from evaluation.report.pictures.picture_part import Part, part_with
+from evaluation.report.pictures.frame_region import FrameRegion, region_around
+from evaluation.report.pictures.jpeg import jpeg
 from evaluation.tracking.metrics.geometry import overlaps
 
 COLUMNS, CELL = 4, 420  # pictures in a row of a sheet, and their width in pixels
@@ -46,15 +46,15 @@ class ShownSequence:
         cells = []
         for frame in frames:
             image, boxes = self.video.image(frame), self._boxes(frame)
-            part = part_with(np.array([box.xywh for box in boxes]), image.shape[1::-1])
+            region = region_around(np.array([box.xywh for box in boxes]), image.shape[1::-1])
             caption = strip(self._caption(frame), CELL)
-            cells.append(np.concatenate([draw_boxes(image, boxes, part, CELL), caption]))
+            cells.append(np.concatenate([draw_boxes(image, boxes, region, CELL), caption]))
         sheet = stack(cells, min(COLUMNS, len(cells)))
         return np.concatenate([self._head(sheet.shape[1]), sheet])
 
     def write_sheet(self, path: Path, count: int) -> None:
         """Writes the contact sheet as JPEG, atomically; see `sheet`."""
-        write_bytes(path, jpeg(self.sheet(count)))
+        write_bytes(path, jpeg(self.sheet(count), QUALITY))
 
     def write_video(self, path: Path) -> None:
         """Writes all frames, whole, as MP4, atomically."""
@@ -74,7 +74,7 @@ class ShownSequence:
         """Yields the frames of the video. Their sides are even, as codecs ask for."""
         head, height = None, 0
         for frame, image in enumerate(self.video.images()):
-            whole = Part(0, 0, image.shape[1], image.shape[0])
+            whole = FrameRegion(0, 0, image.shape[1], image.shape[0])
             width = 2 * round(np.clip(whole.width, SMALLEST, LARGEST) / 2)
             head = self._head(width) if head is None else head
             picture = draw_boxes(image, self._boxes(frame), whole, width)
@@ -122,12 +122,6 @@ class ShownSequence:
     @cached_property
     def _strokes(self) -> dict[str, Stroke]:
         return {name: stroke_of(number) for number, name in enumerate(self.tracks)}
-
-
-def jpeg(picture: np.ndarray, quality: int = QUALITY) -> bytes:
-    """Returns the content of a JPEG file of a picture, RGB (H, W, 3) uint8."""
-    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
 
 
 def _number(value: float, before: str = "") -> str:

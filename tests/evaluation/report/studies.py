@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 from datamodules.readers import read_got10k
 from evaluation.tracking.result_files import save_track
 
+FASTER = {"ratio": 1.47, "low": 1.42, "high": 1.52, "noise": {"ratio": 1.0, "low": 0.99, "high": 1.01}, "rounds": 50}
+
 
 def job(tracker: str = "ostrack", ratio: float = 0.5, method: str = "slim", seed: int = 42, ao: float = 0.4) -> dict:
     """Returns the result of a finished job whose parent has AO 0.5."""
@@ -54,6 +56,21 @@ def job(tracker: str = "ostrack", ratio: float = 0.5, method: str = "slim", seed
 def dense(**changes) -> dict:
     """Returns the result of a finished job of a parent alone, with AO 0.5."""
     return {key: value for key, value in job(ratio=1, ao=0.5, **changes).items() if key not in ("parent", "retention")}
+
+
+def with_ends(
+    result: dict,
+    child: tuple[float, float] = (0.35, 0.45),
+    retention: tuple[float, float] = (0.7, 0.9),
+    parent: tuple[float, float] = (0.45, 0.55),
+) -> dict:
+    """Returns the result with these intervals of AO."""
+
+    def of(pair: tuple[float, float]) -> dict:
+        return {"synthetic": {"AO": dict(zip(("low", "high"), pair, strict=True))}}
+
+    more = {"intervals": of(child), "retention_intervals": of(retention)}
+    return result | more | {"parent": result["parent"] | {"intervals": of(parent)}}
 
 
 def with_intervals(result: dict, folder: Path | None = None, sequences: int = 20) -> dict:

@@ -3,19 +3,7 @@
 import pytest
 
 from evaluation.report.evidence import ONE_SEED, evidence_of, few_note, noise_words, speed_note, speed_words
-from tests.evaluation.report.studies import dense, job
-
-FASTER = {"ratio": 1.47, "low": 1.42, "high": 1.52, "noise": {"ratio": 1.0, "low": 0.99, "high": 1.01}, "rounds": 50}
-
-
-def with_intervals(result, child=(0.35, 0.45), retention=(0.7, 0.9), parent=(0.45, 0.55)):
-    """The result with 95 % intervals of AO."""
-
-    def of(pair):
-        return {"synthetic": {"AO": dict(zip(("low", "high"), pair, strict=True))}}
-
-    more = {"intervals": of(child), "retention_intervals": of(retention)}
-    return result | more | {"parent": result["parent"] | {"intervals": of(parent)}}
+from tests.evaluation.report.studies import FASTER, dense, job, with_ends
 
 
 def on_sequences(result, count):
@@ -30,7 +18,7 @@ def test_a_result_without_intervals_says_what_it_can():
 
 
 def test_few_sequences_are_no_evidence_and_silence_the_intervals():
-    few = on_sequences(with_intervals(job()), 2)
+    few = on_sequences(with_ends(job()), 2)
     assert evidence_of(few) == ["2 sequences are too few: no evidence about other videos.", ONE_SEED]
     assert evidence_of(on_sequences(dense(), 1)) == ["1 sequence is too few: no evidence about other videos."]
     assert few_note(10) == few_note(None) == ""
@@ -46,19 +34,19 @@ def test_few_sequences_are_no_evidence_and_silence_the_intervals():
     ],
 )
 def test_the_interval_of_the_retention_decides_about_a_loss(interval, words):
-    assert evidence_of(with_intervals(job(), retention=interval)) == [words, ONE_SEED]
+    assert evidence_of(with_ends(job(), retention=interval)) == [words, ONE_SEED]
 
 
 def test_a_tracker_is_compared_with_a_box_that_never_moves():
     (no_better, *_) = evidence_of(job(ao=0.2))
     assert no_better == "No better than a box that never moves: the child reaches AO 0.200, the box 0.200."
     assert evidence_of(dense() | {"metrics": job(ao=0.1)["metrics"]})[0].startswith("No better than a box")
-    (unsure, *_) = evidence_of(with_intervals(job(ao=0.3), child=(0.2, 0.4)))
+    (unsure, *_) = evidence_of(with_ends(job(ao=0.3), child=(0.2, 0.4)))
     assert "holds the score of a box that never moves (0.200): no evidence" in unsure
 
 
 def test_a_retention_of_a_parent_that_follows_nothing_has_no_meaning():
-    child = with_intervals(job(), parent=(0.1, 0.9))
+    child = with_ends(job(), parent=(0.1, 0.9))
     (words, seed) = evidence_of(child)
     assert words.endswith("no evidence that it follows the object. A retention of it has no meaning.")
     assert seed == ONE_SEED

@@ -5,10 +5,9 @@ import sys
 
 import pytest
 
-from evaluation.report.files_guide import files_guide, near, prune_command, show_command
+from evaluation.report.files_guide import display_path, files_guide, prune_command, show_command
 from evaluation.report.result_table import WIDTH, result_table
-from tests.evaluation.report.studies import dense, job
-from tests.evaluation.report.test_evidence import FASTER, with_intervals
+from tests.evaluation.report.studies import FASTER, dense, job, with_ends
 
 
 def rows_of(table):
@@ -16,7 +15,7 @@ def rows_of(table):
 
 
 def test_a_child_stands_beside_its_parent_with_retention_speed_and_size():
-    result = with_intervals(job()) | {"speedup": {"cpu": FASTER}, "bytes": 670_000, "interval_protocol": "a method"}
+    result = with_ends(job()) | {"speedup": {"cpu": FASTER}, "bytes": 670_000, "interval_protocol": "a method"}
     result["parent"]["bytes"] = 2_700_000
     table = result_table(result)
     rows = rows_of(table)
@@ -51,7 +50,7 @@ def test_a_parent_alone_stands_beside_a_box_that_never_moves():
 
 def test_a_table_fits_in_80_columns_with_the_widest_numbers():
     long = "one pass, ostrack, without invalid frames, 12 of 280 sequences"
-    wide = with_intervals(job(ao=0.4), retention=(0.991, 1.034))
+    wide = with_ends(job(ao=0.4), retention=(0.991, 1.034))
     wide["retention"]["synthetic"]["AO"] = 1.012
     for result in (wide, wide["parent"]):
         result["params"], result["macs"]["total"] = 123_456_789, 123_456_789_000
@@ -80,7 +79,7 @@ def test_the_last_lines_name_the_files_that_are_there_and_the_next_command(tmp_p
     assert names == ["outputs/job/", "result.json", "boxes/", "a.zip", "next:"]
     assert lines[-1] == "next: python eval.py"
     assert files_guide(tmp_path / "outputs").splitlines()[1].split()[:2] == ["*/", "each"]
-    assert near(tmp_path.parent) == str(tmp_path.parent)
+    assert display_path(tmp_path.parent) == str(tmp_path.parent)
 
 
 def test_the_next_command_scores_on_the_same_data_and_survives_a_shell(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.tracking.comparison import by_attribute, differences, largest_changes, most_different
-from evaluation.tracking.metrics import GOT10k, OnePass, Track, TrackingNet
+from evaluation.tracking.metrics import GOT10k, OnePass, Track, TrackingNet, bootstrap
 from evaluation.tracking.metrics.sequence_scores import SequenceScores
 
 
@@ -49,7 +49,8 @@ def test_attributes_weigh_sequences_like_the_whole():
 
 
 @pytest.mark.parametrize("protocol", [GOT10k(), OnePass("pytracking"), OnePass("got10k"), TrackingNet()])
-def test_curves_agree_with_the_scores_of_their_protocol(protocol):
+def test_curves_agree_with_the_scores_of_their_protocol(protocol, monkeypatch):
+    monkeypatch.setattr(bootstrap, "MOST_DRAWS", 1_000)
     rng = np.random.default_rng(3)
     tracks = {}
     for name, length in (("long", 60), ("short", 12), ("middle", 30)):

@@ -7,10 +7,10 @@ import pytest
 
 from datamodules.sequences.sequence import NumberedFrames, Sequence
 from evaluation.report.pictures.drawing import DrawnBox, draw_boxes, stroke_of
-from evaluation.report.pictures.picture_part import Part, part_with
+from evaluation.report.pictures.frame_region import FrameRegion, region_around
 from evaluation.report.pictures.shown_sequence import CELL, ShownSequence
 
-WHOLE = Part(0, 0, 200, 100)
+WHOLE = FrameRegion(0, 0, 200, 100)
 GREY = np.full((100, 200, 3), 90, np.uint8)
 
 
@@ -35,7 +35,7 @@ def test_lines_of_trackers_differ_without_their_colours():
 def test_boxes_of_any_size_are_drawn_in_no_time(box):
     drawn = draw_boxes(GREY, [DrawnBox(np.array(box), stroke_of(n)) for n in range(5)], WHOLE, 200)
     assert drawn.shape == GREY.shape
-    part = part_with(np.array([box]), (200, 100))
+    part = region_around(np.array([box]), (200, 100))
     assert 0 <= part.x <= part.x + part.width <= 200
     assert 0 <= part.y <= part.y + part.height <= 100
 

@@ -1,4 +1,4 @@
-"""Words that stand for a section of the configuration, as in pruning.schedule=Linear; sections that have no words."""
+"""Shorthands: words for sections of the configuration, as in pruning.schedule=Linear; sections that have none."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.errors import UserError
+from evaluation.study.settings import as_written
 
 
 def _classes(module: str, *names: str) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def _classes(module: str, *names: str) -> dict[str, Any]:
 
 
 # Sections by dotted path, and what each word stands for there. A class then has its own defaults.
-WORDS: dict[str, dict[str, Any]] = {
+SHORTHANDS: dict[str, dict[str, Any]] = {
     "pruning.schedule": _classes("pruning.schedules", "Cubic", "Linear", "Exponential", "OneShot"),
     "pruning.scope": {pool: {"default": pool} for pool in ("global", "kind", "layer")},
     "tracker.recipe.schedule": _classes("trackers.schedules", "WarmupCosine", "StepDrop"),
@@ -50,7 +51,7 @@ SECTIONS = {
 }
 
 
-def spell_out(cfg: DictConfig) -> None:
+def expand_shorthands(cfg: DictConfig) -> None:
     """Replaces each word by the section that it stands for.
 
     Args:
@@ -63,8 +64,10 @@ def spell_out(cfg: DictConfig) -> None:
     for path, example in SECTIONS.items():
         found, value = _find(plain, path)
         if found and not isinstance(value, Mapping) and not _is_reference(value):
-            raise UserError(f"{path}={_text(value)} is no value: {path} is a section of settings; set e.g. {example}")
-    for path, words in WORDS.items():
+            raise UserError(
+                f"{path}={as_written(value)} is no value: {path} is a section of settings; set e.g. {example}"
+            )
+    for path, words in SHORTHANDS.items():
         found, value = _find(plain, path)
         if found and not isinstance(value, Mapping) and not _is_reference(value):
             OmegaConf.update(cfg, path, _meaning(path, value, words), merge=False)
@@ -77,20 +80,16 @@ def spell_out(cfg: DictConfig) -> None:
 def _meaning(path: str, value: Any, words: Mapping[str, Any]) -> Any:
     """Returns what a word stands for; capitals, dashes and underscores do not matter."""
     by_letters = {_letters(word): word for word in words}
-    letters = _letters(_text(value))
+    letters = _letters(as_written(value))
     if letters not in by_letters:
         near = get_close_matches(letters, by_letters, 1)
         hint = f"did you mean {by_letters[near[0]]}?" if near else f"choose one of {', '.join(words)}"
-        raise UserError(f"{path}={_text(value)} is not known; {hint}")
+        raise UserError(f"{path}={as_written(value)} is not known; {hint}")
     return words[by_letters[letters]]
 
 
 def _letters(word: str) -> str:
     return "".join(filter(str.isalnum, word.lower()))
-
-
-def _text(value: Any) -> str:
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
 def _is_reference(value: Any) -> bool:

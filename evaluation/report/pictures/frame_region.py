@@ -7,7 +7,7 @@ import numpy as np
 ROOM, ZOOM = 1.6, 3  # side of the part relative to its boxes, and its largest magnification
 
 
-class Part(NamedTuple):
+class FrameRegion(NamedTuple):
     """A rectangle in a frame, in whole pixels."""
 
     x: int
@@ -15,12 +15,12 @@ class Part(NamedTuple):
     width: int
     height: int
 
-    def cut(self, image: np.ndarray) -> np.ndarray:
+    def crop(self, image: np.ndarray) -> np.ndarray:
         """Returns the part of the frame (H, W, 3)."""
         return image[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
-def part_with(boxes: np.ndarray, size: tuple[int, int]) -> Part:
+def region_around(boxes: np.ndarray, size: tuple[int, int]) -> FrameRegion:
     """Returns the part of a frame that holds the boxes, with the aspect ratio of the frame.
 
     Args:
@@ -33,4 +33,4 @@ def part_with(boxes: np.ndarray, size: tuple[int, int]) -> Part:
     share = np.clip(ROOM * np.max((high - low) / sides), 1 / ZOOM, 1)
     extent = np.maximum(np.rint(share * sides), 1).astype(int)
     corner = np.clip(np.rint((low + high - extent) / 2), 0, sides - extent).astype(int)
-    return Part(*corner.tolist(), *extent.tolist())
+    return FrameRegion(*corner.tolist(), *extent.tolist())

@@ -5,7 +5,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from evaluation.errors import UserError
-from evaluation.study.words import SECTIONS, WORDS, spell_out
+from evaluation.study.shorthands import SECTIONS, SHORTHANDS, expand_shorthands
 
 
 def configuration():
@@ -25,7 +25,7 @@ def configuration():
 def spelt_out(key, value):
     cfg = configuration()
     OmegaConf.update(cfg, key, value)
-    spell_out(cfg)
+    expand_shorthands(cfg)
     return OmegaConf.to_container(OmegaConf.select(cfg, key))
 
 
@@ -46,12 +46,12 @@ def test_a_word_stands_for_a_section(key, word, meaning):
 
 def test_sections_stay_as_they_are():
     cfg = configuration()
-    spell_out(cfg)
+    expand_shorthands(cfg)
     assert cfg == configuration()
 
 
 def test_classes_of_words_need_no_further_settings():
-    for words in WORDS.values():
+    for words in SHORTHANDS.values():
         for meaning in words.values():
             if "_target_" in meaning:
                 assert get_class(meaning["_target_"])()(0.5, *([0.5] if "pruning" in meaning["_target_"] else [])) > 0
