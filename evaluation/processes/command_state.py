@@ -31,7 +31,7 @@ class CommandState:
     step: str = ""
     sweep: Callable[[], str] = _nothing
     wait: Callable[[], None] = lambda: None
-    close: Callable[[], None] = lambda: None
+    close: Callable[[], object] = lambda: None
 
     def begin_command(self) -> None:
         """Forgets an earlier command of this process."""

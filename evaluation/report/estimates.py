@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.report.evidence import interval_at
 from evaluation.report.formatting import with_interval
 from evaluation.report.latency import speedup_of
-from evaluation.report.study_results import Result, number_at, parent_result, retention_of, value_at
+from evaluation.report.study_results import Result, informative, number_at, parent_result, retention_of, value_at
 from evaluation.tracking.metrics.bootstrap import Interval, score_interval
 
 
@@ -56,10 +56,10 @@ def parent_score_estimate(seeds: Sequence[Result], benchmark: str, metric: str) 
 
 
 def retention_estimate(seeds: Sequence[Result], benchmark: str, metric: str) -> Estimate | None:
-    """Returns the mean retention over the seeds that have it. At ratio 1 it is exactly 1."""
+    """Returns the mean retention over the `informative` seeds that have it. At ratio 1 it is exactly 1."""
     path = (benchmark, metric)
     return _estimate(
-        seeds,
+        informative(seeds, *path),
         lambda result: retention_of(result, *path),
         lambda result: (
             Interval(1.0, 1.0) if result.get("ratio") == 1 else interval_at(result, "retention_intervals", *path)
@@ -104,6 +104,7 @@ def retention_difference(
     Returns:
         None if the retention or the sequences of a tracker are not known, or if the sequences are not the same.
     """
+    one, other = (informative(seeds, benchmark, metric) for seeds in (one, other))
     first, second = (_mean_columns([_retention_columns(r, benchmark, metric) for r in s]) for s in (one, other))
     mean, other_mean = (retention_estimate(seeds, benchmark, metric) for seeds in (one, other))
     if first is None or second is None or mean is None or other_mean is None or first[0] != second[0]:

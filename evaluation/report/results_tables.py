@@ -110,17 +110,20 @@ def _score_columns(benchmark: str, metric: str, group: str = "") -> list[Column]
 
 
 def _seed_columns(rows: Sequence[Setting], benchmark: str, metric: str) -> Iterator[Column]:
-    """Yields the number of seeds, and the smallest and the largest score of a seed, if a row has several."""
+    """Yields the number of seeds with a score, and their smallest and largest one, if a row has several seeds."""
+
+    def scored(row: Setting) -> list[Result]:
+        return [result for result in row if number_at(result, "metrics", benchmark, metric) is not None]
 
     def cell(row: Setting) -> Cell:
-        scores = [score for result in row if (score := number_at(result, "metrics", benchmark, metric)) is not None]
+        scores = [result["metrics"][benchmark][metric] for result in scored(row)]
         if len(set(scores)) < 2:
             return Cell(DASH, None)
         return Cell(format_range((min(scores), max(scores)), "{:.3f}".format), max(scores) - min(scores))
 
     if any(len(row) > 1 for row in rows):
         yield Column(metric, "Over seeds", True, cell)
-        yield Column("", "Seeds", True, lambda row: value_cell(len(seeds_of(row)), str))
+        yield Column("", "Seeds", True, lambda row: value_cell(len(seeds_of(scored(row))), str))
 
 
 def _speed_columns(results: Sequence[Result]) -> Iterator[Column]:

@@ -21,6 +21,8 @@ from evaluation.report.study_results import (
     without_repeats,
 )
 
+MIXED = "The jobs have scored different sequences, so their numbers cannot be compared, and means over them mix videos."
+
 
 def scope(finished: Sequence[Result]) -> list[str]:
     """Returns the protocol and the size of each benchmark, and the trackers' departures from the originals."""
@@ -65,7 +67,15 @@ def evidence(finished: Sequence[Result], lines: Sequence[Series]) -> list[str]:
         counts = dict.fromkeys(number_at(result, "metrics", benchmark, "sequences") for result in finished)
         name = f"{benchmark}: " if len(benchmarks) > 1 else ""
         few += [f"{name}{note}" for count in counts if (note := few_note(count))]
+        few += [f"{name}{MIXED}"] if _mixes_sequences(finished, benchmark) else []
     return few + _spread(finished, lines)
+
+
+def _mixes_sequences(finished: Sequence[Result], benchmark: str) -> bool:
+    """Returns whether jobs have scored different sequences of a benchmark, by their number or by their names."""
+    counts = {value for result in finished if (value := number_at(result, "metrics", benchmark, "sequences"))}
+    rows = (value_at(result, "sequences", benchmark) for result in finished)
+    return len(counts) > 1 or len({frozenset(found.names) for found in rows if found is not None}) > 1
 
 
 def intervals(finished: Sequence[Result]) -> list[str]:
@@ -166,7 +176,7 @@ def _left_out(row: Stability) -> Iterator[str]:
         if seed not in curve.informative:
             yield (
                 f"{label}, seed {seed}: the parent\u2019s {curve.metric} on {curve.benchmark} is no better than a "
-                "still box\u2019s, so its retention has no meaning and is left out of areas and breaking ratios."
+                "still box\u2019s, so its retention has no meaning and is left out of means, areas and breaking ratios."
             )
 
 

@@ -10,6 +10,7 @@ from evaluation.report.study_results import (
     Identity,
     Result,
     identity_of,
+    informative,
     number_at,
     number_reader,
     parent_result,
@@ -86,9 +87,12 @@ def series_of(
 
 
 def retention_series(finished: Sequence[Result], benchmark: str, metric: str) -> list[Series]:
-    """Returns the lines of retention against ratio."""
+    """Returns the lines of retention against ratio, over the `informative` seeds of each ratio."""
+    settings: dict[tuple, list[Result]] = {}
+    for result in with_parents(finished):
+        settings.setdefault((identity_of(result), result.get("ratio")), []).append(result)
     return series_of(
-        with_parents(finished),
+        [result for seeds in settings.values() for result in informative(seeds, benchmark, metric)],
         number_reader("ratio"),
         lambda result: retention_of(result, benchmark, metric),
         lambda seeds: retention_estimate(seeds, benchmark, metric),

@@ -147,6 +147,21 @@ def retention_of(result: Result, benchmark: str, metric: str) -> float | None:
     return 1.0 if stored is None and dense else stored
 
 
+def informative(results: Sequence[Result], benchmark: str, metric: str) -> list[Result]:
+    """Returns the results whose parent scores above a box that never moves, since other retentions have no meaning.
+
+    Returns:
+        All results if none is left. A result that does not tell both scores is kept.
+    """
+    return [result for result in results if _has_meaning(result, benchmark, metric)] or list(results)
+
+
+def _has_meaning(result: Result, benchmark: str, metric: str) -> bool:
+    still, above = number_at(result, "still_box", benchmark, metric), () if result.get("ratio") == 1 else ("parent",)
+    parent = number_at(result, *above, "metrics", benchmark, metric)
+    return still is None or parent is None or parent > still
+
+
 def parent_result(result: Result) -> Result:
     """Returns what the result of a child says about its parent, as a result of ratio 1."""
     kept = {key: result.get(key) for key in (*IDENTITY, "family", "seed", "still_box")}
@@ -157,9 +172,12 @@ def parent_result(result: Result) -> Result:
 def floor_of(
     results: Sequence[Result], benchmark: str, metric: str, relative: bool = False
 ) -> tuple[float, float] | None:
-    """Returns the smallest and the largest score of the still box; `relative` divides each by its parent's score."""
+    """Returns the smallest and the largest score of the still box.
+
+    `relative` divides each by its parent's score, for `informative` results.
+    """
     scores = []
-    for result in results:
+    for result in informative(results, benchmark, metric) if relative else results:
         score = number_at(result, "still_box", benchmark, metric)
         above = () if result.get("ratio") == 1 else ("parent",)
         parent = number_at(result, *above, "metrics", benchmark, metric)

@@ -44,7 +44,7 @@ class ReportCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STARTED).write_text(uuid4().hex)
-        command_state.close = partial(self.on_multirun_end, config)
+        command_state.close = partial(self.write, config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Renews the report of a sweep if the last one is old."""
@@ -57,22 +57,31 @@ class ReportCallback(Callback):
         """Writes table and report of all jobs so far. After a dry run it says how many stages there are."""
         if config.dry_run:
             log.info(_sum_of_plans(Path(config.hydra.sweep.dir)))
-            return
+        elif report := self.write(config):
+            log.info("report %s", report.absolute())
+        elif not ReportCallback.error:
+            log.warning("no results in %s: no report", config.hydra.sweep.dir)
+
+    def write(self, config: DictConfig) -> Path | None:
+        """Writes table and report of all jobs so far, and returns the path of the report.
+
+        Returns:
+            None if there are no results, in a dry run, or if the report fails.
+        """
         from evaluation.report import write_report  # matplotlib and jinja2, which the start of a command can do without
 
         folder = Path(config.hydra.sweep.dir)
         results = read_results(folder)
-        if not results:
-            log.warning("no results in %s: no report", folder)
-            return
+        if config.dry_run or not results:
+            return None
         try:
             report = write_report(results, folder, "Stability under pruning", command_state.given_command())
         except Exception as error:
             ReportCallback.error = summary_of(error)
             log.error("no report", exc_info=None if message_of(error) else error)
-            return
+            return None
         ReportCallback.error = ""
-        log.info("report %s", report.absolute())
+        return report
 
 
 class FailureCallback(Callback):

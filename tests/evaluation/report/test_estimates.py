@@ -15,7 +15,10 @@ from evaluation.report.estimates import (
 )
 from evaluation.report.latency import with_comparable_latencies
 from evaluation.report.results_tables import results_tables, settings_of
+from evaluation.report.sentences import MIXED, evidence
 from evaluation.report.sequence_rows import SequenceRows, read_sequences
+from evaluation.report.series import retention_series
+from evaluation.report.study_results import floor_of
 from evaluation.report.tradeoffs import tradeoffs_of
 from evaluation.tracking.metrics.bootstrap import retention_interval, score_interval
 from tests.evaluation.report.studies import dense, job, with_intervals
@@ -63,6 +66,29 @@ def test_several_seeds_have_the_interval_of_their_mean_over_the_same_sequences()
     other = tracked(PARENT / 2, names="other", seed=4)
     assert score_estimate([*seeds, other], *AO).interval is None  # other sequences
     assert score_estimate([*seeds, job(seed=5)], *AO).interval is None  # a job without its file
+
+
+def test_a_parent_that_follows_nothing_has_no_part_in_mean_retentions():
+    good, lost = tracked(PARENT * 0.6, seed=1), tracked(PARENT * 0.08, PARENT * 0.05, seed=2)
+    assert retention_estimate([good, lost], *AO).value == pytest.approx(0.6)
+    assert retention_estimate([lost], *AO).value == pytest.approx(1.6)
+    (line,) = retention_series([good, lost], *AO)
+    assert [point.mean for point in line.points] == pytest.approx([1, 0.6])
+    ends = retention_difference([good, lost], [tracked(PARENT * 0.5, seed=1)], *AO).interval
+    assert ends == pytest.approx((0.1, 0.1))
+    box = 0.2 / good["parent"]["metrics"]["synthetic"]["AO"]
+    assert floor_of([good, lost], *AO, relative=True) == pytest.approx((box, box))
+
+
+def test_seeds_without_a_score_and_other_sequences_are_told():
+    good, other = tracked(PARENT * 0.6, seed=1), tracked(PARENT * 0.5, names="w", seed=2)
+    assert MIXED in evidence([good, other], [])
+    assert MIXED not in evidence([good, tracked(PARENT * 0.5, seed=2)], [])
+    other["metrics"] = {"another": other["metrics"]["synthetic"]}
+    assert MIXED not in evidence([good, other], [])
+    (_, table), _ = results_tables([[good, other]])
+    column = [column.label for column in table["columns"]].index("Seeds")
+    assert [row[column].text for row in table["rows"]] == ["1"]
 
 
 def test_trackers_are_compared_on_the_same_sequences():
