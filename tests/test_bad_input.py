@@ -106,15 +106,6 @@ def test_chipnet_needs_a_cost_with_a_derivative(run, capsys):
     refused(run, capsys, "latency", "pruning.ratio_of=macs", overrides=chosen)
 
 
-def test_an_unknown_tracker(run, capsys):
-    refused(run, capsys, "tracker=siamfc", "ostrack", overrides=("tracker=siamfc",))
-
-
-@pytest.mark.parametrize("key", ["ratoi=0.5", "tracker.recipe.learning_rate=1", "trainer.max_step=3"])
-def test_a_misspelt_key(run, capsys, key):
-    refused(run, capsys, key.split("=")[0].split(".")[-1], overrides=(key,))
-
-
 def test_an_unknown_argument_that_was_forced_in(run, capsys):
     refused(run, capsys, "widht", overrides=("+tracker.vit.widht=3", "ratio=0.5"))
 

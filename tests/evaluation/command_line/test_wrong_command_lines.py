@@ -44,6 +44,8 @@ WRONG = [
     ("train stage.child.steps=3", "did you mean stages.child.steps"),
     ("train paths.output=x", "did you mean paths.outputs?"),
     ("train batch_size=4", "did you mean datamodule.batch_size?"),
+    ("train tracker.recipe.learning_rate=1", "tracker.recipe.lr?"),
+    ("train trainer.max_step=3", "train.py has no key trainer.max_step"),
     ("train penalty=1", "pruning.criterion.penalty?"),
     ("train ~foo", "train.py has no key foo"),
     ("train xyzzy=1", "python train.py --cfg job prints all keys"),
@@ -70,6 +72,7 @@ WRONG = [
     # Choices
     ("train tracker=dimpp", "did you mean dimp"),
     ("train tracker=OSTrack", "did you mean ostrack"),
+    ("train tracker=siamfc", "choose one of dimp"),
     ("train tracker=", "choose one of dimp"),
     ("train tracker=null", "choose one of dimp"),
     ("train scale=small", "choose one of compact, full, tiny"),
