@@ -3,10 +3,11 @@
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 PLAIN = re.compile(r"[\w./+@%-]+")  # values that need no quotes in an override of Hydra
+SPECIAL = re.compile(r"""["$`\\!\n]""")  # characters that keep a meaning in double quotes
 FOLDERS = ("hydra.run.dir=", "hydra.sweep.dir=")
 
 
@@ -25,6 +26,11 @@ def hydra_value(text: str) -> str:
     return text if PLAIN.fullmatch(text) else "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
 
 
+def shell_line(words: Iterable[str]) -> str:
+    """Returns words as one line for a shell, like `shlex.join`; but a word with single quotes gets double quotes."""
+    return " ".join(f'"{word}"' if "'" in word and not SPECIAL.search(word) else shlex.quote(word) for word in words)
+
+
 def given_command(arguments: Sequence[str]) -> str:
     """Returns the running command as its user gave it, quoted for a shell.
 
@@ -32,7 +38,7 @@ def given_command(arguments: Sequence[str]) -> str:
         arguments: of the command, as in `sys.argv`.
     """
     script, *others = arguments
-    return shlex.join([*_program(script), *others])
+    return shell_line([*_program(script), *others])
 
 
 def resume_command(arguments: Sequence[str], folder: str = "") -> str:
@@ -45,7 +51,7 @@ def resume_command(arguments: Sequence[str], folder: str = "") -> str:
     words = [word for word in _with_launcher(*arguments) if word.lower() != "force=true"]
     if folder:
         words = [word for word in words if not word.startswith(FOLDERS)] + [folder]
-    return shlex.join(words)
+    return shell_line(words)
 
 
 def _with_launcher(script: str, *arguments: str) -> list[str]:

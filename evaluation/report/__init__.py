@@ -32,3 +32,16 @@ def write_report(results: list[dict[str, Any]], folder: Path, title: str, comman
     from evaluation.report.study_files import write_files
 
     return write_files(results, folder, title, command)
+
+
+def study_answer(results: list[dict[str, Any]], folder: Path) -> str:
+    """Returns what a study says, in at most 80 columns: the sentences at the head of its report.
+
+    Args:
+        results: see `write_report`.
+        folder: of the study.
+    """
+    from evaluation.report.result_table import wrapped
+    from evaluation.report.study_files import lead_of
+
+    return "\n".join(map(wrapped, lead_of(results, folder)))

@@ -1,12 +1,11 @@
 """Which file of a job or study answers what, and the command that is useful next: the last lines of a command."""
 
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from evaluation.processes.shell_command import hydra_value
+from evaluation.processes.shell_command import hydra_value, shell_line
 
 ANSWERS = {
     "comparison.html": "the comparison, for a browser",
@@ -78,4 +77,4 @@ def command(script: str, *overrides: str) -> str:
     running = Path(sys.argv[0])
     is_installed = running.name.startswith("lwt-")
     words = [f"lwt-{script}"] if is_installed else ["python", str(running.with_name(f"{script}.py"))]
-    return shlex.join([*words, *overrides])
+    return shell_line([*words, *overrides])

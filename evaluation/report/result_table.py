@@ -40,7 +40,7 @@ def result_table(result: Result) -> str:
     lines = [_aligned(heading, widths)]
     for title, rows in blocks:
         lines += textwrap.wrap(title, WIDTH) + [_aligned(row, widths) for row in rows]
-    paragraphs = [lines, map(_wrapped, _protocol_notes(result, child)), map(_wrapped, evidence_of(result))]
+    paragraphs = [lines, map(wrapped, _protocol_notes(result, child)), map(wrapped, evidence_of(result))]
     return "\n\n".join(text for paragraph in paragraphs if (text := "\n".join(paragraph)))
 
 
@@ -116,5 +116,6 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(texts).rstrip()
 
 
-def _wrapped(note: str) -> str:
+def wrapped(note: str) -> str:
+    """Returns a sentence in lines of at most 80 columns, all but the first indented."""
     return textwrap.fill(note, WIDTH, subsequent_indent="  ", break_long_words=False)

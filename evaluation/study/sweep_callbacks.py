@@ -107,7 +107,7 @@ class FailureCallback(Callback):
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Prints which file answers what, and names the jobs that failed.
+        """Prints what the study says and which file answers what, and names the jobs that failed.
 
         Raises:
             SystemExit: at least one job failed, or there is no report.
@@ -115,6 +115,10 @@ class FailureCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         results, message = read_results(folder), ""
         if results and not config.get("dry_run"):
+            if not ReportCallback.error and (folder / "report.html").is_file():
+                from evaluation.report import study_answer
+
+                print(f"\n{study_answer(results, folder)}\n")
             print(files_guide(folder, _next_command(config, results)))
         failed = [result for result in results if result.get("status") == "failed"]
         if failed and config.get("dry_run"):

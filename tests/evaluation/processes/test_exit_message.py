@@ -1,5 +1,6 @@
 """What a command says last, and the command that goes on."""
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from evaluation.files import write_json
 from evaluation.processes import shell_command
 from evaluation.processes.command_state import command_state
 from evaluation.processes.exit_message import with_exit_message
-from evaluation.processes.shell_command import folder_override, resume_command
+from evaluation.processes.shell_command import folder_override, resume_command, shell_line
 from evaluation.study.stage import Stage, ensure, position
 from evaluation.study.sweep_callbacks import FailureCallback
 
@@ -39,6 +40,21 @@ def test_the_command_goes_on_in_its_folder_and_does_not_begin_again():
     assert command_state.resume_command() == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=old"
     assert resume_command(sys.argv, "hydra.sweep.dir=b") == ("python train.py -m 'job.tracker=a b' hydra.sweep.dir=b")
     assert resume_command(["/usr/bin/lwt-eval", "checkpoint=a"]) == "lwt-eval checkpoint=a"
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("ratio=1", "ratio=1"),
+        ("a b", "'a b'"),
+        ("paths.data='/my videos'", "\"paths.data='/my videos'\""),
+        ("it's $5", "'it'\"'\"'s $5'"),
+        ("", "''"),
+    ],
+)
+def test_a_word_with_quotes_stays_readable_and_survives_a_shell(word, line):
+    assert shell_line(["a", word]) == f"a {line}"
+    assert shlex.split(shell_line(["a", word])) == ["a", word]
 
 
 def test_a_launcher_is_part_of_the_command(monkeypatch):

@@ -9,8 +9,9 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from evaluation.report import write_report
+from evaluation.report import study_answer, write_report
 from evaluation.report.makers import describe_differences
+from evaluation.report.result_table import WIDTH
 from evaluation.report.style import HUES
 from tests.evaluation.report.studies import dense, job
 
@@ -120,6 +121,13 @@ def test_files_are_whole_and_nothing_else_is_left(folder: Path) -> None:
     )
     assert names == FILES | {f"{plot}.{kind}" for plot in plots for kind in ("png", "svg")}
     assert (folder / "plots" / "AO-params.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_answer_of_a_study_is_the_head_of_its_report(folder: Path) -> None:
+    lines = study_answer(STUDY, folder).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    head = (folder / "study.md").read_text().partition("```")[0].partition("\n\n")[2]
+    assert " ".join(map(str.strip, lines)) == " ".join(head.replace("\\", "").split())
 
 
 def test_interrupted_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
