@@ -15,7 +15,7 @@ from evaluation.commands.setup import resolve
 from evaluation.errors import UserError
 from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import arithmetic
-from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name, name_part
+from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name, has_dated_folder, name_part
 from evaluation.processes.invocation import Invocation
 from evaluation.study.job_records import record_job
 from evaluation.study.parent_source import ParentSource
@@ -138,4 +138,5 @@ def _repeated(names: Sequence[str]) -> list[int]:
 def _unnamed_folders(path: str) -> list[str]:
     """Returns the names of the folders of a checkpoint that its own name does not tell, from the root on."""
     *folders, name = Path(path).absolute().parts[1:]
-    return folders[:-1] if name.split(".")[0] == OF_ANY_JOB else folders
+    is_told = name.split(".")[0] == OF_ANY_JOB and not has_dated_folder(path)
+    return folders[:-1] if is_told else folders

@@ -9,6 +9,8 @@ from omegaconf import ListConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 
 LONGEST = 100  # bytes: a folder name may have 255
+DATED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError)
 OF_ANY_JOB = "checkpoint"  # train.py and prune.py call all their files so; their folders have the names
 
 
@@ -29,22 +31,44 @@ def tracker_name(name: str | None, file: Any) -> str:
 
 
 def checkpoint_name(file: Any) -> str:
-    """Returns the name of a checkpoint, or of several, as part of a folder name: that of the file or of its folder."""
+    """Returns the name of a checkpoint, or of several, as part of a folder name: that of the file or of its folder.
+
+    The folder of a job outside of a sweep has a date for a name. Its checkpoint is called by tracker and ratio.
+    """
     if isinstance(file, ListConfig | list | tuple):
         return name_part("_".join(map(checkpoint_name, file)))
     path = Path(str(file))
     stem = path.name.split(".")[0]
-    return name_part(path.absolute().parent.name if stem == OF_ANY_JOB else stem)
+    if stem != OF_ANY_JOB:
+        return name_part(stem)
+    return name_part((has_dated_folder(path) and _job_in(str(file))) or path.absolute().parent.name)
+
+
+def has_dated_folder(file: str | Path) -> bool:
+    """Returns whether a checkpoint is that of a job outside of a sweep, whose folder has a date for a name."""
+    return DATED.fullmatch(Path(file).absolute().parent.name) is not None
 
 
 def _tracker_in(file: str) -> str | None:
     """Returns the class of the tracker in a file of this project, in lower case; None for any other file."""
     try:
-        with safe_open(file, "numpy") as opened:
-            recipe = json.loads((opened.metadata() or {})["recipe"])
-        return recipe["_target_"].rpartition(".")[2].lower()
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+        return _header(file, "recipe")["_target_"].rpartition(".")[2].lower()
+    except UNREADABLE:
         return None
+
+
+def _job_in(file: str) -> str | None:
+    """Returns tracker and ratio of the job that made a file, as in the folders of a sweep; None for any other file."""
+    try:
+        config = _header(file, "config")
+        return f"{config['job']['tracker']}_ratio{config['ratio']:g}"
+    except UNREADABLE:
+        return None
+
+
+def _header(file: str, part: str) -> Any:
+    with safe_open(file, "numpy") as opened:
+        return json.loads((opened.metadata() or {})[part])
 
 
 def name_part(name: str) -> str:
