@@ -99,7 +99,7 @@ class HeldSignals:
             self._timer.daemon = True
             self._timer.start()
             if announces():
-                os.write(STDERR, f"{_word(number)}; {HELD}\n".encode())
+                os.write(STDERR, f"\n{_word(number)}; {HELD}\n".encode())  # the progress bar has no end of line
         elif number in FROM_LAUNCHERS and self.pending in WORDS:
             self.pending = number  # Slurm may send SIGTERM before it, which submitit ignores
         elif time.monotonic() - self._since >= COPIES:

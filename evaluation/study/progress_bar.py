@@ -18,3 +18,9 @@ class StageProgressBar(TQDMProgressBar):
             self.train_progress_bar.initial = done  # batches before the interruption do not count as speed
             self.train_progress_bar.n = done
             self.train_progress_bar.refresh()
+
+    def on_exception(self, *_: Any, **__: Any) -> None:
+        """Ends the bar when a signal or an error ends the training. Otherwise it is drawn below the last words."""
+        for bar in (self._train_progress_bar, self._val_progress_bar):
+            if bar is not None:
+                bar.close()

@@ -70,5 +70,9 @@ def test_a_callback_is_left_out_by_null_and_anything_else_is_refused():
     progress = {"_target_": "evaluation.study.progress_bar.StageProgressBar", "refresh_rate": 3}
     (bar,) = build_callbacks(OmegaConf.create({"progress": progress, "input_wait": None}))
     assert bar.refresh_rate == 3
+    bar.on_exception()  # before the training has a bar
+    bar.train_progress_bar = bar.init_train_tqdm()
+    bar.on_exception()
+    assert bar.train_progress_bar.disable  # it is closed, and the end of the process does not draw it again
     with pytest.raises(UserError, match=r"callbacks\.stop=EarlyStopping is no Lightning callback; name its class"):
         build_callbacks(OmegaConf.create({"stop": "EarlyStopping"}))
