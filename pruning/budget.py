@@ -229,9 +229,10 @@ def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: f
     remains += [
         f"{share / dense:.2%} in '{groups[i].name}' ({min_counts[i]} units)" for share, i in largest if share > 0
     ]
+    count = f"{len(groups)} group{'s' * (len(groups) > 1)}"
     return (
         f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(min_counts)} of {sum(sizes)} units left "
-        f"in {len(groups)} groups (floor={rules.floor}, round_to={rules.round_to}, "
+        f"in {count} (floor={rules.floor}, round_to={rules.round_to}, "
         f"whole_branches={rules.whole_branches}). The remaining cost is {', '.join(remains)}. Ask for a larger ratio, "
         "prune more kinds (pruning.kinds), round less (pruning.round_to), or let groups vanish (pruning.floor=0)"
     )

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from evaluation.errors import UserError
+from pruning.budget import check_ratio
 
 
 @dataclass(frozen=True)
@@ -222,11 +223,14 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
     Raises:
         UserError: a value is not allowed, or a training would have no batch.
+        PruningError: the ratio is not in (0, 1].
     """
     for path, value in _nodes(settings):
         rule = next((rule for pattern, rule in RULES.items() if fnmatchcase(path, pattern)), None)
         if rule is not None and not rule.allows(value):
             raise UserError(f"{path}={as_written(value)} must be {rule.words}, e.g. {path}={as_written(rule.example)}")
+    if "ratio" in settings:
+        check_ratio(settings["ratio"])
     trainer, data = settings.get("trainer") or {}, settings.get("datamodule") or {}
     for name, remedy in OTHER_PLACES.items():
         if trainer.get(name) is not None:

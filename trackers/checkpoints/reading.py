@@ -2,6 +2,7 @@
 
 import json
 import reprlib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trackers.contents import CheckpointContents, CheckpointError
 from trackers.errors import TrackerError
 
 FORMAT = "light-weight-trackers/1"
+ADVICE = "give a file of train.py or prune.py, or an official one: checkpoint=FILE"
 MAX_HEADER = 8 * 2**20  # bytes: the plan of a ViT-g takes a quarter of it
 
 
@@ -53,14 +55,24 @@ def recipe_in(contents: CheckpointContents, path: str | Path) -> dict[str, Any]:
     return contents.recipe
 
 
+def _similar_file(path: Path) -> Path | None:
+    """Returns the file that a wrong path may stand for: the checkpoint in a folder of a job, or a similar name."""
+    if path.is_dir():
+        return file if (file := path / "checkpoint.safetensors").is_file() else None
+    try:
+        names = [file.name for file in path.parent.iterdir() if file.is_file()]
+    except OSError:
+        return None
+    return next((path.with_name(name) for name in get_close_matches(path.name, names, 1, 0.8)), None)
+
+
 def _read(path: str | Path, device: str) -> CheckpointContents:
     path = Path(path)
     try:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "no checkpoint"
-            raise CheckpointError(
-                f"{kind} at {path.absolute()}; give a file of train.py or prune.py, or an official one: checkpoint=FILE"
-            )
+            advice = f"did you mean {found}?" if (found := _similar_file(path)) else ADVICE
+            raise CheckpointError(f"{kind} at {path.absolute()}; {advice}")
         with path.open("rb") as file:
             start = file.read(9)
         length = int.from_bytes(start[:8], "little")

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from evaluation.errors import UserError
 from evaluation.study.settings import OTHER_PLACES, RULES, check_settings
+from pruning.errors import PruningError
 from tests.conftest import CONF
 
 NAMES = ["paths.job=.", "job.tracker=x", "job.method=x", "logger=none"]  # Hydra alone knows them
@@ -33,6 +34,11 @@ def good() -> dict[str, dict[str, Any]]:
 def test_good_settings_pass(good):
     for each in good.values():
         check_settings(each)
+
+
+def test_a_ratio_outside_of_its_range_is_refused_before_data_are_made():
+    with pytest.raises(PruningError, match=r"ratio=25 must lie in \(0, 1\]"):
+        check_settings({"ratio": 25})
 
 
 NAN, INF = float("nan"), float("inf")

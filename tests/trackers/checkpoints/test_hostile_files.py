@@ -104,6 +104,15 @@ def test_what_is_no_file_is_not_opened(at, make, words):
         load_tracker(at)
 
 
+def test_a_wrong_path_gets_the_file_that_was_probably_meant(tmp_path):
+    (tmp_path / "checkpoint.safetensors").touch()
+    for wrong in (tmp_path, tmp_path / "checkpoint.safetensor"):
+        with pytest.raises(CheckpointError, match=r"; did you mean .*/checkpoint\.safetensors\?$"):
+            load_tracker(wrong)
+    with pytest.raises(CheckpointError, match=r"; give a file of train\.py"):
+        load_tracker(tmp_path / "other.pth")
+
+
 @pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "nul\0"])
 def test_a_name_that_cannot_be(at, name):
     with pytest.raises(CheckpointError):
