@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.loading import EpochSampler
-from evaluation import commands
+from evaluation.commands import run_job
 from evaluation.processes.devices import gpu_overrides, resolve_devices
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.lightning import build_trainer
@@ -184,7 +184,7 @@ def test_a_job_that_is_handed_to_processes_needs_nothing_of_hydra(run, monkeypat
         finally:
             Singleton.set_state(state)
 
-    monkeypatch.setattr(commands, "launch", launch)
+    monkeypatch.setattr(run_job, "launch", launch)
     run("train", "ratio=0.5", f"logger={logger}")
     assert "${" not in OmegaConf.to_yaml(jobs[0])
 

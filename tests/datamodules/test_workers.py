@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from datamodules import workers
 from datamodules.workers import choose_workers, usable_cores
-from evaluation import commands
+from evaluation.commands import setup
 from evaluation.processes.invocation import Invocation
 from tests.conftest import CONF
 
@@ -102,8 +102,8 @@ def test_jobs_that_a_launcher_runs_at_once_share_the_machine(machine, launcher, 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         names = ["job.tracker=x", "job.method=x", "paths.job=.", "logger=none", f"datamodule.jobs_at_once={given}"]
         overrides = [*names, f"hydra/launcher={launcher}"]
-        found = commands._jobs_at_once(compose("train", overrides, return_hydra_config=True).hydra.launcher)
+        found = setup._jobs_at_once(compose("train", overrides, return_hydra_config=True).hydra.launcher)
         cfg = compose("train", overrides)
     assert found == jobs
     invocation = Invocation("train", (), True, 0, Path(), found, {}, False, "")
-    assert commands.resolve(cfg, invocation, False)[0].datamodule.jobs_at_once == together
+    assert setup.resolve(cfg, invocation, False)[0].datamodule.jobs_at_once == together
