@@ -18,6 +18,10 @@ from evaluation.report.study_results import (
 )
 
 WIDTH = 80
+SPEEDUP = (
+    "A speed-up is the median over rounds of parent / child, and not the quotient of the two times above: other work "
+    "on the machine slows both in a round."
+)
 Row = tuple[str, ...]
 
 
@@ -107,6 +111,8 @@ def _protocol_notes(result: Result, child: bool) -> Iterator[str]:
         yield from (f"{note}." for note in timing([result], device))
         if speedup := value_at(result, "speedup", device):
             yield "; ".join(filter(None, [f"{device}: {speed_words(speedup)}", noise_words(speedup)])) + "."
+    if keys_at([result], "speedup"):
+        yield SPEEDUP
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -27,6 +27,7 @@ def test_a_child_stands_beside_its_parent_with_retention_speed_and_size():
     assert rows["file"] == ["2.7", "MB", "670", "kB", "25%"]
     assert " ".join(rows["cpu"]) == "9.00 ms 5.50 ms 1.47 times faster"
     assert "1.47 times faster (1.42 to 1.52); an unpruned one against itself: 0.99 to 1.01" in flat(table)
+    assert "not the quotient of the two times above" in flat(table)
     for words in (
         "GOT-10k protocol, 20 sequences",
         "In brackets: a method.",
