@@ -87,9 +87,9 @@ for name, place, value in (
     ("interpolation of another key", "search.size", "${template.size}"),
     ("escaped interpolation", "backbone", r"\${oc.env:HOME}"),
     ("interpolation as the class", "_target_", RESOLVED),
-    ("missing value", "backbone", "???"),
 ):
     recipe(name, setting(place, value), "resolved values")
+recipe("missing value", setting("backbone", "???"), "has no value")
 
 for target in (
     *("os.system", "builtins.exec", "subprocess.Popen", "torch.load", "hydra.utils.instantiate", "pruning.plan.Plan"),
