@@ -41,7 +41,7 @@ def study_answer(results: list[dict[str, Any]], folder: Path) -> str:
         results: see `write_report`.
         folder: of the study.
     """
-    from evaluation.report.result_table import wrapped
+    from evaluation.report.formatting import wrapped
     from evaluation.report.study_files import lead_of
 
     return "\n".join(map(wrapped, lead_of(results, folder)))

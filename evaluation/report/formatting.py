@@ -1,8 +1,15 @@
 """Formats numbers and lists as text."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 
+WIDTH = 80  # columns of text in a terminal
 DASH, DOT = "\N{EN DASH}", "\N{NO-BREAK SPACE}\N{MIDDLE DOT}\N{NO-BREAK SPACE}"
+
+
+def wrapped(sentence: str) -> str:
+    """Returns a sentence in lines of at most `WIDTH` columns, all but the first indented."""
+    return textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False)
 
 
 def join_words(words: Sequence[str], last: str = " and ") -> str:

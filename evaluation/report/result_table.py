@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from evaluation.report.estimates import Estimate
 from evaluation.report.evidence import evidence_of, interval_at, is_child, noise_words, speed_words
-from evaluation.report.formatting import DASH, format_percent, format_si
+from evaluation.report.formatting import DASH, WIDTH, format_percent, format_si, wrapped
 from evaluation.report.sentences import timing
 from evaluation.report.study_results import (
     Result,
@@ -17,7 +17,6 @@ from evaluation.report.study_results import (
     value_at,
 )
 
-WIDTH = 80
 SPEEDUP = (
     "A speed-up is the median over rounds of parent / child, and not the quotient of the two times above: other work "
     "on the machine slows both in a round."
@@ -120,8 +119,3 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     label, *cells = row
     texts = [label.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]
     return "  ".join(texts).rstrip()
-
-
-def wrapped(note: str) -> str:
-    """Returns a sentence in lines of at most 80 columns, all but the first indented."""
-    return textwrap.fill(note, WIDTH, subsequent_indent="  ", break_long_words=False)

@@ -20,7 +20,7 @@ class StageProgressBar(TQDMProgressBar):
             self.train_progress_bar.refresh()
 
     def on_exception(self, *_: Any, **__: Any) -> None:
-        """Ends the bar when a signal or an error ends the training. Otherwise it is drawn below the last words."""
+        """Ends the bar when a signal or an error ends the training. It would be drawn below the exit message."""
         for bar in (self._train_progress_bar, self._val_progress_bar):
             if bar is not None:
                 bar.close()

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from evaluation.report.files_guide import display_path, files_guide, prune_command, show_command
-from evaluation.report.result_table import WIDTH, result_table
+from evaluation.report.formatting import WIDTH
+from evaluation.report.result_table import result_table
 from tests.evaluation.report.studies import FASTER, dense, job, with_ends
 
 
