@@ -21,12 +21,13 @@ from evaluation.processes.command_state import command_state
 from evaluation.processes.joblib_process import forget_jobs, wait_for_jobs
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks, summary_of
 from evaluation.report.files_guide import files_guide, show_command
-from evaluation.report.study_results import Result, read_results
+from evaluation.report.study_results import Result, number_at, read_results
 from evaluation.study.stage_record import PLAN
 
 log = logging.getLogger(__name__)
 
 STARTED = ".began"  # file in the sweep's folder with a name of the command; its time is the start of the sweep
+SAME_PARENT = ("tracker", "scale", "seed")  # what a child and its parent have in common
 REPORT_INTERVAL = 60  # shortest time between two reports of a running sweep, seconds
 
 
@@ -155,13 +156,25 @@ def _sum_of_plans(folder: Path) -> str:
 
 
 def _next_command(config: DictConfig, results: Sequence[Result]) -> str:
-    """Returns the command that shows the first two trackers of a sweep on the same frames; "" without two."""
+    """Returns the command that shows two trackers of a sweep on the same frames; "" without two.
+
+    They are a parent and its largest child, or the first two trackers of a sweep without such a pair.
+    """
     folder, hydra = Path(config.hydra.sweep.dir), config.hydra
-    files = [file for result in results if (file := folder / result["folder"] / "checkpoint.safetensors").is_file()]
+    files = {
+        str(file): result
+        for result in results
+        if (file := folder / result["folder"] / "checkpoint.safetensors").is_file()
+    }
     if len(files) < 2:
         return ""
+    ratios = {file: number_at(result, "ratio") or 1 for file, result in files.items()}
+    parents = [file for file, ratio in ratios.items() if ratio == 1]
+    children = sorted((file for file, ratio in ratios.items() if ratio < 1), key=lambda file: -ratios[file])
+    pairs = ((p, c) for c in children for p in parents if all(files[p].get(k) == files[c].get(k) for k in SAME_PARENT))
+    shown = next(pairs, tuple(files)[:2])
     fixed = [override for override in hydra.overrides.task if "," not in override]  # others differ between the jobs
-    return show_command(files[:2], fixed, hydra.runtime.choices.get("benchmark", ""))
+    return show_command(shown, fixed, hydra.runtime.choices.get("benchmark", ""))
 
 
 def _seconds_since_report(folder: Path) -> float:

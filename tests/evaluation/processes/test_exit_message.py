@@ -1,5 +1,6 @@
 """What a command says last, and the command that goes on."""
 
+import re
 import shlex
 import signal
 import sys
@@ -145,3 +146,24 @@ def test_a_sweep_with_failures_ends_with_the_command_that_tries_only_these(tmp_p
     assert lines[1] == "  0_a: too small"
     assert lines[-1].startswith("to try only the failed ones once more: python train.py -m 'job.tracker=a b' ")
     assert with_exit_message(lambda: None)() is None
+
+
+@pytest.mark.parametrize(
+    ("jobs", "shown"),
+    [
+        ([("a", 1), ("b", 1), ("a", 0.1), ("a", 0.5)], [0, 3]),
+        ([("b", 1), ("a", 0.5), ("a", 0.25)], [0, 1]),
+        ([("a", None), ("b", None)], [0, 1]),
+        ([("a", 1)], []),
+    ],
+)
+def test_a_sweep_ends_with_the_command_that_shows_a_parent_and_its_largest_child(tmp_path: Path, capsys, jobs, shown):
+    runtime = {"choices": {"benchmark": "synthetic"}}
+    config = {"hydra": {"sweep": {"dir": str(tmp_path)}, "overrides": {"task": []}, "runtime": runtime}}
+    for i, (tracker, ratio) in enumerate(jobs):
+        result = {"status": "finished", "tracker": tracker} | ({} if ratio is None else {"ratio": ratio})
+        write_json(tmp_path / str(i) / "result.json", result)
+        (tmp_path / str(i) / "checkpoint.safetensors").touch()
+    FailureCallback().on_multirun_end(OmegaConf.create(config))
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert [int(number) for number in re.findall(r"(\d+)/checkpoint\.safetensors", told)] == shown
