@@ -14,8 +14,8 @@ from evaluation.report.study_results import (
     Identity,
     Result,
     benchmarks_of,
-    floor_of,
     identity_of,
+    is_informative,
     metrics_of,
     number_at,
     retention_of,
@@ -48,8 +48,7 @@ class Curve:
         family: of the tracker: CNN, hybrid or transformer; None if results do not say.
         benchmark, metric: names of the benchmark and of the metric.
         seeds: the points of each seed, by falling ratio from 1.
-        floors: by seed, the score of a box that never moves divided by the parent's score. At 1 or above, the parent is
-            no better than such a box, and retention has no meaning.
+        informative: the seeds whose parent scores above a box that never moves; other retentions have no meaning.
         missing: (seed, requested ratio) of the study that this curve lacks: failed, not run, or without a number.
     """
 
@@ -58,18 +57,13 @@ class Curve:
     benchmark: str
     metric: str
     seeds: Mapping[Any, tuple[SeedPoint, ...]]
-    floors: Mapping[Any, float]
+    informative: tuple[Any, ...]
     missing: tuple[tuple[Any, float], ...]
 
     @cached_property
     def points(self) -> tuple[CurvePoint, ...]:
-        """The mean over seeds, by falling ratio from 1. A point is over the seeds that have its ratio."""
-        return tuple(means_of(list(self.seeds.values())))
-
-    @cached_property
-    def informative(self) -> tuple[Any, ...]:
-        """The seeds whose parent scores above a box that never moves."""
-        return tuple(seed for seed in self.seeds if self.floors.get(seed, 0) < 1)
+        """The mean over the informative seeds that have a ratio, by falling ratio; over all if none is informative."""
+        return tuple(means_of([self.seeds[seed] for seed in self.informative or self.seeds]))
 
     @cached_property
     def complete(self) -> tuple[Any, ...]:
@@ -110,14 +104,12 @@ def _requested(results: Sequence[Result], identity: Identity) -> list[tuple[Any,
 
 def _curve(members: Sequence[Result], benchmark: str, metric: str, requested: Sequence[tuple[Any, float]]) -> Curve:
     seeds: dict[Any, tuple[SeedPoint, ...]] = {}
-    floors: dict[Any, float] = {}
+    informative = []
     for seed in sorted({result.get("seed") for result in members}, key=str):
         own = [result for result in members if result.get("seed") == seed]
-        pairs = floor_of(own, benchmark, metric, relative=True)
-        if pairs:
-            floors[seed] = pairs[1]
         if points := tuple(_seed_points(own, benchmark, metric)):
             seeds[seed] = points
+            informative += [seed] if all(is_informative(result, benchmark, metric) for result in own) else []
     have = {(seed, point.requested) for seed, points in seeds.items() for point in points}
     return Curve(
         identity=identity_of(members[0]),
@@ -125,7 +117,7 @@ def _curve(members: Sequence[Result], benchmark: str, metric: str, requested: Se
         benchmark=benchmark,
         metric=metric,
         seeds=seeds,
-        floors=floors,
+        informative=tuple(informative),
         missing=tuple(pair for pair in requested if pair not in have),
     )
 

@@ -153,10 +153,11 @@ def informative(results: Sequence[Result], benchmark: str, metric: str) -> list[
     Returns:
         All results if none is left. A result that does not tell both scores is kept.
     """
-    return [result for result in results if _has_meaning(result, benchmark, metric)] or list(results)
+    return [result for result in results if is_informative(result, benchmark, metric)] or list(results)
 
 
-def _has_meaning(result: Result, benchmark: str, metric: str) -> bool:
+def is_informative(result: Result, benchmark: str, metric: str) -> bool:
+    """Returns whether the parent scores above a box that never moves, or does not tell both scores."""
     still, above = number_at(result, "still_box", benchmark, metric), () if result.get("ratio") == 1 else ("parent",)
     parent = number_at(result, *above, "metrics", benchmark, metric)
     return still is None or parent is None or parent > still
