@@ -26,6 +26,7 @@ from evaluation.processes.repeated_command import logged_once
 from evaluation.report.files_guide import prune_command, show_command
 from evaluation.report.result_table import result_table
 from evaluation.study.job import Job
+from evaluation.study.job_plan import plan_table, save_plan
 from evaluation.study.stage_maker import CHECKPOINT
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ def run_job(cfg: DictConfig, trains_parent: bool = True) -> float | None:
             job.check()
             _check_objective(job)
         if cfg.dry_run:
-            console(120).print(job.plan_table())
-            job.note_plan()
+            console(120).print(plan_table(job))
+            save_plan(job)
             return None
         command_state.begin_job(partial(_position, job, invocation.is_sweep))
         return launch(trainer, cfg.trainer, invocation, partial(_run_in_process, job, invocation))

@@ -24,9 +24,9 @@ from evaluation.study.global_batch import GlobalBatch, check_smallest, share_bat
 from evaluation.study.job_records import record_job
 from evaluation.study.job_result import describe_result
 from evaluation.study.parent_source import ParentSource
-from evaluation.study.stage import FinishedStage, Stage, ensure, position, state
+from evaluation.study.stage import FinishedStage, Stage, ensure, position
 from evaluation.study.stage_maker import CHECKPOINT, StageMaker
-from evaluation.study.stage_record import PLAN, digest
+from evaluation.study.stage_record import digest
 from evaluation.study.training import build_callbacks, training_progress
 from evaluation.tracking.sequence_results import SEQUENCES
 from pruning.table import group_table
@@ -229,30 +229,6 @@ class Job:
             return result
         path.unlink(missing_ok=True)  # another process of this job may have deleted it
         return None
-
-    def plan_table(self) -> Table:
-        """Returns a table of what `run` would do: each stage with its key, state, stages before it, and length.
-
-        Equal keys in the tables of several jobs are one stage, which is made once.
-        """
-        title = "{tracker} {scale}, ratio {ratio}, {method}, seed {seed}".format_map(self.identity)
-        title += f"\n{self.expected}" if self.expected else ""
-        table = Table("stage", "key", "state", "after", "steps x batch", title=title, title_justify="left")
-        for role, stage in self.graph.items():
-            after = ", ".join(r for r, s in self.graph.items() if s in stage.after)
-            table.add_row(role, stage.key, state(stage, self.stages, self.command), after, self._length(stage))
-        return table
-
-    def _length(self, stage: Stage) -> str:
-        """Returns the optimizer steps of a training and the samples in each; "" for a stage that trains nothing."""
-        settings = self.cfg.stages.get("sparsity" if stage.name == "ranking" else stage.name)
-        trains = stage.progress and settings and settings.steps
-        return f"{settings.steps:,} x {self.cfg.datamodule.batch_size}" if trains else ""
-
-    def note_plan(self) -> None:
-        """Writes the states of the stages to `plan.json`, for the sum over the jobs of a sweep."""
-        states = {stage.key: state(stage, self.stages, self.command) for stage in self.graph.values()}
-        write_json(self.folder / PLAN, states)
 
     def position(self) -> str:
         """Returns in words in which stage the job has stopped, and what of it is saved."""
