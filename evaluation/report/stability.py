@@ -58,6 +58,11 @@ class Stability:
     area_std: float | None
     breaks: Mapping[float, Break]
 
+    @property
+    def smallest_ratio(self) -> float:
+        """The smallest requested ratio of `seeds`, below which the tracker may break."""
+        return min(point.requested for seed in self.seeds for point in self.curve.seeds[seed])
+
 
 @dataclass(frozen=True)
 class FamilyStability:

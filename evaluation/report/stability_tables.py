@@ -61,9 +61,8 @@ def _break_column(level: float) -> Column:
     def cell(row: Stability) -> Cell:
         if not row.seeds:
             return Cell(DASH, None)
-        smallest = min(point.requested for seed in row.seeds for point in row.curve.seeds[seed])
         found = row.breaks[level]
-        return Cell(describe_break(found, smallest), found.ratio or 0.0)
+        return Cell(describe_break(found, row.smallest_ratio), found.ratio or 0.0)
 
     return Column("", f"Below {level:.0%} at", True, cell)
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from evaluation.loggers.wandb_runs import say_where, start_run
 from evaluation.report.stability import Stability, stability_of
+from evaluation.report.stability_tables import describe_break
 from evaluation.report.study_results import read_results
 from evaluation.report.wandb_table import constants_of, study_table
 
@@ -75,15 +76,14 @@ def _charts(rows: Sequence[Stability]) -> Iterator[tuple[str, Any]]:
         yield f"retention/{benchmark}/{metric}", chart
 
 
-def _numbers(rows: Sequence[Stability]) -> Iterator[tuple[str, float]]:
-    """Yields the area and the breaking ratios of each curve, without missing ones."""
+def _numbers(rows: Sequence[Stability]) -> Iterator[tuple[str, float | str]]:
+    """Yields the area of each curve, if it has one, and its breaking ratios in the words of the report."""
     for row in rows:
         name = f"{row.curve.benchmark}/{row.curve.metric}/{_label(row.curve.identity)}"
         if row.area is not None:
             yield f"area/{name}", row.area
-        for level, broken in row.breaks.items():
-            if broken.ratio is not None:
-                yield f"breaks below {level}/{name}", broken.ratio
+        for level, found in row.breaks.items() if row.seeds else ():
+            yield f"breaks below {level}/{name}", describe_break(found, row.smallest_ratio)
 
 
 def _label(identity: tuple[Any, ...]) -> str:
