@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-PLAIN = re.compile(r"[\w./+@%-]+")  # values that need no quotes in an override of Hydra
+PLAIN = re.compile(r"[\w./+@%-]+", re.ASCII)  # values that need no quotes in an override of Hydra
 SPECIAL = re.compile(r"""["$`\\!\n]""")  # characters that keep a meaning in double quotes
+FORCE = re.compile(r"\+{0,2}force=", re.IGNORECASE)
 FOLDERS = ("hydra.run.dir=", "hydra.sweep.dir=")
 
 
@@ -23,7 +24,10 @@ def folder_override(mode: str, folder: str | Path) -> str:
 
 def hydra_value(text: str) -> str:
     """Returns a text as a value in Hydra's grammar, in which spaces, commas and others have a meaning."""
-    return text if PLAIN.fullmatch(text) else "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
+    if PLAIN.fullmatch(text):
+        return text
+    # Hydra reads two backslashes as one only before a quote, so also at the end.
+    return "'{}'".format(re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text))
 
 
 def shell_line(words: Iterable[str]) -> str:
@@ -42,13 +46,13 @@ def given_command(arguments: Sequence[str]) -> str:
 
 
 def resume_command(arguments: Sequence[str], folder: str = "") -> str:
-    """Returns the running command, quoted for a shell, without `force=true`, which would begin again.
+    """Returns the running command, quoted for a shell, without `force=...`, which would begin again.
 
     Args:
         arguments: see `given_command`.
         folder: see `folder_override`; "" if the command has no folder yet.
     """
-    words = [word for word in _with_launcher(*arguments) if word.lower() != "force=true"]
+    words = [word for word in _with_launcher(*arguments) if not FORCE.match(word)]
     if folder:
         words = [word for word in words if not word.startswith(FOLDERS)] + [folder]
     return shell_line(words)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from evaluation.files import write_json
@@ -37,10 +38,17 @@ def test_a_folder_is_quoted_where_hydra_needs_it(folder, override):
     assert folder_override("run", folder) == override
 
 
+@pytest.mark.parametrize("folder", ["/home/j\N{LATIN SMALL LETTER O WITH DIAERESIS}rg", r"a\b", "a b\\", r"a\'b"])
+def test_hydra_reads_a_quoted_folder_as_it_is(folder):
+    override = OverridesParser.create().parse_override(folder_override("run", folder))
+    assert override.value() == folder
+
+
 def test_the_command_goes_on_in_its_folder_and_does_not_begin_again():
     assert command_state.resume_command() == "python train.py -m 'job.tracker=a b' hydra.sweep.dir=old"
     assert resume_command(sys.argv, "hydra.sweep.dir=b") == ("python train.py -m 'job.tracker=a b' hydra.sweep.dir=b")
     assert resume_command(["/usr/bin/lwt-eval", "checkpoint=a"]) == "lwt-eval checkpoint=a"
+    assert resume_command(["eval.py", "force=1", "++force=True", "a.force=1"]) == "python eval.py a.force=1"
 
 
 @pytest.mark.parametrize(
