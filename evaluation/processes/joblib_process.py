@@ -11,6 +11,7 @@ from pathlib import Path
 from datamodules.exit_with_parent import exit_with_parent
 
 RUNNING = ".running-"  # start of the names of files in a sweep's folder, one for each process that runs a job
+LEAKS = "ignore:resource_tracker"  # a filter of warnings: the start of the message
 PATIENCE = 25.0  # seconds that jobs get to save their states; a training takes at most 20
 
 
@@ -69,6 +70,12 @@ def forget_jobs(sweep: Path) -> None:
     """Deletes what jobs have left that were killed in an earlier sweep in this folder."""
     for file in sweep.glob(f"{RUNNING}*"):
         file.unlink(missing_ok=True)
+
+
+def silence_leaks() -> None:
+    """Keeps joblib from warning of semaphores and folders that a signal has left, since joblib itself deletes them."""
+    filters = [rule for rule in os.environ.get("PYTHONWARNINGS", "").split(",") if rule not in ("", LEAKS)]
+    os.environ["PYTHONWARNINGS"] = ",".join([*filters, LEAKS])  # a process of joblib's, which starts later, warns
 
 
 def _processes(sweep: Path) -> list[int]:

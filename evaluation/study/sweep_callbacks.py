@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig
 
 from evaluation.files import write_json
 from evaluation.processes.command_state import command_state
-from evaluation.processes.joblib_process import forget_jobs, wait_for_jobs
+from evaluation.processes.joblib_process import forget_jobs, silence_leaks, wait_for_jobs
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, shows_all_tracebacks, summary_of
 from evaluation.report.files_guide import files_guide, show_command
 from evaluation.report.study_results import Result, number_at, read_results
@@ -97,6 +97,7 @@ class FailureCallback(Callback):
         ReportCallback.error = ""
         folder = Path(config.hydra.sweep.dir)
         forget_jobs(folder)
+        silence_leaks()
         command_state.sweep, command_state.wait = partial(_finished_jobs, folder), partial(wait_for_jobs, folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:

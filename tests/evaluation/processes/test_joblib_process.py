@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from evaluation.processes.joblib_process import silence_leaks
+
 ROOT = Path(__file__).parents[3]
 SWEEP = """
 import multiprocessing, os, sys
@@ -30,3 +32,10 @@ def test_a_job_of_joblib_spawns_processes(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_joblib_does_not_warn_of_what_a_signal_has_left(monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "error::DeprecationWarning")
+    for _ in range(2):
+        silence_leaks()
+    assert os.environ["PYTHONWARNINGS"] == "error::DeprecationWarning,ignore:resource_tracker"
