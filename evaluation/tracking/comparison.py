@@ -12,6 +12,8 @@ from evaluation.tracking.metrics.sequence_scores import SequenceScores
 # Scores of trackers by name, all over the same sequences. The first tracker is the one that others are compared with.
 ByTracker = Mapping[str, SequenceScores]
 
+SMALLEST = 0.0005  # a smaller difference is 0.000 in all tables, and may come from the rounding of boxes
+
 
 class Difference(NamedTuple):
     """The score of a tracker minus that of the first one.
@@ -31,7 +33,7 @@ class Difference(NamedTuple):
         """What the difference is evidence of, in words."""
         if self.sequences < FEW_SEQUENCES or self.interval is None:
             return "too few sequences for evidence of a difference"
-        if self.interval.low <= 0 <= self.interval.high:
+        if self.interval.low <= 0 <= self.interval.high or abs(self.value) < SMALLEST:
             return "no evidence of a difference"
         return "better" if self.value > 0 else "worse"
 

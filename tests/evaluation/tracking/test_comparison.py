@@ -24,6 +24,8 @@ def test_a_small_difference_on_every_sequence_is_evidence_although_scores_vary_w
     noise = np.where(np.arange(20) % 2, 0.1, -0.1)
     (other,) = differences({"a": scores(*base), "b": scores(*(base + noise))}).values()
     assert other["AO"].verdict == "no evidence of a difference"
+    (rounding,) = differences({"a": scores(*base), "b": scores(*(base + 1e-6))}).values()
+    assert rounding["AO"].verdict == "no evidence of a difference"
     (few,) = differences({"a": scores(*base[:9]), "b": scores(*(base + step)[:9])}).values()
     assert few["AO"].verdict == "too few sequences for evidence of a difference"
     assert few["AO"].as_plain_data()["interval"]["low"] > 0
