@@ -53,3 +53,12 @@ def quick_spawn() -> Iterator[None]:
         forkserver.ensure_running()
     with mock.patch.dict(context._concrete_contexts, spawn=_Forks()):
         yield
+
+
+def is_alive(process: int) -> bool:
+    """Returns whether a process runs; a dead one that its parent has not asked for does not."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

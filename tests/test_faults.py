@@ -33,6 +33,7 @@ from evaluation.tracking.result_files import read_track, save_track
 from evaluation.tracking.runner import Runner, SequencesFailedError
 from tests.conftest import SMALL_WORLD, results
 from tests.offline_runs import OfflineRun, log_out
+from tests.processes import is_alive
 from trackers import load_checkpoint
 
 pytestmark = pytest.mark.attack
@@ -170,8 +171,10 @@ def test_a_loader_worker_that_is_killed_ends_the_training_with_one_line(run, mon
     honest = OSTrack.losses
 
     def kills(self, batch):
-        os.kill(multiprocessing.active_children()[0].pid, number)
-        time.sleep(20)  # until the signal of its death ends this with PyTorch's error
+        worker = multiprocessing.active_children()[0].pid
+        os.kill(worker, number)
+        while is_alive(worker):  # a busy machine takes its time
+            time.sleep(0.05)
         return honest(self, batch)
 
     monkeypatch.setattr(OSTrack, "losses", kills)

@@ -16,6 +16,7 @@ from evaluation.processes.termination import ends_in_order
 from evaluation.study.resuming import saved_step
 from tests.conftest import SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
 from tests.offline_runs import OfflineRun, log_out
+from tests.processes import is_alive
 
 ROOT = Path(__file__).parents[3]
 LONG = ("stages.parent.steps=100000", "resume_minutes=0", "datamodule.samples_per_epoch=40")
@@ -49,14 +50,6 @@ if __name__ == "__main__":
         {children}
         time.sleep(60)
 """
-
-
-def is_alive(process: int) -> bool:
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def descendants(process: int) -> set[int]:
