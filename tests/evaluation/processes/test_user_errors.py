@@ -17,6 +17,7 @@ from evaluation.errors import UserError
 from evaluation.processes.lightning import build_trainer
 from evaluation.processes.user_errors import fault_in, log_traceback, message_of, summary_of
 from evaluation.tracking.runner import SequencesFailedError
+from pruning import PruningError
 from tests.conftest import results
 from trackers.contents import CheckpointError
 
@@ -203,7 +204,7 @@ def test_an_error_of_the_user_is_one_line_and_its_traceback_is_in_the_log(run, t
 
 def test_whoever_asks_for_tracebacks_gets_them(run, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    with pytest.raises(InstantiationException, match="ratio=7"):
+    with pytest.raises(PruningError, match="ratio=7"):
         run("train", "ratio=7")
 
 
