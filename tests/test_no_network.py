@@ -21,7 +21,7 @@ for package in sys.argv[1:]:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_imports_open_no_socket_and_start_no_process():
     command = [sys.executable, "-c", IMPORTS_ALL, *PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

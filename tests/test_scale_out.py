@@ -89,7 +89,7 @@ def test_ddp_within_a_sweep_is_refused_with_a_command_that_works(run, tmp_path):
     assert "hydra/launcher=submitit_slurm hydra.launcher.nodes=1 hydra.launcher.tasks_per_node=2" in failed["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_two_processes_make_one_job(run, fresh_cache, monkeypatch, spawned_quickly):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     log_out(monkeypatch)
@@ -168,6 +168,7 @@ def test_a_command_starts_the_processes_of_its_job(fresh_cache, tmp_path, monkey
     assert done.stdout.split("stage parent: batch of ")[1].split()[1:3] == ["2", "devices"]
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("logger", sorted(path.stem for path in (CONF / "logger").glob("*.yaml")))
 def test_a_job_that_is_handed_to_processes_needs_nothing_of_hydra(run, monkeypatch, logger):
     log_out(monkeypatch)

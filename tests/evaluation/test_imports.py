@@ -23,7 +23,7 @@ def test_scripts_load_no_heavy_library():
     assert loaded_by("train", "prune", "eval") & HEAVY == set()
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_other_trackers_do_not_load_timm():
     assert "timm" not in loaded_by("trackers.checkpoints.checkpoint", "trackers.dimp", "trackers.stark")
 

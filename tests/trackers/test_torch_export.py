@@ -63,7 +63,7 @@ each_variant = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 @each_variant
 @each_tracker
 def test_an_exported_network_is_saved_and_loaded(name: str, pruned: bool, forward: str, caplog: Any) -> None:
