@@ -91,7 +91,7 @@ def without_value(script: str, overrides: list[str]) -> set[str]:
     return {key for key, value in keys.items() if value == "???"} - {o.split("=")[0] for o in overrides}
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_every_command_composes():
     """Calls of the same choices are composed at once: what they set beside that must exist in any case."""
     merged: dict[tuple[str, frozenset[str]], dict[str, str]] = {}
