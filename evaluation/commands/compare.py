@@ -57,8 +57,8 @@ def compare(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, invocati
     _write_page(folder, comparison, benchmark, boxes, sequences)
     for table in terminal_tables(comparison):
         console(120).print(table)
-    for sentence in (*headline(comparison), *notes(comparison), comparison["attributes_note"]):
-        console(120).print(sentence, highlight=False, markup=False) if sentence else None
+    for sentence in filter(None, (*headline(comparison), *notes(comparison), comparison["attributes_note"])):
+        console(120).print(sentence, highlight=False, markup=False)
     checkpoints = [str(tracker.cfg.checkpoint) for tracker in trackers]
     print()
     print_files(folder, show_command(checkpoints, invocation.overrides, invocation.benchmark), invocation)
