@@ -1,49 +1,31 @@
-"""Base class of all trackers: a network, its losses, its part of the online loop, and its pruning groups.
+"""Base class of all trackers: a network, its losses, its online rules, and its pruning groups.
 
 A new tracker is a subclass of `Tracker`, a file in `conf/tracker/` and a file of sizes in `conf/tracker/scale/`.
 Nothing else has to change.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import pytorch_lightning as L
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from pruning.groups import Group
-from trackers.crops import CropSpec, Window
+from trackers.crops import CropSpec
+from trackers.pixels import normalise
+from trackers.rules import Online, OnlineRules
+from trackers.runtimes.choices import open_runtime
+from trackers.runtimes.graph import Graph
+from trackers.runtimes.runtime import Runtime
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+__all__ = ["Batch", "Online", "Recipe", "Teacher", "Tracker"]
 
 Batch = dict[str, Tensor]
-
-
-class Crop(NamedTuple):
-    """Crop of one frame, the input of `Tracker.start` and `Tracker.step`. It is on the CPU until the tracker moves it.
-
-    Attributes:
-        pixels: (3, S, S), 0 to 255, uint8; float32 if the tracker does not round its crops.
-        padding: rows and columns that show padding, (2, S) bool; None if there are none.
-        target: the last known box in the crop, cxcywh in units of the crop's side.
-        picture: the picture's edges in the crop, xyxy in units of the crop's side.
-    """
-
-    pixels: Tensor
-    padding: Tensor | None
-    target: tuple[float, ...] = ()
-    picture: tuple[float, ...] = ()
-
-    def to(self, device: torch.device) -> "Crop":
-        """Returns a copy on a device."""
-        return self._replace(
-            pixels=self.pixels.to(device), padding=None if self.padding is None else self.padding.to(device)
-        )
 
 
 @dataclass(frozen=True)
@@ -74,19 +56,6 @@ class Recipe:
         """Returns the factor of `lr` for the parameter `name`."""
         prefixes = [prefix for prefix in self.rates if name.startswith(prefix)]
         return self.rates[max(prefixes, key=len)] if prefixes else 1.0
-
-
-@dataclass(frozen=True)
-class Online:
-    """Settings of the online loop that all trackers share.
-
-    Attributes:
-        min_size: smallest side of a box in pixels, after the box is clipped to the picture; None for no clipping.
-        size_smoothing: weight of the previous frame's width and height in the new ones; 0 as in the originals.
-    """
-
-    min_size: float | None
-    size_smoothing: float
 
 
 class Teacher(Protocol):
@@ -123,7 +92,6 @@ class Tracker(L.LightningModule, ABC):
         distilled: modules of `network` whose output is distilled from parent to child: tokens (B, N, C) or maps
             (B, C, H, W). If a module returns several outputs, the first one is distilled.
         smallest_batch: number of samples that a training must take at once, e.g. for the statistics of batch norms.
-        lockstep: whether several targets advance in one batched forward, see `steps`.
         teacher: parent that is distilled in this stage; None for no distillation.
     """
 
@@ -131,7 +99,6 @@ class Tracker(L.LightningModule, ABC):
     family: str = "other"
     distilled: tuple[str, ...] = ()
     smallest_batch: int = 1
-    lockstep: bool = False
     teacher: Teacher | None = None
 
     def __init__(self, network: nn.Module, template: CropSpec, search: CropSpec, recipe: Recipe, online: Online):
@@ -151,31 +118,12 @@ class Tracker(L.LightningModule, ABC):
         """Returns the scalar losses of a batch: "total", which is minimised, and its parts, which are logged."""
 
     @abstractmethod
-    def start(self, template: Crop) -> Any:
-        """Returns the tracking state of a new target from the first frame's template crop.
-
-        The state holds e.g. templates, filters or a memory. `step` and `observe` may change it.
-        """
+    def graphs(self) -> dict[str, Graph]:
+        """Returns the parts of the network that `rules` ask for, by name. Runtimes run them, and exports store them."""
 
     @abstractmethod
-    def step(self, state: Any, search: Crop) -> tuple[Tensor, float]:
-        """Finds the target in a search crop.
-
-        Returns:
-            The box, cxcywh (4,) in units of the crop's side, and a score in [0, 1].
-        """
-
-    def steps(self, states: Sequence[Any], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
-        """Finds several targets, each in a search crop of its own, and returns what `step` does for each.
-
-        The default calls `step` for one target after the other. A tracker with `lockstep` overrides this method with
-        one batched forward, and its `step` is a batch of one.
-
-        Args:
-            states: states of different targets, at least one.
-            searches: one search crop per target.
-        """
-        return [self.step(state, search) for state, search in zip(states, searches, strict=True)]
+    def rules(self) -> OnlineRules:
+        """Returns the online rules: what the tracker does in each frame, as plain data."""
 
     @abstractmethod
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
@@ -191,16 +139,6 @@ class Tracker(L.LightningModule, ABC):
 
         Raises:
             CheckpointError: the weights belong to another network.
-        """
-
-    def observe(self, state: Any, image: np.ndarray, box: tuple[float, ...], score: float) -> None:
-        """Updates the state after a frame, e.g. with a new template; does nothing by default.
-
-        Args:
-            state: the target's state.
-            image: the frame, (H, W, 3) uint8.
-            box: the reported box, xywh in pixels.
-            score: the reported score.
         """
 
     @abstractmethod
@@ -242,30 +180,21 @@ class Tracker(L.LightningModule, ABC):
 
     # Shared by all trackers
 
-    def crop(self, image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
-        """Crops a picture (H, W, 3) uint8 around a box (xywh, pixels); returns the crop and the window of its boxes."""
-        picture, padded, window = spec.tracking_crop(image, box)
-        padding = torch.from_numpy(padded) if padded.any() else None
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)
-        x, y, w, h = window.relative(box).tolist()
-        left, top, width, height = window.relative((0, 0, image.shape[1], image.shape[0])).tolist()
-        return Crop(pixels, padding, (x + w / 2, y + h / 2, w, h), (left, top, left + width, top + height)), window
-
-    def to_batch(self, crops: Sequence[Crop]) -> tuple[Tensor, Tensor | None]:
-        """Stacks crops to a batch on the tracker's device.
+    def open(
+        self, runtime: str = "eager", device: str | torch.device = "cpu", threads: int | None = None
+    ) -> tuple[OnlineRules, Runtime]:
+        """Puts the tracker into evaluation mode on a device, and returns its rules and what runs its network.
 
         Args:
-            crops: crops of one size, with or without padding.
+            runtime: see `trackers.runtimes.choices`.
+            device: torch device.
+            threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
 
-        Returns:
-            Normalised pixels (B, 3, S, S), and padding (B, 2, S) bool or None if no crop has padding.
+        Raises:
+            TrackerError: the runtime is not known, not installed, or does not run on the device.
         """
-        pixels = self.normalise(torch.stack([crop.pixels for crop in crops]).to(self.device))
-        if all(crop.padding is None for crop in crops):
-            return pixels, None
-        none = torch.zeros(2, pixels.shape[-1], dtype=torch.bool, device="cpu")
-        padding = torch.stack([none if crop.padding is None else crop.padding for crop in crops])
-        return pixels, padding.to(self.device)
+        self.to(device).eval()
+        return self.rules(), open_runtime(self.graphs(), runtime, device, threads)
 
     def setup(self, stage: str) -> None:
         """Freezes the parameters that are not trained."""
@@ -280,9 +209,7 @@ class Tracker(L.LightningModule, ABC):
     @staticmethod
     def normalise(pixels: Tensor) -> Tensor:
         """Normalises crops (..., 3, H, W), 0 to 255, with ImageNet's mean and standard deviation."""
-        mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1)
-        return (pixels.float() / 255 - mean) / std
+        return normalise(pixels)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Returns the loss of a batch; logs all losses, the learning rate and the number of unreadable frames."""

@@ -1,4 +1,4 @@
-"""Conversions between box formats, overlaps of boxes, and clipping.
+"""Conversions between box formats, and overlaps of boxes.
 
 The last dim of a tensor of boxes has four entries: `xywh` is (left, top, width, height), `xyxy` is (left, top, right,
 bottom), and `cxcywh` is (centre x, centre y, width, height).
@@ -41,13 +41,3 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     tiny = torch.finfo(a.dtype).tiny
     iou = intersection / union.clamp_min(tiny)
     return iou - (hull - union) / hull.clamp_min(tiny), iou
-
-
-def clip_box(
-    box: tuple[float, float, float, float], width: int, height: int, margin: float
-) -> tuple[float, float, float, float]:
-    """Clips an xywh box in pixels to the picture. The result is at least `margin` pixels wide and high."""
-    x, y, w, h = box
-    x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
-    y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)
-    return x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)

@@ -1,19 +1,20 @@
-"""Online loop of all trackers: crop around the last box, run the tracker, convert the box to pixels and clip it."""
+"""Online loop of all trackers: crop around the last box, run the tracker, convert the box to pixels and clip it.
+
+The loop needs NumPy and OpenCV alone, so it also runs on a device without PyTorch.
+"""
 
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 
-from trackers.base import Tracker
-from trackers.boxes import clip_box
 from trackers.crops import Window
 from trackers.errors import TrackerError
+from trackers.rules import Answer, Box, OnlineRules
+from trackers.runtimes.runtime import Runtime
 
-Box = tuple[float, float, float, float]
 LARGEST = 3  # width of a first box over that of its image, and height likewise
 
 
@@ -23,13 +24,20 @@ class Target:
 
     Attributes:
         box: last box, xywh in pixels.
-        state: tracking state from `Tracker.start`.
+        state: tracking state from `OnlineRules.start`.
         frame: number of the last frame; the first frame has number 1.
     """
 
     box: Box
     state: Any
     frame: int = 1
+
+
+class Openable(Protocol):
+    """A tracker that can be used in the loop: a `trackers.base.Tracker`, or an exported tracker."""
+
+    def open(self, runtime: str, device: Any, threads: int | None) -> tuple[OnlineRules, Runtime]:
+        """Returns the online rules, and what runs the network for them."""
 
 
 class Lockstep:
@@ -44,12 +52,21 @@ class Lockstep:
 
     New targets may begin between two calls of `advance`, and finished targets are left out of the next call. Images are
     RGB, (H, W, 3) uint8 arrays or PIL images, of any sizes; boxes are xywh in pixels.
+
+    Args:
+        tracker: a tracker, which is put into evaluation mode on the device, or an exported tracker.
+        device: device on which the network runs.
+        runtime: what runs the network, see `trackers.runtimes.choices`.
+        threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
+
+    Attributes:
+        rules: online rules of the tracker.
+        runtime: what runs the network.
     """
 
-    def __init__(self, tracker: Tracker, device: str | torch.device = "cpu"):
-        self.tracker = tracker.to(device).eval()
+    def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str = "eager", threads: int | None = None):
+        self.rules, self.runtime = tracker.open(runtime, device, threads)
 
-    @torch.inference_mode()
     def begin(self, image: Any, box: Box) -> Target:
         """Returns a target to track, from the first image and the box in it.
 
@@ -59,10 +76,9 @@ class Lockstep:
         """
         pixels = _as_array(image)
         box = _check_box(box, pixels.shape)
-        template, _ = self.tracker.crop(pixels, box, self.tracker.template)
-        return Target(box, self.tracker.start(template))
+        template, _ = self.rules.crop(pixels, box, self.rules.template)
+        return Target(box, self.rules.start(self.runtime, template))
 
-    @torch.inference_mode()
     def advance(self, targets: Sequence[Target], images: Sequence[Any]) -> list[tuple[Box, float]]:
         """Finds each target in its next image, and updates the targets' boxes and states.
 
@@ -77,22 +93,22 @@ class Lockstep:
             raise TrackerError(f"{len(targets)} targets need one image each, but there are {len(images)} images")
         if not targets:
             return []
-        tracker, pictures = self.tracker, [_as_array(image) for image in images]
+        rules, pictures = self.rules, [_as_array(image) for image in images]
         states = [target.state for target in targets]
-        crops = [tracker.crop(pixels, t.box, tracker.search) for pixels, t in zip(pictures, targets, strict=True)]
+        crops = [rules.crop(pixels, t.box, rules.search) for pixels, t in zip(pictures, targets, strict=True)]
         searches, windows = zip(*crops, strict=True)
-        found = tracker.steps(states, searches)
+        found = rules.steps(self.runtime, states, searches)
         for target, answer in zip(targets, found, strict=True):
             check_answer(answer, f"frame {target.frame + 1}")  # before clipping, which would turn NaN into numbers
         results = []
-        for target, pixels, window, (relative, score) in zip(targets, pictures, windows, found, strict=True):
+        for target, pixels, window, answer in zip(targets, pictures, windows, found, strict=True):
             target.frame += 1
-            target.box = self._box_in_image(relative, window, target.box, pixels.shape)
-            tracker.observe(target.state, pixels, target.box, score)
-            results.append((target.box, score))
+            target.box = self._box_in_image(answer.box, window, target.box, pixels.shape)
+            rules.observe(self.runtime, target.state, pixels, target.box, answer.score)
+            results.append((target.box, answer.score))
         return results
 
-    def _box_in_image(self, relative: torch.Tensor, window: Window, old: Box, shape: tuple[int, ...]) -> Box:
+    def _box_in_image(self, relative: np.ndarray, window: Window, old: Box, shape: tuple[int, ...]) -> Box:
         """Returns the reported box, xywh in pixels, smoothed and clipped.
 
         Args:
@@ -101,7 +117,7 @@ class Lockstep:
             old: box of the previous frame, xywh in pixels.
             shape: (H, W, 3) of the picture.
         """
-        settings = self.tracker.online
+        settings = self.rules.online
         cx, cy, w, h = window.absolute(relative)
         share = settings.size_smoothing
         w, h = share * old[2] + (1 - share) * w, share * old[3] + (1 - share) * h
@@ -119,15 +135,18 @@ class OnlineTracker:
 
     Images are RGB, (H, W, 3) uint8 arrays or PIL images; boxes are xywh in pixels.
 
+    Args:
+        tracker, device, runtime, threads: see `Lockstep`.
+
     Attributes:
-        tracker: the tracker, in evaluation mode on the device.
+        tracker: the tracker.
         loop: online loop, which can also track several objects at once.
         box: last box; None before `init`.
     """
 
-    def __init__(self, tracker: Tracker, device: str | torch.device = "cpu"):
-        self.loop = Lockstep(tracker, device)
-        self.tracker = self.loop.tracker
+    def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str = "eager", threads: int | None = None):
+        self.loop = Lockstep(tracker, device, runtime, threads)
+        self.tracker = tracker
         self.box: Box | None = None
         self._state: Any = None
         self._frame = 1
@@ -158,22 +177,30 @@ class OnlineTracker:
         return self.box, score
 
 
-def check_answer(answer: tuple[torch.Tensor, float], where: str) -> None:
-    """Checks what `Tracker.step` returns.
+def check_answer(answer: Answer, where: str) -> None:
+    """Checks what `OnlineRules.step` returns.
 
     Args:
-        answer: box (4,) and score.
+        answer: box and score.
         where: the frame, for the message.
 
     Raises:
         TrackerError: the box or the score is not finite.
     """
-    box, score = answer[0].tolist(), float(answer[1])
-    if not np.isfinite([*box, score]).all():
+    box = np.asarray(answer.box).tolist()
+    if not np.isfinite([*box, answer.score]).all():
         raise TrackerError(
-            f"{where}: the tracker finds the box {box} (cxcywh in sides of the crop) with score {score}. Its weights "
-            "are probably not finite, because a training diverged or a file is damaged; use another checkpoint"
+            f"{where}: the tracker finds the box {box} (cxcywh in sides of the crop) with score {answer.score}. Its "
+            "weights are probably not finite, because a training diverged or a file is damaged; use another checkpoint"
         )
+
+
+def clip_box(box: Box, width: int, height: int, margin: float) -> Box:
+    """Clips an xywh box in pixels to the picture. The result is at least `margin` pixels wide and high."""
+    x, y, w, h = box
+    x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
+    y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)
+    return x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)
 
 
 def _as_array(image: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pruning.groups import Group
-from trackers.base import Batch, Crop, Online, Recipe, Tracker
+from trackers.base import Batch, Online, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy
 from trackers.contents import load_strictly
 from trackers.crops import CropSpec
@@ -19,10 +19,13 @@ from trackers.errors import TrackerError
 from trackers.layers.pretrained import vit_weights
 from trackers.losses import box_losses, focal_loss, gaussian_heatmap, near_target
 from trackers.ostrack.elimination import Elimination
+from trackers.ostrack.following import OSTrackRules
+from trackers.ostrack.graphs import SearchGraph, TemplateGraph
 from trackers.ostrack.head import best_box, cell_boxes
 from trackers.ostrack.initialisation import tracking_weights
 from trackers.ostrack.network import OSTrackNetwork
 from trackers.ostrack.response import Response
+from trackers.runtimes.graph import Graph
 
 
 class OSTrack(Tracker):
@@ -44,7 +47,6 @@ class OSTrack(Tracker):
 
     family = "transformer"
     distilled = ("backbone",)
-    lockstep = True
     network: OSTrackNetwork
 
     def __init__(
@@ -135,29 +137,26 @@ class OSTrack(Tracker):
         parts["total"] = reduce(operator.add, (self.loss[name] * parts[name] for name in ("focal", "giou", "l1")))
         return parts
 
-    def start(self, template: Crop) -> dict[str, Tensor]:
-        """Returns the tokens of the template, and a Hann window (F, F) that favours small motion."""
-        k = torch.arange(1, self.network.cells + 1, device=self.device)
-        hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (self.network.cells + 1)))
-        tokens = self.network.backbone.embed_template(self.to_batch([template])[0])
-        return {"template": tokens, "window": torch.outer(hann, hann)}
+    def graphs(self) -> dict[str, Graph]:
+        """Returns "template", the tokens of a template, and "search", the box in a search crop."""
+        template, search = self.template.size, self.search.size
+        pixels = torch.zeros(1, template, template, 3, dtype=torch.uint8, device=self.device)
+        embed = TemplateGraph(self.network)
+        with torch.no_grad():
+            tokens = embed(pixels)["tokens"]
+        inputs = {"template": tokens, "pixels": pixels.new_zeros(1, search, search, 3)}
+        if self.response is not None:
+            inputs["last_size"] = torch.full((1, 2), 0.25, device=self.device)
+        return {
+            "template": Graph(embed, {"pixels": pixels}, ("tokens",), frozenset({"pixels"})),
+            "search": Graph(
+                SearchGraph(self.network, self.response), inputs, ("box", "response", "peak"), frozenset(inputs)
+            ),
+        }
 
-    def step(self, state: dict[str, Tensor], search: Crop) -> tuple[Tensor, float]:
-        """Returns the box at the highest response, and that response."""
-        return self.steps([state], [search])[0]
-
-    def steps(self, states: Sequence[dict[str, Tensor]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
-        """Returns what `step` does for each of several targets, in one batched forward."""
-        template = torch.cat([state["template"] for state in states])
-        maps = self.network.search(template, self.to_batch(searches)[0])
-        window = states[0]["window"]  # the same for all targets
-        if self.response is None:
-            response = maps["score_map"] * window
-        else:
-            last = torch.tensor([search.target[2:] for search in searches], device=self.device)
-            response = self.response(maps["score_map"], maps["size_map"], last, window)
-        boxes, responses = best_box(maps, response)
-        return list(zip(boxes.cpu(), responses.tolist(), strict=True))
+    def rules(self) -> OSTrackRules:
+        """Returns the online rules."""
+        return OSTrackRules(self.template, self.search, self.online, self.response is not None)
 
     def example_inputs(self) -> Batch:
         """Returns one template and one search crop.

@@ -1,0 +1,34 @@
+"""Choice of a runtime by its name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trackers.errors import TrackerError
+from trackers.runtimes.graph import Graph
+from trackers.runtimes.runtime import Runtime
+
+
+def _eager(graphs: Mapping[str, Graph], device: Any, threads: int | None) -> Runtime:
+    from trackers.runtimes.torch_runtime import EagerRuntime
+
+    return EagerRuntime(graphs, device)
+
+
+RUNTIMES: dict[str, Callable[[Mapping[str, Graph], Any, int | None], Runtime]] = {"eager": _eager}
+
+
+def open_runtime(graphs: Mapping[str, Graph], runtime: str, device: Any, threads: int | None) -> Runtime:
+    """Returns what runs the graphs of a tracker.
+
+    Args:
+        graphs: by name, on the device.
+        runtime: name of the runtime.
+        device: torch device.
+        threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
+
+    Raises:
+        TrackerError: the runtime is not known, not installed, or does not run on the device.
+    """
+    if runtime not in RUNTIMES:
+        raise TrackerError(f"runtime={runtime} is not known; choose one of {', '.join(RUNTIMES)}")
+    return RUNTIMES[runtime](graphs, device, threads)
