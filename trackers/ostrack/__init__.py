@@ -9,7 +9,7 @@ __all__ = ["OSTrack"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: timm takes a second to import, and processes that load another tracker do not need it.
+    # Imported on first use: the online rules need neither PyTorch nor the network.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from trackers.ostrack.tracker import OSTrack
