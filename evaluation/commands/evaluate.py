@@ -21,6 +21,7 @@ from evaluation.study.provenance import provenance
 from evaluation.tracking.benchmark import Benchmark, build_benchmark
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
 from evaluation.tracking.sequence_results import SEQUENCES
+from trackers.online import Lockstep
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -77,7 +78,7 @@ def score_open_loop(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, 
     cfg = tracker.cfg
     benchmark.check_scorable()
     write_config(trackers)
-    scores = open_loop(tracker.loader()().tracker.to(cfg.device), benchmark.sequences)
+    scores = open_loop(Lockstep(tracker.loader()().tracker, cfg.device), benchmark.sequences)
     name = benchmark.with_coverage(benchmark.name)
     record = {"checkpoint": str(cfg.checkpoint), "benchmark": name, "protocol": PROTOCOL}
     write_json(Path(cfg.paths.job) / "open_loop.json", record | scores | provenance())

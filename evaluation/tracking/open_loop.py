@@ -8,13 +8,11 @@ also shows whether the tracker measures the size of the target or repeats the si
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 
 from datamodules.sequences.sequence import Sequence
 from evaluation.errors import UserError
 from evaluation.tracking.metrics.geometry import centers, distances, overlaps
-from trackers.base import Tracker
-from trackers.online import check_answer
+from trackers.online import Lockstep, check_answer
 
 PAIRS = 24
 SHIFT, SCALE, CLOSE = 0.5, 0.15, 1 / 8
@@ -30,12 +28,11 @@ PROTOCOL = {
 }
 
 
-@torch.inference_mode()
-def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) -> dict[str, float | int]:
+def open_loop(loop: Lockstep, sequences: Iterable[Sequence], seed: int = 0) -> dict[str, float | int]:
     """Scores a tracker on search regions near the annotated boxes, by the rules in `PROTOCOL`.
 
     Args:
-        tracker: in evaluation mode, on its device.
+        loop: the online loop with the tracker. Only its rules and its runtime are used.
         sequences: annotated sequences. Frames that do not show the target are left out.
         seed: seed of the random positions of the crops.
 
@@ -46,17 +43,19 @@ def open_loop(tracker: Tracker, sequences: Iterable[Sequence], seed: int = 0) ->
         UserError: no sequence shows its target in a frame after the first, or the tracker finds a box or a score that
             is not finite.
     """
+    rules, runtime = loop.rules, loop.runtime
     found, true, given, sides = [], [], [], []
     for number, sequence in enumerate(sequences):
         rng = np.random.default_rng([seed, number])
-        state = tracker.start(tracker.crop(sequence.image(0), tuple(sequence.boxes[0]), tracker.template)[0])
+        template, _ = rules.crop(sequence.image(0), tuple(sequence.boxes[0]), rules.template)
+        state = rules.start(runtime, template)
         for frame in _evenly_spaced(sequence.visible_frames[sequence.visible_frames > 0]):
             box = sequence.boxes[frame]
             near = _jittered(box, rng)
-            crop, window = tracker.crop(sequence.image(frame), near, tracker.search)
-            answer = tracker.step(state, crop)
+            crop, window = rules.crop(sequence.image(frame), near, rules.search)
+            answer = rules.step(runtime, state, crop)
             check_answer(answer, f"{sequence.name}, frame {frame + 1}")
-            cx, cy, w, h = window.absolute(answer[0])
+            cx, cy, w, h = window.absolute(answer.box)
             found.append((cx - w / 2, cy - h / 2, w, h))
             true.append(box)
             given.append(near)

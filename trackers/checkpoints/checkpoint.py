@@ -178,7 +178,11 @@ def initial_checkpoint(
 
 
 def load_tracker(
-    path: str | Path, device: str | torch.device = "cpu", gates: GateReading = DEFAULT_READING
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    gates: GateReading = DEFAULT_READING,
+    runtime: str = "eager",
+    threads: int | None = None,
 ) -> OnlineTracker:
     """Loads a tracker for `init(image, box)` and `update(image)`.
 
@@ -186,5 +190,7 @@ def load_tracker(
         path: a file for `load_checkpoint`. No configuration is needed.
         device: torch device on which the tracker runs.
         gates: see `load_checkpoint`.
+        runtime: what runs the network, see `trackers.runtimes.choices`.
+        threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
     """
-    return OnlineTracker(load_checkpoint(path, gates=gates).tracker, device)
+    return OnlineTracker(load_checkpoint(path, gates=gates).tracker, device, runtime, threads)

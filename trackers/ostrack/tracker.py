@@ -141,9 +141,8 @@ class OSTrack(Tracker):
         """Returns "template", the tokens of a template, and "search", the box in a search crop."""
         template, search = self.template.size, self.search.size
         pixels = torch.zeros(1, template, template, 3, dtype=torch.uint8, device=self.device)
-        embed = TemplateGraph(self.network)
-        with torch.no_grad():
-            tokens = embed(pixels)["tokens"]
+        embed, backbone = TemplateGraph(self.network), self.network.backbone
+        tokens = backbone.pos_embed_z.new_zeros(1, backbone.pos_embed_z.shape[1], backbone.width)
         inputs = {"template": tokens, "pixels": pixels.new_zeros(1, search, search, 3)}
         if self.response is not None:
             inputs["last_size"] = torch.full((1, 2), 0.25, device=self.device)

@@ -40,15 +40,6 @@ class Tokens(NamedTuple):
             return cls(features, position, None)
         return cls(features, position, torch.cat([p._mask().expand(batch, -1) for p in parts], 1))
 
-    @classmethod
-    def stack(cls, parts: Sequence["Tokens"]) -> "Tokens":
-        """Stacks the tokens of several samples, of equal numbers, to one batch."""
-        features = torch.cat([p.features for p in parts])
-        position = torch.cat([p.position.expand_as(p.features) for p in parts])
-        if all(p.padding is None for p in parts):
-            return cls(features, position, None)
-        return cls(features, position, torch.cat([p._mask() for p in parts]))
-
     def _mask(self) -> Tensor:
         """Returns the mask of padded tokens (B, N) bool, all False without padding."""
         if self.padding is None:
@@ -88,6 +79,10 @@ class STARKNetwork(nn.Module):
         self.box_head = CornerHead(width, head_channels, corner_offset)
         self.cls_head = ClassHead(width) if class_head else None
 
+    def features(self, crops: Tensor) -> Tensor:
+        """Returns the features (B, F * F, C) of normalised crops (B, 3, S, S)."""
+        return self.bottleneck(self.backbone(crops)).flatten(2).transpose(1, 2)
+
     def embed(self, crops: Tensor, padding: Tensor | None) -> Tokens:
         """Returns the tokens of crops.
 
@@ -95,9 +90,8 @@ class STARKNetwork(nn.Module):
             crops: normalised crops (B, 3, S, S).
             padding: padded rows and columns, (B, 2, S) bool; None for none.
         """
-        features = self.bottleneck(self.backbone(crops))
-        cells = features.shape[-1]
-        features = features.flatten(2).transpose(1, 2)
+        features = self.features(crops)
+        cells = math.isqrt(features.shape[1])
         if padding is None:
             return Tokens(features, self.position.unpadded(cells), None)
         rows, columns = padding[:, :, :: padding.shape[2] // cells].unbind(1)

@@ -2,39 +2,29 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pruning.groups import Group
-from trackers.base import Batch, Crop, Online, Recipe, Tracker
-from trackers.boxes import xywh_to_xyxy, xyxy_to_cxcywh
+from trackers.base import Batch, Recipe, Tracker
+from trackers.boxes import xywh_to_xyxy
 from trackers.crops import CropSpec
 from trackers.errors import TrackerError
 from trackers.losses import box_losses, corner_loss, similarity_loss
+from trackers.runtimes.graph import Graph
 from trackers.stark.expectation import Expectation
-from trackers.stark.network import STARKNetwork, Tokens
+from trackers.stark.following import STARKRules, Updating
+from trackers.stark.graphs import PositionGraph, SearchGraph, TemplateGraph
+from trackers.stark.network import STARKNetwork
+
+__all__ = ["STARK", "Updating"]
 
 FROZEN = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
-
-
-@dataclass(frozen=True)
-class Updating(Online):
-    """Settings of STARK-ST's online loop.
-
-    Attributes:
-        update_interval: frames between two possible updates of the second template.
-        update_threshold: score above which the second template is updated.
-    """
-
-    update_interval: int
-    update_threshold: float
 
 
 class STARK(Tracker):
@@ -58,7 +48,6 @@ class STARK(Tracker):
 
     family = "hybrid"  # convolutions, then a transformer
     distilled = ("transformer",)  # the memory
-    lockstep = True
 
     network: STARKNetwork
     online: Updating
@@ -160,36 +149,39 @@ class STARK(Tracker):
         parts["total"] = reduce(operator.add, (self.loss[n] * v for n, v in parts.items() if n in self.loss))
         return parts
 
-    def start(self, template: Crop) -> dict[str, Any]:
-        """Returns a state with the tokens of the first frame's template, once per template, and a frame counter."""
-        return {"templates": [self._embed(template)] * self.template.count, "frame": 0}
-
-    def step(self, state: dict[str, Any], search: Crop) -> tuple[Tensor, float]:
-        """Returns the box and a score: the probability of the class head, or else the mean peak of the corner maps."""
-        return self.steps([state], [search])[0]
-
-    def steps(self, states: Sequence[dict[str, Any]], searches: Sequence[Crop]) -> list[tuple[Tensor, float]]:
-        """Returns what `step` does for each of several targets, in one batched forward."""
-        for state in states:
-            state["frame"] += 1
-        template = Tokens.stack([Tokens.cat(state["templates"]) for state in states])
-        found = self.network.locate(template, self._embed(*searches))
-        scores = found["class_logit"].sigmoid() if "class_logit" in found else found["corners"].amax(2).mean(1).exp()
-        boxes = found["boxes"]
+    def graphs(self) -> dict[str, Graph]:
+        """Returns the features of a template, position embeddings of both crops, and the box in a search crop."""
+        template, search = self.template.size, self.search.size
+        query = self.network.query
+        known = query.new_zeros(1, self.template.count * self.network.template_cells**2, query.shape[1])
+        pixels = torch.zeros(1, template, template, 3, dtype=torch.uint8, device=self.device)
+        cells = self.network.template_cells, search // self.network.backbone.stride
+        padded = [torch.zeros(1, n, n, dtype=torch.bool, device=self.device) for n in cells]
+        position = known.new_zeros(1, cells[1] ** 2, known.shape[2])
+        in_search = {
+            "pixels": pixels.new_zeros(1, search, search, 3),
+            "position": position,
+            "padded": padded[1].flatten(1),
+            "template": known,
+            "template_position": torch.zeros_like(known),
+            "template_padded": known.new_zeros(known.shape[:2], dtype=torch.bool),
+        }
         if self.expectation is not None:
-            last, head = boxes.new_tensor([crop.target for crop in searches]), self.network.box_head
-            boxes = xyxy_to_cxcywh(head.expected_corners(self.expectation(found["corners"], last, head.offset)))
-        return list(zip(boxes.cpu(), scores.tolist(), strict=True))
+            in_search["last_box"] = torch.tensor([[0.5, 0.5, 0.25, 0.25]], device=self.device)
+        embed = PositionGraph(self.network.position)
+        return {
+            "template": Graph(TemplateGraph(self.network), {"pixels": pixels}, ("features",), frozenset({"pixels"})),
+            "template_position": Graph(embed, {"padded": padded[0]}, ("position",), frozenset({"padded"})),
+            "search_position": Graph(embed, {"padded": padded[1]}, ("position",), frozenset({"padded"})),
+            "search": Graph(
+                SearchGraph(self.network, self.expectation), in_search, ("box", "score"), frozenset(in_search)
+            ),
+        }
 
-    def observe(self, state: dict[str, Any], image: np.ndarray, box: tuple[float, ...], score: float) -> None:
-        """Replaces the last template every `update_interval` frames if the score is above `update_threshold`."""
-        due = state["frame"] % self.online.update_interval == 0
-        if self.template.count > 1 and due and score > self.online.update_threshold:
-            state["templates"] = [*state["templates"][:-1], self._embed(self.crop(image, box, self.template)[0])]
-
-    def _embed(self, *crops: Crop) -> Tokens:
-        """Returns the tokens of crops, one sample per crop."""
-        return self.network.embed(*self.to_batch(crops))
+    def rules(self) -> STARKRules:
+        """Returns the online rules."""
+        stride = self.network.backbone.stride
+        return STARKRules(self.template, self.search, self.online, stride, self.expectation is not None)
 
     def example_inputs(self) -> Batch:
         """Returns templates and a search crop without padding."""
