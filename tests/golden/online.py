@@ -1,31 +1,33 @@
 """A tracker that says what it is told, to test what the online loop makes of it."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from trackers.base import Online
-from trackers.crops import CropSpec, Window
+from trackers.crops import CropSpec
+from trackers.rules import Answer, Crop, Online, OnlineRules
+
+from ..trackers.opened import Opened
 
 
-class Says(nn.Module):
-    """A tracker that finds the object wherever it is told to: `box` is cxcywh in units of the crop's side."""
+@dataclass(frozen=True)
+class SayingRules(OnlineRules):
+    """Rules that find the object at `box`, cxcywh in units of the crop's side."""
 
-    device = torch.device("cpu")
-    online = Online(min_size=10.0, size_smoothing=0.0)
+    box: tuple[float, ...]
 
-    def __init__(self, box: list[float], spec: CropSpec):
-        super().__init__()
-        self.box, self.template, self.search = torch.tensor(box, dtype=torch.float64), spec, spec
+    def start(self, runtime: None, template: Crop) -> None: ...
 
-    def crop(self, image: np.ndarray, box: Any, spec: CropSpec) -> tuple[None, Window]:
-        return None, spec.tracking_crop(image, box).window
+    def step(self, runtime: None, state: None, search: Crop) -> Answer:
+        return Answer(np.array(self.box), 1.0, 1.0)
 
-    def start(self, template: None) -> None: ...
 
-    def steps(self, states: list[None], searches: list[None]) -> list[tuple[Tensor, float]]:
-        return [(self.box, 1.0)] * len(states)
+def says(box: list[float], spec: CropSpec, margin: float = 10.0) -> Opened:
+    """Returns a tracker that finds the object wherever it is told to.
 
-    def observe(self, *_: Any) -> None: ...
+    Args:
+        box: cxcywh in units of the crop's side.
+        spec: geometry of its crops.
+        margin: smallest side of a box in pixels.
+    """
+    return Opened(SayingRules(spec, spec, Online(margin, size_smoothing=0.0), tuple(box)))

@@ -23,18 +23,17 @@ from pruning.plan import Plan
 from pruning.ranking import quantile_ranks
 from pruning.schedules import Cubic
 from pruning.surgery import compact
-from trackers.base import Crop
-from trackers.boxes import clip_box
+from trackers.base import Online
 from trackers.crops import CropSpec
 from trackers.losses import gaussian_heatmap
-from trackers.online import OnlineTracker
+from trackers.online import OnlineTracker, clip_box
 from trackers.ostrack import OSTrack
 from trackers.ostrack.elimination import Elimination, scoring_token
 from trackers.ostrack.head import best_box
 from trackers.ostrack.initialisation import resize_position_embedding
 
 from .cases import Case, check_kind, each, load
-from .online import Says
+from .online import says
 from .ostrack import (
     RECIPE,
     batch,
@@ -104,7 +103,7 @@ def test_results_move_back_into_the_frame(case: Case, monkeypatch: pytest.Monkey
         size = about["search_size"]
         # A window of the side that the resize factor means, whatever the factor was that made it.
         factor = (round(size / resize) - 0.5) / (state[2] * state[3]) ** 0.5
-        online = OnlineTracker(Says([v * resize / size for v in predicted], CropSpec(size, factor)))
+        online = OnlineTracker(says([v * resize / size for v in predicted], CropSpec(size, factor)))
         online.init(frame, tuple(state))
         final.append(online.update(frame)[0])
     case.agrees_on("mapped_back", before_clipping)
@@ -122,9 +121,8 @@ def test_window_is_the_same(case: Case, part: int) -> None:
     sizes = {"embed_dim": 3, "num_heads": 1, "depth": 1}
     loss = {"focal": 1, "giou": 1, "l1": 1, "cells": "best"}
     crop_specs = CropSpec(16, 2.0), CropSpec(16 * part, 4.0)
-    tracker = OSTrack(*crop_specs, "vit_tiny_patch16_224", sizes, None, [4], loss, RECIPE, Says.online)
-    state = tracker.start(Crop(torch.zeros(3, 16, 16, dtype=torch.uint8), None))
-    case.agrees_on(f"hann_{part}", state["window"])
+    tracker = OSTrack(*crop_specs, "vit_tiny_patch16_224", sizes, None, [4], loss, RECIPE, Online(10.0, 0.0))
+    case.agrees_on(f"hann_{part}", tracker.graphs()["search"].module.window)
 
 
 @each("ostrack", "crop")
@@ -427,7 +425,7 @@ def test_tracker_follows_the_same_path(case: Case) -> None:
             box, response = online.update(frame)
         boxes.append(box)
         responses.append(response)
-        cells.append(int((seen["maps"]["score_map"] * online._state["window"]).argmax()))
+        cells.append(int((seen["maps"]["score_map"] * online.loop.runtime.modules["search"].window).argmax()))
     case.agrees({"boxes": boxes, "response": responses, "cell": cells})
 
 

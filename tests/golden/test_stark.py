@@ -21,19 +21,18 @@ from pruning.plan import Plan
 from pruning.ranking import quantile_ranks
 from pruning.surgery import compact
 from pruning.tracing import AffineSize
-from trackers.base import Crop, Online
-from trackers.boxes import clip_box
 from trackers.checkpoints.gate_reading import GateReading
 from trackers.crops import CropSpec, Window
 from trackers.layers.backbones import ResNet
-from trackers.online import OnlineTracker
+from trackers.online import OnlineTracker, clip_box
+from trackers.rules import Box, Crop, OnlineRules
 from trackers.stark import STARK
 from trackers.stark.official import convert
 from trackers.stark.transformer import Transformer
 
 from .cases import Case, check_kind, each, load
 from .compare import agrees, fits
-from .online import Says
+from .online import says
 from .stark import (
     BACKBONE,
     batch,
@@ -109,9 +108,7 @@ def test_crops_and_the_way_back_are_the_same(case: Case, monkeypatch: pytest.Mon
         }
         resizes.append(asked["size"] / window.side)
         inside.append(spec.training_window(frame.shape, asked["box"]).boxes.relative(asked["gt"]))
-        says = Says(asked["pred"], spec)
-        says.online = Online(case.config["clip_margin"], size_smoothing=0.0)
-        online = OnlineTracker(says)
+        online = OnlineTracker(says(asked["pred"], spec, case.config["clip_margin"]))
         online.init(frame, tuple(asked["box"]))
         clipped.append(online.update(frame)[0])
     agrees(case, mine | {"resize_factor": resizes, "gt_in_crop": inside, "mapped": mapped, "clipped": clipped})
@@ -221,12 +218,12 @@ def test_tracker_follows_the_same_path(case: Case) -> None:
     online, frames, mine = OnlineTracker(tracker), video(about["video"]), []
     online.init(next(frames), tuple(about["init_box"]))
     for frame in frames:
-        templates = online._state["templates"]
+        templates = online._state.templates
         with watched(tracker) as seen:
             box, score = online.update(frame)
         mine.append({"boxes": box, "pred_boxes": seen["boxes"][0], "search_crop_side": seen["side"]})
         if "class_logit" in seen:
-            updated = online._state["templates"][-1] is not templates[-1]
+            updated = online._state.templates[-1] is not templates[-1]
             mine[-1] |= {"conf": score, "cls_logit": seen["class_logit"][0], "updated": updated}
     agrees(case, {name: np.array([frame[name] for frame in mine]) for name in mine[0]})
 
@@ -242,19 +239,19 @@ def tracking(case: Case) -> STARK:
 def watched(tracker: STARK) -> Iterator[dict[str, Any]]:
     """Collects the network's outputs, and the side of the search window in picture pixels."""
     seen: dict[str, Any] = {}
-    locate, take = tracker.network.locate, tracker.crop
+    locate, crop = tracker.network.locate, OnlineRules.crop
 
     def locates(*given: Any) -> dict[str, Tensor]:
         seen.update(locate(*given))
         return seen
 
-    def takes(image: np.ndarray, box: tuple[float, ...], spec: CropSpec) -> tuple[Crop, Window]:
-        taken, window = take(image, box, spec)
+    def crops(image: np.ndarray, box: Box, spec: CropSpec) -> tuple[Crop, Window]:
+        cropped, window = crop(image, box, spec)
         if spec is tracker.search:
             seen["side"] = round(window.side)
-        return taken, window
+        return cropped, window
 
-    with mock.patch.object(tracker.network, "locate", locates), mock.patch.object(tracker, "crop", takes):
+    with mock.patch.object(tracker.network, "locate", locates), mock.patch.object(OnlineRules, "crop", crops):
         yield seen
 
 

@@ -14,11 +14,13 @@ from pruning.surgery import compact
 from tests.trackers.dimp.test_tracker import small as small_dimp
 from tests.trackers.networks import small_ostrack
 from tests.trackers.stark.test_tracker import small_stark
-from trackers.base import Crop, Tracker
+from trackers.base import Tracker
 from trackers.crops import CropSpec
 from trackers.layers.attention import Attention
 from trackers.online import Box, Lockstep, OnlineTracker
-from trackers.stark.network import Tokens
+from trackers.pixels import network_input
+from trackers.rules import Answer, Crop, OnlineRules
+from trackers.runtimes.runtime import Runtime
 from trackers.stark.tracker import Updating
 
 Found = list[tuple[Box, float]]
@@ -92,8 +94,7 @@ def assert_same_boxes(found: list[Found], wanted: list[Found]) -> None:
 def exact(tracker: Tracker) -> Tracker:
     """Converts a tracker to double precision, where rounding decides nothing, with boxes that change slowly."""
     tracker.online = replace(tracker.online, size_smoothing=0.5)
-    tracker.double().normalise = lambda pixels: Tracker.normalise(pixels).double()
-    return tracker
+    return tracker.double()
 
 
 def ostrack(**changes: object) -> Tracker:
@@ -130,15 +131,15 @@ BATCHED = {
 def test_boxes_are_those_of_one_by_one_and_a_batch_is_one_forward(make: Callable[[], Tracker]):
     tracker, batches, mixed = make(), [], []
     wanted = alone(tracker)
-    shown, forward = tracker.to_batch, tracker.network.get_submodule(tracker.distilled[0])
-    head = tracker.network.box_head
+    forward, head = tracker.network.get_submodule(tracker.distilled[0]), tracker.network.box_head
+    steps = type(tracker.rules()).steps
 
-    def shows(crops: list[Crop]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        mixed.append(len({crop.padding is None for crop in crops}) == 2)
-        return shown(crops)
+    def shows(rules: OnlineRules, runtime: Runtime, states: list, searches: list[Crop]) -> list[Answer]:
+        mixed.append(len({crop.padding.any() for crop in searches}) == 2)
+        return steps(rules, runtime, states, searches)
 
     hooks = [m.register_forward_hook(lambda module, given, out: batches.append(len(given[0]))) for m in (forward, head)]
-    with mock.patch.object(tracker, "to_batch", shows):
+    with mock.patch.object(type(tracker.rules()), "steps", shows):
         found = together(tracker)
     for hook in hooks:
         hook.remove()
@@ -154,17 +155,23 @@ def test_boxes_are_those_of_one_by_one_and_a_batch_is_one_forward(make: Callable
 def test_a_filter_for_each_target_is_learned_one_by_one():
     torch.manual_seed(0)
     tracker = small_dimp("tiny")
-    assert not tracker.lockstep
+    assert not tracker.rules().lockstep
     assert_same_boxes(together(tracker), alone(tracker))
 
 
-def test_tokens_with_and_without_padding_are_stacked_as_if_they_were_made_together():
+def test_a_crop_without_padding_has_the_tokens_of_the_network_alone():
     tracker = stark()
-    crops = [tracker.crop(v.frames[0], v.box, tracker.template)[0] for v in VIDEOS]
-    assert [crop.padding is None for crop in crops] == [True, False, False, True]
-    stacked, wanted = Tokens.stack([tracker._embed(crop) for crop in crops]), tracker._embed(*crops)
-    assert wanted.padding.any(1).tolist() == [False, True, False, False]  # too little of the third to reach a cell
-    torch.testing.assert_close(stacked, wanted)
+    rules, runtime = tracker.open()
+    crops = [rules.crop(v.frames[0], v.box, rules.template)[0] for v in VIDEOS]
+    states = [rules.start(runtime, crop) for crop in crops]
+    assert [bool(state.joined.padded.any()) for state in states] == [False, True, False, False]
+    for crop, state in zip(crops, states, strict=True):
+        padding = torch.from_numpy(crop.padding)[None] if crop.padding.any() else None
+        wanted = tracker.network.embed(network_input(torch.from_numpy(crop.pixels)[None], torch.double), padding)
+        torch.testing.assert_close(state.templates[0].features, wanted.features)
+        torch.testing.assert_close(state.templates[0].position, wanted.position)
+    assert states[0].unpadded  # is computed once, and shared by all crops of the target
+    assert not states[1].unpadded
 
 
 def test_each_target_renews_its_own_template():
@@ -173,10 +180,10 @@ def test_each_target_renews_its_own_template():
     targets = [loop.begin(first.frames[0], first.box)]
     loop.advance(targets, [first.frames[1]])
     targets.append(loop.begin(second.frames[0], second.box))
-    templates = [target.state["templates"] for target in targets]
-    assert [templates[0][0].padding is None, templates[1][0].padding is None] == [True, False]
+    templates = [target.state.templates for target in targets]
+    assert [templates[0][0].padded.any(), templates[1][0].padded.any()] == [False, True]
     loop.advance(targets, [first.frames[2], second.frames[1]])
-    renewed = [target.state["templates"] is not old for target, old in zip(targets, templates, strict=True)]
+    renewed = [target.state.templates is not old for target, old in zip(targets, templates, strict=True)]
     assert renewed == [True, False]  # one has seen two frames, the other one
 
 
@@ -189,7 +196,7 @@ def test_a_wrong_image_moves_nobody():
     with pytest.raises(ValueError, match="2 targets need one image each, but there are 1 images"):
         loop.advance(targets, [VIDEOS[0].frames[1]])
     assert [target.box for target in targets] == [v.box for v in VIDEOS[:2]]
-    assert [target.state["frame"] for target in targets] == [0, 0]
+    assert [target.state.frame for target in targets] == [0, 0]
 
 
 def test_nobody_is_followed():

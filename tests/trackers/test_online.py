@@ -2,38 +2,32 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from trackers.base import Online, Tracker
+from tests.trackers.opened import Opened
 from trackers.crops import CropSpec
 from trackers.online import OnlineTracker
+from trackers.rules import Answer, Online, OnlineRules
 
 
-class Brightest:
-    """Tracker that finds the bright pixels of its crop, and records its calls."""
+class Brightest(OnlineRules):
+    """Rules of a tracker that finds the bright pixels of its crop, and records its calls."""
 
-    template, search = CropSpec(32, 2.0), CropSpec(64, 4.0)
-    online, device = Online(min_size=2.0, size_smoothing=0.0), torch.device("cpu")
-
-    def to(self, device):
-        return self
-
-    def eval(self):
-        return self
-
-    crop, steps = Tracker.crop, Tracker.steps
-
-    def start(self, template):
+    def start(self, runtime, template):
         return {"seen": []}
 
-    def step(self, state, search):
-        rows, columns = np.nonzero(search.pixels[0].numpy() > 127)
+    def step(self, runtime, state, search):
+        rows, columns = np.nonzero(search.pixels[..., 0] > 127)
         low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()]) + 1
-        return torch.tensor(np.concatenate([(low + high) / 2, high - low]) / 64, dtype=torch.float32), 0.5
+        return Answer(np.concatenate([(low + high) / 2, high - low]) / 64, 0.5, 0.5)
 
-    def observe(self, state, image, box, score):
+    def observe(self, runtime, state, image, box, score):
         state["seen"].append(box)
+
+
+def tracker(min_size=2.0, size_smoothing=0.0):
+    online = Online(min_size, size_smoothing)
+    return OnlineTracker(Opened(Brightest(CropSpec(32, 2.0), CropSpec(64, 4.0), online)))
 
 
 def square(x, y, w, h):
@@ -43,7 +37,7 @@ def square(x, y, w, h):
 
 
 def test_a_perfect_step_follows_a_moving_and_growing_object():
-    online = OnlineTracker(Brightest())
+    online = tracker()
     online.init(square(40, 30, 20, 16), (40, 30, 20, 16))
     for t in range(1, 12):
         truth = (40 + 4 * t, 30 + 3 * t, 20 + t, 16 + t)
@@ -54,8 +48,7 @@ def test_a_perfect_step_follows_a_moving_and_growing_object():
 
 
 def test_size_smoothing_holds_the_size_back():
-    online = OnlineTracker(Brightest())
-    online.tracker.online = Online(min_size=2.0, size_smoothing=0.75)
+    online = tracker(size_smoothing=0.75)
     online.init(square(40, 30, 20, 20), (40, 30, 20, 20))
     box, _ = online.update(square(38, 28, 24, 24))
     assert box[2:] == pytest.approx((21, 21), abs=0.4)
@@ -63,8 +56,7 @@ def test_size_smoothing_holds_the_size_back():
 
 
 def test_boxes_stay_in_the_picture():
-    online = OnlineTracker(Brightest())
-    online.tracker.online = Online(min_size=10.0, size_smoothing=0.0)
+    online = tracker(min_size=10.0)
     online.init(square(140, 100, 18, 18), (140, 100, 18, 18))
     x, y, w, h = online.update(square(156, 116, 4, 4))[0]
     assert w >= 10

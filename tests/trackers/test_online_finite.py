@@ -2,18 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
-import torch
 from torch import Tensor
 
 from evaluation.tracking.open_loop import open_loop
 from tests.conftest import CONF
+from tests.trackers.opened import Opened
 from tests.trackers.test_lockstep import video
 from trackers import load_tracker
-from trackers.base import Online, Tracker
 from trackers.crops import CropSpec
 from trackers.errors import TrackerError
 from trackers.online import Lockstep, OnlineTracker
+from trackers.rules import Answer, Crop, Online, OnlineRules
 
 TRACKERS = ("ostrack", "stark", "dimp")
 BOX = (30.0, 20.0, 24.0, 18.0)
@@ -55,22 +56,24 @@ def test_a_single_nan_in_any_tensor(name):
         tensor.copy_(healthy)
 
 
-class Says(Tracker):
-    """Tracker that says one answer after the other."""
+class Saying(OnlineRules):
+    """Rules that give one answer after the other."""
 
     def __init__(self, *answers: tuple[list[float], float]):
-        torch.nn.Module.__init__(self)
-        self.template = self.search = CropSpec(32, 4.0)
-        self.online, self.answers = Online(min_size=4.0, size_smoothing=0.5), list(answers)
+        super().__init__(CropSpec(32, 4.0), CropSpec(32, 4.0), Online(min_size=4.0, size_smoothing=0.5))
+        object.__setattr__(self, "answers", list(answers))
 
-    def start(self, template: object) -> str:
+    def start(self, runtime: None, template: Crop) -> str:
         return "state"
 
-    def step(self, state: object, search: object) -> tuple[Tensor, float]:
+    def step(self, runtime: None, state: str, search: Crop) -> Answer:
         box, score = self.answers.pop(0)
-        return torch.tensor(box), score
+        return Answer(np.array(box), score, 0.5)
 
-    groups = losses = pretrained_backbone = load_backbone = example_inputs = None
+
+def says(*answers: tuple[list[float], float]) -> Opened:
+    """Returns a tracker that gives one answer after the other."""
+    return Opened(Saying(*answers))
 
 
 GOOD = ([0.5, 0.5, 0.2, 0.2], 1.0)
@@ -80,7 +83,7 @@ BAD += [(GOOD[0], value) for value in (NAN, INF, -INF)]
 
 @pytest.mark.parametrize("bad", BAD, ids=str)
 def test_the_frame_is_named_and_the_box_stays(bad):
-    online = OnlineTracker(Says(GOOD, GOOD, bad, GOOD))
+    online = OnlineTracker(says(GOOD, GOOD, bad, GOOD))
     online.init(FRAMES[0], BOX)
     online.update(FRAMES[1])
     box, _ = online.update(FRAMES[2])
@@ -91,7 +94,7 @@ def test_the_frame_is_named_and_the_box_stays(bad):
 
 
 def test_in_lockstep_no_box_is_changed():
-    loop = Lockstep(Says(GOOD, BAD[0]))
+    loop = Lockstep(says(GOOD, BAD[0]))
     targets = [loop.begin(FRAMES[0], BOX) for _ in range(2)]
     with pytest.raises(TrackerError, match="frame 2"):
         loop.advance(targets, FRAMES[:2])
@@ -103,4 +106,4 @@ def test_the_open_loop_metric_names_sequence_and_frame(got10k):
 
     sequences = list(read_got10k(got10k, "val"))
     with pytest.raises(TrackerError, match=f"{sequences[0].name}, frame 2: the tracker finds"):
-        open_loop(Says(BAD[0]), sequences)
+        open_loop(Lockstep(says(BAD[0])), sequences)

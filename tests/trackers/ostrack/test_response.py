@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from tests.trackers.networks import small_ostrack
-from trackers.base import Crop
 from trackers.ostrack.response import Response
+from trackers.rules import Crop
 
 WINDOW = torch.tensor([[0.0, 0.5], [0.5, 1.0]])
 
@@ -42,20 +43,22 @@ def test_bad_settings_are_refused(values):
 def test_each_target_of_a_batch_has_its_own_last_size():
     tracker = small_ostrack(elimination=None)
     tracker.response = Response(window=0.3, penalty=2.0)
-    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
 
     def crop(side: int, size: float) -> Crop:
-        pixels = torch.randint(256, (3, side, side), generator=generator, dtype=torch.uint8)
-        return Crop(pixels, None, (0.5, 0.5, size, size))
+        pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
+        return Crop(pixels, np.zeros((2, side), bool), (0.5, 0.5, size, size))
 
-    states = [tracker.start(crop(32, 0.5)) for _ in range(2)]
+    rules, runtime = tracker.open()
+    states = [rules.start(runtime, crop(32, 0.5)) for _ in range(2)]
     searches = [crop(64, 0.05), crop(64, 0.9)]
-    with torch.inference_mode():
-        together = tracker.steps(states, searches)
-        alone = [tracker.step(state, search) for state, search in zip(states, searches, strict=True)]
-        tracker.response = None
-        original = tracker.steps(states, searches)
-    for (box, score), (other, its) in zip(together, alone, strict=True):
-        assert torch.allclose(box, other, atol=1e-5)
-        assert score == pytest.approx(its, abs=1e-5)
-    assert [score for _, score in together] != pytest.approx([score for _, score in original])
+    together = rules.steps(runtime, states, searches)
+    alone = [rules.step(runtime, state, search) for state, search in zip(states, searches, strict=True)]
+    tracker.response = None
+    rules, runtime = tracker.open()
+    original = rules.steps(runtime, states, searches)
+    for one, other in zip(together, alone, strict=True):
+        assert one.box == pytest.approx(other.box, abs=1e-5)
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+    assert [one.evidence for one in together] == pytest.approx([one.evidence for one in original])
+    assert [one.score for one in together] != pytest.approx([one.score for one in original])

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.trackers.stark.test_tracker import small_stark
-from trackers.base import Crop
 from trackers.crops import CropSpec
+from trackers.rules import Crop
 from trackers.stark.expectation import Expectation
 from trackers.stark.head import CornerHead
 
@@ -50,19 +50,20 @@ def test_a_spread_must_be_positive(spread):
 
 def test_each_target_of_a_batch_has_its_own_expectation_and_the_score_is_the_maps():
     tracker = small_stark(class_head=False, template=CropSpec(32, 2.0))
-    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
 
     def crop(side: int, *target: float) -> Crop:
-        return Crop(torch.randint(256, (3, side, side), generator=generator, dtype=torch.uint8), None, target)
+        return Crop(rng.integers(0, 256, (side, side, 3), np.uint8), np.zeros((2, side), bool), target)
 
-    states = [tracker.start(crop(32, 0.5, 0.5, 0.5, 0.5)) for _ in range(2)]
+    rules, runtime = tracker.open()
+    states = [rules.start(runtime, crop(32, 0.5, 0.5, 0.5, 0.5)) for _ in range(2)]
     searches = [crop(64, 0.4, 0.5, 0.1, 0.2), crop(64, 0.5, 0.6, 0.5, 0.3)]
-    with torch.inference_mode():
-        plain = tracker.steps(states, searches)
-        tracker.expectation = Expectation(0.1)
-        together = tracker.steps(states, searches)
-        alone = [tracker.step(state, search) for state, search in zip(states, searches, strict=True)]
-    for (box, score), (its, same), (_, as_before), search in zip(together, alone, plain, searches, strict=True):
-        assert torch.allclose(box, its, atol=1e-5)
-        assert score == pytest.approx(same, abs=1e-5) == pytest.approx(as_before, abs=1e-5)
-        assert box.tolist() == pytest.approx(search.target, abs=0.1)
+    plain = rules.steps(runtime, states, searches)
+    tracker.expectation = Expectation(0.1)
+    rules, runtime = tracker.open()
+    together = rules.steps(runtime, states, searches)
+    alone = [rules.step(runtime, state, search) for state, search in zip(states, searches, strict=True)]
+    for found, its, before, search in zip(together, alone, plain, searches, strict=True):
+        assert found.box == pytest.approx(its.box, abs=1e-5)
+        assert found.score == pytest.approx(its.score, abs=1e-5) == pytest.approx(before.score, abs=1e-5)
+        assert found.box.tolist() == pytest.approx(search.target, abs=0.1)

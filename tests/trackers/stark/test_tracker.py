@@ -197,33 +197,33 @@ def test_a_mask_that_is_remembered_keeps_its_memory():
 
 def test_the_second_template_is_renewed_when_it_is_due_and_the_target_is_there():
     tracker, image = small_stark(), np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
-    box = (40.0, 30.0, 20.0, 16.0)
-    with torch.inference_mode():
-        state = tracker.start(tracker.crop(image, box, tracker.template)[0])
-        first = state["templates"]
-        assert len(first) == 2
-        for frame, score, renewed in ((1, 0.9, False), (2, 0.4, False), (3, 0.9, False), (4, 0.9, True)):
-            tracker.step(state, tracker.crop(image, box, tracker.search)[0])
-            before = state["templates"]
-            tracker.observe(state, image, (50.0, 35.0, 20.0, 16.0), score)
-            assert state["frame"] == frame
-            assert (state["templates"] is not before) == renewed
-            assert state["templates"][0] is first[0]
-        expected = tracker._embed(tracker.crop(image, (50.0, 35.0, 20.0, 16.0), tracker.template)[0])
-    torch.testing.assert_close(state["templates"][1].features, expected.features)
+    box, (rules, runtime) = (40.0, 30.0, 20.0, 16.0), tracker.open()
+    state = rules.start(runtime, rules.crop(image, box, rules.template)[0])
+    first = state.templates
+    assert len(first) == 2
+    for frame, score, renewed in ((1, 0.9, False), (2, 0.4, False), (3, 0.9, False), (4, 0.9, True)):
+        rules.step(runtime, state, rules.crop(image, box, rules.search)[0])
+        before = state.templates
+        rules.observe(runtime, state, image, (50.0, 35.0, 20.0, 16.0), score)
+        assert state.frame == frame
+        assert (state.templates is not before) == renewed
+        assert state.templates[0] is first[0]
+    expected = rules.start(runtime, rules.crop(image, (50.0, 35.0, 20.0, 16.0), rules.template)[0])
+    torch.testing.assert_close(state.templates[1].features, expected.templates[0].features)
+    torch.testing.assert_close(state.joined.features[:, -len(first[0].padded[0]) :], expected.templates[0].features)
 
 
 def test_stark_s_has_one_template_and_a_score_of_its_own():
     tracker = small_stark(class_head=False, template=CropSpec(32, 2.0))
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
-    with torch.inference_mode():
-        state = tracker.start(tracker.crop(image, (40, 30, 20, 16), tracker.template)[0])
-        _, score = tracker.step(state, tracker.crop(image, (40, 30, 20, 16), tracker.search)[0])
-        before = state["templates"]
-        for _ in range(2):
-            tracker.observe(state, image, (40, 30, 20, 16), 0.9)
-            state["frame"] += 1
-    assert state["templates"] is before
+    rules, runtime = tracker.open()
+    state = rules.start(runtime, rules.crop(image, (40, 30, 20, 16), rules.template)[0])
+    score = rules.step(runtime, state, rules.crop(image, (40, 30, 20, 16), rules.search)[0]).score
+    before = state.templates
+    for _ in range(2):
+        rules.observe(runtime, state, image, (40, 30, 20, 16), 0.9)
+        state.frame += 1
+    assert state.templates is before
     assert 1 / 64 <= score <= 1
 
 
