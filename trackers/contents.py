@@ -9,13 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pruning.plan import Plan
-from trackers.errors import TrackerError
+from trackers.errors import CheckpointError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # types that hold weights as they are
-
-
-class CheckpointError(TrackerError):
-    """Error of a file that is not a checkpoint, or whose weights do not fit the tracker that is built."""
 
 
 @dataclass

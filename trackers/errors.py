@@ -1,4 +1,4 @@
-"""The error for wrong input of this package."""
+"""The errors for wrong input of this package."""
 
 
 class TrackerError(ValueError):
@@ -6,3 +6,7 @@ class TrackerError(ValueError):
 
     The message names the value, the place and a call that works.
     """
+
+
+class CheckpointError(TrackerError):
+    """Error of a file that is not a checkpoint or an export, or whose weights do not fit the tracker that is built."""

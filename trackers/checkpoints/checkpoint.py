@@ -27,8 +27,8 @@ from trackers.base import Tracker
 from trackers.checkpoints.gate_reading import DEFAULT_READING, GateReading
 from trackers.checkpoints.reading import FORMAT, read_checkpoint, recipe_in
 from trackers.checkpoints.recipes import build_tracker, check_recipe
-from trackers.contents import CheckpointError, load_strictly, not_finite
-from trackers.errors import TrackerError
+from trackers.contents import load_strictly, not_finite
+from trackers.errors import CheckpointError, TrackerError
 from trackers.online import OnlineTracker
 
 log = logging.getLogger(__name__)

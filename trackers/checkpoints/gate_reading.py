@@ -10,8 +10,7 @@ from pruning.gates import Gates
 from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compact
-from trackers.contents import CheckpointError
-from trackers.errors import TrackerError
+from trackers.errors import CheckpointError, TrackerError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from trackers.checkpoints.pickles import read_pickle
-from trackers.contents import CheckpointContents, CheckpointError
+from trackers.contents import CheckpointContents
 from trackers.dimp import official as dimp
+from trackers.errors import CheckpointError
 from trackers.ostrack import official as ostrack
 from trackers.stark import official as stark
 

@@ -12,8 +12,8 @@ from pruning.errors import PruningError
 from pruning.plan import Plan
 from trackers.checkpoints.official_files import is_backbone, read_official
 from trackers.checkpoints.recipes import check_recipe
-from trackers.contents import CheckpointContents, CheckpointError
-from trackers.errors import TrackerError
+from trackers.contents import CheckpointContents
+from trackers.errors import CheckpointError, TrackerError
 
 FORMAT = "light-weight-trackers/1"
 ADVICE = "give a file of train.py or prune.py, or an official one: checkpoint=FILE"

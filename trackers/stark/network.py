@@ -32,9 +32,9 @@ class Tokens(NamedTuple):
     @classmethod
     def cat(cls, parts: Sequence["Tokens"]) -> "Tokens":
         """Concatenates the tokens of several crops of the same samples."""
-        batch = max(len(p.features) for p in parts)
+        batch = max(p.features.shape[0] for p in parts)
         features = torch.cat([p.features.expand(batch, -1, -1) for p in parts], 1)
-        longest = max(len(p.position) for p in parts)
+        longest = max(p.position.shape[0] for p in parts)
         position = torch.cat([p.position.expand(longest, -1, -1) for p in parts], 1)
         if all(p.padding is None for p in parts):
             return cls(features, position, None)

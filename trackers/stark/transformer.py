@@ -154,7 +154,7 @@ class Transformer(nn.Module):
         biases = self._biases(tokens, templates, free)
         for layer, bias in zip(self.encoder.layers, biases, strict=True):
             memory = layer(memory, position, bias, self.position_in_values)
-        found, keys = torch.zeros_like(query).expand(len(tokens), -1, -1), memory + position
+        found, keys = torch.zeros_like(query).expand(tokens.shape[0], -1, -1), memory + position
         for layer in self.decoder.layers:
             found = layer(found, query, keys, memory, free)
         return memory, self.decoder.norm(found)

@@ -19,7 +19,7 @@ from evaluation.processes.user_errors import fault_in, log_traceback, message_of
 from evaluation.tracking.runner import SequencesFailedError
 from pruning import PruningError
 from tests.conftest import results
-from trackers.contents import CheckpointError
+from trackers.errors import CheckpointError
 
 
 def refuses(value=0):

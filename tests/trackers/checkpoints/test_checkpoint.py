@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from trackers.checkpoints.reading import read_checkpoint
-from trackers.contents import CheckpointError
+from trackers.errors import CheckpointError
 
 
 @pytest.fixture

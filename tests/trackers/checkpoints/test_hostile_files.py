@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 from tests.trackers.checkpoints.hostile_files import CANARY, HOSTILE, RESOLVED, Honest, zipped
 from trackers import load_checkpoint, load_tracker
 from trackers.checkpoints.reading import read_header
-from trackers.contents import CheckpointError
-from trackers.errors import TrackerError
+from trackers.errors import CheckpointError, TrackerError
 
 
 @pytest.fixture(scope="module")

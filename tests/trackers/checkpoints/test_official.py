@@ -16,8 +16,8 @@ from tests.trackers.ostrack.test_tracker import crops
 from tests.trackers.stark.test_tracker import small_stark
 from trackers import load_checkpoint, load_tracker
 from trackers.checkpoints.gate_reading import GateReading
-from trackers.contents import CheckpointError
 from trackers.crops import CropSpec
+from trackers.errors import CheckpointError
 from trackers.layers.attention import Attention, SingleQueryAttention
 from trackers.ostrack.official import convert
 from trackers.stark import STARK

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trackers.checkpoints.recipes import build_tracker, check_recipe
-from trackers.contents import CheckpointError
+from trackers.errors import CheckpointError
 
 TARGET = "trackers.ostrack.OSTrack"
 

@@ -11,9 +11,9 @@ import torch
 from tests.trackers.dimp.test_tracker import FULL, recipe
 from trackers import load_checkpoint
 from trackers.checkpoints.checkpoint import build_tracker
-from trackers.contents import CheckpointError
 from trackers.dimp.names import our_name
 from trackers.dimp.official import convert, recognises
+from trackers.errors import CheckpointError
 
 THEIRS = (
     (r"^backbone\.", "feature_extractor."),

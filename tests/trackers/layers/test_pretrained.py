@@ -18,8 +18,7 @@ from safetensors.torch import save_file
 
 from tests.conftest import CONF
 from trackers.checkpoints.checkpoint import initial_checkpoint, load_checkpoint
-from trackers.contents import CheckpointError
-from trackers.errors import TrackerError
+from trackers.errors import CheckpointError, TrackerError
 from trackers.layers.pretrained import resnet_weights, vit_weights
 
 VIT = {"embed_dim": 24, "depth": 2, "num_heads": 2, "mlp_ratio": 4.0}

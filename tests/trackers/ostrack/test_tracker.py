@@ -20,8 +20,8 @@ from tests.pruning.networks import random_plan
 from tests.trackers.networks import ELIMINATION, LOSS, RECIPE, SIZES, small_ostrack
 from trackers.base import Online
 from trackers.checkpoints.checkpoint import build_tracker
-from trackers.contents import CheckpointError
 from trackers.crops import CropSpec
+from trackers.errors import CheckpointError
 from trackers.ostrack import OSTrack
 from trackers.ostrack.backbone import OneStreamViT
 from trackers.ostrack.elimination import Elimination

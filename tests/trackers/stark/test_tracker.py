@@ -19,8 +19,8 @@ from tests.conftest import CONF
 from tests.pruning.networks import random_plan
 from trackers.base import Recipe
 from trackers.checkpoints.checkpoint import build_tracker
-from trackers.contents import CheckpointError
 from trackers.crops import CropSpec
+from trackers.errors import CheckpointError
 from trackers.layers.attention import Attention, SingleQueryAttention
 from trackers.layers.backbones import ResNet
 from trackers.stark import STARK

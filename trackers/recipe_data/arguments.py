@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from trackers.contents import CheckpointError
+from trackers.errors import CheckpointError
 
 PLAIN = (int, str, bool, NoneType)
 
