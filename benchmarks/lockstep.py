@@ -1,4 +1,4 @@
-"""Measures frames per second of several targets in lockstep: one call of `Tracker.steps` for all targets.
+"""Measures frames per second of several targets in lockstep: one call of `OnlineRules.steps` for all targets.
 
 python benchmarks/lockstep.py tracker=ostrack
 python benchmarks/lockstep.py --targets 1,2,4 --threads 2 tracker=stark scale=full
@@ -46,8 +46,9 @@ def milliseconds(tracker: Tracker, counts: list[int], device: str, threads: int)
     torch.set_num_threads(threads)
     loop, picture = Lockstep(tracker, device), np.random.default_rng(0).integers(0, 255, PICTURE, np.uint8)
     states = [loop.begin(picture, BOX).state for _ in range(max(counts))]
-    search = tracker.crop(picture, BOX, tracker.search)[0]
-    return medians({n: partial(tracker.steps, states[:n], [search] * n) for n in counts}, device)
+    rules, runtime = loop.rules, loop.runtime
+    search = rules.crop(picture, BOX, rules.search)[0]
+    return medians({n: partial(rules.steps, runtime, states[:n], [search] * n) for n in counts}, device)
 
 
 def _print(cfg: DictConfig, device: str, counts: list[int], times: dict[int, dict[int, float]]) -> None:

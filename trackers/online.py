@@ -233,7 +233,7 @@ def _as_array(image: Any) -> np.ndarray:
 def _check_box(box: Any, shape: tuple[int, ...]) -> Box:
     """Returns a box as floats; raises TrackerError if it cannot be tracked in a picture of shape (H, W, 3)."""
     try:
-        numbers = np.asarray(box)
+        numbers = np.asarray(box.detach() if hasattr(box, "detach") else box)  # a tensor may need a gradient
     except (TypeError, ValueError, RuntimeError) as error:
         raise TrackerError(
             f"a box must be four numbers (x, y, width, height), not {_in_short(box)}: {error}"

@@ -13,6 +13,7 @@ from datamodules.sequences.sequence import Sequence
 from evaluation.errors import UserError
 from evaluation.tracking.metrics.geometry import centers, distances, overlaps
 from trackers.online import Lockstep, check_answer
+from trackers.rules import Box
 
 PAIRS = 24
 SHIFT, SCALE, CLOSE = 0.5, 0.15, 1 / 8
@@ -77,8 +78,9 @@ def _evenly_spaced(frames: np.ndarray) -> np.ndarray:
     return frames[chosen.round().astype(int)]
 
 
-def _jittered(box: np.ndarray, rng: np.random.Generator) -> tuple[float, ...]:
+def _jittered(box: np.ndarray, rng: np.random.Generator) -> Box:
     """Returns a box (xywh) of random size and position near `box`."""
     size = box[2:] * np.exp(SCALE * rng.standard_normal())
     centre = box[:2] + box[2:] / 2 + SHIFT * rng.uniform(-1, 1, 2) * box[2:]
-    return (*(centre - size / 2), *size)
+    (x, y), (w, h) = centre - size / 2, size
+    return x, y, w, h
