@@ -181,12 +181,12 @@ class Tracker(L.LightningModule, ABC):
     # Shared by all trackers
 
     def open(
-        self, runtime: str = "eager", device: str | torch.device = "cpu", threads: int | None = None
+        self, runtime: str | None = None, device: str | torch.device = "cpu", threads: int | None = None
     ) -> tuple[OnlineRules, Runtime]:
         """Puts the tracker into evaluation mode on a device, and returns its rules and what runs its network.
 
         Args:
-            runtime: see `trackers.runtimes.choices`.
+            runtime: see `trackers.runtimes.choices`; None for "eager".
             device: torch device.
             threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
 
@@ -194,7 +194,7 @@ class Tracker(L.LightningModule, ABC):
             TrackerError: the runtime is not known, not installed, or does not run on the device.
         """
         self.to(device).eval()
-        return self.rules(), open_runtime(self.graphs(), runtime, device, threads)
+        return self.rules(), open_runtime(self.graphs(), runtime or "eager", device, threads)
 
     def setup(self, stage: str) -> None:
         """Freezes the parameters that are not trained."""

@@ -36,7 +36,7 @@ class Target:
 class Openable(Protocol):
     """A tracker that can be used in the loop: a `trackers.base.Tracker`, or an exported tracker."""
 
-    def open(self, runtime: str, device: Any, threads: int | None) -> tuple[OnlineRules, Runtime]:
+    def open(self, runtime: str | None, device: Any, threads: int | None) -> tuple[OnlineRules, Runtime]:
         """Returns the online rules, and what runs the network for them."""
 
 
@@ -56,7 +56,8 @@ class Lockstep:
     Args:
         tracker: a tracker, which is put into evaluation mode on the device, or an exported tracker.
         device: device on which the network runs.
-        runtime: what runs the network, see `trackers.runtimes.choices`.
+        runtime: what runs the network, see `trackers.runtimes.choices`; None for the tracker's own: PyTorch, or the
+            runtime that an export is made for.
         threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
 
     Attributes:
@@ -64,7 +65,7 @@ class Lockstep:
         runtime: what runs the network.
     """
 
-    def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str = "eager", threads: int | None = None):
+    def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str | None = None, threads: int | None = None):
         self.rules, self.runtime = tracker.open(runtime, device, threads)
 
     def begin(self, image: Any, box: Box) -> Target:
@@ -144,7 +145,7 @@ class OnlineTracker:
         box: last box; None before `init`.
     """
 
-    def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str = "eager", threads: int | None = None):
+    def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str | None = None, threads: int | None = None):
         self.loop = Lockstep(tracker, device, runtime, threads)
         self.tracker = tracker
         self.box: Box | None = None

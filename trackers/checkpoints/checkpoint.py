@@ -29,7 +29,6 @@ from trackers.checkpoints.reading import FORMAT, read_checkpoint, recipe_in
 from trackers.checkpoints.recipes import build_tracker, check_recipe
 from trackers.contents import load_strictly, not_finite
 from trackers.errors import CheckpointError, TrackerError
-from trackers.online import OnlineTracker
 
 log = logging.getLogger(__name__)
 
@@ -175,22 +174,3 @@ def initial_checkpoint(
     if source is not None:
         tracker.load_backbone(tracker.pretrained_backbone(), PRETRAINED)
     return Checkpoint(tracker, dict(recipe))
-
-
-def load_tracker(
-    path: str | Path,
-    device: str | torch.device = "cpu",
-    gates: GateReading = DEFAULT_READING,
-    runtime: str = "eager",
-    threads: int | None = None,
-) -> OnlineTracker:
-    """Loads a tracker for `init(image, box)` and `update(image)`.
-
-    Args:
-        path: a file for `load_checkpoint`. No configuration is needed.
-        device: torch device on which the tracker runs.
-        gates: see `load_checkpoint`.
-        runtime: what runs the network, see `trackers.runtimes.choices`.
-        threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
-    """
-    return OnlineTracker(load_checkpoint(path, gates=gates).tracker, device, runtime, threads)

@@ -14,7 +14,33 @@ def _eager(graphs: Mapping[str, Graph], device: Any, threads: int | None) -> Run
     return EagerRuntime(graphs, device)
 
 
-RUNTIMES: dict[str, Callable[[Mapping[str, Graph], Any, int | None], Runtime]] = {"eager": _eager}
+def _compile(graphs: Mapping[str, Graph], device: Any, threads: int | None) -> Runtime:
+    from trackers.runtimes.compiled_runtime import CompiledRuntime
+
+    return CompiledRuntime(graphs, device)
+
+
+def _onnx(graphs: Mapping[str, Graph], device: Any, threads: int | None) -> Runtime:
+    from trackers.runtimes.conversion import converted
+    from trackers.runtimes.onnx_runtime import ONNXRuntime
+
+    return ONNXRuntime(*converted(graphs), device, threads)
+
+
+def _openvino(graphs: Mapping[str, Graph], device: Any, threads: int | None) -> Runtime:
+    from trackers.runtimes.conversion import converted
+    from trackers.runtimes.openvino_runtime import OpenVINORuntime
+
+    return OpenVINORuntime(*converted(graphs), device, threads)
+
+
+# Each entry imports its own library, when it is called.
+RUNTIMES: dict[str, Callable[[Mapping[str, Graph], Any, int | None], Runtime]] = {
+    "eager": _eager,
+    "compile": _compile,
+    "onnx": _onnx,
+    "openvino": _openvino,
+}
 
 
 def open_runtime(graphs: Mapping[str, Graph], runtime: str, device: Any, threads: int | None) -> Runtime:
@@ -22,7 +48,8 @@ def open_runtime(graphs: Mapping[str, Graph], runtime: str, device: Any, threads
 
     Args:
         graphs: by name, on the device.
-        runtime: name of the runtime.
+        runtime: "eager" (PyTorch as it is), "compile" (`torch.compile`, on CUDA with CUDA graphs), "onnx" (ONNX
+            Runtime) or "openvino". The last two convert the graphs to float32 in memory, which takes seconds.
         device: torch device.
         threads: CPU threads of a runtime without PyTorch; None leaves the number to the runtime.
 

@@ -1,0 +1,40 @@
+"""Loading of any saved tracker: a checkpoint, which needs PyTorch, or an export, which does not."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trackers.exported import ExportedTracker, is_export
+from trackers.online import OnlineTracker
+
+if TYPE_CHECKING:
+    from trackers.checkpoints.gate_reading import GateReading
+
+
+def load_tracker(
+    path: str | Path,
+    device: Any = "cpu",
+    gates: "GateReading | None" = None,
+    runtime: str | None = None,
+    threads: int | None = None,
+) -> OnlineTracker:
+    """Loads a tracker for `init(image, box)` and `update(image)`.
+
+    Args:
+        path: a file for `load_checkpoint`, or the folder of an export. No configuration is needed.
+        device: device on which the tracker runs, e.g. "cpu" or "cuda".
+        gates: interpretation of the gates in files of the ICASSP 2023 paper; None for the default.
+        runtime: what runs the network: "eager", "compile", "onnx" or "openvino", see `trackers.runtimes.choices`. None
+            stands for "eager", and of an export for the runtime that it is made for.
+        threads: CPU threads of ONNX Runtime and OpenVINO; None leaves the number to them. PyTorch has its own setting,
+            `torch.set_num_threads`.
+
+    Raises:
+        CheckpointError: the path holds no tracker, or a damaged one.
+        TrackerError: the runtime is not known, not installed, or does not run on the device.
+    """
+    if is_export(path):
+        return OnlineTracker(ExportedTracker.read(path), device, runtime, threads)
+    from trackers.checkpoints.checkpoint import load_checkpoint
+    from trackers.checkpoints.gate_reading import DEFAULT_READING
+
+    return OnlineTracker(load_checkpoint(path, gates=gates or DEFAULT_READING).tracker, device, runtime, threads)

@@ -1,0 +1,78 @@
+"""ONNX Runtime as the runtime of a tracker."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trackers.errors import TrackerError
+from trackers.runtimes.graph_spec import GraphSpec
+from trackers.runtimes.libraries import required
+from trackers.runtimes.runtime import Array, NumPyRuntime
+
+
+class ONNXRuntime(NumPyRuntime):
+    """Runs ONNX models.
+
+    Args:
+        models: file or content of the model of each graph.
+        specs: inputs and outputs of each graph.
+        device: "cpu", "cuda" or "cuda:N".
+        threads: CPU threads; None for one per core.
+
+    Raises:
+        TrackerError: ONNX Runtime is not installed, does not run on the device, or cannot read a model.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Path | bytes], specs: Mapping[str, GraphSpec], device: Any, threads: int | None
+    ):
+        self.library = required("onnxruntime", "runtime=onnx", "runtime")
+        self.specs = dict(specs)
+        self.sessions = {}
+        providers = self._providers(str(device))
+        for name, model in models.items():
+            options = self.library.SessionOptions()
+            if threads is not None:
+                options.intra_op_num_threads = options.inter_op_num_threads = threads
+            options.log_severity_level = 4  # errors are raised, too
+            content = model if isinstance(model, bytes) else str(model)
+            try:
+                session = self.library.InferenceSession(content, options, providers=providers)
+            except Exception as error:  # a damaged model causes one of many errors without a common class
+                place = name if isinstance(model, bytes) else f"{name} in {model}"
+                raise TrackerError(
+                    f"ONNX Runtime cannot read the model of graph {place} ({_line(error)}); export it again"
+                ) from error
+            inputs, outputs = ([value.name for value in of()] for of in (session.get_inputs, session.get_outputs))
+            self.specs[name].check_names(name, inputs, outputs)
+            self.sessions[name] = session
+
+    def run(self, graph: str, **inputs: Array) -> dict[str, np.ndarray]:
+        """Returns the outputs of a graph by name."""
+        spec = self.specs[graph]
+        try:
+            results = self.sessions[graph].run(None, spec.arrays(inputs))
+        except Exception as error:  # its errors have no common class; several of them are bare RuntimeErrors
+            raise TrackerError(f"ONNX Runtime cannot run graph {graph}: {_line(error)}") from error
+        return dict(zip(spec.outputs, results, strict=True))
+
+    def _providers(self, device: str) -> list[Any]:
+        """Returns what ONNX Runtime calls the device."""
+        kind, _, number = device.partition(":")
+        if kind == "cpu":
+            return ["CPUExecutionProvider"]
+        provider = {"cuda": "CUDAExecutionProvider"}.get(kind)
+        found = self.library.get_available_providers()
+        if provider not in found:
+            raise TrackerError(
+                f"this ONNX Runtime does not run on device={device}, it offers {', '.join(found)}; use device=cpu, or "
+                "for a GPU of NVIDIA pip install onnxruntime-gpu in place of onnxruntime"
+            )
+        return [(provider, {"device_id": int(number or 0)}), "CPUExecutionProvider"]
+
+
+def _line(error: Exception) -> str:
+    """Returns the first line of a message, and no more than a terminal's line or two."""
+    return str(error).strip().partition("\n")[0][:300]
