@@ -5,7 +5,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import torch
 
 from datamodules.augmentation import jitter
 from trackers.crops import CropSpec, Window
@@ -13,6 +12,7 @@ from trackers.dimp.crops import cut_patch, reference_crop, replicated_crop, trai
 from trackers.dimp.first_frame import FirstFrame, first_frame_samples, shifted_boxes
 from trackers.dimp.localisation import Localisation, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
+from trackers.runtimes.runtime import NumPyRuntime
 
 from .cases import Case, each
 from .compare import agrees, fits
@@ -23,6 +23,13 @@ from .dimp import inputs
 OF_TRACKER = ("patch_*/floor", "border_*/floor", "mean_*/floor", "coords/floor", "sample_*/floor")
 OF_TRAINING = ("train_*", "square_crop_side", "jittered", "crop_box", "box_in_crop")
 NOT_OURS = ("*/head",)
+
+
+class _Plain(NumPyRuntime):
+    """Runtime that holds arrays and has no graph."""
+
+    def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 @each("dimp", "crop")
@@ -89,15 +96,15 @@ def test_the_first_frame_gives_the_same_samples(case: Case) -> None:
     wide = round(expansion * size)
     side = expansion * config["search_area_scale"] * (w * h) ** 0.5
     pixels, window = reference_crop(given["picture"], (x + w / 2, y + h / 2), side, wide, None, first=True)
-    shift = torch.from_numpy(given["shift"])
+    shift = given["shift"]
 
-    def uniform(rows: int, columns: int) -> torch.Tensor:
+    def uniform(rows: int, columns: int) -> np.ndarray:
         assert shift.shape == (rows, columns)
         return shift
 
-    patch = torch.from_numpy(pixels).permute(2, 0, 1)
-    samples, shifts = first_frame_samples(patch, size, uniform, settings)
-    box = torch.from_numpy(window.relative(config["box"]) * wide) - torch.tensor([1, 1, 0, 0]) * (wide - size) / 2
+    samples, shifts = first_frame_samples(pixels, size, uniform, settings)
+    samples = samples.transpose(0, 3, 1, 2).astype(np.float64)
+    box = window.relative(config["box"]) * wide - np.array([1, 1, 0, 0]) * (wide - size) / 2
     turned = len(settings.angles)
     mine = {
         "patches": samples[:-turned, :, ::16, ::16],
@@ -135,15 +142,14 @@ def test_the_target_is_found_where_the_original_finds_it(case: Case) -> None:
 def test_samples_are_replaced_and_weighed_the_same(case: Case) -> None:
     about = case.config["memory"]
     size, initial = about["memory"], about["initial"]
-    memory = SampleMemory(torch.zeros(initial, 1, 1, 1), torch.zeros(initial, 4), size, about["minimum"])
+    memory = SampleMemory(_Plain(), np.zeros((initial, 1, 1, 1)), np.zeros((initial, 4)), size, about["minimum"])
     slots, weights = [], []
     for j in range(1, about["updates"] + 1):
         hard = j % about["hard_negative_every"] == 0
         rate = about["hard_negative_learning_rate" if hard else "learning_rate"]
-        slots.append(memory.add(torch.zeros(1, 1, 1), torch.zeros(4), rate))
+        slots.append(memory.add(np.zeros((1, 1, 1, 1)), np.zeros(4), rate))
         if j in about["report"]:
-            used = memory.stored()[2]
-            weights.append(np.pad(used.numpy(), (0, size - len(used))))
+            weights.append(memory.weights.copy())
     agrees(case, {"replaced": slots, "sample_weights": np.stack(weights)}, "replaced", "sample_weights")
 
 
@@ -185,7 +191,7 @@ def localised(made: Mapping[str, Any], noise: np.ndarray, cell: float, settings:
         scores[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = value / 2
         scores[row, column] = value
     target, previous = (tuple(np.array(made[name]) / cell) for name in ("target_size", "offset"))
-    return localise(torch.from_numpy(scores), target, previous, settings)
+    return localise(scores, target, previous, settings)
 
 
 def renamed(thresholds: Mapping[str, float]) -> dict[str, float]:

@@ -9,10 +9,10 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from trackers.dimp.following import OnlineState
+from trackers.dimp.following import DiMPRules
 from trackers.online import OnlineTracker
+from trackers.runtimes.runtime import Runtime
 
 from .cases import Case, each
 from .compare import agrees
@@ -43,23 +43,23 @@ def tracked(case: Case) -> dict[str, Any]:
     """Returns all arrays that the reference stores of a video."""
     given, tracker = inputs(case), build(case)
     _configure(case, tracker)
-    online, found = OnlineTracker(tracker), []
-    with _pinned(given), _watched(tracker, found):
+    online = OnlineTracker(tracker)
+    rules, runtime = online.loop.rules, online.loop.runtime
+    with _pinned(given), _watched(runtime, 1 + tracker.online.boxes) as found:
         frames = video(case, given)
         online.init(next(frames), tuple(case.config["init_box"]))
         state = online._state
         first = {
-            "init_boxes": state.memory.stored()[1].clone(),
+            "init_boxes": state.memory.boxes[: len(state.memory)].copy(),
             "init_filter": state.filter[0, ::16].clone(),
         }
         boxes, windows, scales, flags = [], [], [], []
         for frame in frames:
-            window = tracker.crop(frame, online.box, tracker.search)[1]
+            window = rules.crop(frame, online.box, tracker.search)[1]
             windows.append([window.top, window.left, window.top + window.side, window.left + window.side])
             boxes.append(online.update(frame)[0])
             flags.append(state.flag)
             scales.append(np.sqrt(boxes[-1][2] * boxes[-1][3]) * tracker.search.factor / tracker.search.size)
-    _, memory_boxes, _ = state.memory.stored()
     arrays = first | {
         "boxes": boxes,
         "coords": windows,
@@ -70,10 +70,10 @@ def tracked(case: Case) -> dict[str, Any]:
         "refined": np.stack([f["refined"] for f in found]),
         "refined_scores": np.stack([f["rated"] for f in found]),
         "last_filter": state.filter[0, ::16],
-        "modulation3": state.modulation.vectors[0][0],
-        "modulation4": state.modulation.vectors[1][0],
-        "memory_weights": state.memory._weights,
-        "memory_boxes": _padded(memory_boxes, 24),
+        "modulation3": state.reference["vector0"][0],
+        "modulation4": state.reference["vector1"][0],
+        "memory_weights": state.memory.weights,
+        "memory_boxes": state.memory.boxes[:24],
     }
     return {f"{name}/{FORM}": value for name, value in arrays.items()}
 
@@ -82,10 +82,6 @@ def _exact(case: Case) -> Case:
     """Returns the case with the tighter of its tolerances, if there are two: our rotations are exactly bilinear."""
     about = case.about | {"tolerance": case.about["tolerance"] | case.about.get("tolerance_exact_rotation", {})}
     return Case(case.path, about)
-
-
-def _padded(rows: Tensor, count: int) -> np.ndarray:
-    return np.concatenate([rows[:count].numpy(), np.zeros((max(0, count - len(rows)), rows.shape[1]), np.float32)])
 
 
 def _configure(case: Case, tracker: Any) -> None:
@@ -112,37 +108,33 @@ def _configure(case: Case, tracker: Any) -> None:
 def _pinned(given: dict[str, np.ndarray]) -> Iterator[None]:
     """Random numbers are the case's, in the order in which they are asked for."""
     frames = sorted((n for n in given if n.startswith("jitter_")), key=lambda n: int(n.split("_")[1]))
-    queue = [torch.from_numpy(given[n]) for n in ("shift", "dropout", *frames)]
+    queue = [given[n] for n in ("shift", "dropout", *frames)]
 
-    def uniform(following: OnlineState, rows: int, columns: int) -> Tensor:
+    def uniform(rows: int, columns: int) -> np.ndarray:
         number = next(i for i, numbers in enumerate(queue) if numbers.shape == (rows, columns))
         return queue.pop(number)
 
-    with mock.patch.object(OnlineState, "uniform", uniform):
+    with mock.patch.object(DiMPRules, "random_numbers", return_value=uniform):
         yield
 
 
 @contextmanager
-def _watched(tracker: Any, found: list[dict[str, np.ndarray]]) -> Iterator[None]:
+def _watched(runtime: Runtime, boxes: int) -> Iterator[list[dict[str, np.ndarray]]]:
     """Notes the score map and the refined boxes of every frame; zeros where nothing was refined."""
-    scores, refine, boxes = tracker.network.classifier.scores, tracker.network.refine, 1 + tracker.online.boxes
+    found: list[dict[str, np.ndarray]] = []
+    run = runtime.run
 
-    def noted_scores(*args: Any) -> Tensor:
-        result = scores(*args)
-        maps = result.flatten(-2).softmax(-1).view_as(result) if tracker.online.softmax else result
-        found.append({"scores": maps[0, 0].numpy(), "refined": np.zeros((boxes, 4)), "rated": np.zeros(boxes)})
+    def noted(graph: str, **arrays: Any) -> dict[str, Any]:
+        result = run(graph, **arrays)
+        if graph == "search":
+            scores = result["scores"].numpy()
+            found.append({"scores": scores, "refined": np.zeros((boxes, 4)), "rated": np.zeros(boxes)})
+        elif graph == "refine":
+            found[-1] |= {"refined": result["boxes"].numpy(), "rated": result["ratings"].numpy()}
         return result
 
-    def noted_boxes(*args: Any) -> tuple[Tensor, Tensor]:
-        refined, rated = refine(*args)
-        found[-1] |= {"refined": refined.numpy().copy(), "rated": rated.numpy().copy()}
-        return refined, rated
-
-    with (
-        mock.patch.object(tracker.network.classifier, "scores", noted_scores),
-        mock.patch.object(tracker.network, "refine", noted_boxes),
-    ):
-        yield
+    with mock.patch.object(runtime, "run", noted):
+        yield found
 
 
 def video(case: Case, given: dict[str, np.ndarray]) -> Iterator[np.ndarray]:

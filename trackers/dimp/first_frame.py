@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import cv2
+import numpy as np
 
-Uniform = Callable[[int, int], Tensor]  # (rows, columns) -> random numbers in [0, 1)
+Uniform = Callable[[int, int], np.ndarray]  # (rows, columns) -> random numbers in [0, 1), float32
 
 
 @dataclass(frozen=True)
@@ -39,28 +38,30 @@ class FirstFrame:
         return 1 + 4 * (self.translation > 0) + self.flip + len(self.blurs) + len(self.angles) + self.copies
 
 
-def first_frame_samples(patch: Tensor, size: int, uniform: Uniform, settings: FirstFrame) -> tuple[Tensor, Tensor]:
+def first_frame_samples(
+    patch: np.ndarray, size: int, uniform: Uniform, settings: FirstFrame
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the samples from which the tracker learns its first filter; the first sample is not changed.
 
     Args:
-        patch: pixels around the target, (3, H, W) float, larger than a sample. Outside of it, its border is repeated.
+        patch: pixels around the target, (H, W, 3) float32, larger than a sample. Outside of it, its border is repeated.
         size: side S of a sample in pixels.
         uniform: source of random numbers. It is called once, with a row for each random displacement.
         settings: samples to be made.
 
     Returns:
-        The samples (N, 3, S, S), and the displacement (row, column) in pixels of the target in each, (N, 2) int64 on
-        the CPU.
+        The samples (N, S, S, 3) float32, and the displacement (row, column) in pixels of the target in each, (N, 2)
+        int64.
     """
     shifts = _shifts(size, uniform, settings)
     samples = [
         sample(shift) if callable(sample) else _cropped(sample, size, shift)
         for sample, shift in zip(_augmented(patch, size, settings), shifts.tolist(), strict=True)
     ]
-    return torch.stack(samples), shifts
+    return np.stack(samples), shifts
 
 
-def shifted_boxes(box: Tensor, shifts: Tensor, settings: FirstFrame) -> Tensor:
+def shifted_boxes(box: np.ndarray, shifts: np.ndarray, settings: FirstFrame) -> np.ndarray:
     """Returns the target's box in each sample, xywh, (N + copies, 4); copies come last.
 
     As in the original, mirroring and rotating around the box's centre do not change the box.
@@ -70,68 +71,78 @@ def shifted_boxes(box: Tensor, shifts: Tensor, settings: FirstFrame) -> Tensor:
         shifts: displacements (row, column) of N samples, (N, 2).
         settings: settings with the number of copies.
     """
-    shifts = torch.cat([shifts, shifts[:1].expand(settings.copies, 2)]).to(box)
-    return box + torch.cat([shifts.flip(1), torch.zeros_like(shifts)], 1)
+    shifts = np.concatenate([shifts, shifts[:1].repeat(settings.copies, 0)]).astype(box.dtype)
+    return box + np.concatenate([shifts[:, ::-1], np.zeros_like(shifts)], 1)
 
 
-def dropout_copies(features: Tensor, uniform: Uniform, settings: FirstFrame) -> Tensor:
-    """Returns copies (copies, D, H, W) of features (D, H, W) with dropped channels, without a new normalisation."""
-    kept = uniform(settings.copies, len(features)) >= settings.dropout
-    return features * (kept.to(features) / (1 - settings.dropout))[..., None, None]
+def dropout_factors(channels: int, uniform: Uniform, settings: FirstFrame) -> np.ndarray:
+    """Returns factors (copies, channels) of the first sample's features, 0 for dropped channels.
+
+    The copies are not normalised again.
+    """
+    kept = uniform(settings.copies, channels) >= settings.dropout
+    return kept.astype(np.float32) / (1 - settings.dropout)
 
 
-def _shifts(size: int, uniform: Uniform, settings: FirstFrame) -> Tensor:
+def _shifts(size: int, uniform: Uniform, settings: FirstFrame) -> np.ndarray:
     """Returns the displacements of all samples but the copies, (N, 2) int64."""
     far = math.trunc(settings.translation * size / 2)
     fixed = [(0, 0)] + ([(far, far), (-far, far), (far, -far), (-far, -far)] if settings.translation > 0 else [])
     moved = settings.count - settings.copies - len(fixed)
-    drawn = torch.trunc((uniform(moved, 2).cpu() - 0.5) * size * settings.random_shift)
-    return torch.cat([torch.tensor(fixed, device="cpu"), drawn.long()])
+    drawn = np.trunc((uniform(moved, 2) - 0.5) * size * settings.random_shift)
+    return np.concatenate([np.array(fixed, np.int64), drawn.astype(np.int64)])
 
 
-def _augmented(patch: Tensor, size: int, settings: FirstFrame) -> Iterator[Tensor | Callable[[list[int]], Tensor]]:
+def _augmented(
+    patch: np.ndarray, size: int, settings: FirstFrame
+) -> Iterator[np.ndarray | Callable[[list[int]], np.ndarray]]:
     """Yields for each sample the patch to be cropped, or a function from a displacement to the sample."""
     for _ in range(1 + 4 * (settings.translation > 0)):
         yield patch
     if settings.flip:
-        yield patch.flip(2)
+        yield patch[:, ::-1]
     for sigmas in settings.blurs:
         yield _blurred(patch, sigmas)
     for angle in settings.angles:
         yield lambda shift, angle=angle: _rotated(patch, size, shift, angle)
 
 
-def _cropped(patch: Tensor, size: int, shift: list[int]) -> Tensor:
+def _cropped(patch: np.ndarray, size: int, shift: list[int]) -> np.ndarray:
     rows, columns = _shown_pixels(patch, size, shift)
-    return patch[:, rows][:, :, columns]
+    return patch[rows][:, columns]
 
 
-def _shown_pixels(patch: Tensor, size: int, shift: list[int]) -> list[Tensor]:
+def _shown_pixels(patch: np.ndarray, size: int, shift: list[int]) -> list[np.ndarray]:
     """Returns the rows and columns of the patch that a sample shows, limited to the patch."""
     return [
-        (torch.arange(size, device=patch.device) - (size - length) // 2 - by).clamp(0, length - 1)
-        for length, by in zip(patch.shape[1:], shift, strict=True)
+        (np.arange(size) - (size - length) // 2 - by).clip(0, length - 1)
+        for length, by in zip(patch.shape[:2], shift, strict=True)
     ]
 
 
-def _blurred(patch: Tensor, sigmas: tuple[float, float]) -> Tensor:
+def _blurred(patch: np.ndarray, sigmas: tuple[float, float]) -> np.ndarray:
     """Blurs a patch with a Gaussian that is cut off at twice its deviation; the patch is zero outside."""
-    blurred = patch[:, None]
-    for sigma, shape in zip(sigmas, ((-1, 1), (1, -1)), strict=True):
+    kernels = []
+    for sigma in sigmas:
         radius = math.ceil(2 * sigma)
-        along = torch.arange(-radius, radius + 1, device=patch.device, dtype=patch.dtype)
-        kernel = torch.exp(-(along**2) / (2 * sigma**2))
-        blurred = F.conv2d(blurred, (kernel / kernel.sum()).view(1, 1, *shape), padding="same")
-    return blurred[:, 0]
+        kernel = np.exp(-(np.arange(-radius, radius + 1.0) ** 2) / (2 * sigma**2))
+        kernels.append(kernel / kernel.sum())
+    rows, columns = kernels
+    return cv2.sepFilter2D(patch, cv2.CV_32F, columns, rows, borderType=cv2.BORDER_CONSTANT)
 
 
-def _rotated(patch: Tensor, size: int, shift: list[int], angle: float) -> Tensor:
+def _rotated(patch: np.ndarray, size: int, shift: list[int], angle: float) -> np.ndarray:
     """Returns a sample of the patch rotated around its centre: bilinear, with a repeated border."""
     rows, columns = _shown_pixels(patch, size, shift)
-    height, width = patch.shape[1:]
-    # Double precision keeps coordinates of a large patch exact until they are relative.
-    y, x = rows[:, None].double() - (height - 1) / 2, columns[None].double() - (width - 1) / 2
+    height, width = patch.shape[:2]
+    y, x = rows[:, None] - (height - 1) / 2, columns[None] - (width - 1) / 2
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    at = torch.stack([(cos * x - sin * y) / ((width - 1) / 2), (sin * x + cos * y) / ((height - 1) / 2)], -1)
-    # Interpolation weights are differences of large coordinates, so they need double precision, too.
-    return F.grid_sample(patch[None].double(), at[None], "bilinear", "border", align_corners=True)[0].to(patch)
+    row = (sin * x + cos * y + (height - 1) / 2).clip(0, height - 1)
+    column = (cos * x - sin * y + (width - 1) / 2).clip(0, width - 1)
+    # Interpolation weights are differences of large coordinates, so they need double precision.
+    top, left = row.astype(np.int64), column.astype(np.int64)
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    below, beside = (row - top)[..., None], (column - left)[..., None]
+    upper = (1 - beside) * patch[top, left] + beside * patch[top, right]
+    lower = (1 - beside) * patch[bottom, left] + beside * patch[bottom, right]
+    return ((1 - below) * upper + below * lower).astype(patch.dtype)

@@ -1,16 +1,20 @@
-"""Tracking state of DiMP: a filter that is learned and updated from a memory of samples, and refined boxes."""
+"""Online rules of DiMP: a filter that is learned and updated from a memory of samples, and refined boxes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from trackers.base import Crop, Online, Tracker
-from trackers.dimp.first_frame import FirstFrame, dropout_copies, first_frame_samples, shifted_boxes
+from trackers.dimp.crop_spec import DiMPCropSpec
+from trackers.dimp.first_frame import FirstFrame, dropout_factors, first_frame_samples, shifted_boxes
 from trackers.dimp.localisation import HARD_NEGATIVE, NORMAL, NOT_FOUND, Flag, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
-from trackers.dimp.network import CropFeatures, DiMPNetwork
+from trackers.dimp.random_numbers import UniformNumbers
+from trackers.rules import Answer, Crop, Online, OnlineRules
+from trackers.runtimes.runtime import Array, Runtime
+
+FILTER_UPDATES = ("update", "hard_negative")  # graphs that improve the filter, and keys of `Learning.iterations`
 
 
 @dataclass(frozen=True)
@@ -50,95 +54,143 @@ class Learning(Online):
     max_aspect: float
 
 
+@dataclass(eq=False)
 class OnlineState:
-    """Tracking state of a target: filter, memory and modulation. Boxes are xywh in pixels of the search crop.
-
-    Args:
-        network: the network, in evaluation mode.
-        settings: settings of the online loop.
-        size: side S of search crops in pixels.
-        compat: "reference" or "exact", see `DiMP`.
-        template: the first frame's crop, larger than a search crop and with the same centre.
+    """Tracking state of a target.
 
     Attributes:
+        filter: array (1, D, k, k) of the runtime.
+        memory: samples from which the filter learns.
+        reference: what refinement must know of the target, arrays of the runtime by their names in the graph "refine".
+        uniform: source of random numbers with a fixed seed.
+        frame: number of frames since the first one.
         flag: result of the localisation in the last frame.
     """
 
-    def __init__(self, network: DiMPNetwork, settings: Learning, size: int, compat: str, template: Crop):
-        self.network, self.settings, self.size, self.compat = network, settings, size, compat
-        self.random = torch.Generator().manual_seed(0)
-        self.frame, self.flag = 0, Flag.NORMAL
-        patches, shifts = first_frame_samples(template.pixels.float(), size, self.uniform, settings.first)
-        extracted = network.extract(Tracker.normalise(patches))
-        features = torch.cat([extracted.features, dropout_copies(extracted.features[0], self.uniform, settings.first)])
-        cx, cy, w, h = (v * template.pixels.shape[-1] for v in template.target)
-        margin = (template.pixels.shape[-1] - size) / 2
-        box = torch.tensor([cx - w / 2 - margin, cy - h / 2 - margin, w, h], device=features.device)
-        boxes = shifted_boxes(box, shifts, settings.first)
-        self.memory = SampleMemory(features, boxes, settings.memory, settings.first_share)
-        self.filter = network.classifier.learn(features[:, None], boxes[:, None], settings.iterations["first"])[-1]
-        self.modulation = network.box_head.modulation([m[:1] for m in extracted.maps], boxes[:1], features[:1])
+    filter: Array
+    memory: SampleMemory
+    reference: dict[str, Array]
+    uniform: UniformNumbers
+    frame: int = 0
+    flag: Flag = NORMAL
 
-    def step(self, search: Crop) -> tuple[Tensor, float]:
+
+@dataclass(frozen=True)
+class DiMPRules(OnlineRules):
+    """Online rules of DiMP. Boxes are xywh in pixels of the search crop, float32.
+
+    The graphs are "first", which learns a filter from samples of the first frame; "search", which applies the filter;
+    "refine", which refines boxes; and "update" and "hard_negative", which improve the filter, if they have steps.
+
+    Attributes:
+        compat: "reference" shifts refined boxes by half a crop pixel, as the original does; "exact" does not.
+        stride: pixels per cell of the score map.
+        channels: channels D of the features.
+        correlation: whether refinement reads the features.
+    """
+
+    template: DiMPCropSpec
+    search: DiMPCropSpec
+    online: Learning
+    compat: str
+    stride: int
+    channels: int
+    correlation: bool
+
+    def start(self, runtime: Runtime, template: Crop) -> OnlineState:
+        """Learns the first filter from augmented copies of the first frame.
+
+        Args:
+            runtime: runs the network.
+            template: the first frame's crop, larger than a search crop and with the same centre.
+        """
+        uniform, settings, side = self.random_numbers(), self.online.first, len(template.pixels)
+        samples, shifts = first_frame_samples(template.pixels.astype(np.float32), self.search.size, uniform, settings)
+        cx, cy, w, h = (v * side for v in template.target)
+        margin = (side - self.search.size) / 2
+        box = np.array([cx - w / 2 - margin, cy - h / 2 - margin, w, h], np.float32)
+        inputs = {"pixels": samples, "boxes": shifted_boxes(box, shifts, settings)}
+        if settings.copies:
+            inputs["factors"] = dropout_factors(self.channels, uniform, settings)
+        found = runtime.run("first", **inputs)
+        features, filter = found.pop("features"), found.pop("filter")
+        memory = SampleMemory(runtime, features, inputs["boxes"], self.online.memory, self.online.first_share)
+        return OnlineState(filter, memory, found, uniform)
+
+    def step(self, runtime: Runtime, state: OnlineState, search: Crop) -> Answer:
         """Finds the target in a search crop, and updates memory and filter.
 
         Returns:
-            The box, cxcywh (4,) in units of the crop's side, and a score in [0, 1]. The box is the last one if the
-            target is not found.
+            The box, the highest score in [0, 1], and the same score as evidence. The box is the last one if the target
+            is not found.
         """
-        size, stride = self.size, self.network.backbone.stride
-        self.frame += 1
-        extracted = self.network.extract(Tracker.normalise(search.pixels[None]))
-        scores = self.network.classifier.scores(extracted.features[:, None], self.filter)[0, 0]
-        if self.settings.softmax:
-            scores = scores.flatten().softmax(0).view_as(scores)
+        size, stride = self.search.size, self.stride
+        state.frame += 1
+        maps = runtime.run("search", pixels=search.pixels[None], filter=state.filter)
+        scores, features = runtime.numpy(maps.pop("scores")), maps.pop("features")
         cx, cy, w, h = (v * size for v in search.target)
         last = ((cy - size / 2) / stride, (cx - size / 2) / stride)
-        found = localise(scores, (h / stride, w / stride), last, self.settings.thresholds)
-        self.flag, score = found.flag, min(max(found.score, 0.0), 1.0)
-        if self.flag == NOT_FOUND:
-            return torch.tensor(search.target), score
+        found = localise(scores, (h / stride, w / stride), last, self.online.thresholds)
+        state.flag, score = found.flag, min(max(found.score, 0.0), 1.0)
+        if state.flag == NOT_FOUND:
+            return Answer(np.array(search.target), score, score)
         y, x = (size / 2 + stride * cells for cells in found.displacement)
         x, y = keep_inside((x, y), (w, h), [size * v for v in search.picture])
-        box = self._refine(extracted, torch.tensor([x - w / 2, y - h / 2, w, h]))
-        if self.flag in (NORMAL, HARD_NEGATIVE):
-            self._learn(extracted.features[0], box)
-        return torch.cat([box[:2] + box[2:] / 2, box[2:]]) / size, score
+        if self.correlation:
+            maps["features"] = features
+        box = self.refined(runtime, state, maps, np.array([x - w / 2, y - h / 2, w, h], np.float32))
+        if state.flag in (NORMAL, HARD_NEGATIVE):
+            self._learn(runtime, state, features, box)
+        return Answer(np.concatenate([box[:2] + box[2:] / 2, box[2:]]) / size, score, score)
 
-    def uniform(self, rows: int, columns: int) -> Tensor:
-        """Returns random numbers (rows, columns) in [0, 1) from the generator of this state, which has a fixed seed."""
-        return torch.rand(rows, columns, generator=self.random)
+    @staticmethod
+    def random_numbers() -> UniformNumbers:
+        """Returns the source of a new target's random numbers."""
+        return UniformNumbers(seed=0)
 
-    def _refine(self, extracted: CropFeatures, box: Tensor) -> Tensor:
-        """Refines a box (4,) and random boxes around it; returns the mean of the best boxes, (4,) on the CPU."""
-        settings = self.settings
-        noise = (self.uniform(settings.boxes, 4) - 0.5) * box[2:].prod().sqrt()
-        centre = box[:2] + box[2:] / 2 + settings.centre_jitter * noise[:, :2]
-        extent = (box[2:] + settings.size_jitter * noise[:, 2:]).clamp_min(box[2:].min() / 3)
-        starts = torch.cat([box[None], torch.cat([centre - extent / 2, extent], 1)])
-        boxes, ratings = (v.cpu() for v in self.network.refine(extracted, self.modulation, starts.to(self.filter)))
-        boxes[:, 2:].clamp_(min=1)
-        aspect = boxes[:, 2] / boxes[:, 3]
+    def refined(self, runtime: Runtime, state: OnlineState, maps: Mapping[str, Array], box: np.ndarray) -> np.ndarray:
+        """Refines a box (4,) and random boxes around it; returns the mean of the best boxes, (4,).
+
+        Args:
+            runtime: runs the network.
+            state: the target's state.
+            maps: arrays of the crop that the graph "refine" reads, by name.
+            box: xywh in pixels of the crop, (4,) float32.
+        """
+        settings, starts = self.online, self._starts(box, state.uniform(self.online.boxes, 4))
+        found = runtime.run("refine", boxes=starts, **maps, **state.reference)
+        boxes, ratings = runtime.numpy(found["boxes"]).copy(), runtime.numpy(found["ratings"])
+        boxes[:, 2:] = boxes[:, 2:].clip(1)
+        with np.errstate(invalid="ignore"):
+            aspect = boxes[:, 2] / boxes[:, 3]
         fits = (aspect < settings.max_aspect) & (aspect > 1 / settings.max_aspect)
-        if not (boxes.isfinite().all(1) & ratings.isfinite()).any():
-            return torch.full_like(box, torch.nan)  # the online loop tells it; the coarse box would hide it
+        if not (np.isfinite(boxes).all(1) & np.isfinite(ratings)).any():
+            return np.full_like(box, np.nan)  # the online loop tells it; the coarse box would hide it
         if not fits.any():
             return box
         boxes, ratings = boxes[fits], ratings[fits]
-        mean = boxes[ratings.topk(min(settings.best, len(ratings))).indices].mean(0)
+        mean = boxes[np.argsort(-ratings, kind="stable")[: settings.best]].mean(0)
         if self.compat == "reference":
             mean[:2] += 0.5
         return mean
 
-    def _learn(self, features: Tensor, box: Tensor) -> None:
+    def _starts(self, box: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Returns a box (4,) and boxes around it for random numbers (K, 4), (1 + K, 4)."""
+        noise = (numbers - 0.5) * np.sqrt(box[2:].prod())
+        centre = box[:2] + box[2:] / 2 + self.online.centre_jitter * noise[:, :2]
+        extent = (box[2:] + self.online.size_jitter * noise[:, 2:]).clip(box[2:].min() / 3)
+        return np.concatenate([box[None], np.concatenate([centre - extent / 2, extent], 1)])
+
+    def _learn(self, runtime: Runtime, state: OnlineState, features: Array, box: np.ndarray) -> None:
         """Adds a sample to the memory, and updates the filter if an update is due or there is a hard negative."""
-        settings, hard = self.settings, self.flag == HARD_NEGATIVE
-        self.memory.add(features, box.to(features), settings.hard_negative_rate if hard else settings.rate)
-        due = self.frame % settings.update_interval == 0
-        steps = settings.iterations["hard_negative"] if hard else settings.iterations["update"] if due else 0
-        if steps:
-            samples, boxes, weights = self.memory.stored()
-            learned = self.network.classifier.optimiser(
-                self.filter, samples[:, None], boxes[:, None], steps, weights[:, None]
-            )
-            self.filter = learned[-1]
+        settings, memory, hard = self.online, state.memory, state.flag == HARD_NEGATIVE
+        memory.add(features, box, settings.hard_negative_rate if hard else settings.rate)
+        due = state.frame % settings.update_interval == 0
+        graph = "hard_negative" if hard else "update"
+        if (hard or due) and settings.iterations[graph]:
+            samples: dict[str, Any] = {
+                "features": memory.features,
+                "boxes": memory.boxes,
+                "weights": memory.weights,
+            }
+            state.filter = runtime.run(graph, filter=state.filter, **samples)["filter"]

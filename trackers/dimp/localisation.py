@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from torch import Tensor
+import numpy as np
 
 Point = tuple[float, float]  # (row, column)
 
@@ -57,7 +57,7 @@ class Localisation(NamedTuple):
     flag: Flag
 
 
-def localise(scores: Tensor, target: Point, previous: Point, settings: Thresholds) -> Localisation:
+def localise(scores: np.ndarray, target: Point, previous: Point, settings: Thresholds) -> Localisation:
     """Finds the target in a score map, and looks for distractors.
 
     If two peaks are similar and only one of them lies near the last position, this peak is the target. A map of NaN has
@@ -69,7 +69,7 @@ def localise(scores: Tensor, target: Point, previous: Point, settings: Threshold
         previous: the target's last position, in cells from the map's centre.
         settings: thresholds.
     """
-    rest = scores.detach().float().cpu().numpy().copy()  # the only synchronisation with the device
+    rest = np.array(scores, np.float32)  # a copy
     middle = tuple((n - 1) / 2 for n in rest.shape)
 
     def highest() -> tuple[tuple[int, int], float, Point]:

@@ -11,14 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning.groups import Group
-from trackers.base import Batch, Crop, Recipe, Tracker
+from trackers.base import Batch, Recipe, Tracker
 from trackers.dimp.crop_spec import DiMPCropSpec
-from trackers.dimp.following import Learning, OnlineState
+from trackers.dimp.following import DiMPRules, Learning
+from trackers.dimp.graphs import tracking_graphs
 from trackers.dimp.labels import gaussian_labels, label_density
 from trackers.dimp.losses import kl_grid, kl_regression, lb_hinge
 from trackers.dimp.network import DiMPNetwork
 from trackers.dimp.proposals import jittered_proposals, sample_proposals
 from trackers.errors import TrackerError
+from trackers.runtimes.graph import Graph
 
 
 class DiMP(Tracker):
@@ -166,13 +168,24 @@ class DiMP(Tracker):
 
     # Tracking
 
-    def start(self, template: Crop) -> OnlineState:
-        """Learns the first filter from augmented copies of the first frame, and returns the state."""
-        return OnlineState(self.network, self.online, self.search.size, self.compat, template.to(self.device))
+    def graphs(self) -> dict[str, Graph]:
+        """Returns the parts of the network by name; see `trackers.dimp.graphs`."""
+        # Crops of the original are not rounded.
+        dtype = torch.uint8 if self.search.compat == "exact" else torch.float32
+        return tracking_graphs(self.network, self.online, self.search.size, dtype)
 
-    def step(self, state: OnlineState, search: Crop) -> tuple[Tensor, float]:
-        """Returns the box and its score; see `OnlineState.step`."""
-        return state.step(search.to(self.device))
+    def rules(self) -> DiMPRules:
+        """Returns the online rules."""
+        network = self.network
+        return DiMPRules(
+            template=self.template,
+            search=self.search,
+            online=self.online,
+            compat=self.compat,
+            stride=network.backbone.stride,
+            channels=network.classifier.features.conv.out_channels,
+            correlation=bool(network.box_head.correlation),
+        )
 
     # Counting and timing
 

@@ -5,11 +5,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from trackers.dimp.crops import cut_patch, reference_crop, replicated_crop, training_side, training_window
-from trackers.dimp.first_frame import FirstFrame, dropout_copies, first_frame_samples, shifted_boxes
+from trackers.dimp.first_frame import (
+    FirstFrame,
+    _blurred,
+    _rotated,
+    dropout_factors,
+    first_frame_samples,
+    shifted_boxes,
+)
 from trackers.dimp.localisation import Flag, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
+from trackers.dimp.random_numbers import UniformNumbers
+from trackers.runtimes.runtime import NumPyRuntime
 
 # The colour of a pixel is its position: red is its row, green its column.
 RAMP = np.zeros((200, 240, 3), np.uint8)
@@ -134,16 +144,23 @@ def test_moved_training_windows_lie_in_the_picture():
     assert training_window(RAMP.shape, (100, 100, 100, 100), 3.0, 64, None, "exact").side == 300
 
 
+class Plain(NumPyRuntime):
+    """Runtime that holds arrays and has no graph."""
+
+    def run(self, graph, **inputs):
+        raise NotImplementedError
+
+
 def spot(size, row, column):
-    patch = torch.zeros(3, size, size)
-    patch[:, row - 1 : row + 1, column - 1 : column + 1] = 100
+    patch = np.zeros((size, size, 3), np.float32)
+    patch[row - 1 : row + 1, column - 1 : column + 1] = 100
     return patch
 
 
 def centre_of(picture):
-    weight = picture.mean(0)
-    along = torch.arange(len(weight)) + 0.5
-    return (weight.sum(1) @ along / weight.sum()).item(), (weight.sum(0) @ along / weight.sum()).item()
+    weight = picture.mean(-1)
+    along = np.arange(len(weight)) + 0.5
+    return weight.sum(1) @ along / weight.sum(), weight.sum(0) @ along / weight.sum()
 
 
 @pytest.mark.parametrize(
@@ -151,18 +168,19 @@ def centre_of(picture):
 )
 def test_first_frame_boxes_follow_their_targets(settings):
     size = 32
-    samples, shifts = first_frame_samples(spot(64, 32, 32), size, torch.rand, settings)
-    boxes = shifted_boxes(torch.tensor([12.0, 13.0, 8.0, 6.0]), shifts, settings)
+    samples, shifts = first_frame_samples(spot(64, 32, 32), size, UniformNumbers(1), settings)
+    boxes = shifted_boxes(np.array([12.0, 13.0, 8.0, 6.0], np.float32), shifts, settings)
+    assert samples.dtype == boxes.dtype == np.float32
     assert len(boxes) == settings.count == len(samples) + settings.copies
     for sample, box in zip(samples, boxes[: len(samples)].tolist(), strict=True):
         assert centre_of(sample) == pytest.approx((box[1] + 3, box[0] + 4), abs=1e-3)
-    assert (boxes[:, 2:] == torch.tensor([8.0, 6.0])).all()
-    assert torch.equal(boxes[len(samples) :], boxes[:1].expand(settings.copies, 4))
+    assert (boxes[:, 2:] == [8.0, 6.0]).all()
+    assert (boxes[len(samples) :] == boxes[:1]).all()
 
 
 def test_the_picture_is_mirrored_and_turned():
     settings = FirstFrame(translation=0, blurs=(), angles=(90,), random_shift=0)
-    samples, shifts = first_frame_samples(spot(64, 32, 40), 32, torch.rand, settings)
+    samples, shifts = first_frame_samples(spot(64, 32, 40), 32, UniformNumbers(1), settings)
     assert not shifts.any()
     places = [centre_of(sample) for sample in samples]
     assert places[0] == pytest.approx((16, 24))
@@ -171,52 +189,88 @@ def test_the_picture_is_mirrored_and_turned():
 
 
 def test_a_patch_without_room_goes_on_at_its_border():
-    patch = torch.arange(16.0).expand(3, 16, 16)
-    samples, shifts = first_frame_samples(patch, 16, torch.rand, FirstFrame())
-    assert samples.shape == (13, 3, 16, 16)
+    patch = np.broadcast_to(np.arange(16, dtype=np.float32)[:, None], (16, 16, 3))
+    samples, shifts = first_frame_samples(patch, 16, UniformNumbers(1), FirstFrame())
+    assert samples.shape == (13, 16, 16, 3)
     assert shifts[1].tolist() == [4, 4]
-    assert samples[1, 0, 0].tolist() == [0.0] * 4 + [float(i) for i in range(12)]
+    assert samples[1, 0, :, 0].tolist() == [0.0] * 4 + [float(i) for i in range(12)]
+
+
+@pytest.mark.parametrize("sigmas", [(3, 1), (1, 3), (2, 2), (0.4, 5.5)])
+def test_blurs_are_convolutions_with_zeros_outside(sigmas):
+    patch = np.random.default_rng(0).uniform(0, 255, (31, 44, 3)).astype(np.float32)
+    wanted = torch.from_numpy(patch).permute(2, 0, 1)[:, None].double()
+    for sigma, shape in zip(sigmas, ((-1, 1), (1, -1)), strict=True):
+        radius = math.ceil(2 * sigma)
+        kernel = torch.exp(-(torch.arange(-radius, radius + 1).double() ** 2) / (2 * sigma**2))
+        wanted = F.conv2d(wanted, (kernel / kernel.sum()).view(1, 1, *shape), padding="same")
+    np.testing.assert_allclose(_blurred(patch, sigmas), wanted[:, 0].permute(1, 2, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("angle", "shift"), [(10, (0, 0)), (-45, (20, -7)), (90, (-3, 300)), (133.7, (1, 2))])
+def test_rotations_are_exactly_bilinear(angle, shift):
+    patch = np.random.default_rng(0).uniform(0, 255, (61, 44, 3)).astype(np.float32)
+    mine = _rotated(patch, 32, list(shift), angle)
+    rows, columns = (
+        (torch.arange(32) - (32 - length) // 2 - by).clamp(0, length - 1).double()
+        for length, by in zip(patch.shape[:2], shift, strict=True)
+    )
+    y, x = rows[:, None] / 30 - 1, columns[None] / 21.5 - 1
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    at = torch.stack([cos * x - sin * y * 30 / 21.5, sin * x * 21.5 / 30 + cos * y], -1)
+    wanted = F.grid_sample(
+        torch.from_numpy(patch).permute(2, 0, 1)[None].double(), at[None], "bilinear", "border", align_corners=True
+    )
+    np.testing.assert_allclose(mine, wanted[0].permute(1, 2, 0), rtol=1e-6, atol=1e-6)
 
 
 def test_dropped_channels_are_gone_and_the_others_grow():
-    features = torch.rand(6, 4, 4) + 1
-    numbers = torch.tensor([[0.1, 0.2, 0.9, 0.0, 0.19, 0.5]] * 2)
-    copies = dropout_copies(features, lambda rows, columns: numbers, FirstFrame())
-    expected = features / 0.8 * torch.tensor([0.0, 1, 1, 0, 0, 1])[:, None, None]
-    assert torch.allclose(copies, expected.expand(2, 6, 4, 4))
+    numbers = np.array([[0.1, 0.2, 0.9, 0.0, 0.19, 0.5]] * 2, np.float32)
+    factors = dropout_factors(6, lambda rows, columns: numbers, FirstFrame())
+    np.testing.assert_allclose(factors, [[0, 1.25, 1.25, 0, 0, 1.25]] * 2)
+    assert factors.dtype == np.float32
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_random_numbers_are_those_of_pytorch(seed):
+    """Shapes of fewer than 16 numbers, of more, of none, and more than the generator makes at once, in one stream."""
+    generator, uniform = torch.Generator().manual_seed(seed), UniformNumbers(seed)
+    for shape in [(8, 2), (2, 512), (9, 4), (0, 32), (1, 1), (3, 5), (1, 17), (40, 40), (3, 4)]:
+        numbers = uniform(*shape)
+        assert numbers.dtype == np.float32
+        assert np.array_equal(numbers, torch.rand(shape, generator=generator).numpy())
 
 
 def test_the_memory_never_overwrites_the_first_samples():
-    first = torch.arange(3.0).view(3, 1, 1, 1) + 100
-    memory = SampleMemory(first, torch.zeros(3, 4), size=6)
-    slots = [memory.add(torch.full((1, 1, 1), float(t)), torch.full((4,), float(t)), 0.1) for t in range(40)]
-    features, boxes, weights = memory.stored()
+    first = np.arange(3.0).reshape(3, 1, 1, 1) + 100
+    memory = SampleMemory(Plain(), first, np.zeros((3, 4)), size=6)
+    slots = [memory.add(np.full((1, 1, 1, 1), float(t)), np.full(4, float(t)), 0.1) for t in range(40)]
     assert slots[:4] == [3, 4, 5, 3]
     assert min(slots) == 3
-    assert torch.equal(features[:3], first)
-    assert sorted(features[3:].flatten().tolist()) == [37, 38, 39] == sorted(boxes[3:, 0].tolist())
-    assert weights.sum().item() == pytest.approx(1, abs=0.01)
-    assert weights[:3].sum().item() == pytest.approx(0.25, abs=1e-6)
-    assert int(weights[3:].argmax()) + 3 == slots[-1]
+    assert np.array_equal(memory.features[:3], first)
+    assert sorted(memory.features[3:].flatten().tolist()) == [37, 38, 39] == sorted(memory.boxes[3:, 0].tolist())
+    assert memory.weights.sum() == pytest.approx(1, abs=0.01)
+    assert memory.weights[:3].sum() == pytest.approx(0.25, abs=1e-6)
+    assert int(memory.weights[3:].argmax()) + 3 == slots[-1]
 
 
 def test_the_first_samples_fade_as_they_should():
-    memory = SampleMemory(torch.zeros(15, 1, 1, 1), torch.zeros(15, 4))
+    memory = SampleMemory(Plain(), np.zeros((15, 1, 1, 1)), np.zeros((15, 4)))
     anchors = {1: 0.9902, 11: 0.8972, 35: 0.7076, 101: 0.5549, 200: 0.3155}
     for t in range(1, 201):
-        memory.add(torch.zeros(1, 1, 1), torch.zeros(4), 0.01)
+        memory.add(np.zeros((1, 1, 1, 1)), np.zeros(4), 0.01)
         if t in anchors:
-            assert memory.stored()[2][:15].sum().item() == pytest.approx(anchors[t], abs=1e-4)
-        assert len(memory) == len(memory.stored()[0]) == min(15 + t, 50)
+            assert memory.weights[:15].sum() == pytest.approx(anchors[t], abs=1e-4)
+        assert len(memory) == np.count_nonzero(memory.weights) == min(15 + t, 50)
 
 
 def test_a_memory_without_room_is_refused():
     with pytest.raises(ValueError, match=r"tracker\.online\.memory=15"):
-        SampleMemory(torch.zeros(15, 1, 1, 1), torch.zeros(15, 4), size=15)
+        SampleMemory(Plain(), np.zeros((15, 1, 1, 1)), np.zeros((15, 4)), size=15)
 
 
 def peaks(*places):
-    scores = torch.zeros(23, 23)
+    scores = np.zeros((23, 23), np.float32)
     for row, column, value in places:
         scores[row, column] = value
     return scores
@@ -226,7 +280,7 @@ def peaks(*places):
     ("scores", "flag", "place"),
     [
         (peaks((11, 11, 0.24)), Flag.NOT_FOUND, (0, 0)),
-        (torch.full((23, 23), math.nan), Flag.NOT_FOUND, None),
+        (np.full((23, 23), math.nan), Flag.NOT_FOUND, None),
         (peaks((12, 9, 0.8)), Flag.NORMAL, (1, -2)),
         (peaks((12, 9, 0.8), (13, 10, 0.79)), Flag.NORMAL, (1, -2)),  # it is part of the target
         (peaks((12, 9, 0.3), (3, 20, 0.2)), Flag.NORMAL, (1, -2)),  # too weak to learn from
@@ -241,7 +295,7 @@ def test_each_kind_of_score_map_says_what_it_should(scores, flag, place):
     found = localise(scores, (2.0, 2.0), (0.0, 0.0), Thresholds())
     assert found.flag is flag
     assert place in (None, found.displacement)
-    assert found.score == pytest.approx(scores.max().item(), nan_ok=True)
+    assert found.score == pytest.approx(scores.max(), nan_ok=True)
 
 
 def test_the_last_position_says_which_of_two_is_the_target():
@@ -269,7 +323,7 @@ def test_a_peak_on_a_threshold_is_not_above_it(changes, flag):
 
 
 def test_a_map_may_be_wider_than_it_is_high():
-    scores = torch.zeros(5, 11)
+    scores = np.zeros((5, 11), np.float32)
     scores[3, 9], scores[3, 3], scores[1, 9] = 0.8, 0.3, 0.45
     found = localise(scores, (1.0, 6.0), (0.0, 0.0), Thresholds(neighbourhood=2.0))
     assert found == ((1.0, 4.0), pytest.approx(0.8), Flag.HARD_NEGATIVE)  # 2 rows above the peak, not 6 columns beside
@@ -278,7 +332,7 @@ def test_a_map_may_be_wider_than_it_is_high():
 def test_the_scores_are_left_alone():
     scores = peaks((12, 9, 0.8))
     localise(scores, (4.0, 4.0), (0.0, 0.0), Thresholds())
-    assert scores[12, 9] == torch.tensor(0.8)
+    assert scores[12, 9] == np.float32(0.8)
 
 
 def test_a_target_leaves_the_picture_by_a_part_of_its_size_at_most():
