@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from trackers.dimp.crop_spec import DiMPCropSpec
 from trackers.dimp.first_frame import FirstFrame, dropout_factors, first_frame_samples, shifted_boxes
 from trackers.dimp.localisation import HARD_NEGATIVE, NORMAL, NOT_FOUND, Flag, Thresholds, keep_inside, localise
 from trackers.dimp.memory import SampleMemory
@@ -89,8 +88,6 @@ class DiMPRules(OnlineRules):
         correlation: whether refinement reads the features.
     """
 
-    template: DiMPCropSpec
-    search: DiMPCropSpec
     online: Learning
     compat: str
     stride: int
