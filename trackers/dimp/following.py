@@ -155,7 +155,7 @@ class DiMPRules(OnlineRules):
             box: xywh in pixels of the crop, (4,) float32.
         """
         settings, starts = self.online, self._starts(box, state.uniform(self.online.boxes, 4))
-        found = runtime.run("refine", boxes=starts, **maps, **state.reference)
+        found = runtime.run("refine", starts=starts, **maps, **state.reference)
         boxes, ratings = runtime.numpy(found["boxes"]).copy(), runtime.numpy(found["ratings"])
         boxes[:, 2:] = boxes[:, 2:].clip(1)
         with np.errstate(invalid="ignore"):
@@ -190,4 +190,4 @@ class DiMPRules(OnlineRules):
                 "boxes": memory.boxes,
                 "weights": memory.weights,
             }
-            state.filter = runtime.run(graph, filter=state.filter, **samples)["filter"]
+            state.filter = runtime.run(graph, filter=state.filter, **samples)["new_filter"]

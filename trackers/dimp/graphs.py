@@ -82,22 +82,22 @@ class RefineGraph(nn.Module):
         self.network = network
 
     def forward(
-        self, boxes: Tensor, features: Tensor | None = None, cells: Tensor | None = None, **levels: Tensor
+        self, starts: Tensor, features: Tensor | None = None, cells: Tensor | None = None, **levels: Tensor
     ) -> dict[str, Tensor]:
         """Refines boxes.
 
         Args:
-            boxes: xywh in pixels of the crop, (K, 4).
+            starts: boxes, xywh in pixels of the crop, (K, 4).
             features, cells: see `SearchGraph` and `FirstGraph`, if the network has correlation.
             levels: "map0", "map1", ... and "vector0", "vector1", ...
 
         Returns:
-            "boxes" (K, 4), and "ratings" (K,), which are those before the last step.
+            "boxes" (K, 4), refined ones, and "ratings" (K,), which are those before the last step.
         """
         head = self.network.box_head
         maps, vectors = ([levels[f"{kind}{i}"] for i in range(len(head.levels))] for kind in ("map", "vector"))
         modulation, settings = Modulation(vectors, cells), self.network.refinement
-        refined, ratings = refine(head, maps, modulation, boxes[None], **settings, embedding=features)
+        refined, ratings = refine(head, maps, modulation, starts[None], **settings, embedding=features)
         return {"boxes": refined[0], "ratings": ratings[0]}
 
 
@@ -114,7 +114,7 @@ class UpdateGraph(nn.Module):
         self.optimiser, self.steps = network.classifier.optimiser, steps
 
     def forward(self, filter: Tensor, features: Tensor, boxes: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        """Returns "filter" (1, D, k, k), a better one than the given one.
+        """Returns "new_filter" (1, D, k, k), a better one than the given one.
 
         Args:
             filter: (1, D, k, k).
@@ -124,7 +124,7 @@ class UpdateGraph(nn.Module):
         """
         boxes = boxes.to(features)
         filters = self.optimiser(filter, features[:, None], boxes[:, None], self.steps, weights[:, None])
-        return {"filter": filters[-1]}
+        return {"new_filter": filters[-1]}
 
 
 def tracking_graphs(network: DiMPNetwork, online: Learning, size: int, dtype: torch.dtype) -> dict[str, Graph]:
@@ -142,8 +142,8 @@ def tracking_graphs(network: DiMPNetwork, online: Learning, size: int, dtype: to
     def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=device)
 
-    def box(*shape: int) -> Tensor:
-        return torch.tensor([0.4, 0.4, 0.2, 0.2], device=device).mul(size).expand(*shape, 4).contiguous()
+    def boxes(count: int) -> Tensor:
+        return torch.tensor([0.4, 0.4, 0.2, 0.2], device=device).mul(size).repeat(count, 1)
 
     channels, side = network.classifier.initialiser.conv.out_channels, network.classifier.initialiser.filter_size
     cells = -(-size // network.backbone.stride)
@@ -155,16 +155,16 @@ def tracking_graphs(network: DiMPNetwork, online: Learning, size: int, dtype: to
         maps.append(zeros(1, _outputs(head.get_submodule(f"conv{name}_2t")), length, length, dtype=dtype_of(network)))
         vectors.append(zeros(1, _outputs(head.get_submodule(joined)), dtype=kind))
 
-    samples = {"pixels": zeros(first.count - first.copies, size, size, 3), "boxes": box(first.count)}
+    samples = {"pixels": zeros(first.count - first.copies, size, size, 3), "boxes": boxes(first.count)}
     if first.copies:
         samples["factors"] = zeros(first.copies, channels)
-    refined = {"boxes": box(1 + online.boxes)}
+    refined = {"starts": boxes(1 + online.boxes)}
     reference = tuple(_numbered("vector", vectors))
     if head.correlation:
         refined |= {"features": features[:1], "cells": zeros(1, head.correlation**2, channels, dtype=kind)}
         reference = (*reference, "cells")
     refined |= _numbered("map", maps) | _numbered("vector", vectors)
-    learned = {"filter": filter, "features": features, "boxes": box(online.memory), "weights": zeros(online.memory)}
+    learned = {"filter": filter, "features": features, "boxes": boxes(online.memory), "weights": zeros(online.memory)}
     pixels = zeros(1, size, size, 3, dtype=dtype)
     return {
         "first": Graph(FirstGraph(network, online.iterations["first"]), samples, ("features", "filter", *reference)),
@@ -175,7 +175,7 @@ def tracking_graphs(network: DiMPNetwork, online: Learning, size: int, dtype: to
         ),
         "refine": Graph(RefineGraph(network), refined, ("boxes", "ratings")),
     } | {
-        name: Graph(UpdateGraph(network, online.iterations[name]), learned, ("filter",))
+        name: Graph(UpdateGraph(network, online.iterations[name]), learned, ("new_filter",))
         for name in FILTER_UPDATES
         if online.iterations[name]
     }

@@ -14,7 +14,7 @@ class Graph:
     Attributes:
         module: its `forward` takes tensors by name and returns a dict of tensors. It shares the network's weights.
         inputs: an example of each input, by the names of the arguments of `forward` and in their order.
-        outputs: names of the results, in the order of the dict.
+        outputs: names of the results, in the order of the dict. They differ from those of the inputs.
         batched: names of the inputs whose first dim is the number of targets. The first dim of every output then has
             this number, too. Without such inputs all shapes are fixed.
     """

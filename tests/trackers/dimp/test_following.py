@@ -59,20 +59,20 @@ class Given(NumPyRuntime):
     def search(self, pixels: np.ndarray, filter: np.ndarray) -> dict[str, np.ndarray]:
         return {"scores": self.scores, "features": np.full((1, 2, 4, 4), 5.0), "map0": np.full(1, 6.0)}
 
-    def refine(self, boxes: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
-        refined = boxes[:1] if self.boxes is None else np.array(self.boxes, np.float32)
+    def refine(self, starts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
+        refined = starts[:1] if self.boxes is None else np.array(self.boxes, np.float32)
         ratings = np.ones(len(refined)) if self.ratings is None else np.array(self.ratings)
         return {"boxes": refined, "ratings": ratings}
 
     def update(self, filter: np.ndarray, **samples: np.ndarray) -> dict[str, np.ndarray]:
-        return {"filter": filter + 2}
+        return {"new_filter": filter + 2}
 
     def hard_negative(self, filter: np.ndarray, **samples: np.ndarray) -> dict[str, np.ndarray]:
-        return {"filter": filter + 1}
+        return {"new_filter": filter + 1}
 
     @property
     def starts(self) -> np.ndarray:
-        return self.asked["refine"]["boxes"]
+        return self.asked["refine"]["starts"]
 
 
 def rules_of(compat: str = "exact", **changes: Any) -> DiMPRules:
@@ -166,7 +166,7 @@ def test_refinement_gets_the_crop_and_the_reference() -> None:
     }
     rules = replace(rules_of(), correlation=False)
     rules.step(runtime, state_of(runtime), crop())
-    assert set(runtime.asked["refine"]) == {"boxes", "vector0", "map0"}
+    assert set(runtime.asked["refine"]) == {"starts", "vector0", "map0"}
 
 
 @pytest.mark.parametrize(("height", "score"), [(0.8, 0.8), (3.0, 1.0), (0.1, 0.1), (-0.05, 0.0)])
