@@ -1,0 +1,137 @@
+"""Writing of an exported tracker: graphs and `tracker.json` in a folder that appears only when it is complete."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from evaluation.errors import UserError
+from evaluation.export.onnx_precision import Sample, quantised, with_half_weights
+from evaluation.export.openvino_model import write_openvino
+from evaluation.export.parity import TOLERANCES, Parity, compare, track
+from evaluation.export.trial_video import render_trial
+from evaluation.export.watched_runtimes import RecordingRuntime
+from evaluation.files import write_json
+from trackers.base import Tracker
+from trackers.exported import ABOUT, ENDINGS, FORMAT, ExportedTracker, graph_data, is_export
+from trackers.recipe_data.plain import plain
+from trackers.runtimes.conversion import converted
+from trackers.runtimes.graph_spec import GraphSpec
+
+PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
+PIXELS = "pixels"  # input of the graphs that integer arithmetic makes smaller and faster: those that read pictures
+CALIBRATION = (1, 3, 5, 6)  # seeds of the videos; parity is measured on another one
+PARITY_SEED, FRAMES = 2, 24
+
+
+@dataclass(frozen=True)
+class Export:
+    """A complete export.
+
+    Attributes:
+        folder: the folder.
+        sizes: bytes of each graph.
+        quantised: graphs that compute with integers.
+        parity: differences from PyTorch.
+    """
+
+    folder: Path
+    sizes: Mapping[str, int]
+    quantised: tuple[str, ...]
+    parity: Parity
+
+
+def write_export(
+    tracker: Tracker, folder: Path, runtime: str, precision: str, about: Mapping[str, Any], frames: int = FRAMES
+) -> Export:
+    """Converts a tracker, compares the result with PyTorch, and writes it.
+
+    Args:
+        tracker: the tracker, which is put into evaluation mode on the CPU.
+        folder: where the export is written. An export that is there already is replaced.
+        runtime: "onnx" or "openvino".
+        precision: one of `PRECISIONS` of the runtime.
+        about: further entries of `tracker.json`, e.g. the provenance.
+        frames: number of frames of each video for calibration and comparison.
+
+    Raises:
+        UserError: the folder holds something else, or the export differs from PyTorch by more than `TOLERANCES`. No
+            folder is left.
+        TrackerError: a package for the conversion is not installed.
+    """
+    tracker.to("cpu").eval()
+    with _new_folder(folder) as unfinished:
+        models, specs = converted(tracker.graphs())
+        samples = _calibration(tracker, specs, frames) if precision == "int8" else {}
+        files = {}
+        for name, model in models.items():
+            files[name] = f"{name}{ENDINGS[runtime]}"
+            _write_graph(model, specs[name], unfinished / files[name], runtime, precision, samples.get(name, []))
+        data = {
+            "version": FORMAT,
+            "format": runtime,
+            "precision": precision,
+            "rules": plain(tracker.rules()),
+            "graphs": {name: graph_data(spec, files[name]) for name, spec in specs.items()},
+            "quantised": list(samples),
+        }
+        write_json(unfinished / ABOUT, data)
+        parity = compare(tracker, ExportedTracker.read(unfinished), render_trial(frames, PARITY_SEED))
+        if fault := parity.fault(TOLERANCES[precision]):
+            raise UserError(
+                f"the export in {precision} is not written, because it differs from PyTorch: {fault}; "
+                + ("use precision=fp32" if precision != "fp32" else "use the other format, or runtime=eager")
+            )
+        write_json(unfinished / ABOUT, data | {"parity": parity.to_dict()} | dict(about))
+        sizes = {name: _size(unfinished / file) for name, file in files.items()}
+    return Export(folder, sizes, tuple(samples), parity)
+
+
+def _write_graph(
+    model: bytes, spec: GraphSpec, file: Path, runtime: str, precision: str, samples: list[Sample]
+) -> None:
+    if runtime == "openvino":
+        write_openvino(model, spec, file, precision == "fp16", samples)
+    elif samples:
+        file.write_bytes(quantised(model, samples))
+    else:
+        file.write_bytes(with_half_weights(model) if precision == "fp16" else model)
+
+
+def _calibration(tracker: Tracker, specs: Mapping[str, GraphSpec], frames: int) -> dict[str, list[Sample]]:
+    """Returns the inputs of the graphs that read pixels, from tracks of rendered videos."""
+    rules, eager = tracker.open("eager", "cpu", None)
+    recording = RecordingRuntime(eager)
+    for seed in CALIBRATION:
+        track(rules, recording, render_trial(frames, seed))
+    return {
+        name: [specs[name].arrays(sample) for sample in found]
+        for name, found in recording.inputs.items()
+        if PIXELS in specs[name].inputs
+    }
+
+
+def _size(file: Path) -> int:
+    """Returns the bytes of a graph's files."""
+    return sum(part.stat().st_size for part in file.parent.glob(f"{file.stem}.*"))
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder that gets the name `folder` when the block ends, and is deleted after an error."""
+    if folder.exists() and not is_export(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"folder={folder} holds something that is no export; choose a folder that is not there yet")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished, old = (folder.with_name(f".{folder.name}.{uuid4().hex}") for _ in range(2))
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if folder.exists():
+            folder.rename(old)
+        unfinished.rename(folder)
+    finally:
+        for rest in (unfinished, old):
+            shutil.rmtree(rest, ignore_errors=True)
