@@ -22,7 +22,7 @@ from trackers.runtimes.conversion import converted
 from trackers.runtimes.graph_spec import GraphSpec
 
 PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
-PIXELS = "pixels"  # input of the graphs that integer arithmetic makes smaller and faster: those that read pictures
+PIXELS = "pixels"  # input of the graphs that read pictures
 CALIBRATION = (1, 3, 5, 6)  # seeds of the videos; parity is measured on another one
 PARITY_SEED, FRAMES = 2, 24
 
@@ -102,7 +102,11 @@ def _write_graph(
 
 
 def _calibration(tracker: Tracker, specs: Mapping[str, GraphSpec], frames: int) -> dict[str, list[Sample]]:
-    """Returns the inputs of the graphs that read pixels, from tracks of rendered videos."""
+    """Returns inputs of the graphs that compute with integers, from tracks of rendered videos.
+
+    These are the graphs that read the pixels of every frame. Other graphs would gain nothing: they run once, or refine
+    a box or a filter in steps, which need the precision.
+    """
     rules, eager = tracker.open("eager", "cpu", None)
     recording = RecordingRuntime(eager)
     for seed in CALIBRATION:
@@ -110,7 +114,7 @@ def _calibration(tracker: Tracker, specs: Mapping[str, GraphSpec], frames: int) 
     return {
         name: [specs[name].arrays(sample) for sample in found]
         for name, found in recording.inputs.items()
-        if PIXELS in specs[name].inputs
+        if PIXELS in specs[name].inputs and len(found) == len(CALIBRATION) * (frames - 1)
     }
 
 

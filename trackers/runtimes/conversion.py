@@ -2,6 +2,7 @@
 
 import copy
 import io
+import logging
 import warnings
 from collections.abc import Mapping
 
@@ -35,6 +36,7 @@ def to_onnx(graph: Graph) -> bytes:
         TrackerError: a package for the conversion is not installed.
     """
     required("onnxscript", "the conversion to ONNX", "export")
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its notes on constants that it does not fold
     module = copy.deepcopy(graph.module).cpu().float().eval().requires_grad_(False)
     # PyTorch takes a dim of 1 for fixed, so the examples of batched inputs have two targets.
     examples = {name: _example(value, name in graph.batched) for name, value in graph.inputs.items()}
@@ -45,7 +47,7 @@ def to_onnx(graph: Graph) -> bytes:
         program = torch.onnx.export(
             module,
             kwargs=examples,
-            output_names=list(graph.outputs),
+            output_names=spec_of(graph).output_names,
             dynamic_shapes=shapes if graph.batched else None,
             opset_version=OPSET,
             dynamo=True,
