@@ -1,7 +1,6 @@
 """Conversion of graphs from PyTorch to ONNX, which ONNX Runtime and OpenVINO read."""
 
 import copy
-import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -47,7 +46,7 @@ def to_onnx(graph: Graph) -> bytes:
         program = torch.onnx.export(
             module,
             kwargs=examples,
-            output_names=spec_of(graph).output_names,
+            output_names=list(graph.outputs),
             dynamic_shapes=shapes if graph.batched else None,
             opset_version=OPSET,
             dynamo=True,
@@ -56,9 +55,7 @@ def to_onnx(graph: Graph) -> bytes:
     assert program is not None
     for node in program.model.graph.all_nodes():  # notes that name files of this machine
         node.metadata_props.clear()
-    file = io.BytesIO()
-    program.save(file)
-    return file.getvalue()
+    return program.model_proto.SerializeToString()
 
 
 def converted(graphs: Mapping[str, Graph]) -> tuple[dict[str, bytes], dict[str, GraphSpec]]:

@@ -42,11 +42,6 @@ class GraphSpec:
         """Whether the graph computes several targets at once."""
         return any(spec.batched for spec in self.inputs.values())
 
-    @property
-    def output_names(self) -> list[str]:
-        """Names of the outputs in a model, where an output and an input cannot share a name."""
-        return [f"new_{name}" if name in self.inputs else name for name in self.outputs]
-
     def arrays(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the inputs as contiguous arrays of the graph's types."""
         return {name: np.ascontiguousarray(given[name], spec.type) for name, spec in self.inputs.items()}
@@ -65,8 +60,8 @@ class GraphSpec:
         Raises:
             TrackerError: the names differ.
         """
-        if {*inputs} != {*self.inputs} or outputs != self.output_names:
+        if {*inputs} != {*self.inputs} or outputs != [*self.outputs]:
             raise TrackerError(
                 f"the model of graph {graph} has the inputs {inputs[:20]} and the outputs {outputs[:20]}, but "
-                f"{[*self.inputs]} and {self.output_names} are expected; export the tracker again"
+                f"{[*self.inputs]} and {[*self.outputs]} are expected; export the tracker again"
             )
