@@ -31,6 +31,7 @@ from evaluation.study.settings import check_settings
 from evaluation.study.shorthands import expand_shorthands
 from evaluation.study.sweep_callbacks import STARTED
 from trackers.checkpoints.reading import recipe_in
+from trackers.checkpoints.shared_folder import checkpoint_file
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
         invocation: how the command was started.
         completes_recipe: whether `cfg.tracker` holds only changes of the recipe in the checkpoint.
     """
+    if isinstance(cfg.checkpoint, str):
+        cfg.checkpoint = str(checkpoint_file(cfg.checkpoint))
     source = ParentSource.from_checkpoint(cfg.checkpoint)
     if completes_recipe:
         if source.header is None:

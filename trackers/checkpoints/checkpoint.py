@@ -111,7 +111,7 @@ def load_checkpoint(
     """Loads a parent or a child from a checkpoint of this project or from an official checkpoint.
 
     Args:
-        path: the file.
+        path: the file, or a folder with `model.safetensors` (see `shared_folder.py`).
         recipe: the `tracker` section of a configuration; None for the recipe in the file. A file of a pretrained
             backbone (e.g. MAE's) has no recipe, so the argument is needed.
         gates: interpretation of the gates in files of the ICASSP 2023 paper.
@@ -183,7 +183,7 @@ def load_tracker(
     """Loads a tracker for `init(image, box)` and `update(image)`.
 
     Args:
-        path: a file for `load_checkpoint`. No configuration is needed.
+        path: a file or folder for `load_checkpoint`. No configuration is needed.
         device: torch device on which the tracker runs.
         gates: see `load_checkpoint`.
     """
