@@ -29,7 +29,7 @@ PAGES = [
 ]
 SCRIPTS = {"train.py", "prune.py", "eval.py"}
 MISSING = set() if importlib.util.find_spec("ray") else {"hydra/launcher=ray"}
-TOOLS = {"tensorboard", "apt-get", "git", ".", "cd", "mkdocs"}  # their own manuals say what they do
+TOOLS = {"vot", "tensorboard", "apt-get", "git", ".", "cd", "mkdocs"}  # their own manuals say what they do
 
 
 def fences(page: Path, language: str) -> Iterator[str]:

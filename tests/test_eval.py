@@ -85,6 +85,15 @@ def test_what_was_tracked_once_is_found_and_forced_again(run, small_checkpoint, 
     assert len(list(cache.rglob("GOT-10k_Val_000001.txt"))) == 2
 
 
+def test_a_folder_of_a_model_hub_is_scored(run, small_checkpoint, data, tmp_path):
+    folder = tmp_path / "small-tracker"
+    folder.mkdir()
+    shutil.copy(small_checkpoint, folder / "model.safetensors")
+    (result,) = results(run("eval", f"checkpoint={folder}", "benchmark=got10k", f"paths.data={data}"))
+    assert result["bytes"] == small_checkpoint.stat().st_size
+    assert result["checkpoint"] == str(folder / "model.safetensors")
+
+
 def test_other_pictures_under_the_same_names_are_tracked_again(run, small_checkpoint, data, tmp_path):
     cache = tmp_path / "cache"
     call = ("eval", f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={data}", f"paths.cache={cache}")

@@ -51,8 +51,8 @@ def test_the_wheel_has_every_file_of_the_packages_and_of_the_configuration(wheel
     if not tracked:
         pytest.skip("no git repository")
     wanted = {f"light_weight_trackers/{p}" if p.startswith("conf/") else p for p in tracked.split("\n") if p}
-    wanted |= {f"light_weight_trackers/{module}.py" for module in ("__init__", "train", "prune", "eval")}
-    wanted.remove("evaluation/installation.py")  # it is light_weight_trackers/__init__.py
+    wanted |= {f"light_weight_trackers/{module}.py" for module in ("__init__", "train", "prune", "eval", "vot")}
+    wanted -= {"evaluation/installation.py", "evaluation/export/vot_tracker.py"}  # __init__.py and vot.py of the above
     held = set(zipfile.ZipFile(wheel).namelist())
     assert wanted - held == set()
     assert {name.split("/")[0].split("-")[0] for name in held} == {"light_weight_trackers", *PACKAGES}
@@ -71,6 +71,13 @@ def test_a_command_of_the_wheel_composes_its_configuration(programs, tmp_path, c
 def test_a_command_of_the_wheel_is_a_module_too(programs, tmp_path):
     said = said_by([programs / "python", "-m", "light_weight_trackers.train", "--help"], tmp_path)
     assert "ratio=0.25" in said.stdout
+
+
+def test_the_command_of_the_wheel_for_the_vot_toolkit_names_a_missing_file(programs, tmp_path):
+    said = said_by([programs / "lwt-vot", "child.safetensors"], tmp_path)
+    assert said.returncode == 1
+    [line] = said.stderr.splitlines()
+    assert line.startswith(f"error: no checkpoint at {tmp_path / 'child.safetensors'}")
 
 
 def test_the_wheel_loads_a_tracker_by_its_recipe_and_by_a_published_one(programs, tmp_path, small_checkpoint):

@@ -20,7 +20,7 @@ def load_tracker(
     """Loads a tracker for `init(image, box)` and `update(image)`.
 
     Args:
-        path: a file for `load_checkpoint`, or the folder of an export. No configuration is needed.
+        path: a file or folder for `load_checkpoint`, or the folder of an export. No configuration is needed.
         device: device on which the tracker runs, e.g. "cpu" or "cuda".
         gates: interpretation of the gates in files of the ICASSP 2023 paper; None for the default.
         runtime: what runs the network: "eager", "compile", "onnx" or "openvino", see `trackers.runtimes.choices`. None

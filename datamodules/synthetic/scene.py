@@ -34,15 +34,16 @@ class Scene:
         rng: random generator of everything in the video.
         width, height: size of the pictures, pixels.
         moments: number of simulated time steps.
+        leaves: whether the object leaves the picture for a while, and returns.
     """
 
-    def __init__(self, rng: Generator, width: int, height: int, moments: int):
+    def __init__(self, rng: Generator, width: int, height: int, moments: int, leaves: bool = False):
         # With saturated colours on uniform objects, colour would be the only cue: most scenes have little colour.
         saturation = rng.choice([rng.uniform(0.1, 0.75), rng.uniform(0.75, 1.1), 0.0], p=[0.6, 0.32, 0.08])
         canvas = make_backdrop(rng, int(height * 1.5), int(width * 1.9), saturation)
         ambient = canvas.reshape(-1, 3).mean(0)
         self.camera = Camera(rng, canvas, width, height, moments)
-        self.target = scene_objects.make_target(rng, self.camera, saturation, ambient)
+        self.target = scene_objects.make_target(rng, self.camera, saturation, ambient, leaves)
         self.behind, self.front = scene_objects.make_distractors(rng, self.camera, self.target, saturation, ambient)
         self.front += scene_objects.make_occluders(rng, self.camera, self.target, saturation, ambient)
         self.shadow = rng.choice([0.0, rng.uniform(0.15, 0.5)])

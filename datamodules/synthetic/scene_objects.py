@@ -1,5 +1,7 @@
 """Makes the moving objects of a scene: the target, distractors beside it and occluders in front of it."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.random import Generator
 
@@ -55,15 +57,41 @@ def _walk_through(rng: Generator, start: np.ndarray, size: np.ndarray, camera: C
     return random_walk(rng, start, speed, low, high)
 
 
-def make_target(rng: Generator, camera: Camera, saturation: float, ambient: np.ndarray) -> MovingObject:
-    """Returns the object to track. Its origin never leaves the picture."""
+def make_target(
+    rng: Generator, camera: Camera, saturation: float, ambient: np.ndarray, leaves: bool = False
+) -> MovingObject:
+    """Returns the object to track. Its origin never leaves the picture, unless it `leaves` once and returns."""
     frame = np.array([camera.width, camera.height])
     moments = len(camera.zoom)
     base = np.sqrt(frame.prod()) * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
     size = _sizes(rng, base, moments)
     sprite = make_sprite(rng, size.max(), saturation, ambient)
     centre = _walk_through(rng, frame * rng.uniform(0.15, 0.85, 2), size, camera) + camera.shake
-    return _animate(rng, sprite, np.clip(centre, 0.03 * frame, 0.97 * frame), size)
+    target = _animate(rng, sprite, np.clip(centre, 0.03 * frame, 0.97 * frame), size)
+    return _leaving(rng, target, frame) if leaves else target
+
+
+def _leaving(rng: Generator, target: MovingObject, frame: np.ndarray) -> MovingObject:
+    """Returns an object that leaves the picture across one of its edges in the middle of the video, and returns.
+
+    All of it is outside for 15 to 30 % of the video; it leaves and returns in 10 % each.
+
+    Args:
+        rng: random generator.
+        target: the object.
+        frame: width and height of the picture.
+    """
+    moments = len(target.size)
+    begin, outside = rng.uniform(0.25, 0.4), rng.uniform(0.15, 0.3)
+    progress = np.clip(
+        np.interp(np.arange(moments) / moments, begin + np.cumsum([0, 0.1, outside, 0.1]), [0, 1, 1, 0]), 0, 1
+    )
+    axis, forward = int(rng.integers(2)), bool(rng.integers(2))
+    low, high = np.stack([target.extent(t)[:, axis] for t in range(moments)], 1)
+    way = (frame[axis] - low).max() + 4 if forward else -high.max() - 4  # 4 pixels more, for the blur
+    shift = np.zeros((moments, 2))
+    shift[:, axis] = way * progress**2 * (3 - 2 * progress)
+    return replace(target, centre=target.centre + shift)
 
 
 def make_distractors(

@@ -26,16 +26,20 @@ class SplitSpec:
         frames: pictures in each video.
         stride: motion is simulated in small time steps (moments), and every stride-th one is rendered. A larger stride
             gives faster motion from picture to picture.
+        leaves: whether the object leaves the picture in the middle of each video, and returns.
     """
 
     sequences: int
     frames: int
     stride: int
+    leaves: bool = False
 
     def __post_init__(self) -> None:
         _check("sequences", self.sequences, 1, "for example sequences=20")
         _check("frames", self.frames, 1, "for example frames=60")
         _check("stride", self.stride, 1, "use stride=1 to render every simulated moment")
+        if not isinstance(self.leaves, bool):
+            raise DataError(f"synthetic set: leaves={self.leaves!r} must be true or false")
 
 
 @dataclass(frozen=True)
@@ -59,5 +63,9 @@ class SyntheticSet:
     @property
     def folder_name(self) -> str:
         """Name of the set's folder. It is the same only for equal specs of the same `VERSION`."""
-        text = json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+        spec = asdict(self)
+        for split in ("train", "val"):
+            if not spec[split]["leaves"]:
+                del spec[split]["leaves"]  # sets that were written before the option existed keep their names
+        text = json.dumps({"version": VERSION, **spec}, sort_keys=True)
         return "synthetic-" + hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datamodules.errors import DataError
 from datamodules.shared_files import hold_lock
 from datamodules.synthetic.scene import Annotation, Scene
-from datamodules.synthetic.spec import SyntheticSet
+from datamodules.synthetic.spec import SplitSpec, SyntheticSet
 
 JPEG_QUALITY = 90
 ABSENT = 0.1  # an object whose visible fraction is smaller is labelled as absent
@@ -107,8 +107,9 @@ def _write_in_one_thread(*job: Any) -> None:
 
 
 def _write_sequence(spec: SyntheticSet, split: str, index: int, folder: Path) -> None:
-    frames, stride = getattr(spec, split).frames, getattr(spec, split).stride
-    scene = Scene(sequence_rng(spec, split, index), spec.width, spec.height, (frames - 1) * stride + 1)
+    size: SplitSpec = getattr(spec, split)
+    frames, stride = size.frames, size.stride
+    scene = Scene(sequence_rng(spec, split, index), spec.width, spec.height, (frames - 1) * stride + 1, size.leaves)
     folder.mkdir()
     annotations = []
     for i in range(frames):

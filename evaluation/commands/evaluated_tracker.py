@@ -105,6 +105,18 @@ def write_config(trackers: Sequence[EvaluatedTracker]) -> None:
     OmegaConf.save(cfg, Path(cfg.paths.job) / "config.yaml")
 
 
+def only_tracker(trackers: Sequence[EvaluatedTracker], action: str) -> EvaluatedTracker:
+    """Returns the only tracker.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(trackers) > 1:
+        paths = ",".join(str(tracker.cfg.checkpoint) for tracker in trackers)
+        raise UserError(f"action={action} takes one checkpoint; for one after the other, give -m checkpoint={paths}")
+    return trackers[0]
+
+
 def makers_of(tracked: FinishedStage) -> dict[str, Any]:
     """Returns which stage has the boxes, and what made it; that may be another commit on another machine."""
     return {"evaluation": {"key": tracked.folder.name} | tracked.provenance}

@@ -31,6 +31,7 @@ from evaluation.study.settings import check_settings
 from evaluation.study.shorthands import expand_shorthands
 from evaluation.study.sweep_callbacks import STARTED
 from trackers.checkpoints.reading import recipe_in
+from trackers.checkpoints.shared_folder import checkpoint_file
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
         invocation: how the command was started.
         completes_recipe: whether `cfg.tracker` holds only changes of the recipe in the checkpoint.
     """
+    if isinstance(cfg.checkpoint, str):
+        cfg.checkpoint = str(checkpoint_file(cfg.checkpoint))
     source = ParentSource.from_checkpoint(cfg.checkpoint)
     if completes_recipe:
         if source.header is None:
@@ -80,6 +83,19 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
             OmegaConf.update(cfg, "job.tracker", recipe._target_.rsplit(".", 1)[1].lower())
     if source.header is not None and source.header.note:
         log.info(source.header.note)
+    return settle(cfg, invocation), source
+
+
+def settle(cfg: DictConfig, invocation: Invocation) -> DictConfig:
+    """Returns a checked configuration without any interpolation, and gives the libraries their threads.
+
+    Args:
+        cfg: the composed configuration.
+        invocation: how the command was started.
+
+    Raises:
+        UserError: a value is not allowed, refers to something that is not there, or names a device that is not there.
+    """
     expand_shorthands(cfg)
     try:
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -93,7 +109,7 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
             assign_gpu(cfg, invocation.job_number)
         if "jobs_at_once" in cfg.get("datamodule", {}):
             cfg.datamodule.jobs_at_once = max(cfg.datamodule.jobs_at_once, invocation.jobs_at_once)
-        return DictConfig(OmegaConf.to_container(cfg, resolve=True)), source
+        return DictConfig(OmegaConf.to_container(cfg, resolve=True))
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         place = error.full_key or "a value of the configuration"

@@ -18,6 +18,7 @@ def summary_of(result: Result) -> dict[str, Any]:
       second; `still_box/...`, the scores of a box that never moves. `.../low` and `.../high` are its 95 % interval.
     - `speedup/<device>`, how many times faster than its parent the tracker is, measured in turns; `.../noise` is the
       parent against itself. `latency/<device>` and `parent_latency/<device>` in ms.
+    - `presence/<benchmark>/AUC`, `.../false_alarms`, `.../misses`, where objects are absent in some frames.
     - `fps/<benchmark>` of the whole tracker; `masked_vs_compacted`; `protocol/<benchmark>` in words.
     """
     summary = {
@@ -25,7 +26,12 @@ def summary_of(result: Result) -> dict[str, Any]:
     }
     summary |= {f"achieved/{name}": fraction for name, fraction in result.get("achieved", {}).items()}
     summary |= {f"protocol/{benchmark}": report["protocol"] for benchmark, report in _reports(result, "metrics")}
-    for kind, intervals in (("metrics", "intervals"), ("retention", "retention_intervals"), ("still_box", "")):
+    for kind, intervals in (
+        ("metrics", "intervals"),
+        ("retention", "retention_intervals"),
+        ("still_box", ""),
+        ("presence", ""),
+    ):
         summary |= dict(_scores(result, kind, intervals))
     for device, measured in result.get("speedup", {}).items():
         summary |= dict(_with_ends(f"speedup/{device}", measured["ratio"], measured))
@@ -44,7 +50,7 @@ def summary_of(result: Result) -> dict[str, Any]:
 def protocols_of(result: Result) -> dict[str, str]:
     """Returns how the numbers of a job were measured, in words, by the kind of number."""
     words = {"intervals": result.get("interval_protocol")}
-    for kind in ("latency", "speedup", "speed"):
+    for kind in ("latency", "speedup", "speed", "presence"):
         for report in result.get(kind, {}).values():
             words["fps" if kind == "speed" else kind] = report.get("protocol")
     return {kind: text for kind, text in words.items() if text}

@@ -21,6 +21,7 @@ SPEEDUP = (
     "A speed-up is the median over rounds of parent / child, and not the quotient of the two times above: other work "
     "on the machine slows both in a round."
 )
+PRESENCE = {"AUC": "AUC", "found AUC": "found_AUC", "false alarms": "false_alarms", "misses": "misses"}  # label: key
 Row = tuple[str, ...]
 
 
@@ -35,6 +36,10 @@ def result_table(result: Result) -> str:
     blocks: list[tuple[str, list[Row]]] = [
         (_describe_benchmark(result, benchmark), list(_score_rows(result, benchmark, child)))
         for benchmark in benchmarks_of([result])
+    ]
+    blocks += [
+        (_describe_presence(result, benchmark), list(_presence_rows(result, benchmark, child)))
+        for benchmark in keys_at([result], "presence")
     ]
     blocks.append(("size and speed", [row for row in _size_rows(result, child) if any(row[1:])]))
     widths = [
@@ -72,6 +77,19 @@ def _score_rows(result: Result, benchmark: str, child: bool) -> Iterator[Row]:
         yield metric, *(cell or DASH for cell in cells)
 
 
+def _describe_presence(result: Result, benchmark: str) -> str:
+    """Returns of which frames the presence of the object is told apart."""
+    report = value_at(result, "presence", benchmark)
+    return f"{benchmark}, presence: {report['present']:,} frames show the object, {report['absent']:,} do not"
+
+
+def _presence_rows(result: Result, benchmark: str, child: bool) -> Iterator[Row]:
+    """Yields how well presence and absence of the object are told apart: parent and child, or the tracker."""
+    for label, key in PRESENCE.items():
+        values = [number_at(result, *of, "presence", benchmark, key) for of in ((("parent",), ()) if child else ((),))]
+        yield label, *(DASH if value is None else f"{value:.3f}" for value in values), ""
+
+
 def _size_rows(result: Result, child: bool) -> Iterator[Row]:
     """Yields the size of the network and of its file, its latency, and the frames per second of the tracking."""
 
@@ -106,6 +124,8 @@ def _protocol_notes(result: Result, child: bool) -> Iterator[str]:
         ]
         if still:
             yield f"A box that never moves on {benchmark}: {', '.join(still)}."
+    for report in (value_at(result, "presence") or {}).values():
+        yield f"Presence, over {report['protocol']}."
     for device in keys_at([result], "latency"):
         yield from (f"{note}." for note in timing([result], device))
         if speedup := value_at(result, "speedup", device):

@@ -15,7 +15,7 @@ STAGES = ("parent", "sparsity", "child", "evaluation")
 CSV_COLUMNS = (
     *("job", "status", "tracker", "family", "scale", "method", "seed", "ratio", "ratio_of", "ratio_achieved"),
     *("achieved", "params", "macs", "bytes", "units", "metrics", "intervals", "retention", "retention_intervals"),
-    *("still_box", "speedup", "latency", "speed", "masked_vs_compacted", "interval_protocol"),
+    *("still_box", "speedup", "latency", "speed", "presence", "masked_vs_compacted", "interval_protocol"),
     *("parent", "seconds", "config_hash", "versions", "machine", "commit", "stages", "folder", "error", "command"),
 )
 

@@ -52,7 +52,7 @@ def describe_result(
         "latency": latency[0],
         "speedup": speedup,
         "parent": parent_size
-        | {key: parent_scores[key] for key in ("metrics", "intervals")}
+        | {key: parent_scores[key] for key in ("metrics", "intervals", "presence")}
         | {"latency": latency[-1]},
         "retention": _retention(scores["metrics"], parent_scores["metrics"]),
         "retention_intervals": _retention_intervals(scores["sequences"], parent_scores["sequences"]),

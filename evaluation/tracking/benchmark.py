@@ -18,8 +18,9 @@ from evaluation.tracking.metrics import Protocol, Track, scores_of, speed
 from evaluation.tracking.metrics.bootstrap import INTERVAL_PROTOCOL, score_intervals
 from evaluation.tracking.metrics.curves import Curve
 from evaluation.tracking.metrics.lost import lost_at
+from evaluation.tracking.metrics.presence import presence_report
 from evaluation.tracking.metrics.sequence_scores import Scores
-from evaluation.tracking.result_files import as_track, check_names, read_boxes, read_seconds
+from evaluation.tracking.result_files import as_track, check_names, read_boxes, read_presence, read_seconds
 from evaluation.tracking.sequence_results import SequenceResults
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class Benchmark:
         Returns:
             "metrics": the report of each protocol by "<name>/<protocol>", or by "<name>" if there is one protocol.
             "intervals": of the scores in these reports, and "interval_protocol". "still_box": the same reports for a
-            box that never moves; a tracker should not score less. "speed": frames per second, by name. "sequences":
-            `SequenceResults`, the only value that is no plain data.
+            box that never moves; a tracker should not score less. "speed": frames per second, by name. "presence": the
+            report of `presence_report`, by name; {} if the object is never absent, or the tracker does not report its
+            presence. "sequences": `SequenceResults`, the only value that is no plain data.
         """
         rates = [speed(read_seconds(folder, s)) for s in self.sequences]
         tracks = {s.name: as_track(s, read_boxes(folder, s)) for s in self.sequences}
@@ -85,6 +87,7 @@ class Benchmark:
             "interval_protocol": INTERVAL_PROTOCOL,
             "still_box": self._still_box_reports(),
             "speed": {self.name: {"fps": float(np.nanmean(rates)), "protocol": SPEED}},
+            "presence": self._presence_reports(folder),
             "sequences": sequences,
         }
 
@@ -138,6 +141,12 @@ class Benchmark:
                 f"benchmark={self.name} cannot be scored: the {empty['protocol']} protocol counts no frame of its "
                 f"{len(self.sequences)} videos; the object must be visible after the first frame of one of them"
             )
+
+    def _presence_reports(self, folder: Path) -> dict[str, Any]:
+        found = [read_presence(folder, s) for s in self.sequences]
+        reported = [track for track in found if track is not None]
+        report = presence_report(reported) if len(reported) == len(found) else None
+        return {} if report is None else {self.name: report}
 
     def _still_box_reports(self) -> dict[str, Any]:
         tracks = {s.name: as_track(s, _still_boxes(s)) for s in self.sequences}

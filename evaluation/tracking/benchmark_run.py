@@ -53,4 +53,5 @@ def _take_tracks(found: Path, boxes: Path, benchmark: Benchmark, names: set[str]
     for sequence in benchmark.sequences:
         if sequence.name in names and is_tracked(found, sequence) and not is_tracked(boxes, sequence):
             for source, target in zip(result_paths(found, sequence), result_paths(boxes, sequence), strict=True):
-                link_or_copy(source, target)
+                if source.exists():  # there may be no presence
+                    link_or_copy(source, target)

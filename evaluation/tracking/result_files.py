@@ -1,4 +1,7 @@
-"""Result files of a sequence: one file with the predicted boxes and one with the seconds per frame."""
+"""Result files of a sequence: the predicted boxes, the seconds per frame, and the reported presence of the object.
+
+Only boxes and times belong to a complete track: results of other trackers and of earlier versions have no presence.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,46 +13,63 @@ from datamodules.errors import DataError
 from datamodules.sequences.annotations import read_numbers
 from evaluation.files import atomic_write
 from evaluation.tracking.metrics import Track
+from evaluation.tracking.metrics.presence import PresenceTrack, found_mask
+from trackers.presence import STATES
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
     from datamodules.sequences.table import SequenceTable
 
 
-TIMES = "_time"  # behind the name of a sequence in the name of its file of times
+# Behind the name of a sequence in the names of its other two files.
+TIMES, PRESENCE = "_time", "_presence"
 
 
 def check_names(names: Iterable[str]) -> None:
     """Checks that each sequence gets files of its own.
 
     Raises:
-        DataError: the times of one sequence would replace the boxes of another one.
+        DataError: the times or the presence of one sequence would replace the boxes of another one.
     """
     names = set(names)
-    replaced = sorted(name for name in names if f"{name}{TIMES}" in names)
+    replaced = sorted(
+        (name, f"{name}{kind}") for name in names for kind in (TIMES, PRESENCE) if f"{name}{kind}" in names
+    )
     if replaced:
-        raise DataError(
-            f"the sequences {replaced[0]} and {replaced[0]}{TIMES} would write the same file {replaced[0]}{TIMES}.txt; "
-            "rename one of them"
-        )
+        name, other = replaced[0]
+        raise DataError(f"the sequences {name} and {other} would write the same file {other}.txt; rename one of them")
 
 
-def save_track(folder: Path, sequence: "Sequence", boxes: np.ndarray, seconds: np.ndarray) -> None:
-    """Writes `<sequence>_time.txt`, (n,) seconds, and then `<sequence>.txt`, (n, 4) xywh with 3 decimals.
+def save_track(
+    folder: Path, sequence: "Sequence", boxes: np.ndarray, seconds: np.ndarray, presence: np.ndarray | None = None
+) -> None:
+    """Writes `<sequence>_time.txt`, `<sequence>_presence.txt` and at last `<sequence>.txt`.
 
-    Both writes are atomic. So a file of boxes always has its file of times beside it.
+    All writes are atomic. So a file of boxes always has the other files beside it.
+
+    Args:
+        folder: of the result files.
+        sequence: the sequence of n frames.
+        boxes: (n, 4) xywh, written with 3 decimals.
+        seconds: (n,).
+        presence: presence and index of the state in `STATES`, (n, 2), written with 6 and 0 decimals; None if the
+            tracker does not report them, and then there is no file.
     """
     for path, rows, form in (
         (_times(folder, sequence), seconds[:, None], "%.6f"),
+        (_presence(folder, sequence), presence, ("%.6f", "%d")),
         (_boxes(folder, sequence), boxes, "%.3f"),
     ):
+        if rows is None:
+            path.unlink(missing_ok=True)  # of a track that these results replace
+            continue
         with atomic_write(path) as unfinished:
             np.savetxt(unfinished, rows, fmt=form, delimiter=",")
 
 
-def result_paths(folder: Path, sequence: "Sequence") -> tuple[Path, Path]:
-    """Returns the paths of the two result files in the order in which they are written."""
-    return _times(folder, sequence), _boxes(folder, sequence)
+def result_paths(folder: Path, sequence: "Sequence") -> tuple[Path, Path, Path]:
+    """Returns the paths of the result files in the order in which they are written; presence may have no file."""
+    return _times(folder, sequence), _presence(folder, sequence), _boxes(folder, sequence)
 
 
 def tracking_progress(folder: Path, sequences: "SequenceTable") -> str:
@@ -59,7 +79,7 @@ def tracking_progress(folder: Path, sequences: "SequenceTable") -> str:
 
 
 def is_tracked(folder: Path, sequence: "Sequence") -> bool:
-    """Returns whether both result files of the sequence are complete."""
+    """Returns whether the boxes and the times of the sequence are complete."""
     try:
         read_track(folder, sequence)
     except DataError:
@@ -92,6 +112,30 @@ def read_seconds(folder: Path, sequence: "Sequence") -> np.ndarray:
     return read_result(_times(folder, sequence), columns=1)[:, 0]
 
 
+def read_presence(folder: Path, sequence: "Sequence") -> PresenceTrack | None:
+    """Reads the presence and the state of each frame beside the annotation; None if the tracker did not report them.
+
+    Raises:
+        DataError: there are no boxes, or a file is damaged, or it does not have one row for each frame.
+    """
+    path = _presence(folder, sequence)
+    if not path.is_file():
+        return None
+    boxes, (presence, state) = read_boxes(folder, sequence), read_result(path, columns=2).T
+    if not len(boxes) == len(presence) == len(sequence):
+        raise DataError(
+            f"{path} has {len(presence)} rows and the file of boxes {len(boxes)} for {len(sequence)} frames: track "
+            "this sequence again"
+        )
+    if not (((presence >= 0) & (presence <= 1)).all() and np.isin(state, range(len(STATES))).all()):
+        raise DataError(
+            f"{path} must hold a presence from 0 to 1 and a state from 0 to {len(STATES) - 1} in each row: track this "
+            "sequence again"
+        )
+    found = found_mask(boxes, sequence.boxes, sequence.visible)
+    return PresenceTrack(presence, state.astype(int), sequence.visible, found)
+
+
 def read_result(path: str | Path, columns: int = 4) -> np.ndarray:
     """Reads boxes, or times with one column for each run: (frames, columns) float64.
 
@@ -120,3 +164,7 @@ def _boxes(folder: Path, sequence: "Sequence") -> Path:
 
 def _times(folder: Path, sequence: "Sequence") -> Path:
     return folder / f"{sequence.name}{TIMES}.txt"
+
+
+def _presence(folder: Path, sequence: "Sequence") -> Path:
+    return folder / f"{sequence.name}{PRESENCE}.txt"

@@ -110,7 +110,7 @@ def load_checkpoint(
     """Loads a parent or a child from a checkpoint of this project or from an official checkpoint.
 
     Args:
-        path: the file.
+        path: the file, or a folder with `model.safetensors` (see `shared_folder.py`).
         recipe: the `tracker` section of a configuration; None for the recipe in the file. A file of a pretrained
             backbone (e.g. MAE's) has no recipe, so the argument is needed.
         gates: interpretation of the gates in files of the ICASSP 2023 paper.

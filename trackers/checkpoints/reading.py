@@ -1,6 +1,5 @@
 """Reading of checkpoint files: safetensors of this project or of timm, and official pickles, known by their content."""
 
-import json
 import reprlib
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +11,7 @@ from pruning.errors import PruningError
 from pruning.plan import Plan
 from trackers.checkpoints.official_files import is_backbone, read_official
 from trackers.checkpoints.recipes import check_recipe
+from trackers.checkpoints.shared_folder import check_config, checkpoint_file, read_mapping
 from trackers.contents import CheckpointContents
 from trackers.errors import CheckpointError, TrackerError
 
@@ -24,7 +24,8 @@ def read_header(path: str | Path) -> CheckpointContents:
     """Returns the contents of a file without the values of its weights, which costs little time and memory.
 
     Args:
-        path: a .safetensors file of `Checkpoint.save`, or an official checkpoint.
+        path: a .safetensors file of `Checkpoint.save`, a folder with such a file (see `shared_folder.py`), or an
+            official checkpoint.
 
     Returns:
         The contents. `weights` is empty for a .safetensors file, and on the `meta` device for an official checkpoint.
@@ -67,7 +68,7 @@ def _similar_file(path: Path) -> Path | None:
 
 
 def _read(path: str | Path, device: str) -> CheckpointContents:
-    path = Path(path)
+    path = checkpoint_file(path)
     try:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "no checkpoint"
@@ -81,7 +82,9 @@ def _read(path: str | Path, device: str) -> CheckpointContents:
             raise CheckpointError(
                 f"{path} has a header of {length:,} bytes; the largest that is read has {MAX_HEADER:,}"
             )
-        return _read_safetensors(path, device) if is_safetensors else read_official(path, device)
+        contents = _read_safetensors(path, device) if is_safetensors else read_official(path, device)
+        check_config(path, contents)
+        return contents
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its rights and its name") from error
 
@@ -123,19 +126,6 @@ def _field(header: dict[str, str], name: str) -> dict[str, Any]:
     if name not in header:
         raise CheckpointError(f"it has no field '{name}'; pass a file that train.py or prune.py wrote")
     try:
-        value = json.loads(header[name], object_pairs_hook=_without_repetition)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"its field '{name}' is no JSON ({type(error).__name__}: {error!s:.100})") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"its field '{name}' is a {type(value).__name__}, not a mapping")
-    return value
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a mapping; a key that is given twice would mean different things to different readers."""
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in mapping if keys.count(key) > 1)
-        raise ValueError(f"the key {reprlib.repr(twice)} is given twice")
-    return mapping
+        return read_mapping(header[name])
+    except CheckpointError as error:
+        raise CheckpointError(f"its field '{name}' {error}") from None

@@ -18,6 +18,7 @@ from evaluation.report.comparison.words import (
     size_cells,
     speed_cell,
 )
+from evaluation.report.result_table import PRESENCE
 from evaluation.tracking.metrics.bootstrap import FEW_SEQUENCES
 
 SHOWN = 3  # losses, and as many gains, of a tracker
@@ -30,6 +31,8 @@ def terminal_tables(comparison: Comparison) -> Iterator[Table]:
     """
     yield _scores(comparison)
     yield _differences(comparison)
+    if any(tracker.get("presence") for tracker in comparison["trackers"].values()):
+        yield _presence(comparison)
     if any(comparison["changes"].values()):
         yield _changes(comparison)
     if rows := large_attributes(comparison, FEW_SEQUENCES):
@@ -55,6 +58,19 @@ def _differences(comparison: Comparison) -> Table:
     table = _table(f"minus {comparison['first']}", "tracker", *metrics)
     for name, found in comparison["differences"][report].items():
         _add_row(table, name, *(_two_lines(difference_cell(found[m])) for m in metrics))
+    return table
+
+
+def _presence(comparison: Comparison) -> Table:
+    """Returns how well the trackers that report presence tell it from absence."""
+    reports = {
+        name: report for name, of in comparison["trackers"].items() for report in of.get("presence", {}).values()
+    }
+    some = next(iter(reports.values()))
+    title = f"presence: {some['present']:,} frames show the object, {some['absent']:,} do not"
+    table = _table(title, "tracker", *PRESENCE)
+    for name, report in reports.items():
+        _add_row(table, name, *(f"{report[key]:.3f}" for key in PRESENCE.values()))
     return table
 
 

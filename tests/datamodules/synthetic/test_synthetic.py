@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from datamodules.errors import DataError
 from datamodules.synthetic import SplitSpec, SyntheticSet, ensure_synthetic, writer
+from datamodules.synthetic.reader import read_synthetic
 from datamodules.synthetic.scene import Scene
 from datamodules.synthetic.writer import sequence_rng
 
@@ -176,3 +178,23 @@ def test_bad_cache_and_workers_are_refused(tmp_path):
         ensure_synthetic(SPEC, file, workers=1)
     with pytest.raises(ValueError, match="workers=-1"):
         ensure_synthetic(SPEC, tmp_path, workers=-1)
+
+
+def test_an_object_that_leaves_is_absent_in_the_middle_and_returns(tmp_path):
+    spec = replace(SPEC, train=SplitSpec(1, 1, 1), val=SplitSpec(2, 40, 1, leaves=True))
+    table = read_synthetic(spec, tmp_path, "val")
+    for sequence in table:
+        hidden = np.flatnonzero(~sequence.visible)
+        assert 6 <= len(hidden) <= 20
+        assert (np.diff(hidden) == 1).all()
+        assert 10 <= hidden[0] < hidden[-1] <= 34
+        outside = sequence.boxes[hidden, 2:].min(1) == 0
+        assert outside.sum() >= 6  # all of the object is beyond an edge
+
+
+def test_sets_without_the_option_keep_their_names_and_their_pictures():
+    assert SyntheticSet(0, 320, 240, SplitSpec(300, 20, 3), SplitSpec(20, 60, 1)).folder_name == "synthetic-bf113218e3"
+    leaving = replace(SPEC, val=replace(SPEC.val, leaves=True))
+    assert leaving.folder_name != SPEC.folder_name
+    with pytest.raises(DataError, match="leaves=1 must be true or false"):
+        SplitSpec(1, 1, 1, leaves=1)

@@ -21,7 +21,7 @@ def test_a_tracker_that_is_its_own_parent_is_measured_once(run, monkeypatch):
     (result,) = results(run("train", "ratio=1", "stages.parent.steps=1"))
     assert timed == [counted]
     assert len(counted) == 1
-    measured = ("params", "macs", "bytes", "metrics", "intervals", "latency")
+    measured = ("params", "macs", "bytes", "metrics", "intervals", "presence", "latency")
     assert result["parent"] == {key: result[key] for key in measured}
     assert result["speedup"] == {}
     assert result["retention_intervals"] == {}
