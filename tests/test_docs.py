@@ -24,6 +24,7 @@ import datamodules.readers
 import pruning.criteria
 import trackers
 from datamodules.errors import DataError
+from evaluation.command_line.boxes import with_brackets
 from pruning.gates import Gates
 from tests.conftest import CONF, results
 
@@ -67,7 +68,7 @@ def script_calls() -> dict[tuple[str, ...], Path]:
         for words in commands(page):
             start = next((i for i, word in enumerate(words) if word in SCRIPTS), 0)
             if words[0] == "torchrun" or (words[0] == "python" and start == 1):
-                found[tuple(words[start:])] = page
+                found[tuple(map(with_brackets, words[start:]))] = page
     return found
 
 

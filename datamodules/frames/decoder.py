@@ -82,7 +82,8 @@ class Decoder:
         """Seconds from the start to the end, as the header claims; None if it does not tell, as live streams do not."""
         if self._stream.duration and self._stream.duration > 0:
             return float(self._stream.duration * self.time_base)
-        return self._container.duration / av.time_base if (self._container.duration or 0) > 0 else None
+        total = self._container.duration or 0
+        return total / av.time_base if total > 0 else None
 
     @property
     def claimed_length(self) -> int | None:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,7 +34,7 @@ def video(cfg: DictConfig, invocation: Invocation) -> None:
         UserError: a setting makes no sense. Or the source breaks off, or a tracker fails: the files hold all before.
         SystemExit: a signal ends the command; the files hold all frames before.
     """
-    boxes, folder = boxes_of(OmegaConf.to_container(cfg)["box"]), Path(cfg.paths.job)
+    boxes, folder = boxes_of(cfg.box), Path(cfg.paths.job)
     with StreamReader(_open_source(cfg, folder / MOVIE)) as reader:
         first = reader.take()
         assert first is not None  # a stream without frames is an error
@@ -107,12 +107,13 @@ def boxes_of(given: Any) -> list[Box]:
     """
     if given is None:
         return []
+    given = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
     boxes = given if isinstance(given, list) and given and isinstance(given[0], list) else [given]
     for box in boxes:
         numbers = isinstance(box, list) and all(type(value) in (int, float) for value in box)
         if not numbers or len(box) != 4:
             raise UserError(f"box={given} is no box; {CALL}, or several, e.g. 'box=[[310,180,90,140],[20,40,60,60]]'")
-    return [tuple(map(float, box)) for box in boxes]
+    return [(float(x), float(y), float(w), float(h)) for x, y, w, h in boxes]
 
 
 def _open_source(cfg: DictConfig, movie: Path) -> Any:

@@ -107,7 +107,7 @@ def annotated_frame(image: np.ndarray, title: str, panels: Sequence[Panel]) -> n
 
 def _caption(panel: Panel, strokes: Sequence[Stroke], labels: Sequence[str]) -> list[tuple[Stroke | None, str]]:
     """Returns the name of a tracker, the score of each object, and the tracker's speed."""
-    speed = (None, f"{f'{panel.fps:.0f}' if panel.fps else '–'} frames/s")  # all captions need the same lines
+    speed = (None, f"{f'{panel.fps:.0f}' if panel.fps else '-'} frames/s")  # all captions need the same lines
     scores = ["given" if found.score is None else f"{found.score:.2f}" for found in panel.found]
     if len(panel.found) == 1:
         return [(strokes[0], f"{panel.name}  {scores[0]}"), speed]

@@ -48,6 +48,11 @@ def test_a_fault_of_the_encoder_reaches_the_loop(tmp_path, monkeypatch):
 
     video = AnnotatedVideo(tmp_path / "a.mp4", "walk")
     monkeypatch.setattr(video._movie, "write", fail)
-    with pytest.raises(OSError, match="No space left"), video:
-        for number in range(1, 20):
-            video.write(FRAME, number, number / 25, [Panel("a", BOXES, None)])
+
+    def write_all():
+        with video:
+            for number in range(1, 20):
+                video.write(FRAME, number, number / 25, [Panel("a", BOXES, None)])
+
+    with pytest.raises(OSError, match="No space left"):
+        write_all()
