@@ -7,10 +7,12 @@ python eval.py checkpoint=child.safetensors benchmark=got10k_test action=submit 
 python eval.py checkpoint=child.safetensors benchmark=got10k action=open_loop paths.data=/data
 python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10k paths.data=/data
 python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10k action=show paths.data=/data
+python eval.py checkpoint=child.safetensors action=video source=walk.mp4 box=40,30,32,24
 python eval.py -m checkpoint=parent.safetensors,child.safetensors benchmark=got10k,otb100 paths.data=/data
 
 Several checkpoints in brackets are compared with the first one: paired differences with intervals, curves, the
-sequences that changed most. `action=show` draws a sequence with their boxes.
+sequences that changed most. `action=show` draws a sequence with their boxes. `action=video` follows an object
+through a video or a camera without annotation.
 
 After an interruption, the same command continues where it stopped. Sequences with results in the cache are not tracked
 again, except with force=true.

@@ -5,8 +5,9 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -19,7 +20,12 @@ from hydra.utils import get_object
 from markdown_it import MarkdownIt
 from omegaconf import OmegaConf
 
+import datamodules.readers
+import pruning.criteria
 import trackers
+from datamodules.errors import DataError
+from evaluation.command_line.boxes import with_brackets
+from pruning.gates import Gates
 from tests.conftest import CONF, results
 
 ROOT = CONF.parent
@@ -62,7 +68,7 @@ def script_calls() -> dict[tuple[str, ...], Path]:
         for words in commands(page):
             start = next((i for i, word in enumerate(words) if word in SCRIPTS), 0)
             if words[0] == "torchrun" or (words[0] == "python" and start == 1):
-                found[tuple(words[start:])] = page
+                found[tuple(map(with_brackets, words[start:]))] = page
     return found
 
 
@@ -188,21 +194,34 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def siamese(tmp_path, monkeypatch) -> Path:
-    """The files of the worked example, as the page has them, where Python and Hydra find them."""
-    page = (ROOT / "docs" / "adding-a-tracker.md").read_text()
-    for name, content in re.findall(r'```\w+ title="([^"]+)"\n(.*?)```', page, re.DOTALL):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    monkeypatch.setattr(trackers, "__path__", [*trackers.__path__, str(tmp_path / "trackers")])
-    yield tmp_path / "conf"
-    sys.modules.pop("trackers.siamese", None)
-    vars(trackers).pop("siamese", None)
+def write_files(tmp_path, monkeypatch) -> Iterator[Callable[..., Path]]:
+    """`write_files("adding-a-tracker.md", trackers)` writes the files of a page where Python and Hydra find them.
+
+    It returns the folder of the configuration. New modules belong to the package.
+    """
+    before = {*sys.modules}
+
+    def write(page: str, package: ModuleType) -> Path:
+        text = (ROOT / "docs" / page).read_text()
+        for name, content in re.findall(r'```\w+ title="([^"]+)"\n(.*?)```', text, re.DOTALL):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content)
+        own = tmp_path / package.__name__.replace(".", "/")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(own)])
+        return tmp_path / "conf"
+
+    yield write
+    for name in {*sys.modules} - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            parent, _, child = name.rpartition(".")
+            del sys.modules[name]
+            vars(sys.modules[parent]).pop(child, None)
 
 
 @pytest.mark.slow
-def test_the_worked_example_is_trained_pruned_loaded_and_tracks(siamese, run):
-    outputs = run("train", f"hydra.searchpath=[file://{siamese}]", "tracker=siamese", "ratio=0.5")
+def test_the_worked_example_is_trained_pruned_loaded_and_tracks(write_files, run):
+    conf = write_files("adding-a-tracker.md", trackers)
+    outputs = run("train", f"hydra.searchpath=[file://{conf}]", "tracker=siamese", "ratio=0.5")
     (result,) = results(outputs)
     assert result["family"] == "CNN"
     assert 0.4 < result["params"] / result["parent"]["params"] <= 0.5
@@ -216,6 +235,57 @@ def test_the_worked_example_is_trained_pruned_loaded_and_tracks(siamese, run):
     run("prune", f"checkpoint={child}", "ratio=0.5", "pruning=magnitude")
     smallest = min(results(outputs), key=lambda result: result["params"])
     assert smallest["params"] <= 0.5 * result["params"]
+
+
+@pytest.mark.attack
+def test_a_criterion_of_ones_own_prunes(write_files, run, small_checkpoint):
+    conf = write_files("pruning.md", pruning.criteria)
+    call = ("ratio=0.5", "pruning=geometric_median", f"hydra.searchpath=[file://{conf}]")
+    (result,) = results(run("prune", f"checkpoint={small_checkpoint}", *call))
+    assert result["method"] == "geometric_median"
+    assert result["ratio_achieved"] <= 0.5
+
+
+def test_a_criterion_of_ones_own_removes_what_is_redundant(write_files):
+    write_files("pruning.md", pruning.criteria)
+    network = torch.nn.Linear(3, 5, bias=False)
+    network.weight.data = torch.tensor([[1.0, 0, 0], [1.0, 0, 0.01], [0, 9.0, 0], [0, 0, -9.0], [1.0, 0, -0.01]])
+    gates = Gates(network, [pruning.Group("out", "mlp", 5, (pruning.Slice("weight", 0, gated=True),))])
+    scores = get_object("pruning.criteria.geometric_median.GeometricMedian")()(gates)["out"]
+    assert sorted(scores.argsort()[:3].tolist()) == [0, 1, 4]
+    torch.testing.assert_close(scores[0], (network.weight - network.weight[0]).norm(dim=1).sum())
+
+
+@pytest.fixture
+def corners(tmp_path) -> Path:
+    """The folder of a data set in the format of the example, with a video in each split."""
+    for split, seed in (("train", 0), ("val", 1)):
+        folder = tmp_path / "data" / "corners" / split / "walk"
+        folder.mkdir(parents=True)
+        pictures = np.random.default_rng(seed).integers(0, 255, (24, 60, 80, 3), np.uint8)
+        for i, picture in enumerate(pictures):
+            cv2.imwrite(str(folder / f"{i + 1}.jpg"), picture)
+        lines = "".join(f"{10 + i},20,{26 + i},32\n" for i in range(len(pictures)))
+        folder.with_suffix(".csv").write_text(lines)
+    return tmp_path / "data"
+
+
+def test_a_data_set_of_ones_own_is_read(write_files, corners):
+    write_files("data.md", datamodules.readers)
+    read = get_object("datamodules.readers.corners.read_corners")
+    table = read(corners / "corners", "val")
+    assert table[0].boxes[:2].tolist() == [[10, 20, 16, 12], [11, 20, 16, 12]]
+    assert len(table[0]) == 24
+    with pytest.raises(DataError, match=r"holds no file such as walk\.csv"):
+        read(corners, "val")
+
+
+@pytest.mark.attack
+def test_a_data_set_of_ones_own_is_trained_on_and_scored(write_files, corners, run):
+    conf = write_files("data.md", datamodules.readers)
+    call = (f"paths.data={corners}", "datamodule=corners", "benchmark=corners", f"hydra.searchpath=[file://{conf}]")
+    (result,) = results(run("train", "ratio=1", *call))
+    assert (result["metrics"]["corners"]["sequences"], result["metrics"]["corners"]["frames"]) == (1, 23)
 
 
 # Tables and texts

@@ -3,6 +3,7 @@
 import logging
 import zlib
 from collections.abc import Generator, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ DECODER = f"av {av.__version__}"  # indices of another version are made again
 
 # FFmpeg also takes playlists and addresses in the network for videos. What is in another format is no video file.
 OPTIONS = {"format_whitelist": "mov,mp4,avi,matroska,webm,mpegts,mpeg,asf,flv,ogg", "protocol_whitelist": "file"}
+NETWORK_OPTIONS = {"rtsp_flags": "prefer_tcp"}  # UDP loses packets, and with them parts of pictures
+TIMEOUT = 10.0  # seconds in which an address must answer, and in which its next frame must come
+REMEMBERED = 1024  # packets that the decoder may hold back; more would fill the memory in a long stream
 
 
 class DecodedFrame(NamedTuple):
@@ -38,34 +42,58 @@ class DecodedFrame(NamedTuple):
 
 
 class Decoder:
-    """An open video file. Only one thread may use it at a time; it decodes in that thread and has no other.
+    """An open video. Only one thread may use it at a time; it decodes in that thread and has no other.
 
     Args:
-        path: the file.
+        source: path of a file, or a text: an address in the network, such as rtsp://camera/stream.
 
     Attributes:
         damaged: number of packets so far that could not be decoded.
+        fault: in words why the video ended early; "" if it did not, or has not ended.
 
     Raises:
-        UnreadableFrameError: the file is no video, or its codec is not known.
+        UnreadableFrameError: the source is no video, or its codec is not known.
     """
 
-    def __init__(self, path: Path):
-        self.path, self.damaged = path, 0
-        try:
-            self._container = av.open(f"file:{path}", options=OPTIONS)
-        except (OSError, av.error.FFmpegError) as error:
-            raise UnreadableFrameError(path, f"it is no video, or its start or end is missing ({error})") from error
+    def __init__(self, source: Path | str):
+        self.path, self.damaged, self.fault = Path(source), 0, ""
+        self._container = _open_file(source) if isinstance(source, Path) else _open_address(source)
         stream = self._main_stream()
         if stream is None:
             self.close()
-            raise UnreadableFrameError(path, "it has no picture track of a known codec")
+            raise UnreadableFrameError(self.path, "it has no picture track of a known codec")
         self._stream: Any = stream  # with a codec, see `_main_stream`
         self._stream.codec_context.thread_count = 1  # threads would not survive a fork
         self._reformatter = VideoReformatter()
 
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds of a unit of `DecodedFrame.time`."""
+        return self._stream.time_base
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second on average, as the header claims; None if it does not tell."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return float(rate) if rate and rate > 0 else None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the start to the end, as the header claims; None if it does not tell, as live streams do not."""
+        if self._stream.duration and self._stream.duration > 0:
+            return float(self._stream.duration * self.time_base)
+        total = self._container.duration or 0
+        return total / av.time_base if total > 0 else None
+
+    @property
+    def claimed_length(self) -> int | None:
+        """Number of frames, as the header claims or lets guess; None if it does not tell."""
+        if self._stream.frames > 0:
+            return self._stream.frames
+        return round(self.duration * self.rate) or None if self.duration and self.rate else None
+
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the video."""
         self._container.close()
 
     def seek(self, time: int) -> bool:
@@ -83,6 +111,8 @@ class Decoder:
             time = _first_known(packet.pts, packet.dts)
             name = _first_known(packet.pos, time)
             times[name] = time
+            if len(times) > REMEMBERED:
+                del times[next(iter(times))]
             # The decoder hands the name on with the picture of the packet. True times may be missing, equal or guessed.
             packet.pts, packet.dts = name, None
             yield from self._decode(packet, times)
@@ -118,6 +148,7 @@ class Decoder:
                 packet = next(packets, None)
             except (OSError, av.error.FFmpegError) as error:
                 log.warning("%s ends early: %s", self.path, error)
+                self.fault = error.strerror or str(error)
                 return
             if packet is None:
                 return
@@ -133,6 +164,21 @@ class Decoder:
         for picture in pictures:
             name = _first_known(picture.pts)
             yield DecodedFrame(name, times.get(name, 0), picture.key_frame, picture)
+
+
+def _open_file(path: Path) -> av.container.InputContainer:
+    try:
+        return av.open(f"file:{path}", options=OPTIONS)
+    except (OSError, av.error.FFmpegError) as error:
+        raise UnreadableFrameError(path, f"it is no video, or its start or end is missing ({error})") from error
+
+
+def _open_address(address: str) -> av.container.InputContainer:
+    try:
+        return av.open(address, options=NETWORK_OPTIONS, timeout=TIMEOUT)
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableFrameError(Path(address), f"no video comes from there ({reason})") from error
 
 
 def _first_known(*numbers: int | None) -> int:

@@ -34,7 +34,10 @@ def describe_unreadable(argument: str, before: str, keys: ScriptKeys) -> str:
     if argument.endswith(CHECKPOINTS):
         return f"{argument} has no key; write checkpoint={argument}"
     if argument.endswith(VIDEOS):
-        return f"{argument} has no key; eval.py scores a video by benchmark=folder benchmark.sequences.root={argument}"
+        return (
+            f"{argument} has no key; eval.py follows an object through a video by action=video source={argument}, and "
+            f"scores one by benchmark=folder benchmark.sequences.root={argument}"
+        )
     name, colon, rest = argument.partition(":")
     if colon and keys.has(name):
         return f"{argument} has no =; write {name}={rest}"

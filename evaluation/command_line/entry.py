@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from evaluation.command_line.boxes import with_brackets
 from evaluation.command_line.diagnosis import describe_error
 from evaluation.command_line.required_keys import describe_missing_keys
 from evaluation.command_line.unread_keys import describe_unread_key
@@ -39,7 +40,7 @@ def command(script: str) -> Callable[[Task], Callable[[], None]]:
 
         @wraps(task)
         def run() -> None:
-            sys.argv[1:] = _arranged(sys.argv[1:])
+            sys.argv[1:] = _arranged([with_brackets(argument) for argument in sys.argv[1:]])
             with _messages_for_errors(script, checked_task):
                 main()
 

@@ -17,7 +17,6 @@ ELSEWHERE = {
     "gpu": "trainer=gpu trains, scores and times on a GPU",
     "output": "hydra.run.dir=FOLDER is the folder of the job",
     "output_dir": "hydra.run.dir=FOLDER is the folder of the job",
-    "video": "benchmark=folder benchmark.sequences.root=walk.mp4 scores a video",
     "dataset": "datamodule=NAME trains on a data set, benchmark=NAME scores on one",
     "model": "tracker=NAME chooses the tracker of train.py, checkpoint=FILE that of prune.py and eval.py",
     "weights": "checkpoint=FILE names the weights",

@@ -14,10 +14,11 @@ from evaluation.command_line.suggestions import did_you_mean
 READ = (
     *("ratio", "seed", "device", "objective", "force", "fake_data", "dry_run", "scale", "threads", "resume_minutes"),
     *("checkpoint", "distillation", "action", "archive", "show.sequence", "show.frames", "show.video"),
+    *("source", "box", "video.frames", "video.fps"),
     *("paths.cache", "paths.data", "paths.job", "paths.outputs", "paths.weights", "job.method", "job.tracker"),
     *("stages.*.steps", "stages.*.lr_scale", "stages.sparsity.every"),
     # Sections of which somebody may have set a value; `evaluation.study.shorthands` says what to set instead.
-    *("paths", "job", "speed", "stages", "stages.parent", "stages.sparsity", "stages.child"),
+    *("paths", "job", "speed", "video", "stages", "stages.parent", "stages.sparsity", "stages.child"),
     "tracker*",  # in prune.py and eval.py: changes of the recipe in the checkpoint
     "callbacks*",  # any Lightning callbacks
 )

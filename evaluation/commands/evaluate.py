@@ -10,6 +10,7 @@ from evaluation.commands.score_open_loop import score_open_loop
 from evaluation.commands.setup import invocation_of_hydra, reported, settle, write_fake_data
 from evaluation.commands.show import show
 from evaluation.commands.submit import submit
+from evaluation.commands.video import video
 from evaluation.errors import UserError
 from evaluation.processes.invocation import Invocation
 from evaluation.tracking.benchmark import Benchmark, build_benchmark
@@ -22,7 +23,7 @@ ON_BENCHMARK: dict[str, Callable[[Sequence[EvaluatedTracker], Benchmark, Invocat
     "show": show,
 }
 # Actions that read no benchmark. They get the settled configuration, and open what `cfg.checkpoint` names themselves.
-WITHOUT_BENCHMARK: dict[str, Callable[[DictConfig, Invocation], None]] = {}
+WITHOUT_BENCHMARK: dict[str, Callable[[DictConfig, Invocation], None]] = {"video": video}
 
 
 def evaluate(cfg: DictConfig) -> None:

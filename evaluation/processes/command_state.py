@@ -22,6 +22,7 @@ class CommandState:
         step: at which step the training stopped, in words; "" if that is not known or none was running.
         sweep: returns in words what a sweep has finished; "" for a single job.
         wait: returns when the jobs of a sweep that run in other processes have saved their states.
+        can_go_on: whether the same command goes on where it stopped.
         close: writes the table of a sweep that stops early.
     """
 
@@ -31,6 +32,7 @@ class CommandState:
     step: str = ""
     sweep: Callable[[], str] = _nothing
     wait: Callable[[], None] = lambda: None
+    can_go_on: bool = True
     close: Callable[[], object] = lambda: None
 
     def begin_command(self) -> None:
@@ -39,7 +41,7 @@ class CommandState:
 
     def begin_job(self, job: Callable[[], str] = _nothing) -> None:
         """Forgets an earlier job of the command."""
-        self.job, self.step = job, ""
+        self.job, self.step, self.can_go_on = job, "", True
 
     def given_command(self) -> str:
         """Returns the command as the user gave it."""

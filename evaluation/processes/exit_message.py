@@ -47,6 +47,6 @@ def _with_message(end: SystemExit) -> SystemExit:
     position = command_state.position()
     if isinstance(end.code, str):
         return SystemExit(f"{end.code}\n{exit_message(position)}") if position else end
-    if position or end.code in SIGNALS:
+    if (position or end.code in SIGNALS) and command_state.can_go_on:
         print(exit_message(position), file=sys.stderr, flush=True)
     return end

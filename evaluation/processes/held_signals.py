@@ -25,12 +25,15 @@ class HeldSignals:
     signal that is ignored stays so. `release` calls the handler that was there before. A second signal calls its
     handler at once, and so does the end of the grace time. But a launcher's signal takes the place of SIGTERM.
 
+    Args:
+        words: tell the user what happens now.
+
     Attributes:
         pending: number of the signal that waits, 0 for none.
     """
 
-    def __init__(self) -> None:
-        self.pending = 0
+    def __init__(self, words: str = HELD) -> None:
+        self.pending, self._words = 0, words
         self._before: dict[int, Any] = {}
         self._process, self._since = os.getpid(), 0.0
         self._timer: threading.Timer | None = None
@@ -99,7 +102,7 @@ class HeldSignals:
             self._timer.daemon = True
             self._timer.start()
             if announces():
-                os.write(STDERR, f"\n{_word(number)}; {HELD}\n".encode())  # the progress bar has no end of line
+                os.write(STDERR, f"\n{_word(number)}; {self._words}\n".encode())  # the progress bar has no end of line
         elif number in FROM_LAUNCHERS and self.pending in WORDS:
             self.pending = number  # Slurm may send SIGTERM before it, which submitit ignores
         elif time.monotonic() - self._since >= COPIES:

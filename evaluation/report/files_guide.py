@@ -10,6 +10,7 @@ from evaluation.processes.shell_command import hydra_value, shell_line
 ANSWERS = {
     "comparison.html": "the comparison, for a browser",
     "comparison.json": "all numbers",
+    "video.mp4": "the frames with boxes",
     "show": "frames with boxes, as a sheet and as a video",
     "report.html": "the study, for a browser",
     "study.md": "its tables, for a page",

@@ -188,6 +188,8 @@ RULES: dict[str, Rule] = {
     "runner.devices": devices(),
     "show.frames": COUNT,
     "show.video": FLAG,
+    "video.frames": none_or(COUNT),
+    "video.fps": number("(0, 1000]", 25),
     "runner.workers": COUNT,
     "runner.lockstep": COUNT,
     "runner.ahead": whole("[0, inf)", 4),

@@ -43,6 +43,7 @@ SECTIONS = {
     "datamodule.train": "datamodule.train.got10k.weight=1",
     "benchmark": "benchmark=synthetic",
     "benchmark.sequences": "benchmark=folder benchmark.sequences.root=walk.mp4",
+    "video": "action=video source=walk.mp4",
     "pruning": "pruning=magnitude",
     "pruning.criterion": "pruning=taylor, which chooses the criterion with its settings",
     "pruning.criterion.penalty": "pruning.criterion.penalty.default=1e-4",

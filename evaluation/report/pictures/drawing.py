@@ -41,13 +41,16 @@ def stroke_of(number: int) -> Stroke:
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box in a frame: xywh in pixels, (4,), and its stroke."""
+    """A box in a frame: xywh in pixels, (4,), its stroke, and a short text at its corner."""
 
     xywh: np.ndarray
     stroke: Stroke
+    label: str = ""
 
 
-def draw_boxes(image: np.ndarray, boxes: Sequence[DrawnBox], region: FrameRegion, width: int) -> np.ndarray:
+def draw_boxes(
+    image: np.ndarray, boxes: Sequence[DrawnBox], region: FrameRegion, width: int, zoom: float = 1
+) -> np.ndarray:
     """Returns a part of a frame, scaled to a width, with boxes.
 
     Args:
@@ -55,6 +58,7 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[DrawnBox], region: FrameRegion
         boxes: the first one is drawn first, so that later ones lie above it.
         region: the part of the frame.
         width: of the result, in pixels.
+        zoom: of lines and labels, so that they show on large pictures.
 
     Returns:
         RGB (h, width, 3) uint8.
@@ -66,38 +70,46 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[DrawnBox], region: FrameRegion
         x, y, w, h = (np.asarray(box.xywh, float) - (region.x, region.y, 0, 0)) * scale
         corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)])
         corners = corners.clip((-OUTSIDE, -OUTSIDE), (size[0] + OUTSIDE, size[1] + OUTSIDE))
-        _draw_line(shown, corners, Stroke((0, 0, 0), ()), WIDTH + 2)
-        _draw_line(shown, corners, box.stroke, WIDTH)
+        thickness = round(WIDTH * zoom)
+        _draw_line(shown, corners, Stroke((0, 0, 0), ()), thickness + 2 * max(1, thickness // 2))
+        dashes = tuple(round(n * zoom) for n in box.stroke.dashes)
+        _draw_line(shown, corners, Stroke(box.stroke.colour, dashes), thickness)
+        if box.label:
+            _paste(shown, _label(box.label, box.stroke.colour, round(TEXT * zoom)), round(x), round(y))
     return shown
 
 
-def strip(items: Sequence[tuple[Stroke | None, str]], width: int, strong: bool = False) -> np.ndarray:
+def strip(items: Sequence[tuple[Stroke | None, str]], width: int, strong: bool = False, zoom: float = 1) -> np.ndarray:
     """Returns lines of text on dark paper, each text behind a sample of its stroke.
 
     Args:
         items: (stroke, text); a text without a stroke has no sample.
         width: of the strip, in pixels. Items that do not fit begin a new line.
         strong: whether texts are white, and not in the colour of their stroke.
+        zoom: of texts and samples.
 
     Returns:
         RGB (h, width, 3) uint8.
     """
-    places, x, row, gap = [], 8, 0, 16
+    font = _font(round(TEXT * zoom))
+    edge, gap, line, sample, behind = (round(n * zoom) for n in (8, 16, LINE, SAMPLE, SAMPLE + 6))
+    places, x, row = [], edge, 0
     for stroke, text in items:
-        wide = (SAMPLE + 6 if stroke else 0) + round(_font().getlength(text))
-        if x > 8 and x + wide > width - 8:
-            x, row = 8, row + 1
-        places.append((x, row * LINE))
+        wide = (behind if stroke else 0) + round(font.getlength(text))
+        if x > edge and x + wide > width - edge:
+            x, row = edge, row + 1
+        places.append((x, row * line))
         x += wide + gap
-    paper = Image.new("RGB", (width, LINE * (row + 1)), PAPER)
+    paper = Image.new("RGB", (width, line * (row + 1)), PAPER)
     pen = ImageDraw.Draw(paper)
     for (stroke, text), (x, y) in zip(items, places, strict=True):
         colour = SOFT if stroke is None and not strong else INK if strong or stroke is None else stroke.colour
-        pen.text((x + (SAMPLE + 6 if stroke else 0), y + LINE / 2), text, colour, _font(), anchor="lm")
+        pen.text((x + (behind if stroke else 0), y + line / 2), text, colour, font, anchor="lm")
     shown = np.array(paper)
     for (stroke, _), (x, y) in zip(items, places, strict=True):
         if stroke:
-            _draw_line(shown, np.array([(x, y + LINE / 2), (x + SAMPLE, y + LINE / 2)]), stroke, WIDTH + 1)
+            ends = np.array([(x, y + line / 2), (x + sample, y + line / 2)])
+            _draw_line(shown, ends, stroke, round((WIDTH + 1) * zoom))
     return shown
 
 
@@ -142,6 +154,24 @@ def _dashes(points: np.ndarray, dashes: Sequence[int]) -> list[tuple[np.ndarray,
     return pieces
 
 
+def _paste(image: np.ndarray, label: np.ndarray, x: int, y: int) -> None:
+    """Puts a label above the point (x, y) of an image, in place; below it at the upper edge, and never outside."""
+    height, width, _ = label.shape
+    top = y - height if y >= height else y
+    top, left = min(max(top, 0), max(len(image) - height, 0)), min(max(x, 0), max(image.shape[1] - width, 0))
+    part = image[top : top + height, left : left + width]
+    part[:] = label[: part.shape[0], : part.shape[1]]
+
+
 @cache
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), TEXT)
+def _label(text: str, colour: tuple[int, int, int], size: int) -> np.ndarray:
+    """Returns a short text in dark letters on a colour, RGB (h, w, 3) uint8."""
+    font = _font(size)
+    paper = Image.new("RGB", (round(font.getlength(text) + size * 0.6), round(size * 1.3)), colour)
+    ImageDraw.Draw(paper).text((size * 0.3, size * 0.65), text, PAPER, font, anchor="lm")
+    return np.array(paper)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
-import av
 import numpy as np
 
 from datamodules.sequences.sequence import Sequence as Video
@@ -14,6 +12,7 @@ from evaluation.files import atomic_write, write_bytes
 from evaluation.report.pictures.drawing import TRUTH, DrawnBox, Stroke, draw_boxes, stack, strip, stroke_of
 from evaluation.report.pictures.frame_region import FrameRegion, region_around
 from evaluation.report.pictures.jpeg import jpeg
+from evaluation.report.pictures.movie import Movie
 from evaluation.tracking.metrics.geometry import overlaps
 
 COLUMNS, CELL = 4, 420  # pictures in a row of a sheet, and their width in pixels
@@ -58,31 +57,19 @@ class ShownSequence:
 
     def write_video(self, path: Path) -> None:
         """Writes all frames, whole, as MP4, atomically."""
-        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        with atomic_write(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as file:
-            stream = None
-            for picture in self._pictures():
-                if stream is None:
-                    stream = file.add_stream(codec, rate=Fraction(FPS))
-                    stream.height, stream.width, _ = picture.shape
-                    stream.pix_fmt = "yuv420p"
-                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-            if stream is not None:
-                file.mux(stream.encode())
+        with atomic_write(path) as unfinished, Movie(unfinished) as movie:
+            for number, picture in enumerate(self._pictures()):
+                movie.write(picture, number / FPS)
 
     def _pictures(self) -> Iterator[np.ndarray]:
-        """Yields the frames of the video. Their sides are even, as codecs ask for."""
-        head, height = None, 0
+        """Yields the frames of the video."""
+        head = None
         for frame, image in enumerate(self.video.images()):
             whole = FrameRegion(0, 0, image.shape[1], image.shape[0])
             width = 2 * round(np.clip(whole.width, SMALLEST, LARGEST) / 2)
             head = self._head(width) if head is None else head
             picture = draw_boxes(image, self._boxes(frame), whole, width)
-            picture = np.concatenate([head, picture, strip(self._caption(frame), width)])
-            height = height or picture.shape[0] + picture.shape[0] % 2
-            shown = np.zeros((height, width, 3), np.uint8)
-            shown[: len(picture)] = picture[:height]
-            yield shown
+            yield np.concatenate([head, picture, strip(self._caption(frame), width)])
 
     def _head(self, width: int) -> np.ndarray:
         title = f"{self.video.name}, {len(self.video):,} frames"

@@ -57,7 +57,6 @@ WRONG = [
     ("prune checkpoint=a ratio=0.5 epochs=3", "stages.child.steps"),
     ("prune checkpoint=a ratio=0.5 gpus=2", "trainer=ddp"),
     ("train output_dir=x", "hydra.run.dir=FOLDER"),
-    ("eval checkpoint=a video=walk.mp4", "benchmark.sequences.root=walk.mp4"),
     ("prune checkpoint=a method=slim", "pruning=NAME"),
     # Keys of another script
     ("prune checkpoint=a ratio=0.5 tracker=dimp", "the tracker comes with the checkpoint"),

@@ -1,0 +1,1 @@
+"""Follows objects through a stream of frames, and writes what trackers find."""

@@ -1,0 +1,58 @@
+"""Frames with what trackers find in them, one panel for each tracker."""
+
+import numpy as np
+import pytest
+
+from evaluation.export.video.followed_objects import Found
+from evaluation.report.pictures.annotated_video import AnnotatedVideo, Panel, annotated_frame
+from evaluation.report.pictures.drawing import COLOURS
+from evaluation.report.pictures.panels import CANVAS, GAP, Panels
+
+FRAME = np.full((100, 200, 3), 90, np.uint8)
+BOXES = [Found((20, 30, 60, 40), 0.5), Found((120, 10, 40, 80), None)]
+
+
+def colours_in(picture):
+    return {i for i, colour in enumerate(COLOURS) if (np.abs(picture.astype(int) - colour).max(2) < 3).any()}
+
+
+@pytest.mark.parametrize("size", [(320, 180), (1920, 1080), (1080, 1920), (3840, 2160), (5000, 20), (20, 5000)])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_panels_fit_into_the_picture_and_keep_the_frame_if_they_can(size, count):
+    panels = Panels.of(count, size)
+    rows = -(-count // panels.columns)
+    width = panels.columns * (panels.width + GAP) - GAP
+    height = rows * (panels.width * size[1] / size[0] + GAP) - GAP
+    longest, shortest = CANVAS
+    room = (shortest, longest) if count == 1 and size[0] < size[1] else CANVAS
+    assert width <= room[0]
+    assert height <= room[1] + 5 * size[1] / size[0]
+    if count == 1 and size in ((1920, 1080), (1080, 1920)):
+        assert panels.width == size[0]
+
+
+def test_trackers_have_colours_and_so_have_objects():
+    of_one = [Panel(name, BOXES[:1], 30.0) for name in ("a", "b")]
+    shown = annotated_frame(FRAME, "walk", of_one)
+    left, right = shown[:, : shown.shape[1] // 2], shown[:, shown.shape[1] // 2 :]
+    assert (colours_in(left), colours_in(right)) == ({0}, {1})
+    of_two = annotated_frame(FRAME, "walk", [Panel(name, BOXES, None) for name in ("a", "b")])
+    assert of_two.shape == shown.shape, "a picture has the same size from the first frame on"
+    assert colours_in(of_two[:, : shown.shape[1] // 2]) == {0, 1}
+    assert (FRAME == 90).all(), "the frame itself stays as it is"
+
+
+def test_a_fault_of_the_encoder_reaches_the_loop(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    video = AnnotatedVideo(tmp_path / "a.mp4", "walk")
+    monkeypatch.setattr(video._movie, "write", fail)
+
+    def write_all():
+        with video:
+            for number in range(1, 20):
+                video.write(FRAME, number, number / 25, [Panel("a", BOXES, None)])
+
+    with pytest.raises(OSError, match="No space left"):
+        write_all()
