@@ -6,6 +6,7 @@ alone, and names files of its own folder alone. Graphs are data of ONNX Runtime 
 
 import json
 import math
+import os
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ class ExportedTracker:
 
 def is_export(path: str | Path) -> bool:
     """Returns whether a path is the folder of an export."""
-    return (Path(path) / ABOUT).is_file()
+    # Unlike pathlib, these functions take names that are too long, and folders that this user may not read.
+    return os.path.isfile(os.path.join(path, ABOUT))  # noqa: PTH113, PTH118
 
 
 def graph_data(spec: GraphSpec, file: str) -> dict[str, Any]:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tests.trackers.opened import Opened
 from trackers.crops import CropSpec
 from trackers.rules import Answer, Crop, Online, OnlineRules
-
-from ..trackers.opened import Opened
 
 
 @dataclass(frozen=True)

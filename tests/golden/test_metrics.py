@@ -16,7 +16,8 @@ from evaluation.tracking.metrics.counts import Counts, count_above
 from evaluation.tracking.metrics.geometry import centers, clip_boxes, distances, intersection_and_union, overlaps
 from evaluation.tracking.metrics.one_pass import Measures
 from evaluation.tracking.result_files import read_result
-from trackers.boxes import clip_box, giou, xywh_to_xyxy
+from trackers.boxes import giou, xywh_to_xyxy
+from trackers.online import clip_box
 
 from .cases import Case, check_kind, each, load, report
 
