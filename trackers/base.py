@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pruning.groups import Group
 from trackers.crops import CropSpec
+from trackers.errors import TrackerError
 from trackers.pixels import normalise
 from trackers.rules import Online, OnlineRules
 from trackers.runtimes.choices import open_runtime
@@ -193,7 +194,11 @@ class Tracker(L.LightningModule, ABC):
         Raises:
             TrackerError: the runtime is not known, not installed, or does not run on the device.
         """
-        self.to(device).eval()
+        try:
+            self.to(device).eval()
+        except (RuntimeError, AssertionError) as error:  # an unknown name, no such GPU, a build without CUDA, no memory
+            reason = str(error).partition("\n")[0]
+            raise TrackerError(f"device={device} cannot be used: {reason}. Try device=cpu") from error
         return self.rules(), open_runtime(self.graphs(), runtime or "eager", device, threads)
 
     def setup(self, stage: str) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trackers.errors import CheckpointError
 from trackers.exported import ExportedTracker, is_export
 from trackers.online import OnlineTracker
 
@@ -29,12 +30,17 @@ def load_tracker(
             `torch.set_num_threads`.
 
     Raises:
-        CheckpointError: the path holds no tracker, or a damaged one.
+        CheckpointError: the path holds no tracker, or a damaged one; or it is no export, and PyTorch is missing.
         TrackerError: the runtime is not known, not installed, or does not run on the device.
     """
     if is_export(path):
         return OnlineTracker(ExportedTracker.read(path), device, runtime, threads)
-    from trackers.checkpoints.checkpoint import load_checkpoint
-    from trackers.checkpoints.gate_reading import DEFAULT_READING
-
+    try:
+        from trackers.checkpoints.checkpoint import load_checkpoint
+        from trackers.checkpoints.gate_reading import DEFAULT_READING
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{path} is no export, and everything else needs {error.name}, which is not installed. Copy an export from "
+            f"a machine with PyTorch: python eval.py action=export checkpoint={path} format=onnx"
+        ) from error
     return OnlineTracker(load_checkpoint(path, gates=gates or DEFAULT_READING).tracker, device, runtime, threads)

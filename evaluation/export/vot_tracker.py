@@ -2,6 +2,7 @@
 
 lwt-vot /models/child.safetensors
 lwt-vot /models/child.safetensors --device cuda
+lwt-vot /models/child.safetensors --runtime onnx --threads 2
 """
 
 import argparse
@@ -95,11 +96,14 @@ def main() -> None:
     """
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("lwt-vot", description=__doc__, formatter_class=form)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="absolute path of a parent or child")
-    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="absolute path of a checkpoint or export")
+    parser.add_argument("--device", default="cpu", help="device of the network (default: %(default)s)")
+    parser.add_argument("--runtime", help="eager, compile, onnx or openvino (default: eager, or that of an export)")
+    parser.add_argument("--threads", type=int, help="CPU threads of ONNX Runtime or OpenVINO")
     given = parser.parse_args()
     try:
-        serve(VotSession(load_tracker(given.checkpoint, given.device).loop))
+        tracker = load_tracker(given.checkpoint, given.device, runtime=given.runtime, threads=given.threads)
+        serve(VotSession(tracker.loop))
     except USER_ERRORS as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -59,6 +59,19 @@ def test_a_missing_protocol_and_a_missing_toolkit_are_one_line(session, monkeypa
         vot_tracker.main()
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--device", "tpu"), "device=tpu cannot be used: .*Try device=cpu$"),
+        (("--runtime", "tflite"), "runtime=tflite is not known"),
+    ],
+)
+def test_a_device_or_runtime_that_is_not_there_is_one_line(monkeypatch, small_checkpoint, given, words):
+    monkeypatch.setattr(sys, "argv", ["lwt-vot", str(small_checkpoint), *given])
+    with pytest.raises(SystemExit, match=rf"^error: {words}"):
+        vot_tracker.main()
+
+
 def test_the_toolkit_is_told_why_a_frame_cannot_be_read(session, monkeypatch, tmp_path):
     trax, reasons = pytest.importorskip("trax"), []
     image = SimpleNamespace(path=lambda: str(tmp_path / "1.jpg"))
