@@ -133,6 +133,7 @@ def test_what_cannot_be_compared_is_refused_at_once(run, small_checkpoint, other
         (["weights/a.safetensors", "b/OSTrack_ep0300.pth.tar"], ["a", "OSTrack_ep0300"]),
         (["x/0_dimp/checkpoint.safetensors", "x/1_dimp/checkpoint.safetensors"], ["0_dimp", "1_dimp"]),
         (["x/0/checkpoint.safetensors", "y/0/checkpoint.safetensors", "y/1.safetensors"], ["x/0", "y/0", "1"]),
+        (["x/dimp/model.safetensors", "y/dimp/model.safetensors", "ostrack"], ["x/dimp", "y/dimp", "ostrack"]),
         (["a.pth", "a.pth.tar", "b.pth"], ["a.pth", "a.pth.tar", "b"]),  # no folders tell them apart
         (["/w/a b.pth", "/w/a-b.pth", "/w/a;b.pth"], ["a-b.pth_1", "a-b.pth_2", "a-b.pth_3"]),
         (["x/../a.pth", "y/a.pth", "y/x y/a.pth"], ["unnamed/a", "y/a", "x-y/a"]),  # folders below that of the job

@@ -150,5 +150,5 @@ def _repeated(names: Sequence[str]) -> list[int]:
 def _unnamed_folders(path: str) -> list[str]:
     """Returns the names of the folders of a checkpoint that its own name does not tell, from the root on."""
     *folders, name = Path(path).absolute().parts[1:]
-    is_told = name.split(".")[0] == OF_ANY_JOB and not has_dated_folder(path)
+    is_told = name.split(".")[0] in OF_ANY_JOB and not has_dated_folder(path)
     return folders[:-1] if is_told else folders

@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 LONGEST = 100  # bytes: a folder name may have 255
 DATED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError)
-OF_ANY_JOB = "checkpoint"  # train.py and prune.py call all their files so; their folders have the names
+# Names of many files, whose folders tell them apart: those of train.py and prune.py, and those of model hubs.
+OF_ANY_JOB = ("checkpoint", "model")
 
 
 def register_resolvers() -> None:
@@ -39,7 +40,7 @@ def checkpoint_name(file: Any) -> str:
         return name_part("_".join(map(checkpoint_name, file)))
     path = Path(str(file))
     stem = path.name.split(".")[0]
-    if stem != OF_ANY_JOB:
+    if stem not in OF_ANY_JOB:
         return name_part(stem)
     return name_part((has_dated_folder(path) and _job_in(str(file))) or path.absolute().parent.name)
 

@@ -18,6 +18,7 @@ from evaluation.processes.folder_names import checkpoint_name, tracker_name
         ("weights/ostrack_tiny.safetensors", "ostrack_tiny"),
         ("OSTrack_ep0300.pth.tar", "OSTrack_ep0300"),
         ("outputs/studies/a/4_dimp_ratio0.5_seed0/checkpoint.safetensors", "4_dimp_ratio0.5_seed0"),
+        ("hub/small-tracker/model.safetensors", "small-tracker"),
         (OmegaConf.create(["a.pth", "b/checkpoint.safetensors"]), "a_b"),
         ("my tracker: it's, new.pth", "my-tracker-it-s-new"),
         (f"{'a' * 300}.pth", "a" * 100),
