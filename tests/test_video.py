@@ -167,7 +167,6 @@ def test_the_source_is_never_replaced(run, small_checkpoint, tmp_path):
 
 def test_a_box_is_drawn_where_there_is_a_screen(monkeypatch):
     frame = np.zeros((1440, 2560, 3), np.uint8)
-    monkeypatch.setattr(screen, "has_screen", lambda: True)
     monkeypatch.setattr(cv2, "selectROI", lambda title, shown, **_: (10, 20, shown.shape[1] // 4, shown.shape[0] // 2))
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
     assert screen.draw_box(frame) == (20, 40, 640, 720)

@@ -56,7 +56,7 @@ class Decoder:
     """
 
     def __init__(self, source: Path | str):
-        self.path, self.damaged, self.fault = Path(source), 0, ""
+        self.path, self.damaged, self.fault, self._name = Path(source), 0, "", str(source)
         self._container = _open_file(source) if isinstance(source, Path) else _open_address(source)
         stream = self._main_stream()
         if stream is None:
@@ -147,8 +147,9 @@ class Decoder:
             try:
                 packet = next(packets, None)
             except (OSError, av.error.FFmpegError) as error:
-                log.warning("%s ends early: %s", self.path, error)
-                self.fault = error.strerror or str(error)
+                log.warning("%s ends early: %s", self._name, error)
+                late = isinstance(error, av.error.ExitError)  # FFmpeg calls it "immediate exit requested"
+                self.fault = f"nothing came for {TIMEOUT:.0f} s" if late else error.strerror or str(error)
                 return
             if packet is None:
                 return
@@ -177,7 +178,8 @@ def _open_address(address: str) -> av.container.InputContainer:
     try:
         return av.open(address, options=NETWORK_OPTIONS, timeout=TIMEOUT)
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        late = isinstance(error, av.error.ExitError)
+        reason = f"no answer in {TIMEOUT:.0f} s" if late else getattr(error, "strerror", None) or str(error)
         raise UnreadableFrameError(Path(address), f"no video comes from there ({reason})") from error
 
 

@@ -34,6 +34,18 @@ class StreamReader:
         self._thread = threading.Thread(target=self._read, name="stream", daemon=True)
         self._thread.start()
 
+    def take_first(self) -> TimedFrame:
+        """Returns the first frame; of a live stream the newest one. From here on, frames that are not taken count.
+
+        Raises:
+            StreamError: there is no frame, or it cannot be read.
+        """
+        frame = self.take()
+        if frame is None:
+            raise StreamError("the source ended before its first frame; give one with frames")
+        self.skipped = 0
+        return frame
+
     def take(self, stop: Callable[[], bool] = lambda: False) -> TimedFrame | None:
         """Returns the next frame, None at the end.
 

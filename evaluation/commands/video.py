@@ -15,7 +15,7 @@ from evaluation.commands.evaluated_tracker import evaluated_trackers
 from evaluation.errors import USER_ERRORS, UserError
 from evaluation.export.video.box_files import BoxFiles
 from evaluation.export.video.followed_objects import FollowedObjects
-from evaluation.export.video.screen import CALL, draw_box
+from evaluation.export.video.screen import CALL, check_screen, draw_box
 from evaluation.processes.command_state import command_state
 from evaluation.processes.held_signals import HeldSignals
 from evaluation.processes.invocation import Invocation
@@ -35,14 +35,17 @@ def video(cfg: DictConfig, invocation: Invocation) -> None:
         SystemExit: a signal ends the command; the files hold all frames before.
     """
     boxes, folder = boxes_of(cfg.box), Path(cfg.paths.job)
+    if not boxes:
+        check_screen()
     with StreamReader(_open_source(cfg, folder / MOVIE)) as reader:
-        first = reader.take()
-        assert first is not None  # a stream without frames is an error
-        boxes = boxes or [draw_box(first.image)]
-        trackers = [
-            FollowedObjects(tracker.name, Lockstep(tracker.loader()().tracker, cfg.device), first.image, boxes)
-            for tracker in evaluated_trackers(cfg, invocation)
-        ]
+        # A camera shows the object now, and not as it was before the trackers were loaded.
+        loops = {t.name: Lockstep(t.loader()().tracker, cfg.device) for t in evaluated_trackers(cfg, invocation)}
+        first = reader.take_first()
+        if not boxes:
+            boxes = [draw_box(first.image)]
+            print("drawn: box=" + ",".join(f"{value:.1f}" for value in boxes[0]))
+            cfg.box = list(boxes[0])  # for config.yaml
+        trackers = [FollowedObjects(name, loop, first.image, boxes) for name, loop in loops.items()]
         OmegaConf.save(cfg, folder / "config.yaml")
         command_state.can_go_on = False
         with HeldSignals(HELD) as signals:
@@ -95,7 +98,9 @@ class _Recording:
     def summary(self) -> str:
         """Returns in one sentence how many frames there are, and how fast each tracker was."""
         speeds = ", ".join(f"{t.name} {t.fps:.1f} frames/s" for t in self._trackers if t.fps)
-        skipped = f"; {self._reader.skipped} frames came while the trackers were busy" * bool(self._reader.skipped)
+        skipped = f"; {self._reader.skipped} frames came while the trackers were busy, and were skipped" * bool(
+            self._reader.skipped
+        )
         return f"{self.frames} frames{speeds and f' (without decoding and drawing: {speeds})'}{skipped}"
 
 

@@ -19,10 +19,8 @@ def draw_box(image: np.ndarray) -> tuple[float, float, float, float]:
     """Returns the box, xywh in pixels, that the user draws on a frame, RGB (H, W, 3) uint8.
 
     Raises:
-        UserError: there is no screen, or the user draws no box.
+        UserError: the user draws no box.
     """
-    if not has_screen():
-        raise UserError(f"there is no screen on which to draw the box of the object; {CALL}")
     scale = min(1, LARGEST / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     shown = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
@@ -31,6 +29,16 @@ def draw_box(image: np.ndarray) -> tuple[float, float, float, float]:
     if not w or not h:
         raise UserError(f"no box was drawn; draw one and press Enter, or {CALL}")
     return x / scale, y / scale, w / scale, h / scale
+
+
+def check_screen() -> None:
+    """Checks that a box can be drawn.
+
+    Raises:
+        UserError: there is no screen, or this OpenCV opens no windows.
+    """
+    if not has_screen():
+        raise UserError(f"there is no screen on which to draw the box of the object; {CALL}")
 
 
 def has_screen() -> bool:

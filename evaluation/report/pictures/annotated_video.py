@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from evaluation.export.video.followed_objects import Found
@@ -90,18 +91,21 @@ def annotated_frame(image: np.ndarray, title: str, panels: Sequence[Panel]) -> n
         title: one line.
         panels: of the trackers.
     """
+    layout = Panels.of(len(panels), (image.shape[1], image.shape[0]))
+    scale = min(1.0, layout.width / image.shape[1])
+    if scale < 1:  # here once, and not in each panel
+        image = cv2.resize(image, (layout.width, max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA)
     height, width, _ = image.shape
-    layout = Panels.of(len(panels), (width, height))
     cells = []
     for place, panel in enumerate(panels):
         several = len(panel.found) > 1
         strokes = [stroke_of(i if several else place) for i in range(len(panel.found))]
         labels = [str(i + 1) if several else "" for i in range(len(panel.found))]
-        boxes = [DrawnBox(np.array(f.box), s, t) for f, s, t in zip(panel.found, strokes, labels, strict=True)]
+        boxes = [DrawnBox(scale * np.array(f.box), s, t) for f, s, t in zip(panel.found, strokes, labels, strict=True)]
         shown = draw_boxes(image, boxes, FrameRegion(0, 0, width, height), layout.width, layout.zoom)
         caption = strip(_caption(panel, strokes, labels), layout.width, zoom=layout.zoom)
         cells.append(np.concatenate([shown, caption]))
-    sheet = stack(cells, layout.columns, GAP)
+    sheet = stack(cells, layout.columns, GAP) if len(cells) > 1 else cells[0]
     return np.concatenate([strip([(None, title)], sheet.shape[1], zoom=layout.zoom), sheet])
 
 

@@ -42,6 +42,15 @@ def test_trackers_have_colours_and_so_have_objects():
     assert (FRAME == 90).all(), "the frame itself stays as it is"
 
 
+def test_a_box_in_a_large_frame_is_shrunk_with_it():
+    frame = np.full((2000, 4000, 3), 90, np.uint8)
+    shown = annotated_frame(frame, "walk", [Panel("a", [Found((1000, 500, 2000, 1000), 0.5)], None)])
+    height = shown.shape[1] // 2
+    ys, xs = np.nonzero(np.abs(shown[-height - 30 : -60].astype(int) - COLOURS[0]).max(2) < 3)
+    np.testing.assert_allclose((xs.min(), xs.max()), (shown.shape[1] / 4, shown.shape[1] * 3 / 4), atol=5)
+    assert ys.max() - ys.min() == pytest.approx(height / 2, abs=8)
+
+
 def test_a_fault_of_the_encoder_reaches_the_loop(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
