@@ -1,4 +1,4 @@
-"""A machine without PyTorch has the dependency group `runtime` and our packages, and runs an export as PyTorch would."""
+"""A machine without PyTorch has the dependency group `runtime` and our packages, and runs an export like PyTorch."""
 
 import importlib.metadata
 import json

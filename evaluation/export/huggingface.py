@@ -10,6 +10,7 @@ import torch
 from evaluation.errors import UserError
 from evaluation.export.model_card import LIBRARY, ModelCard
 from evaluation.files import without_nan, write_bytes, write_json
+from evaluation.processes.folder_names import checkpoint_name
 from pruning.cost import count_macs, count_params
 from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from trackers.checkpoints.reading import FORMAT, read_checkpoint
@@ -47,7 +48,8 @@ def write_huggingface_folder(checkpoint: str | Path, folder: str | Path, licence
     shared.save(folder / WEIGHTS, half)
     network = loaded.tracker.network
     card = ModelCard(
-        name=folder.resolve().name,
+        name=checkpoint_name(checkpoint),
+        folder=folder.resolve().name,
         model_type=type(loaded.tracker).__name__.lower(),
         family=loaded.tracker.family,
         params=count_params(network),

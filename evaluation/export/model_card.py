@@ -20,7 +20,7 @@ A tracker of single objects in video, made with {library}. {origin}It has {param
 ```python
 import cv2
 from trackers import load_tracker
-tracker, video = load_tracker("{name}"), cv2.VideoCapture("walk.mp4")
+tracker, video = load_tracker("{folder}"), cv2.VideoCapture("walk.mp4")
 tracker.init(video.read()[1][..., ::-1], (40, 30, 32, 24))  # the first frame, RGB; x, y, width, height of the object
 ok, frame = video.read()
 while ok:
@@ -28,7 +28,7 @@ while ok:
     ok, frame = video.read()
 ```
 
-`"{name}"` is this folder. `pip install .` in a checkout of {library} installs `trackers`.
+`"{folder}"` is this folder. `pip install .` in a checkout of {library} installs `trackers`.
 
 ## Scores
 
@@ -51,7 +51,8 @@ class ModelCard:
     """What a model card says.
 
     Attributes:
-        name: of the folder and the model.
+        name: of the tracker.
+        folder: name of the folder, for the example.
         model_type: name of the tracker's class, in lower case.
         family: e.g. "transformer".
         params, macs: live parameters, and multiply-accumulates of a frame.
@@ -61,6 +62,7 @@ class ModelCard:
     """
 
     name: str
+    folder: str
     model_type: str
     family: str
     params: int
@@ -74,6 +76,7 @@ class ModelCard:
         return CARD.format(
             metadata=OmegaConf.to_yaml(OmegaConf.create(self._metadata())),
             name=self.name,
+            folder=self.folder,
             family=self.family,
             params=self.params,
             macs=self.macs / 1e9,

@@ -32,7 +32,7 @@ def child(tmp_path_factory, small_checkpoint):
     """A checkpoint with the result of its job beside it."""
     loaded = load_checkpoint(small_checkpoint)
     metrics = {"ratio_achieved": 0.25, "undefined": float("nan")}
-    file = tmp_path_factory.mktemp("job") / "checkpoint.safetensors"
+    file = tmp_path_factory.mktemp("job") / "0_ostrack" / "checkpoint.safetensors"
     Checkpoint(loaded.tracker, loaded.recipe, loaded.plan, metrics, CONFIG).save(file)
     result = {"bytes": file.stat().st_size, "metrics": {"got10k": REPORT}}
     (file.parent / "result.json").write_text(json.dumps(result))
@@ -71,6 +71,7 @@ def test_no_path_of_this_machine_is_in_it(folder):
 
 def test_the_card_is_valid_and_says_scores_with_their_protocol(folder):
     card = ModelCard.load(folder / "README.md")
+    assert card.data.model_name == "0_ostrack"
     assert (card.data.license, card.data.library_name) == ("cc-by-nc-sa-4.0", "light-weight-trackers")
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
     assert found == {"AO (GOT-10k)": 0.5, "SR0.5 (GOT-10k)": 0.625}
