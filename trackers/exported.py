@@ -75,6 +75,11 @@ class ExportedTracker:
         except TrackerError as error:
             raise CheckpointError(f"{folder / ABOUT} cannot be used: {error}") from None
 
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Names of the runtimes that read the graphs."""
+        return ("onnx", "openvino") if self.runtime == "onnx" else ("openvino",)
+
     def rules(self) -> OnlineRules:
         """Returns the online rules."""
         return self.online_rules
@@ -93,11 +98,10 @@ class ExportedTracker:
             TrackerError: the runtime is not installed, does not read these graphs, or does not run on the device.
         """
         runtime = runtime or self.runtime
-        readers = ("onnx", "openvino") if self.runtime == "onnx" else ("openvino",)
-        if runtime not in readers:
+        if runtime not in self.readers:
             raise TrackerError(
                 f"runtime={runtime} cannot open {self.folder}, an export for {self.runtime}; use runtime="
-                f"{' or '.join(readers)}, or give the checkpoint that was exported"
+                f"{' or '.join(self.readers)}, or give the checkpoint that was exported"
             )
         if runtime == "onnx":
             from trackers.runtimes.onnx_runtime import ONNXRuntime

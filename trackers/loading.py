@@ -1,4 +1,4 @@
-"""Loading of any saved tracker: a checkpoint, which needs PyTorch, or an export, which does not."""
+"""Loading of any tracker: a checkpoint, which needs PyTorch, or an export or one of OpenCV's, which do not."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from trackers.errors import CheckpointError
 from trackers.exported import ExportedTracker, is_export
 from trackers.online import OnlineTracker
+from trackers.opencv import OpenCVTracker, is_opencv
 
 if TYPE_CHECKING:
     from trackers.checkpoints.gate_reading import GateReading
@@ -21,7 +22,8 @@ def load_tracker(
     """Loads a tracker for `init(image, box)` and `update(image)`.
 
     Args:
-        path: a file or folder for `load_checkpoint`, or the folder of an export. No configuration is needed.
+        path: a file or folder for `load_checkpoint`, the folder of an export, or "opencv_mil", "opencv_csrt" or another
+            tracker of OpenCV, see `trackers.opencv`. No configuration is needed.
         device: device on which the tracker runs, e.g. "cpu" or "cuda".
         gates: interpretation of the gates in files of the ICASSP 2023 paper; None for the default.
         runtime: what runs the network: "eager", "compile", "onnx" or "openvino", see `trackers.runtimes.choices`. None
@@ -33,6 +35,8 @@ def load_tracker(
         CheckpointError: the path holds no tracker, or a damaged one; or it is no export, and PyTorch is missing.
         TrackerError: the runtime is not known, not installed, or does not run on the device.
     """
+    if is_opencv(path):
+        return OnlineTracker(OpenCVTracker(str(path)), device, runtime, threads)
     if is_export(path):
         return OnlineTracker(ExportedTracker.read(path), device, runtime, threads)
     try:
