@@ -8,6 +8,7 @@ python eval.py checkpoint=child.safetensors benchmark=got10k action=open_loop pa
 python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10k paths.data=/data
 python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10k action=show paths.data=/data
 python eval.py checkpoint=child.safetensors action=video source=walk.mp4 box=40,30,32,24
+python eval.py checkpoint=[child.safetensors,opencv_mil] action=profile runtime=[eager,onnx,openvino]
 python eval.py -m checkpoint=parent.safetensors,child.safetensors benchmark=got10k,otb100 paths.data=/data
 
 Several checkpoints in brackets are compared with the first one: paired differences with intervals, curves, the

@@ -1,12 +1,33 @@
 """Messages about arguments that Hydra cannot read as KEY=VALUE."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.command_line.script_keys import ScriptKeys
 from evaluation.command_line.suggestions import did_you_mean
 
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".pkl")
+OPENCV = "tracker=opencv_"  # start of an argument that names a tracker of OpenCV
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+
+
+def with_checkpoint_of_opencv(script: str, arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of eval.py with `checkpoint=opencv_NAME` in the place of `tracker=opencv_NAME`.
+
+    Raises:
+        SystemExit: there is another checkpoint, too.
+    """
+    given = [argument for argument in arguments if argument.startswith(OPENCV)]
+    if script != "eval" or not given:
+        return list(arguments)
+    others = [argument for argument in arguments if argument.startswith("checkpoint=")]
+    names = [argument.removeprefix("tracker=") for argument in given]
+    if len(given) > 1 or others:
+        listed = ",".join([*(other.removeprefix("checkpoint=").strip("[]") for other in others), *names])
+        raise SystemExit(
+            f"error: {' and '.join([*others, *given])} name several trackers; checkpoint=[{listed}] compares them"
+        )
+    return [f"checkpoint={names[0]}" if argument in given else argument for argument in arguments]
 
 
 def describe_unreadable(argument: str, before: str, keys: ScriptKeys) -> str:

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from evaluation.command_line.arguments import with_checkpoint_of_opencv
 from evaluation.command_line.boxes import with_brackets
 from evaluation.command_line.diagnosis import describe_error
 from evaluation.command_line.required_keys import describe_missing_keys
@@ -40,7 +41,8 @@ def command(script: str) -> Callable[[Task], Callable[[], None]]:
 
         @wraps(task)
         def run() -> None:
-            sys.argv[1:] = _arranged([with_brackets(argument) for argument in sys.argv[1:]])
+            arguments = _arranged([with_brackets(argument) for argument in sys.argv[1:]])
+            sys.argv[1:] = with_checkpoint_of_opencv(script, arguments)
             with _messages_for_errors(script, checked_task):
                 main()
 

@@ -15,6 +15,8 @@ READ = (
     *("ratio", "seed", "device", "objective", "force", "fake_data", "dry_run", "scale", "threads", "resume_minutes"),
     *("checkpoint", "distillation", "action", "archive", "show.sequence", "show.frames", "show.video"),
     *("source", "box", "video.frames", "video.fps"),
+    *("runtime", "profile.rounds", "profile.seconds", "profile.memory", "profile.scores"),
+    *("opencv.backbone", "opencv.neckhead", "opencv.net"),
     *("paths.cache", "paths.data", "paths.job", "paths.outputs", "paths.weights", "job.method", "job.tracker"),
     *("stages.*.steps", "stages.*.lr_scale", "stages.sparsity.every"),
     # Sections of which somebody may have set a value; `evaluation.study.shorthands` says what to set instead.

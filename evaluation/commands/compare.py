@@ -8,6 +8,7 @@ import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.sequences.attributes import Attributes
+from evaluation.commands.checkpoint_kinds import size_in
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, makers_of, track, write_config
 from evaluation.commands.setup import console, forcing_command, print_files
 from evaluation.export.profile import compare_speed
@@ -21,13 +22,13 @@ from evaluation.report.comparison.tables import terminal_tables
 from evaluation.report.comparison.words import Comparison, headline, notes
 from evaluation.report.files_guide import show_command
 from evaluation.report.pictures.shown_sequence import ShownSequence
-from evaluation.study.job_result import size_of
 from evaluation.study.provenance import provenance
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.comparison_result import describe_comparison, write_sequences
 from evaluation.tracking.result_files import read_boxes
 from evaluation.tracking.sequence_results import SEQUENCES, SequenceResults
 from trackers.base import Tracker
+from trackers.checkpoints.checkpoint import Checkpoint
 
 FRAMES = 8  # of a sequence on the page
 
@@ -77,16 +78,20 @@ def _attributes(benchmark: Benchmark) -> Attributes | None:
 def _measure(
     trackers: Sequence[EvaluatedTracker], results: dict[str, dict[str, Any]], device: str
 ) -> dict[str, dict[str, Any]]:
-    """Adds the sizes to the results, and returns the speeds relative to the first tracker, by tracker and device."""
+    """Adds the sizes to the results, and returns the speeds relative to the first tracker, by tracker and device.
+
+    Networks are timed, so exports and OpenCV's trackers have no speed here; action=profile times all trackers.
+    """
     first: Tracker | None = None
     speeds = {}
-    for tracker in trackers:
-        checkpoint = tracker.loader()()
-        results[tracker.name] |= size_of(checkpoint, Path(tracker.cfg.checkpoint))
-        if first is None:
-            first = checkpoint.tracker
-        else:
-            latency, speed = compare_speed(checkpoint.tracker, first, device)
+    for number, tracker in enumerate(trackers):
+        loaded = tracker.loader()()
+        results[tracker.name] |= size_in(loaded, str(tracker.cfg.checkpoint))
+        network = loaded.tracker if isinstance(loaded, Checkpoint) else None
+        if number == 0:
+            first = network
+        elif first is not None and network is not None:
+            latency, speed = compare_speed(network, first, device)
             results[tracker.name]["latency"] = {device_type(device): latency["child"]}
             results[trackers[0].name].setdefault("latency", {device_type(device): latency["parent"]})
             speeds[tracker.name] = {device_type(device): speed}

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from omegaconf import DictConfig
 
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, evaluated_trackers
+from evaluation.commands.profile import profile
+from evaluation.commands.runtimes import one_runtime
 from evaluation.commands.score import score
 from evaluation.commands.score_open_loop import score_open_loop
 from evaluation.commands.setup import invocation_of_hydra, reported, settle, write_fake_data
@@ -23,7 +25,7 @@ ON_BENCHMARK: dict[str, Callable[[Sequence[EvaluatedTracker], Benchmark, Invocat
     "show": show,
 }
 # Actions that read no benchmark. They get the settled configuration, and open what `cfg.checkpoint` names themselves.
-WITHOUT_BENCHMARK: dict[str, Callable[[DictConfig, Invocation], None]] = {"video": video}
+WITHOUT_BENCHMARK: dict[str, Callable[[DictConfig, Invocation], None]] = {"profile": profile, "video": video}
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -35,6 +37,7 @@ def evaluate(cfg: DictConfig) -> None:
             write_fake_data(cfg)
             WITHOUT_BENCHMARK[cfg.action](cfg, invocation)
         elif cfg.action in ON_BENCHMARK:
+            one_runtime(cfg.runtime)
             trackers = evaluated_trackers(cfg, invocation)
             write_fake_data(trackers[0].cfg)
             ON_BENCHMARK[cfg.action](trackers, build_benchmark(trackers[0].cfg.benchmark), invocation)

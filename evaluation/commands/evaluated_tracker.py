@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,19 +11,20 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from evaluation.commands.setup import resolve
+from evaluation.commands.checkpoint_kinds import Loader, has_recipe, identity_of, loader_of, size_in
+from evaluation.commands.runtimes import one_runtime
+from evaluation.commands.setup import resolve, settle
 from evaluation.errors import UserError
 from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import arithmetic
 from evaluation.processes.folder_names import OF_ANY_JOB, checkpoint_name, has_dated_folder, name_part
 from evaluation.processes.invocation import Invocation
 from evaluation.study.job_records import record_job
-from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import FinishedStage, Stage, ensure, position
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.result_files import tracking_progress
-from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from trackers.online import Lockstep
 
 EXAMPLE = "e.g. checkpoint=[weights/ostrack_tiny.safetensors,weights/stark_tiny.safetensors]"
 
@@ -34,27 +35,47 @@ class EvaluatedTracker:
 
     Attributes:
         name: short, unique among the trackers of the command.
-        cfg: the configuration for this tracker alone, resolved: `cfg.checkpoint` is its file.
-        source: of the checkpoint.
+        cfg: the configuration for this tracker alone, resolved: `cfg.checkpoint` is its file, the folder of an export,
+            or the name of one of OpenCV's trackers.
+        identity: of the checkpoint, plain data for a cache key.
         changes: of the recipe in the checkpoint, which the command asks for; the same for all trackers.
     """
 
     name: str
     cfg: DictConfig
-    source: ParentSource
+    identity: Any
     changes: Any
 
-    def loader(self) -> Callable[[], Checkpoint]:
-        """Returns a function that loads the checkpoint. It can be pickled, so other processes can call it."""
-        recipe: Any = OmegaConf.to_container(self.cfg.tracker)
-        return partial(load_checkpoint, self.cfg.checkpoint, recipe, instantiate(self.cfg.gates))
+    def loader(self) -> Loader:
+        """Returns a function that loads the tracker. It can be pickled, so other processes can call it."""
+        return loader_of(self.cfg)
+
+    def open(self) -> Lockstep:
+        """Returns the online loop with the tracker.
+
+        Raises:
+            UserError: `runtime` names several runtimes.
+            TrackerError: the runtime is not installed, or does not run on the device.
+        """
+        return Lockstep(self.loader()().tracker, self.cfg.device, one_runtime(self.cfg.runtime), self.cfg.threads)
+
+    def size(self) -> dict[str, Any]:
+        """Returns "params", "macs" and "bytes", as far as they are known."""
+        return size_in(self.loader()(), str(self.cfg.checkpoint))
 
     def stage(self, benchmark: Benchmark, command: str) -> Stage:
-        """Returns the stage that tracks the benchmark; see `forcing_command` for `command`."""
+        """Returns the stage that tracks the benchmark; see `forcing_command` for `command`.
+
+        Raises:
+            UserError: `runtime` names several runtimes.
+        """
         settings: Any = OmegaConf.to_container(self.cfg)
-        keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": self.source.identity}
+        keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": self.identity}
         keys["arithmetic"] = arithmetic(self.cfg.runner.devices)
-        runner = instantiate(self.cfg.runner)
+        runtime = one_runtime(self.cfg.runtime)
+        if runtime is not None:
+            keys["runtime"] = runtime
+        runner = instantiate(self.cfg.runner, runtime=runtime, threads=self.cfg.threads)
 
         def make(folder: Path) -> None:
             run_benchmark(runner, self.loader(), benchmark, folder, tracker=keys, reuse=not command)
@@ -66,25 +87,47 @@ class EvaluatedTracker:
 
 
 def evaluated_trackers(cfg: DictConfig, invocation: Invocation) -> list[EvaluatedTracker]:
-    """Returns the trackers that `cfg.checkpoint` names: a file, or a list of files. `cfg.tracker` changes all of them.
+    """Returns the trackers that `cfg.checkpoint` names: one value, or a list. `cfg.tracker` changes all recipes.
 
     Raises:
-        UserError: the list is empty or names a file twice, or a file holds no tracker.
+        UserError: the list is empty or names a file twice, a file holds no tracker, or `cfg.tracker` changes the recipe
+            of an export or of a tracker of OpenCV.
+        TrackerError: an export is damaged, or the installed OpenCV lacks a tracker.
     """
-    given = cfg.checkpoint
+    trackers = []
+    for name, path in named_checkpoints(cfg.checkpoint).items():
+        own = copy.deepcopy(cfg)
+        own.checkpoint = path
+        changes = OmegaConf.to_container(cfg.tracker)
+        if has_recipe(path):
+            complete, source = resolve(own, invocation, completes_recipe=True)
+            identity = source.identity
+        elif changes:
+            raise UserError(f"checkpoint={path} has no recipe that +tracker could change; leave the changes out")
+        else:
+            complete = settle(own, invocation)
+            loader_of(complete)()
+            identity = identity_of(complete)
+        trackers.append(EvaluatedTracker(name, complete, identity, changes))
+    return trackers
+
+
+def named_checkpoints(given: Any) -> dict[str, str]:
+    """Returns the values of `checkpoint` by short unique names.
+
+    Args:
+        given: a path, or a list of paths.
+
+    Raises:
+        UserError: the list is empty, or names a file twice.
+    """
     paths = [str(path) for path in given] if isinstance(given, ListConfig) else [str(given)]
     if not paths:
         raise UserError(f"checkpoint=[] names no tracker; {EXAMPLE}")
     repeated = [path for path, count in Counter(Path(path).resolve() for path in paths).items() if count > 1]
     if repeated:
         raise UserError(f"checkpoint names {repeated[0]} more than once; name each tracker once, {EXAMPLE}")
-    trackers = []
-    for name, path in zip(tracker_names(paths), paths, strict=True):
-        own = copy.deepcopy(cfg)
-        own.checkpoint = path
-        complete, source = resolve(own, invocation, completes_recipe=True)
-        trackers.append(EvaluatedTracker(name, complete, source, OmegaConf.to_container(cfg.tracker)))
-    return trackers
+    return dict(zip(tracker_names(paths), paths, strict=True))
 
 
 def track(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, command: str) -> list[FinishedStage]:

@@ -10,7 +10,6 @@ from evaluation.files import link_folder, write_json
 from evaluation.processes.invocation import Invocation
 from evaluation.report.files_guide import show_command
 from evaluation.report.result_table import result_table
-from evaluation.study.job_result import size_of
 from evaluation.study.provenance import provenance
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.sequence_results import SEQUENCES
@@ -29,7 +28,7 @@ def score(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, invocation
     link_folder(boxes, folder / "boxes" / benchmark.name)
     scores = benchmark.scores(boxes)
     scores.pop("sequences").write(folder / SEQUENCES)
-    result = {"checkpoint": str(cfg.checkpoint)} | scores | size_of(tracker.loader()(), Path(cfg.checkpoint))
+    result = {"checkpoint": str(cfg.checkpoint)} | scores | tracker.size()
     result |= {"stages": makers_of(tracked)} | provenance()
     write_json(folder / "result.json", result)
     print(f"\n{result_table(result)}\n")

@@ -7,22 +7,25 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, only_tracker, write_config
+from evaluation.errors import UserError
 from evaluation.files import write_json
 from evaluation.processes.invocation import Invocation
 from evaluation.report.files_guide import files_guide
 from evaluation.study.provenance import provenance
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.open_loop import PROTOCOL, open_loop
-from trackers.online import Lockstep
+from trackers.opencv import is_opencv
 
 
 def score_open_loop(trackers: Sequence[EvaluatedTracker], benchmark: Benchmark, invocation: Invocation) -> None:
     """Scores one tracker by the open-loop pair metric, which no stage of the cache holds."""
     tracker = only_tracker(trackers, "open_loop")
     cfg = tracker.cfg
+    if is_opencv(cfg.checkpoint):
+        raise UserError(f"action=open_loop asks for the target near given boxes, which {cfg.checkpoint} cannot answer")
     benchmark.check_scorable()
     write_config(trackers)
-    scores = open_loop(Lockstep(tracker.loader()().tracker, cfg.device), benchmark.sequences)
+    scores = open_loop(tracker.open(), benchmark.sequences)
     name = benchmark.with_coverage(benchmark.name)
     record = {"checkpoint": str(cfg.checkpoint), "benchmark": name, "protocol": PROTOCOL}
     write_json(Path(cfg.paths.job) / "open_loop.json", record | scores | provenance())

@@ -21,7 +21,7 @@ from evaluation.processes.held_signals import HeldSignals
 from evaluation.processes.invocation import Invocation
 from evaluation.report.files_guide import display_path, files_guide
 from evaluation.report.pictures.annotated_video import AnnotatedVideo, Panel
-from trackers.online import Box, Lockstep
+from trackers.online import Box
 
 MOVIE, BOXES = "video.mp4", "boxes"  # in the folder of the job
 HELD = "the video ends here. A second signal ends the command at once"
@@ -39,7 +39,7 @@ def video(cfg: DictConfig, invocation: Invocation) -> None:
         check_screen()
     with StreamReader(_open_source(cfg, folder / MOVIE)) as reader:
         # A camera shows the object now, and not as it was before the trackers were loaded.
-        loops = {t.name: Lockstep(t.loader()().tracker, cfg.device) for t in evaluated_trackers(cfg, invocation)}
+        loops = {tracker.name: tracker.open() for tracker in evaluated_trackers(cfg, invocation)}
         first = reader.take_first()
         if not boxes:
             boxes = [draw_box(first.image)]

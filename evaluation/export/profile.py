@@ -84,7 +84,11 @@ def medians(calls: Mapping[Any, Callable[[], Any]], device: str = "cpu") -> dict
 
 @torch.inference_mode()
 def time_in_turns(
-    calls: Mapping[Any, Callable[[], Any]], device: str = "cpu", seconds: float = math.inf
+    calls: Mapping[Any, Callable[[], Any]],
+    device: str = "cpu",
+    seconds: float = math.inf,
+    runs: int = RUNS,
+    before: Callable[[], Any] = lambda: None,
 ) -> dict[Any, np.ndarray]:
     """Times calls in rounds, in which each call runs once.
 
@@ -94,6 +98,8 @@ def time_in_turns(
         calls: by name.
         device: torch device on which they compute.
         seconds: time after which no further round starts, if there were `FEWEST` rounds.
+        runs: most rounds.
+        before: is called before each call, and not timed.
 
     Returns:
         Seconds of each call in each round after `WARMUP` rounds, (rounds,).
@@ -103,8 +109,9 @@ def time_in_turns(
         for name in next(orders):
             calls[name]()
     times: dict[Any, list[float]] = {name: [] for name in calls}
-    for _ in _rounds(RUNS, min(RUNS, FEWEST), seconds):
+    for _ in _rounds(runs, min(runs, FEWEST), seconds):
         for name in next(orders):
+            before()
             start = synchronised_time(device)
             calls[name]()
             times[name].append(synchronised_time(device) - start)

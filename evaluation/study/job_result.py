@@ -62,11 +62,22 @@ def describe_result(
 
 
 def size_of(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
-    """Returns the parameters and multiply-accumulates (MACs) of a checkpoint's network, and the bytes of its file."""
+    """Returns the parameters and multiply-accumulates (MACs) of a checkpoint's network, and the bytes of its file.
+
+    Args:
+        checkpoint: the checkpoint.
+        file: of the checkpoint, or its folder.
+    """
     network = checkpoint.tracker.network
     macs = count_macs(network, checkpoint.tracker.frame_inputs())
     counts = {"params": count_params(network), "macs": {"total": macs.total, "parts": macs.parts}}
-    return counts | {"bytes": file.stat().st_size}
+    return counts | {"bytes": bytes_of(file)}
+
+
+def bytes_of(path: Path) -> int:
+    """Returns the bytes of a file, or of all files of a folder."""
+    files = (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)
 
 
 def _units(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:

@@ -9,24 +9,18 @@ from typing import Any
 import cv2
 import torch
 
+from evaluation.processes.processor import processor_name
+
 PACKAGES = ("torch", "timm", "pytorch-lightning", "hydra-core", "numpy")
 
 
 def provenance() -> dict[str, Any]:
     """Returns "versions" of packages, "commit" (None outside of a repository), and "machine" in words."""
-    machine = {"cpu": _cpu(), "threads": torch.get_num_threads()}
+    machine = {"cpu": processor_name(), "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     versions = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
     return {"versions": versions | {"opencv": cv2.__version__}, "commit": _commit(), "machine": machine}
-
-
-def _cpu() -> str:
-    """Returns the name of the processor; on Linux, `platform` knows only the architecture."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _commit() -> str | None:

@@ -101,6 +101,11 @@ RULES: dict[str, Rule] = {
     "paths.*": TEXT,
     "job.*": TEXT,
     "dry_run": FLAG,
+    "profile.rounds": whole("[10, 100000]", 100),
+    "profile.seconds": number("(0, inf)", 120),
+    "profile.memory": FLAG,
+    "profile.scores": none_or(TEXT),
+    "opencv.*": none_or(TEXT),
     # Stages
     "stages.*.steps": whole("[0, inf)", 100),
     "stages.*.lr_scale": number("(0, inf)", 1.0),

@@ -12,14 +12,13 @@ from typing import Any
 from evaluation.files import link_or_copy, write_json
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.result_files import is_tracked, result_paths
-from evaluation.tracking.runner import Runner
-from trackers.checkpoints.checkpoint import Checkpoint
+from evaluation.tracking.runner import Loaded, Runner
 
 INPUTS = "inputs.json"  # file that says which sequences an evaluation tracks, and with which tracker
 
 
 def run_benchmark(
-    runner: Runner, load: Callable[[], Checkpoint], benchmark: Benchmark, folder: Path, tracker: Any, reuse: bool
+    runner: Runner, load: Callable[[], Loaded], benchmark: Benchmark, folder: Path, tracker: Any, reuse: bool
 ) -> None:
     """Writes the result files of all sequences to `folder/boxes/<benchmark>`.
 

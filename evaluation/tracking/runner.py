@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import torch
@@ -21,10 +21,17 @@ from evaluation.errors import UserError
 from evaluation.processes.termination import ctrl_c_held
 from evaluation.tracking.result_files import is_tracked
 from evaluation.tracking.worker import Failure, Failures, track
-from trackers.checkpoints.checkpoint import Checkpoint
-from trackers.online import Lockstep
+from trackers.online import Lockstep, Openable
 
 log = logging.getLogger(__name__)
+
+
+class Loaded(Protocol):
+    """What holds a tracker, e.g. a `Checkpoint`."""
+
+    @property
+    def tracker(self) -> Openable:
+        """The tracker."""
 
 
 class SequencesFailedError(UserError):
@@ -42,6 +49,8 @@ class Runner:
         lockstep: number of sequences that a process tracks together, frame by frame. Trackers with `Tracker.lockstep`
             process them in one forward pass, which is faster for small networks and on GPUs.
         ahead: number of frames of each sequence that are decoded while the tracker works.
+        runtime: what runs the network, see `Lockstep`.
+        threads: CPU threads of a runtime without PyTorch, shared by the workers; None leaves the number to the runtime.
 
     Raises:
         UserError: a number is too small, or there is no device.
@@ -51,6 +60,8 @@ class Runner:
     workers: int
     lockstep: int
     ahead: int
+    runtime: str | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 1), ("lockstep", 1), ("ahead", 0)):
@@ -59,7 +70,7 @@ class Runner:
         if not self.devices:
             raise UserError("runner.devices is empty; set e.g. runner.devices=[cuda:0,cuda:1]")
 
-    def run(self, load: Callable[[], Checkpoint], sequences: SequenceTable, folder: Path) -> None:
+    def run(self, load: Callable[[], Loaded], sequences: SequenceTable, folder: Path) -> None:
         """Writes the result files of all sequences to `folder`. Sequences with complete result files are skipped.
 
         Args:
@@ -94,16 +105,16 @@ class Runner:
             )
 
     def _run_in_this_process(
-        self, load: Callable[[], Checkpoint], jobs: list[list[Sequence]], folder: Path
+        self, load: Callable[[], Loaded], jobs: list[list[Sequence]], folder: Path
     ) -> Iterator[tuple[list[Sequence], Failures]]:
         if not jobs:
             return
-        loop = Lockstep(load().tracker, self.devices[0])
+        loop = Lockstep(load().tracker, self.devices[0], self.runtime, self.threads)
         for job in jobs:
             yield job, track(loop, job, folder, self.ahead)
 
     def _run_in_workers(
-        self, load: Callable[[], Checkpoint], jobs: list[list[Sequence]], folder: Path
+        self, load: Callable[[], Loaded], jobs: list[list[Sequence]], folder: Path
     ) -> Iterator[tuple[list[Sequence], Failures]]:
         workers = min(self.workers, len(jobs))
         if not workers:
@@ -113,7 +124,7 @@ class Runner:
         for i in range(workers):
             devices.put(self.devices[i % len(self.devices)])
         threads = max(1, torch.get_num_threads() // workers)
-        with ProcessPoolExecutor(workers, context, _start_worker, (load, devices, threads)) as pool:
+        with ProcessPoolExecutor(workers, context, _start_worker, (load, devices, threads, self.runtime)) as pool:
             with ctrl_c_held():
                 running: dict[Future, list[Sequence]] = {
                     pool.submit(_track_in_worker, job, folder, self.ahead): job for job in jobs
@@ -146,12 +157,12 @@ def _log_failures(failed: Failures, earlier: Failures) -> None:
 _loop: Lockstep
 
 
-def _start_worker(load: Callable[[], Checkpoint], devices: Any, threads: int) -> None:
+def _start_worker(load: Callable[[], Loaded], devices: Any, threads: int, runtime: str | None) -> None:
     global _loop
     exit_with_parent()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    _loop = Lockstep(load().tracker, devices.get())
+    _loop = Lockstep(load().tracker, devices.get(), runtime, threads)
 
 
 def _track_in_worker(job: list[Sequence], folder: Path, ahead: int) -> Failures:

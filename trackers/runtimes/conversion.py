@@ -35,7 +35,8 @@ def to_onnx(graph: Graph) -> bytes:
         TrackerError: a package for the conversion is not installed.
     """
     required("onnxscript", "the conversion to ONNX", "export")
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its notes on constants that it does not fold
+    for library in ("onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # their notes on each step
     module = copy.deepcopy(graph.module).cpu().float().eval().requires_grad_(False)
     # PyTorch takes a dim of 1 for fixed, so the examples of batched inputs have two targets.
     examples = {name: _example(value, name in graph.batched) for name, value in graph.inputs.items()}

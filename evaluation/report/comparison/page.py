@@ -26,6 +26,7 @@ from evaluation.report.formatting import DASH, DOT
 from evaluation.report.metric_definitions import definitions_of
 from evaluation.report.pictures.jpeg import jpeg_uri
 from evaluation.report.rendered_figure import RenderedFigure
+from evaluation.report.study_results import number_at
 from evaluation.report.tables import Cell, Column, fill_table
 
 FEWEST = 3  # sequences of an attribute on the page
@@ -80,8 +81,18 @@ def _results_table(comparison: Comparison) -> dict[str, Any]:
     trackers = comparison["trackers"]
     columns = [
         Column("", "Tracker", False, lambda name: Cell(name, name)),
-        Column("Size", "Parameters", True, lambda name: Cell(size_cells(trackers[name])[0], trackers[name]["params"])),
-        Column("Size", "MACs", True, lambda name: Cell(size_cells(trackers[name])[1], trackers[name]["macs"]["total"])),
+        Column(
+            "Size",
+            "Parameters",
+            True,
+            lambda name: Cell(size_cells(trackers[name])[0], number_at(trackers[name], "params")),
+        ),
+        Column(
+            "Size",
+            "MACs",
+            True,
+            lambda name: Cell(size_cells(trackers[name])[1], number_at(trackers[name], "macs", "total")),
+        ),
         Column("Speed", f"{comparison['first']} is 1", True, lambda name: _speed(comparison, name)),
     ]
     for report in comparison["differences"]:

@@ -4,7 +4,8 @@ from typing import Any
 
 from evaluation.report.estimates import Estimate
 from evaluation.report.evidence import few_note, interval_at, noise_words
-from evaluation.report.formatting import format_si, with_interval
+from evaluation.report.formatting import DASH, format_si, with_interval
+from evaluation.report.study_results import number_at
 
 Comparison = dict[str, Any]  # the content of comparison.json
 
@@ -25,15 +26,18 @@ def signs(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def size_cells(tracker: dict[str, Any]) -> tuple[str, str]:
-    """Returns the parameters and the multiply-accumulates of a frame."""
-    return format_si(tracker["params"]), format_si(tracker["macs"]["total"])
+def size_cells(tracker: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the parameters and the multiply-accumulates of a frame; OpenCV's trackers do not tell them."""
+    sizes = number_at(tracker, "params"), number_at(tracker, "macs", "total")
+    return tuple(DASH if size is None else format_si(size) for size in sizes)
 
 
 def speed_cell(comparison: Comparison, name: str) -> str:
     """Returns how many times faster than the first tracker a tracker is, with the interval."""
     speeds = comparison["speedup"].get(name, {}).values()
-    return "; ".join(Estimate(speed["ratio"], interval_at(speed)).times() for speed in speeds) or "1"
+    return "; ".join(Estimate(speed["ratio"], interval_at(speed)).times() for speed in speeds) or (
+        "1" if name == comparison["first"] else DASH
+    )
 
 
 def headline(comparison: Comparison) -> list[str]:
