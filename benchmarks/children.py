@@ -21,6 +21,7 @@ from torch import nn
 
 from evaluation.export.profile import latencies, medians
 from pruning.cost import count_macs, count_params
+from pruning.plan import Plan
 from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import build_tracker
 
@@ -47,6 +48,12 @@ def main() -> None:
 
 def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
     """Returns the cut tracker, and the difference between its outputs and those of the masked network."""
+    tracker, _, difference = cut(cfg, ratio)
+    return tracker, difference
+
+
+def cut(cfg: DictConfig, ratio: float) -> tuple[Tracker, Plan, float]:
+    """Returns the cut tracker, its plan, and the difference between its outputs and those of the masked network."""
     L.seed_everything(cfg.seed, verbose=False)
     tracker = build_tracker(OmegaConf.to_container(cfg.tracker, resolve=True)).eval()
     _disturb(tracker.network)
@@ -55,7 +62,8 @@ def child(cfg: DictConfig, ratio: float) -> tuple[Tracker, float]:
     pruning.gates.values.data.uniform_(0.5, 1.5)
     pruning.update(ratio)
     draws = [tracker.example_inputs() for _ in range(3)]
-    return tracker, pruning.finish(draws)["masked_vs_compacted"]
+    difference = pruning.finish(draws)["masked_vs_compacted"]
+    return tracker, pruning.plan, difference
 
 
 @torch.no_grad()
