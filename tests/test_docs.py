@@ -157,6 +157,19 @@ def wandb_knows(words: list[str]) -> bool:
     return command is not cli and all(word in options for word in words if word.startswith("-"))
 
 
+@pytest.mark.attack
+def test_the_commands_on_video_run(run, tmp_path, monkeypatch):
+    write_video(tmp_path / "walk.mp4")
+    (tmp_path / "weights").symlink_to(ROOT / "weights")
+    monkeypatch.chdir(tmp_path)
+    calls = [words[2:] for words in commands(ROOT / "docs" / "video.md")]
+    assert len(calls) == 3
+    for i, overrides in enumerate(calls):
+        run("eval", *overrides, f"hydra.run.dir={tmp_path / str(i)}")
+    assert [len(list((tmp_path / str(i)).rglob("boxes/*.csv"))) for i in range(3)] == [1, 2, 2]
+    assert [len(list((tmp_path / str(i)).rglob("video.mp4"))) for i in range(3)] == [1, 1, 1]
+
+
 # Python blocks
 
 
