@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 CANVAS = (1920, 1080)  # largest width and height of all panels together, in pixels
 SMALLEST = (640, 480)  # width up to which a small frame is enlarged: a panel alone, and one of several
-SHARE = 0.8  # of the width of the largest panels that panels in fewer rows must have
+SHARE = 0.8  # of the width of the largest panels that panels in another arrangement must have
 GAP = 12  # pixels between two panels
 PLAIN = (960, 360)  # width of a picture, and of a panel, on which lines and letters have their plain size
 
@@ -25,7 +25,7 @@ class Panels:
 
     @classmethod
     def of(cls, count: int, size: tuple[int, int]) -> "Panels":
-        """Returns the panels of a number of trackers that are largest together.
+        """Returns large panels for a number of trackers, in full rows if possible.
 
         Args:
             count: of trackers.
@@ -37,7 +37,8 @@ class Panels:
             rows = -(-count // columns)
             across, down = (wide - GAP * (columns - 1)) / columns, (high - GAP * (rows - 1)) / rows
             room[columns] = min(wanted, across, down * size[0] / size[1])
-        # Panels side by side are easier to compare than somewhat larger ones below each other.
-        columns = next(n for n in room if room[n] > SHARE * max(room.values()))
+        # Full rows, and then panels side by side, are better than somewhat larger panels.
+        large = [n for n in room if room[n] > SHARE * max(room.values())]
+        columns = min(large, key=lambda n: (-count % n, -n))
         width = max(2, 2 * int(room[columns] / 2))
         return cls(columns, width, max(1.0, min(columns * width / PLAIN[0], width / PLAIN[1])))

@@ -31,6 +31,14 @@ def test_panels_fit_into_the_picture_and_keep_the_frame_if_they_can(size, count)
         assert panels.width == size[0]
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "columns"),
+    [((1920, 1080), 2, 2), ((1920, 1080), 3, 2), ((1440, 1080), 3, 3), ((1440, 1080), 4, 2), ((1080, 1920), 4, 4)],
+)
+def test_panels_stand_side_by_side_in_full_rows(size, count, columns):
+    assert Panels.of(count, size).columns == columns
+
+
 def test_trackers_have_colours_and_so_have_objects():
     of_one = [Panel(name, BOXES[:1], 30.0) for name in ("a", "b")]
     shown = annotated_frame(FRAME, "walk", of_one)
