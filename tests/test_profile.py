@@ -17,6 +17,8 @@ from evaluation.export import frame_times
 from evaluation.report.profile_plot import ProfilePoint, draw_profile
 from evaluation.report.profile_tables import csv_rows, markdown, notes, terminal_tables
 from tests.conftest import results
+from trackers.errors import TrackerError
+from trackers.runtimes.choices import RUNTIMES
 
 
 class StandIn:
@@ -91,6 +93,25 @@ def test_the_spelling_tracker_is_scored_and_found_in_the_cache(run, opencv, got1
     assert "params" not in first
     run("eval", "checkpoint=opencv_mil", *call)
     assert len(list((tmp_path / "cache").glob("stages/evaluation-*/"))) == 1
+
+
+def test_a_runtime_is_part_of_the_key_and_reaches_the_loop(run, small_checkpoint, got10k, tmp_path, monkeypatch):
+    def not_installed(graphs, device, threads):
+        raise TrackerError(f"runtime=onnx is not installed, threads={threads}")
+
+    call = ("eval", f"checkpoint={small_checkpoint}", "benchmark=got10k", f"paths.data={got10k.parent}", "threads=1")
+    call = (*call, f"paths.cache={tmp_path / 'cache'}")
+    run(*call, "runtime=eager")
+    (inputs,) = (tmp_path / "cache").glob("stages/evaluation-*/inputs.json")
+    assert "runtime" not in json.loads(inputs.read_text())["tracker"], "as if it were not given"
+    monkeypatch.setitem(RUNTIMES, "onnx", not_installed)
+    with pytest.raises(SystemExit, match="runtime=onnx is not installed, threads=1"):
+        run(*call, "runtime=onnx")
+    with pytest.raises(SystemExit, match="runtime=onnx is not installed, threads=1"):
+        run(*call, "runtime=[eager,onnx]", "action=profile")
+    assert (
+        len([f for f in (tmp_path / "cache").glob("stages/evaluation-*/") if not f.name.endswith(".unfinished")]) == 1
+    )
 
 
 @pytest.mark.parametrize(

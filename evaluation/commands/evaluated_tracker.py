@@ -73,7 +73,7 @@ class EvaluatedTracker:
         keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": self.identity}
         keys["arithmetic"] = arithmetic(self.cfg.runner.devices)
         runtime = one_runtime(self.cfg.runtime)
-        if runtime is not None:
+        if runtime not in (None, "eager"):  # results that were tracked before there were others keep their keys
             keys["runtime"] = runtime
         runner = instantiate(self.cfg.runner, runtime=runtime, threads=self.cfg.threads)
 

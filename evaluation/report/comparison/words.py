@@ -4,7 +4,7 @@ from typing import Any
 
 from evaluation.report.estimates import Estimate
 from evaluation.report.evidence import few_note, interval_at, noise_words
-from evaluation.report.formatting import DASH, format_si, with_interval
+from evaluation.report.formatting import DASH, format_si, join_words, with_interval
 from evaluation.report.study_results import number_at
 
 Comparison = dict[str, Any]  # the content of comparison.json
@@ -36,7 +36,7 @@ def speed_cell(comparison: Comparison, name: str) -> str:
     """Returns how many times faster than the first tracker a tracker is, with the interval."""
     speeds = comparison["speedup"].get(name, {}).values()
     return "; ".join(Estimate(speed["ratio"], interval_at(speed)).times() for speed in speeds) or (
-        "1" if name == comparison["first"] else DASH
+        "1" if name == comparison["first"] and comparison["speedup"] else DASH
     )
 
 
@@ -64,12 +64,16 @@ def notes(comparison: Comparison) -> list[str]:
     lost = [name for name, score in scores.items() if score is not None and still is not None and score <= still]
     speeds = [of for found in comparison["speedup"].values() for of in found.values()]
     noise = next(filter(None, (noise_words(speed, first) for speed in speeds)), "")
+    untimed = [name for name in comparison["trackers"] if speed_cell(comparison, name) == DASH]
     said = [
         few_note(comparison["trackers"][first]["metrics"][report]["sequences"]),
         f"A box that never moves has {metric} {still:.3f}." if still is not None else "",
         f"No better than a box that never moves: {', '.join(lost)}." if lost else "",
         f"{comparison['interval_protocol']}.",
         f"Speed: relative to {first}, timed in the same rounds; {noise}." if noise else "",
+        f"No speed of {join_words(untimed)}: action=profile times exports and OpenCV's trackers, too."
+        if untimed
+        else "",
     ]
     return list(filter(None, said))
 

@@ -12,6 +12,7 @@ from datamodules.sequences.attributes import Attributes
 from evaluation.report.comparison.page import comparison_page
 from evaluation.report.comparison.tables import terminal_tables
 from evaluation.report.comparison.words import headline, notes
+from evaluation.report.formatting import DASH
 from evaluation.tracking.comparison_result import describe_comparison, write_sequences
 from evaluation.tracking.metrics.bootstrap import score_intervals
 from evaluation.tracking.metrics.sequence_scores import SequenceScores
@@ -72,6 +73,24 @@ def test_the_terminal_shows_what_is_evidence(compared):
     assert same.startswith("No evidence of a difference between [b]<b>copy and parent: AUC 0.550 against 0.550")
     assert [change["sequence"] for change in comparison["changes"]["[b]<b>copy"]] == []
     assert "A box that never moves has AUC 0.400." in notes(comparison)
+
+
+def test_trackers_that_tell_neither_size_nor_time_have_dashes(compared):
+    comparison, sequences, _ = compared
+    about = {name: value for name, value in comparison["trackers"]["child"].items() if name not in ("params", "macs")}
+    other = comparison | {"trackers": comparison["trackers"] | {"child": about}, "speedup": {}}
+    console = Console(width=120, file=(text := io.StringIO()))
+    console.print(next(terminal_tables(other)))
+    assert re.search(rf"\n child +{DASH} +{DASH} +{DASH} +0.450", text.getvalue())
+    assert any(note.startswith("No speed of parent, child and [b]<b>copy: action=profile") for note in notes(other))
+    assert not any(note.startswith("No speed") for note in notes(all_timed(comparison)))
+    rows = [{"sequence": name, "frames": 10, "scores": dict.fromkeys(sequences, np.nan)} for name in NAMES]
+    assert comparison_page(other, [], {}, rows, "python eval.py")
+
+
+def all_timed(comparison):
+    (speed,) = comparison["speedup"]["child"].values()
+    return comparison | {"speedup": {name: {"cpu": speed} for name in ("child", "[b]<b>copy")}}
 
 
 def test_the_page_shows_attributes_and_escapes_names(compared):
