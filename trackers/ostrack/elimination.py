@@ -85,5 +85,5 @@ def restore_tokens(tokens: Tensor, indices: Tensor, count: int) -> Tensor:
     Returns:
         Tokens (B, count, C), zero at positions that were not selected.
     """
-    filled = torch.zeros(len(tokens), count, tokens.shape[2], dtype=tokens.dtype, device=tokens.device)
+    filled = tokens.new_zeros(tokens.shape[0], count, tokens.shape[2])
     return filled.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[2]), tokens)

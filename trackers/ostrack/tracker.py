@@ -142,7 +142,7 @@ class OSTrack(Tracker):
         template, search = self.template.size, self.search.size
         pixels = torch.zeros(1, template, template, 3, dtype=torch.uint8, device=self.device)
         embed, backbone = TemplateGraph(self.network), self.network.backbone
-        tokens = backbone.pos_embed_z.new_zeros(1, backbone.pos_embed_z.shape[1], backbone.width)
+        tokens = torch.zeros_like(backbone.pos_embed_z)  # has the present width of a child
         inputs = {"template": tokens, "pixels": pixels.new_zeros(1, search, search, 3)}
         if self.response is not None:
             inputs["last_size"] = torch.full((1, 2), 0.25, device=self.device)
