@@ -2,10 +2,10 @@
 
 import re
 
-FOUR_NUMBERS = re.compile(r"box=([^,\s\[\]]+(?:,[^,\s\[\]]+){3})")
+NUMBERS = re.compile(r"box=([^,\s\[\]]+(?:,[^,\s\[\]]+)+)")
 
 
 def with_brackets(argument: str) -> str:
     """Returns `box=[x,y,w,h]` for `box=x,y,w,h`, and any other argument as it is."""
-    found = FOUR_NUMBERS.fullmatch(argument)
+    found = NUMBERS.fullmatch(argument)
     return f"box=[{found[1]}]" if found else argument

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "gpu": "trainer=gpu trains, scores and times on a GPU",
     "output": "hydra.run.dir=FOLDER is the folder of the job",
     "output_dir": "hydra.run.dir=FOLDER is the folder of the job",
+    "camera": "eval.py action=video source=0 follows an object in the picture of a camera",
     "dataset": "datamodule=NAME trains on a data set, benchmark=NAME scores on one",
     "model": "tracker=NAME chooses the tracker of train.py, checkpoint=FILE that of prune.py and eval.py",
     "weights": "checkpoint=FILE names the weights",

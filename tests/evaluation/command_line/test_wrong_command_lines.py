@@ -54,6 +54,7 @@ WRONG = [
     ("train hydra.launcher.n_jobs=2", "hydra/launcher=joblib"),
     # Words of other projects
     ("prune checkpoint=a ratio=0.5 lr=1e-4", "stages.child.lr_scale"),
+    ("eval checkpoint=a camera=0", "action=video source=0"),
     ("prune checkpoint=a ratio=0.5 epochs=3", "stages.child.steps"),
     ("prune checkpoint=a ratio=0.5 gpus=2", "trainer=ddp"),
     ("train output_dir=x", "hydra.run.dir=FOLDER"),
