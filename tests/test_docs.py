@@ -24,6 +24,7 @@ import datamodules.readers
 import pruning.criteria
 import trackers
 from datamodules.errors import DataError
+from evaluation.command_line.arguments import with_checkpoint_of_opencv
 from evaluation.command_line.boxes import with_brackets
 from pruning.gates import Gates
 from tests.conftest import CONF, results
@@ -102,7 +103,8 @@ def test_every_command_composes():
     """Calls of the same choices are composed at once: what they set beside that must exist in any case."""
     merged: dict[tuple[str, frozenset[str]], dict[str, str]] = {}
     for call, page in script_calls().items():
-        script, overrides = call[0].removesuffix(".py"), [word for word in call[1:] if "=" in word]
+        script = call[0].removesuffix(".py")
+        overrides = with_checkpoint_of_opencv(script, [word for word in call[1:] if "=" in word])
         place = f"{page.relative_to(ROOT)}: python {shlex.join(call)}"
         assert "--cfg" in call or not (missing := without_value(script, overrides)), f"{place}: no value for {missing}"
         swept = any(o.is_sweep_override() for o in OverridesParser.create().parse_overrides(overrides))
