@@ -14,6 +14,7 @@ from evaluation.command_line.suggestions import did_you_mean
 READ = (
     *("ratio", "seed", "device", "objective", "force", "fake_data", "dry_run", "scale", "threads", "resume_minutes"),
     *("checkpoint", "distillation", "action", "archive", "show.sequence", "show.frames", "show.video"),
+    *("format", "precision", "folder"),
     *("source", "box", "video.frames", "video.fps"),
     *("runtime", "profile.rounds", "profile.seconds", "profile.memory", "profile.scores"),
     *("opencv.backbone", "opencv.neckhead", "opencv.net"),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from omegaconf import DictConfig
 
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, evaluated_trackers
+from evaluation.commands.export import export
 from evaluation.commands.profile import profile
 from evaluation.commands.runtimes import one_runtime
 from evaluation.commands.score import score
@@ -25,7 +26,11 @@ ON_BENCHMARK: dict[str, Callable[[Sequence[EvaluatedTracker], Benchmark, Invocat
     "show": show,
 }
 # Actions that read no benchmark. They get the settled configuration, and open what `cfg.checkpoint` names themselves.
-WITHOUT_BENCHMARK: dict[str, Callable[[DictConfig, Invocation], None]] = {"profile": profile, "video": video}
+WITHOUT_BENCHMARK: dict[str, Callable[[DictConfig, Invocation], None]] = {
+    "profile": profile,
+    "video": video,
+    "export": export,
+}
 
 
 def evaluate(cfg: DictConfig) -> None:

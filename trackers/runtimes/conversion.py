@@ -54,6 +54,12 @@ def to_onnx(graph: Graph) -> bytes:
             verbose=False,
         )
     assert program is not None
+    for value in program.model.graph.inputs:
+        if value.name in graph.batched and value.shape is not None and isinstance(value.shape[0], int):
+            raise TrackerError(
+                f"the graph fixes the number of targets of {value.name} to {value.shape[0]}; in its forward write "
+                "x.shape[0] in place of len(x)"
+            )
     for node in program.model.graph.all_nodes():  # notes that name files of this machine
         node.metadata_props.clear()
     return program.model_proto.SerializeToString()
