@@ -22,6 +22,7 @@ from evaluation.export.matrix_product import fastest_product
 from evaluation.export.open_online import open_online
 from evaluation.export.peak_memory import peak_memories
 from evaluation.files import write_bytes, write_csv, write_json
+from evaluation.processes.command_state import command_state
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.processor import instruction_sets, processor_name
 from evaluation.report.files_guide import files_guide
@@ -57,6 +58,7 @@ def profile(cfg: DictConfig, invocation: Invocation) -> None:
     scores = scores_at_hand(checkpoints, cfg.profile.scores)
     folder = Path(cfg.paths.job)
     write_config(trackers)
+    command_state.can_go_on = False  # times of two runs cannot be compared, so nothing of a stopped one is kept
     content = provenance() | _measure(trackers, runtimes, cfg) | {"scores": scores}
     write_json(folder / "profile.json", content)
     rows = csv_rows(content)

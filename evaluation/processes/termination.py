@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from evaluation.processes.command_state import command_state
 from evaluation.processes.repeated_command import is_repetition
 
 STDERR = 2
@@ -52,7 +53,8 @@ def ends_in_order(wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         if os.getpid() != process:
             os._exit(128 + number)  # a fork that has inherited this handler has nothing to put in order
         if frame is not None and not waited and announces():  # without a frame, a training has held it back and told
-            message = f"{WORDS[signal.Signals(number)]}; the same command continues where it stopped\n"
+            following = "; the same command continues where it stopped" if command_state.can_go_on else ""
+            message = f"{WORDS[signal.Signals(number)]}{following}\n"
             os.write(STDERR, message.encode())  # the signal may have interrupted a `print`
         if not waited:
             waited = True

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluation.processes.command_state import command_state
 from evaluation.processes.termination import ends_in_order
 from evaluation.study.resuming import saved_step
 from tests.conftest import SHORT_STAGES, SMALL_NETWORK, SMALL_WORLD
@@ -134,6 +135,22 @@ def test_a_signal_ends_a_job_in_order_with_its_code(tmp_path, start, number, cod
     assert "the same command continues where it stopped" in told
     assert "in <module>" not in told
     assert wait_until(lambda: gone([child]), 8)
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "words"),
+    [(True, "interrupted; the same command continues where it stopped\n"), (False, "interrupted\n")],
+)
+def test_a_command_that_keeps_nothing_promises_nothing(monkeypatch, capfd, goes_on, words):
+    monkeypatch.setattr(command_state, "can_go_on", goes_on)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as end, ends_in_order():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 130
+    assert capfd.readouterr().err == words
 
 
 def test_a_handler_that_was_there_before_stays():
