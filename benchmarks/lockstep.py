@@ -45,7 +45,7 @@ def milliseconds(tracker: Tracker, counts: list[int], device: str, threads: int)
     """Returns the median milliseconds of one call for each number of targets. The calls take turns."""
     torch.set_num_threads(threads)
     loop, picture = Lockstep(tracker, device), np.random.default_rng(0).integers(0, 255, PICTURE, np.uint8)
-    states = [loop.begin(picture, BOX).state for _ in range(max(counts))]
+    states = [loop.begin(picture, BOX).memory for _ in range(max(counts))]
     rules, runtime = loop.rules, loop.runtime
     search = rules.crop(picture, BOX, rules.search)[0]
     return medians({n: partial(rules.steps, runtime, states[:n], [search] * n) for n in counts}, device)

@@ -208,6 +208,7 @@ def test_the_scales_of_a_tracker_set_the_same_keys(tracker, scale):
         ("recipe", "rates"),
         ("classifier", "optimiser"),
         ("online", "first"),
+        ("online", "presence"),
         ("vit",),
         ("elimination",),
         ("backbone",),

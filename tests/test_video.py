@@ -52,8 +52,12 @@ def test_a_video_is_tracked_as_by_the_loop_of_the_api(track, walk, small_checkpo
         box, score = tracker.update(image)
         np.testing.assert_allclose([float(row[key]) for key in "xywh"], box, atol=2e-3)
         assert float(row["score"]) == pytest.approx(score, abs=1e-4)
+        assert float(row["presence"]) == pytest.approx(tracker.presence, abs=1e-4)
+        assert row["state"] == tracker.state
     assert rows[0] == {"frame": "1", "time": "0.000", "x": "20.000", "y": "20.000", "w": "30.000", "h": "24.000"} | {
-        "score": ""
+        "score": "",
+        "presence": "1.0000",
+        "state": "tracked",
     }
     assert times_in(outputs) == pytest.approx((VARIABLE[:LENGTH] - VARIABLE[0]) / 1000, abs=1e-3)
     assert [float(row["time"]) for row in rows] == pytest.approx(times_in(outputs), abs=1e-3)

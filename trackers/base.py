@@ -6,7 +6,7 @@ Nothing else has to change.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from pruning.groups import Group
 from trackers.crops import CropSpec
 from trackers.errors import TrackerError
 from trackers.pixels import normalise
+from trackers.presence import UNCALIBRATED, Presence
 from trackers.rules import Online, OnlineRules
 from trackers.runtimes.choices import open_runtime
 from trackers.runtimes.graph import Graph
@@ -106,6 +107,8 @@ class Tracker(L.LightningModule, ABC):
         super().__init__()
         self.network, self.template, self.search = network, template, search
         self.recipe, self.online = recipe, online
+        if online.presence is None:
+            self.online = replace(online, presence=self.default_presence())
         self.stage, self.lr_scale = "train", 1.0
 
     # For subclasses to implement or override
@@ -159,6 +162,10 @@ class Tracker(L.LightningModule, ABC):
     def timed_parts(self) -> dict[str, Callable[[], Any]]:
         """Returns functions that run the parts of a frame's work, by name, for benchmarks; {} if there is one part."""
         return {}
+
+    def default_presence(self) -> Presence:
+        """Returns the calibration of the presence for a recipe without one; a wide guess by default."""
+        return UNCALIBRATED
 
     def departures_from_original(self) -> dict[str, bool]:
         """Returns options that the original lacks, in words, and whether this tracker uses them.

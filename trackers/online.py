@@ -3,6 +3,7 @@
 The loop needs NumPy and OpenCV alone, so it also runs on a device without PyTorch.
 """
 
+import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from trackers.crops import Window
 from trackers.errors import TrackerError
+from trackers.presence import TRACKED, UNCALIBRATED
 from trackers.rules import Answer, Box, OnlineRules
 from trackers.runtimes.runtime import Runtime
 
@@ -24,13 +26,20 @@ class Target:
 
     Attributes:
         box: last box, xywh in pixels.
-        state: tracking state from `OnlineRules.start`.
+        memory: what the rules remember of the target, from `OnlineRules.start`.
         frame: number of the last frame; the first frame has number 1.
+        presence: calibrated probability that the last box shows the target, in [0, 1]; 1 in the first frame.
+        state: "tracked", "uncertain" or "lost", by the thresholds of `Presence`. It only informs: a lost target is
+            searched in the next frame like any other.
+        evidence: number that the presence is computed from, see `Presence`; NaN in the first frame.
     """
 
     box: Box
-    state: Any
+    memory: Any
     frame: int = 1
+    presence: float = 1.0
+    state: str = TRACKED
+    evidence: float = math.nan
 
 
 class Openable(Protocol):
@@ -62,11 +71,13 @@ class Lockstep:
 
     Attributes:
         rules: online rules of the tracker.
+        calibration: from the evidence of a frame to the presence of the target.
         runtime: what runs the network.
     """
 
     def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str | None = None, threads: int | None = None):
         self.rules, self.runtime = tracker.open(runtime, device, threads)
+        self.calibration = self.rules.online.presence or UNCALIBRATED
 
     def begin(self, image: Any, box: Box) -> Target:
         """Returns a target to track, from the first image and the box in it.
@@ -81,7 +92,7 @@ class Lockstep:
         return Target(box, self.rules.start(self.runtime, template))
 
     def advance(self, targets: Sequence[Target], images: Sequence[Any]) -> list[tuple[Box, float]]:
-        """Finds each target in its next image, and updates the targets' boxes and states.
+        """Finds each target in its next image, and updates what is known of the targets.
 
         Returns:
             For each target its box, xywh in pixels, and a score in [0, 1].
@@ -95,17 +106,20 @@ class Lockstep:
         if not targets:
             return []
         rules, pictures = self.rules, [_as_array(image) for image in images]
-        states = [target.state for target in targets]
+        memories = [target.memory for target in targets]
         crops = [rules.crop(pixels, t.box, rules.search) for pixels, t in zip(pictures, targets, strict=True)]
         searches, windows = zip(*crops, strict=True)
-        found = rules.steps(self.runtime, states, searches)
+        found = rules.steps(self.runtime, memories, searches)
         for target, answer in zip(targets, found, strict=True):
             check_answer(answer, f"frame {target.frame + 1}")  # before clipping, which would turn NaN into numbers
         results = []
         for target, pixels, window, answer in zip(targets, pictures, windows, found, strict=True):
             target.frame += 1
             target.box = self._box_in_image(answer.box, window, target.box, pixels.shape)
-            rules.observe(self.runtime, target.state, pixels, target.box, answer.score)
+            target.evidence = answer.evidence
+            target.presence = self.calibration.probability(answer.evidence)
+            target.state = self.calibration.state(target.presence)
+            rules.observe(self.runtime, target.memory, pixels, target.box, answer.score)
             results.append((target.box, answer.score))
         return results
 
@@ -133,6 +147,8 @@ class OnlineTracker:
         tracker.init(first_image, (x, y, w, h))
         for image in video:
             box, score = tracker.update(image)
+            if tracker.state == "lost":
+                ...
 
     Images are RGB, (H, W, 3) uint8 arrays or PIL images; boxes are xywh in pixels.
 
@@ -142,15 +158,28 @@ class OnlineTracker:
     Attributes:
         tracker: the tracker.
         loop: online loop, which can also track several objects at once.
-        box: last box; None before `init`.
+        target: the object, with its last box, presence and state; None before `init`.
     """
 
     def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str | None = None, threads: int | None = None):
         self.loop = Lockstep(tracker, device, runtime, threads)
         self.tracker = tracker
-        self.box: Box | None = None
-        self._state: Any = None
-        self._frame = 1
+        self.target: Target | None = None
+
+    @property
+    def box(self) -> Box | None:
+        """Last box; None before `init`."""
+        return None if self.target is None else self.target.box
+
+    @property
+    def presence(self) -> float | None:
+        """Calibrated probability that the last box shows the object, in [0, 1]; None before `init`."""
+        return None if self.target is None else self.target.presence
+
+    @property
+    def state(self) -> str | None:
+        """Whether the object is "tracked", "uncertain" or "lost" in the last frame; None before `init`."""
+        return None if self.target is None else self.target.state
 
     def init(self, image: Any, box: Box) -> None:
         """Starts tracking the object in a box of the first image.
@@ -159,8 +188,7 @@ class OnlineTracker:
             TrackerError: the image is empty or not RGB uint8; the box is not four finite numbers, has no area, lies
                 outside of the image, or is far larger than the image.
         """
-        target = self.loop.begin(image, box)
-        self.box, self._state, self._frame = target.box, target.state, target.frame
+        self.target = self.loop.begin(image, box)
 
     def update(self, image: Any) -> tuple[Box, float]:
         """Returns the object's box in the next image, and a score in [0, 1].
@@ -170,26 +198,24 @@ class OnlineTracker:
             TrackerError: the image is empty or not RGB uint8. The next call continues as if this one had not happened.
                 Or the tracker finds a box or a score that is not finite.
         """
-        if self.box is None:
+        if self.target is None:
             raise RuntimeError("call init(image, box) with the first frame before update(image)")
-        target = Target(self.box, self._state, self._frame)
-        [(self.box, score)] = self.loop.advance([target], [image])
-        self._frame = target.frame
-        return self.box, score
+        [found] = self.loop.advance([self.target], [image])
+        return found
 
 
 def check_answer(answer: Answer, where: str) -> None:
     """Checks what `OnlineRules.step` returns.
 
     Args:
-        answer: box and score.
+        answer: of one frame.
         where: the frame, for the message.
 
     Raises:
-        TrackerError: the box or the score is not finite.
+        TrackerError: the box, the score or the evidence is not finite.
     """
     box = np.asarray(answer.box).tolist()
-    if not np.isfinite([*box, answer.score]).all():
+    if not np.isfinite([*box, answer.score, answer.evidence]).all():
         raise TrackerError(
             f"{where}: the tracker finds the box {box} (cxcywh in sides of the crop) with score {answer.score}. Its "
             "weights are probably not finite, because a training diverged or a file is damaged; use another checkpoint"

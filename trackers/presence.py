@@ -56,3 +56,7 @@ class Presence:
     def state(self, presence: float) -> str:
         """Returns "tracked", "uncertain" or "lost" for a presence."""
         return TRACKED if presence >= self.tracked else LOST if presence < self.lost else UNCERTAIN
+
+
+# For trackers whose evidence nobody has fitted: half of the evidence that is common when the target is there.
+UNCALIBRATED = Presence(half=0.4, slope=4.0, tracked=0.8, lost=0.1)

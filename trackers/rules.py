@@ -6,12 +6,13 @@ rules run with PyTorch and on a device without it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from trackers.crops import CropSpec, Window
+from trackers.presence import Presence
 from trackers.runtimes.runtime import Runtime
 
 Box = tuple[float, float, float, float]
@@ -39,7 +40,8 @@ class Answer(NamedTuple):
     Attributes:
         box: cxcywh in units of the crop's side, (4,).
         score: the score of the original implementation, in [0, 1].
-        evidence: number in [0, 1] that is higher if the crop shows the target. It may differ from the score.
+        evidence: number that rises with the presence of the target in the crop, see `Presence`. It may differ from the
+            score, which online rules of the originals use.
     """
 
     box: np.ndarray
@@ -54,10 +56,12 @@ class Online:
     Attributes:
         min_size: smallest side of a box in pixels, after the box is clipped to the picture; None for no clipping.
         size_smoothing: weight of the previous frame's width and height in the new ones; 0 as in the originals.
+        presence: calibration of the evidence; None in a recipe for the default of its kind of tracker.
     """
 
     min_size: float | None
     size_smoothing: float
+    presence: Presence | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,10 @@ def tracking_progress(folder: Path, sequences: "SequenceTable") -> str:
 
 
 def is_tracked(folder: Path, sequence: "Sequence") -> bool:
-    """Returns whether the boxes and the times of the sequence are complete."""
+    """Returns whether boxes and times of the sequence are complete, and its presence, if there is any."""
     try:
         read_track(folder, sequence)
+        _read_presence(folder, sequence)
     except DataError:
         return False
     return True
@@ -116,24 +117,29 @@ def read_presence(folder: Path, sequence: "Sequence") -> PresenceTrack | None:
     """Reads the presence and the state of each frame beside the annotation; None if the tracker did not report them.
 
     Raises:
-        DataError: there are no boxes, or a file is damaged, or it does not have one row for each frame.
+        DataError: see `read_track`; or the file of presence is damaged, or does not have one row for each frame.
     """
+    rows = _read_presence(folder, sequence)
+    if rows is None:
+        return None
+    boxes, _ = read_track(folder, sequence)
+    return PresenceTrack(*rows, sequence.visible, found_mask(boxes, sequence.boxes, sequence.visible))
+
+
+def _read_presence(folder: Path, sequence: "Sequence") -> tuple[np.ndarray, np.ndarray] | None:
+    """Reads the presence (n,) and the state (n,) of each frame; None if there is no file."""
     path = _presence(folder, sequence)
     if not path.is_file():
         return None
-    boxes, (presence, state) = read_boxes(folder, sequence), read_result(path, columns=2).T
-    if not len(boxes) == len(presence) == len(sequence):
-        raise DataError(
-            f"{path} has {len(presence)} rows and the file of boxes {len(boxes)} for {len(sequence)} frames: track "
-            "this sequence again"
-        )
+    presence, state = read_result(path, columns=2).T
+    if len(presence) != len(sequence):
+        raise DataError(f"{path} has {len(presence)} rows for {len(sequence)} frames: track this sequence again")
     if not (((presence >= 0) & (presence <= 1)).all() and np.isin(state, range(len(STATES))).all()):
         raise DataError(
             f"{path} must hold a presence from 0 to 1 and a state from 0 to {len(STATES) - 1} in each row: track this "
             "sequence again"
         )
-    found = found_mask(boxes, sequence.boxes, sequence.visible)
-    return PresenceTrack(presence, state.astype(int), sequence.visible, found)
+    return presence, state.astype(int)
 
 
 def read_result(path: str | Path, columns: int = 4) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from evaluation.errors import USER_ERRORS, UserError
 from evaluation.tracking.result_files import save_track
+from trackers.presence import STATES
 
 if TYPE_CHECKING:
     from datamodules.sequences.sequence import Sequence
@@ -98,13 +99,15 @@ class _RunningSequence:
     def __init__(self, loop: "Lockstep", sequence: "Sequence", frames: Generator[np.ndarray]):
         self.sequence, self.frames = sequence, frames
         self.boxes, self.seconds, self.done = np.empty((len(sequence), 4)), np.empty(len(sequence)), 0
+        self.presence = np.empty((len(sequence), 2))
         first, start = next(self.frames), time.perf_counter()
         self.target = loop.begin(first, tuple(sequence.boxes[0]))
         self.record(sequence.boxes[0], time.perf_counter() - start)
 
     def record(self, box: tuple[float, ...] | np.ndarray, seconds: float) -> None:
-        """Stores the box and the time of the next frame."""
+        """Stores the box, the time, and the target's presence and state of the next frame."""
         self.boxes[self.done], self.seconds[self.done] = box, seconds
+        self.presence[self.done] = self.target.presence, STATES.index(self.target.state)
         self.done += 1
 
 
@@ -123,7 +126,7 @@ def _save_ended(runs: list[_RunningSequence], folder: Path) -> list[_RunningSequ
     ended = [run for run in runs if run.done == len(run.sequence)]
     for run in ended:
         run.frames.close()
-        save_track(folder, run.sequence, run.boxes, run.seconds)
+        save_track(folder, run.sequence, run.boxes, run.seconds, run.presence)
     return [run for run in runs if run not in ended]
 
 

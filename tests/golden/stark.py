@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pruning.groups import Group
 from pruning.plan import Plan
-from trackers.base import IMAGENET_MEAN, IMAGENET_STD
 from trackers.checkpoints.checkpoint import build_tracker
 from trackers.contents import load_strictly
 from trackers.crops import CropSpec
 from trackers.layers.backbones import ResNet
+from trackers.pixels import IMAGENET_MEAN, IMAGENET_STD
 from trackers.stark import STARK
 from trackers.stark.network import Tokens
 from trackers.stark.official import convert

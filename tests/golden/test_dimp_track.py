@@ -48,7 +48,7 @@ def tracked(case: Case) -> dict[str, Any]:
     with _pinned(given), _watched(runtime, 1 + tracker.online.boxes) as found:
         frames = video(case, given)
         online.init(next(frames), tuple(case.config["init_box"]))
-        state = online._state
+        state = online.target.memory
         first = {
             "init_boxes": state.memory.boxes[: len(state.memory)].copy(),
             "init_filter": state.filter[0, ::16].clone(),

@@ -218,12 +218,12 @@ def test_tracker_follows_the_same_path(case: Case) -> None:
     online, frames, mine = OnlineTracker(tracker), video(about["video"]), []
     online.init(next(frames), tuple(about["init_box"]))
     for frame in frames:
-        templates = online._state.templates
+        templates = online.target.memory.templates
         with watched(tracker) as seen:
             box, score = online.update(frame)
         mine.append({"boxes": box, "pred_boxes": seen["boxes"][0], "search_crop_side": seen["side"]})
         if "class_logit" in seen:
-            updated = online._state.templates[-1] is not templates[-1]
+            updated = online.target.memory.templates[-1] is not templates[-1]
             mine[-1] |= {"conf": score, "cls_logit": seen["class_logit"][0], "updated": updated}
     agrees(case, {name: np.array([frame[name] for frame in mine]) for name in mine[0]})
 

@@ -180,10 +180,10 @@ def test_each_target_renews_its_own_template():
     targets = [loop.begin(first.frames[0], first.box)]
     loop.advance(targets, [first.frames[1]])
     targets.append(loop.begin(second.frames[0], second.box))
-    templates = [target.state.templates for target in targets]
+    templates = [target.memory.templates for target in targets]
     assert [templates[0][0].padded.any(), templates[1][0].padded.any()] == [False, True]
     loop.advance(targets, [first.frames[2], second.frames[1]])
-    renewed = [target.state.templates is not old for target, old in zip(targets, templates, strict=True)]
+    renewed = [target.memory.templates is not old for target, old in zip(targets, templates, strict=True)]
     assert renewed == [True, False]  # one has seen two frames, the other one
 
 
@@ -196,7 +196,7 @@ def test_a_wrong_image_moves_nobody():
     with pytest.raises(ValueError, match="2 targets need one image each, but there are 1 images"):
         loop.advance(targets, [VIDEOS[0].frames[1]])
     assert [target.box for target in targets] == [v.box for v in VIDEOS[:2]]
-    assert [target.state.frame for target in targets] == [0, 0]
+    assert [target.memory.frame for target in targets] == [0, 0]
 
 
 def test_nobody_is_followed():

@@ -44,7 +44,7 @@ def test_a_perfect_step_follows_a_moving_and_growing_object():
         box, score = online.update(Image.fromarray(square(*truth)))
         assert box == pytest.approx(truth, abs=1.5)
         assert score == 0.5
-    assert len(online._state["seen"]) == 11
+    assert len(online.target.memory["seen"]) == 11
 
 
 def test_size_smoothing_holds_the_size_back():

@@ -59,7 +59,7 @@ def test_a_single_nan_in_any_tensor(name):
 class Saying(OnlineRules):
     """Rules that give one answer after the other."""
 
-    def __init__(self, *answers: tuple[list[float], float]):
+    def __init__(self, *answers: tuple):
         super().__init__(CropSpec(32, 4.0), CropSpec(32, 4.0), Online(min_size=4.0, size_smoothing=0.5))
         object.__setattr__(self, "answers", list(answers))
 
@@ -67,11 +67,11 @@ class Saying(OnlineRules):
         return "state"
 
     def step(self, runtime: None, state: str, search: Crop) -> Answer:
-        box, score = self.answers.pop(0)
-        return Answer(np.array(box), score, 0.5)
+        box, score, *evidence = self.answers.pop(0)
+        return Answer(np.array(box), score, *(evidence or [0.5]))
 
 
-def says(*answers: tuple[list[float], float]) -> Opened:
+def says(*answers: tuple) -> Opened:
     """Returns a tracker that gives one answer after the other."""
     return Opened(Saying(*answers))
 
@@ -79,6 +79,7 @@ def says(*answers: tuple[list[float], float]) -> Opened:
 GOOD = ([0.5, 0.5, 0.2, 0.2], 1.0)
 BAD = [([*GOOD[0][:i], value, *GOOD[0][i + 1 :]], 1.0) for i in range(4) for value in (NAN, INF, -INF)]
 BAD += [(GOOD[0], value) for value in (NAN, INF, -INF)]
+BAD += [(*GOOD, value) for value in (NAN, INF, -INF)]  # evidence
 
 
 @pytest.mark.parametrize("bad", BAD, ids=str)

@@ -58,5 +58,5 @@ def test_the_memory_of_dimp_has_a_bound():
     lengths = []
     for i in range(1, 2 * size):
         tracker.update(FRAMES[i % 2])
-        lengths.append(len(tracker._state.memory))
+        lengths.append(len(tracker.target.memory.memory))
     assert lengths[0] < lengths[-1] == max(lengths) == size

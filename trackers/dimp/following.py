@@ -118,8 +118,8 @@ class DiMPRules(OnlineRules):
         """Finds the target in a search crop, and updates memory and filter.
 
         Returns:
-            The box, the highest score in [0, 1], and the same score as evidence. The box is the last one if the target
-            is not found.
+            The box, the highest score in [0, 1], and as evidence the same score without bounds. The box is the last one
+            if the target is not found.
         """
         size, stride = self.search.size, self.stride
         state.frame += 1
@@ -130,7 +130,7 @@ class DiMPRules(OnlineRules):
         found = localise(scores, (h / stride, w / stride), last, self.online.thresholds)
         state.flag, score = found.flag, min(max(found.score, 0.0), 1.0)
         if state.flag == NOT_FOUND:
-            return Answer(np.array(search.target), score, score)
+            return Answer(np.array(search.target), score, found.score)
         y, x = (size / 2 + stride * cells for cells in found.displacement)
         x, y = keep_inside((x, y), (w, h), [size * v for v in search.picture])
         if self.correlation:
@@ -138,7 +138,7 @@ class DiMPRules(OnlineRules):
         box = self.refined(runtime, state, maps, np.array([x - w / 2, y - h / 2, w, h], np.float32))
         if state.flag in (NORMAL, HARD_NEGATIVE):
             self._learn(runtime, state, features, box)
-        return Answer(np.concatenate([box[:2] + box[2:] / 2, box[2:]]) / size, score, score)
+        return Answer(np.concatenate([box[:2] + box[2:] / 2, box[2:]]) / size, score, found.score)
 
     @staticmethod
     def random_numbers() -> UniformNumbers:

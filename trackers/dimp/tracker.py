@@ -20,6 +20,7 @@ from trackers.dimp.losses import kl_grid, kl_regression, lb_hinge
 from trackers.dimp.network import DiMPNetwork
 from trackers.dimp.proposals import jittered_proposals, sample_proposals
 from trackers.errors import TrackerError
+from trackers.presence import Presence
 from trackers.runtimes.graph import Graph
 
 
@@ -76,6 +77,16 @@ class DiMP(Tracker):
         self.frozen_stages, self.compat = frozen_stages, compat
 
     # Training and pruning
+
+    def default_presence(self) -> Presence:
+        """Returns the calibration for recipes without one: that of the tiny tracker.
+
+        Scores that are a distribution over cells (PrDiMP) are much smaller. There, the presence is one half where the
+        original calls the target not found.
+        """
+        if self.online.softmax:
+            return Presence(half=self.online.thresholds.not_found, slope=3.96, tracked=0.798, lost=0.176)
+        return Presence(half=0.481, slope=3.96, tracked=0.798, lost=0.176)
 
     def departures_from_original(self) -> dict[str, bool]:
         """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""

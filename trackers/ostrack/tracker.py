@@ -25,6 +25,7 @@ from trackers.ostrack.head import best_box, cell_boxes
 from trackers.ostrack.initialisation import tracking_weights
 from trackers.ostrack.network import OSTrackNetwork
 from trackers.ostrack.response import Response
+from trackers.presence import Presence
 from trackers.runtimes.graph import Graph
 
 
@@ -67,6 +68,10 @@ class OSTrack(Tracker):
         if loss["cells"] not in ("best", "near"):
             raise TrackerError(f"tracker.loss.cells={loss['cells']} is not known; choose best or near")
         self.loss, self.response = dict(loss), response
+
+    def default_presence(self) -> Presence:
+        """Returns the calibration of the tiny tracker, for recipes without one."""
+        return Presence(half=0.454, slope=6.29, tracked=0.805, lost=0.0903)
 
     def departures_from_original(self) -> dict[str, bool]:
         """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""

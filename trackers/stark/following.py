@@ -100,8 +100,8 @@ class STARKRules(OnlineRules):
         if self.reads_last_box:
             inputs["last_box"] = np.array([crop.target for crop in searches], np.float32)
         found = {name: runtime.numpy(value) for name, value in runtime.run("search", **inputs).items()}
-        scores = found["score"].tolist()
-        return [Answer(box, score, score) for box, score in zip(found["box"], scores, strict=True)]
+        scores, evidence = found["score"].tolist(), found["evidence"].tolist()
+        return [Answer(*answer) for answer in zip(found["box"], scores, evidence, strict=True)]
 
     def observe(self, runtime: Runtime, state: STARKState, image: np.ndarray, box: Box, score: float) -> None:
         """Replaces the last template every `update_interval` frames if the score is above `update_threshold`."""

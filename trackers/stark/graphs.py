@@ -1,5 +1,7 @@
 """Parts of STARK's network that a runtime computes while tracking."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from trackers.boxes import xyxy_to_cxcywh
@@ -8,6 +10,8 @@ from trackers.runtimes.graph import dtype_of
 from trackers.stark.expectation import Expectation
 from trackers.stark.network import STARKNetwork, Tokens
 from trackers.stark.position import SinePosition
+
+MAX_LOGIT = 10.0  # odds stay finite in half precision, too
 
 
 class PositionGraph(nn.Module):
@@ -66,8 +70,8 @@ class SearchGraph(nn.Module):
             last_box: the last box, cxcywh in units of the crop's side, (B, 4), if there is an `Expectation`.
 
         Returns:
-            "box" (B, 4), cxcywh in units of the crop's side, and "score" (B,): the probability of the class head, or
-            else the mean peak of the corner maps.
+            "box" (B, 4), cxcywh in units of the crop's side; "score" (B,): the probability of the class head, or else
+            the mean peak of the corner maps; and "evidence" (B,), see `_evidence`.
         """
         features = self.network.features(network_input(pixels, dtype_of(self.network)))
         known = Tokens(template, template_position, template_padded)
@@ -79,4 +83,17 @@ class SearchGraph(nn.Module):
             head = self.network.box_head
             weighted = self.expectation(found["corners"], last_box.to(box.dtype), head.offset)
             box = xyxy_to_cxcywh(head.expected_corners(weighted))
-        return {"box": box, "score": score}
+        return {"box": box, "score": score, "evidence": _evidence(found)}
+
+
+def _evidence(found: Mapping[str, Tensor]) -> Tensor:
+    """Returns the evidence (B,) of the target's presence from the network's outputs.
+
+    It is the odds of the class head. Without a class head, it is the certainty of the corner maps: 1 over the geometric
+    mean of their perplexities, e.g. 1 for two corners in one cell each, and 1 / n for corners that may be in n cells.
+    On real video it tells presence from absence better than the peaks of the maps do.
+    """
+    if "class_logit" in found:
+        return found["class_logit"].clamp(max=MAX_LOGIT).exp()
+    corners = found["corners"]
+    return (corners.exp() * corners).sum(2).mean(1).exp()

@@ -16,6 +16,7 @@ from trackers.boxes import xywh_to_xyxy
 from trackers.crops import CropSpec
 from trackers.errors import TrackerError
 from trackers.losses import box_losses, corner_loss, similarity_loss
+from trackers.presence import Presence
 from trackers.runtimes.graph import Graph
 from trackers.stark.expectation import Expectation
 from trackers.stark.following import STARKRules, Updating
@@ -78,6 +79,16 @@ class STARK(Tracker):
             )
         self.loss, self.objective, self.freeze_stem, self.compat = dict(loss), objective, freeze_stem, compat
         self.expectation = expectation
+
+    def default_presence(self) -> Presence:
+        """Returns the calibration for recipes without one.
+
+        The class head learns from as many regions with the target as without, so its odds are those of the presence. A
+        tracker without a class head has the calibration of the tiny tracker.
+        """
+        if self.network.cls_head is not None:
+            return Presence(half=1.0, slope=1.0, tracked=0.8, lost=0.1)
+        return Presence(half=0.0469, slope=3.61, tracked=0.74, lost=0.11)
 
     def departures_from_original(self) -> dict[str, bool]:
         """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from evaluation.export.video.followed_objects import FollowedObjects, Found
 
-COLUMNS = ("frame", "time", "x", "y", "w", "h", "score")
+COLUMNS = ("frame", "time", "x", "y", "w", "h", "score", "presence", "state")
 
 
 class BoxFiles:
     """A CSV file for each object of a tracker: `<tracker>.csv` for one object, `<tracker>_1.csv` and so on for several.
 
-    A row has the number of the frame from 1, its time in seconds, the box in pixels, and the score. The first row is
-    the box that was given, without a score.
+    A row has the number of the frame from 1, its time in seconds, the box in pixels, the score, the
+    presence of the object and its state ("tracked", "uncertain" or "lost"). The first row is the box that was given,
+    without a score.
 
     Args:
         folder: of the files; those of an earlier run are replaced.
@@ -55,4 +56,11 @@ def box_paths(folder: Path, name: str, count: int) -> list[Path]:
 def _row(number: int, time: float, found: Found) -> list[str | int]:
     """Returns the cells of `COLUMNS`."""
     score = "" if found.score is None else f"{found.score:.4f}"
-    return [number, f"{time:.3f}", *(f"{value:.3f}" for value in found.box), score]
+    return [
+        number,
+        f"{time:.3f}",
+        *(f"{value:.3f}" for value in found.box),
+        score,
+        f"{found.presence:.4f}",
+        found.state,
+    ]

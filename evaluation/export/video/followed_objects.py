@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trackers.presence import TRACKED
+
 if TYPE_CHECKING:
     from trackers.online import Box, Lockstep
 
@@ -18,10 +20,14 @@ class Found:
     Attributes:
         box: xywh in pixels.
         score: in [0, 1]; None in the first frame, where the box was given.
+        presence: probability that the box shows the object, in [0, 1].
+        state: "tracked", "uncertain" or "lost".
     """
 
     box: "Box"
     score: float | None
+    presence: float = 1.0
+    state: str = TRACKED
 
 
 class FollowedObjects:
@@ -55,7 +61,10 @@ class FollowedObjects:
         start = time.perf_counter()
         answers = self._loop.advance(self._targets, [image] * len(self._targets))
         seconds = time.perf_counter() - start
-        self.found = [Found(box, score) for box, score in answers]
+        self.found = [
+            Found(box, score, target.presence, target.state)
+            for (box, score), target in zip(answers, self._targets, strict=True)
+        ]
         self._steps += 1
         self._seconds += seconds if self._steps > 1 else 0  # the first step also prepares what later ones use
 

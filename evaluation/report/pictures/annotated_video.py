@@ -14,6 +14,7 @@ from evaluation.report.pictures.drawing import DrawnBox, Stroke, draw_boxes, sta
 from evaluation.report.pictures.frame_region import FrameRegion
 from evaluation.report.pictures.movie import Movie
 from evaluation.report.pictures.panels import GAP, Panels
+from trackers.presence import LOST, TRACKED
 
 WAITING = 4  # pictures that may wait for the encoder, so that memory stays bounded
 
@@ -37,6 +38,7 @@ class AnnotatedVideo:
     """A video file that is being written. It is drawn and encoded in a thread, while the trackers work on.
 
     If there is one object, each tracker has a colour. Of several objects, each has a colour, and a number at its box.
+    An object that is not tracked has its state at its box, and the box of a lost one is faint.
 
     Args:
         path: of the MP4 file.
@@ -101,12 +103,20 @@ def annotated_frame(image: np.ndarray, title: str, panels: Sequence[Panel]) -> n
         several = len(panel.found) > 1
         strokes = [stroke_of(i if several else place) for i in range(len(panel.found))]
         labels = [str(i + 1) if several else "" for i in range(len(panel.found))]
-        boxes = [DrawnBox(scale * np.array(f.box), s, t) for f, s, t in zip(panel.found, strokes, labels, strict=True)]
+        boxes = [
+            DrawnBox(scale * np.array(found.box), stroke, _label(label, found), faint=found.state == LOST)
+            for found, stroke, label in zip(panel.found, strokes, labels, strict=True)
+        ]
         shown = draw_boxes(image, boxes, FrameRegion(0, 0, width, height), layout.width, layout.zoom)
         caption = strip(_caption(panel, strokes, labels), layout.width, zoom=layout.zoom)
         cells.append(np.concatenate([shown, caption]))
     sheet = stack(cells, layout.columns, GAP) if len(cells) > 1 else cells[0]
     return np.concatenate([strip([(None, title)], sheet.shape[1], zoom=layout.zoom), sheet])
+
+
+def _label(number: str, found: Found) -> str:
+    """Returns the text at a box: the number of the object, and its state unless it is tracked."""
+    return " ".join(filter(None, (number, "" if found.state == TRACKED else found.state)))
 
 
 def _caption(panel: Panel, strokes: Sequence[Stroke], labels: Sequence[str]) -> list[tuple[Stroke | None, str]]:

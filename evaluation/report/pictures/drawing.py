@@ -20,6 +20,7 @@ PAPER, INK, SOFT = (22, 22, 22), (235, 235, 232), (163, 162, 157)
 TEXT, LINE = 15, 24  # size of the text and of a line of text, in pixels
 SAMPLE = 34  # width of the sample of a line in a legend
 WIDTH = 2  # of a box's line
+FAINT = 0.35  # opacity of a faint box
 OUTSIDE = 16  # pixels around the picture up to which a box is drawn; it may be as large as it likes
 
 
@@ -41,11 +42,12 @@ def stroke_of(number: int) -> Stroke:
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box in a frame: xywh in pixels, (4,), its stroke, and a short text at its corner."""
+    """A box in a frame: xywh in pixels, (4,), its stroke, a short text at its corner, and whether it is faint."""
 
     xywh: np.ndarray
     stroke: Stroke
     label: str = ""
+    faint: bool = False
 
 
 def draw_boxes(
@@ -70,12 +72,14 @@ def draw_boxes(
         x, y, w, h = (np.asarray(box.xywh, float) - (region.x, region.y, 0, 0)) * scale
         corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)])
         corners = corners.clip((-OUTSIDE, -OUTSIDE), (size[0] + OUTSIDE, size[1] + OUTSIDE))
-        thickness = round(WIDTH * zoom)
+        thickness, before = round(WIDTH * zoom), shown.copy() if box.faint else shown
         _draw_line(shown, corners, Stroke((0, 0, 0), ()), thickness + 2 * max(1, thickness // 2))
         dashes = tuple(round(n * zoom) for n in box.stroke.dashes)
         _draw_line(shown, corners, Stroke(box.stroke.colour, dashes), thickness)
         if box.label:
             _paste(shown, _label(box.label, box.stroke.colour, round(TEXT * zoom)), round(x), round(y))
+        if box.faint:
+            cv2.addWeighted(shown, FAINT, before, 1 - FAINT, 0, shown)
     return shown
 
 

@@ -106,7 +106,7 @@ def test_videos_that_always_show_the_object_have_no_scores_of_presence(sequences
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0.5,1\n" * 5, "has 5 rows and the file of boxes 6 for 6 frames"),
+        ("0.5,1\n" * 5, "has 5 rows for 6 frames"),
         ("0.5,1\n" * 5 + "1.5,1\n", "a presence from 0 to 1 and a state from 0 to 2 in each row"),
         ("0.5,3\n" * 6, "a presence from 0 to 1 and a state from 0 to 2 in each row"),
         ("0.5,nan\n" * 6, "a presence from 0 to 1 and a state from 0 to 2 in each row"),
@@ -120,3 +120,4 @@ def test_a_damaged_file_is_named(sequences, tmp_path, text, words):
     with pytest.raises(DataError, match=words) as error:
         read_presence(tmp_path, sequences[0])
     assert str(path) in str(error.value)
+    assert not is_tracked(tmp_path, sequences[0])  # so the next run tracks it again

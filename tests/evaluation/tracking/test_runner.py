@@ -42,8 +42,8 @@ class Echo:
         if any(image[0, 0, 0] in self.dislikes for image in images):
             raise RuntimeError("this picture is too ugly")
         for target in targets:
-            target.state["frame"] += 1
-        return [((float(t.state["frame"]), *BOX[1:]), 1.0) for t in targets]
+            target.memory["frame"] += 1
+        return [((float(t.memory["frame"]), *BOX[1:]), 1.0) for t in targets]
 
 
 class Painted:
@@ -92,7 +92,7 @@ def test_one_that_cannot_be_read_stops_no_other(tmp_path):
         "none": "OSError: frame 0 is gone",
     }
     assert [is_tracked(tmp_path, s) for s in sequences] == [True, False, False]
-    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "a_time.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "a_time.txt", "a_presence.txt"}
 
 
 def test_a_step_that_fails_for_one_fails_that_one_only(tmp_path):
@@ -136,13 +136,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from datamodules.readers import read_folder
 from evaluation.tracking.worker import track
+from trackers.online import Target
 
 def advance(targets, images):
     if len(targets) > 1:
         raise RuntimeError("this step fails")
     return [((1.0, 2.0, 3.0, 4.0), 1.0)]
 
-loop = SimpleNamespace(begin=lambda image, box: 0, advance=advance)
+loop = SimpleNamespace(begin=lambda image, box: Target(box, None), advance=advance)
 print(track(loop, list(read_folder(sys.argv[1])), Path(sys.argv[2]), ahead=16))
 """
 
@@ -289,6 +290,7 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_made_again(small_checkpoin
     assert {name for name, time in changed(tmp_path).items() if time == before[name]} == {
         f"{kept}.txt",
         f"{kept}_time.txt",
+        f"{kept}_presence.txt",
     }
     assert (tmp_path / f"{short}.txt").read_text() == texts[f"{short}.txt"]
     runner().run(lambda: pytest.fail("nothing is left to track"), sequences, tmp_path)
@@ -342,7 +344,7 @@ def test_an_interrupted_run_leaves_whole_files_only(small_checkpoint, sequences,
     with pytest.raises(KeyboardInterrupt):
         runner().run(partial(load_checkpoint, small_checkpoint), sequences, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
-        f"{s.name}{end}.txt" for s in sequences if s.name != last.name for end in ("", "_time")
+        f"{s.name}{end}.txt" for s in sequences if s.name != last.name for end in ("", "_time", "_presence")
     }
 
 

@@ -199,12 +199,12 @@ def test_a_lost_target_leaves_box_and_memory_alone():
     online = OnlineTracker(tracker)
     online.init(moving(0), (40, 30, 30, 30))
     object.__setattr__(tracker.online, "thresholds", Thresholds(not_found=2.0))
-    stored, filter = len(online._state.memory), online._state.filter.clone()
+    stored, filter = len(online.target.memory.memory), online.target.memory.filter.clone()
     box, _ = online.update(moving(9))
     assert box == pytest.approx((40, 30, 30, 30), abs=1e-4)
-    assert online._state.flag == NOT_FOUND
-    assert len(online._state.memory) == stored
-    assert torch.equal(online._state.filter, filter)
+    assert online.target.memory.flag == NOT_FOUND
+    assert len(online.target.memory.memory) == stored
+    assert torch.equal(online.target.memory.filter, filter)
 
 
 def test_the_filter_is_updated_when_it_is_time():
@@ -216,8 +216,8 @@ def test_the_filter_is_updated_when_it_is_time():
     online.init(moving(0), (40, 30, 30, 30))
     for t in range(1, 7):
         online.update(moving(t))
-        assert online._state.flag == NORMAL
-        filters.append(online._state.filter.clone())
+        assert online.target.memory.flag == NORMAL
+        filters.append(online.target.memory.filter.clone())
     moved = [not torch.equal(a, b) for a, b in pairwise(filters)]
     assert moved == [False, True, False, False, True]
 

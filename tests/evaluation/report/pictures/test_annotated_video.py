@@ -59,6 +59,18 @@ def test_a_box_in_a_large_frame_is_shrunk_with_it():
     assert ys.max() - ys.min() == pytest.approx(height / 2, abs=8)
 
 
+def test_the_state_is_told_and_the_box_of_a_lost_object_is_faint():
+    states = [(0.9, "tracked"), (0.5, "uncertain"), (0.1, "lost")]
+    tracked, uncertain, lost = (
+        annotated_frame(FRAME, "walk", [Panel("a", [Found((20, 30, 60, 40), 0.5, *state)], 30.0)]) for state in states
+    )
+    assert tracked.shape == uncertain.shape == lost.shape, "a caption needs the same lines whatever the state is"
+    changed = [np.abs(shown.astype(int) - tracked).sum() > 0 for shown in (tracked, uncertain, lost)]
+    assert changed == [False, True, True]
+    box = slice(24, -24)  # without title and caption, which show the colour, too
+    assert (colours_in(tracked[box]), colours_in(lost[box])) == ({0}, set())
+
+
 def test_a_fault_of_the_encoder_reaches_the_loop(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
