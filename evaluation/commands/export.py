@@ -33,11 +33,13 @@ def export(cfg: DictConfig, invocation: Invocation) -> None:
     """
     _check(cfg)
     folder = Path(cfg.folder)
+    tracker = only_tracker(evaluated_trackers(cfg, invocation), "export")
     if cfg.format == HUGGINGFACE:
-        written = write_huggingface_folder(cfg.checkpoint, folder)
+        if tracker.changes:
+            raise UserError("format=huggingface writes the checkpoint as it is; leave the changes +tracker... out")
+        written = write_huggingface_folder(tracker.cfg.checkpoint, folder)
         print(f"{display_path(written)}/  for load_tracker, and for a model hub")
         return
-    tracker = only_tracker(evaluated_trackers(cfg, invocation), "export")
     checkpoint, file = tracker.loader()(), Path(tracker.cfg.checkpoint)
     assert isinstance(checkpoint, Checkpoint)  # see `_check`
     about = {

@@ -109,3 +109,15 @@ def test_a_card_that_is_there_stays_and_a_file_is_no_folder(child, tmp_path):
     assert (tmp_path / "README.md").read_text() == "mine"
     with pytest.raises(UserError, match=r"README\.md is a file; give a folder"):
         write_huggingface_folder(child, tmp_path / "README.md")
+
+
+@pytest.mark.attack
+def test_the_command_writes_the_folder_and_refuses_what_it_would_leave_out(run, small_checkpoint, tmp_path):
+    call = ("action=export", "format=huggingface", f"folder={tmp_path / 'folder'}")
+    with pytest.raises(SystemExit, match="leave the changes"):
+        run("eval", f"checkpoint={small_checkpoint}", "+tracker.online.min_size=9", *call)
+    with pytest.raises(SystemExit, match="takes one checkpoint"):
+        run("eval", f"checkpoint=[{small_checkpoint},weights/dimp_tiny.safetensors]", *call)
+    assert not (tmp_path / "folder").exists()
+    run("eval", f"checkpoint={small_checkpoint}", *call)
+    assert load_checkpoint(tmp_path / "folder").recipe == load_checkpoint(small_checkpoint).recipe
