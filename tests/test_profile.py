@@ -70,7 +70,7 @@ def test_trackers_are_profiled_in_turns_beside_those_of_opencv(run, small_checkp
     assert size["bytes"] == small_checkpoint.stat().st_size
     assert sum(size["macs"]["parts"].values()) == size["macs"]["total"] > size["params"] > 0
     assert content["machine"]["threads"] == 1
-    assert content["peak"]["gflops"] > 0
+    assert content["peaks"]["fp32"]["gflops"] > 0
     assert content["scores"] == {}
     assert "10 rounds" in content["protocol"]
     (folder,) = (path.parent for path in outputs.rglob("profile.json"))
@@ -219,7 +219,7 @@ CONTENT = {
             ("a_tracker_with_quite_a_long_name", "opencv", None),
         )
     ],
-    "peak": {"gflops": 250, "product": "oneDNN, 512 x 512", "dtype": "float32"},
+    "peaks": {"fp32": {"gflops": 250, "best": 260, "product": "oneDNN, 512 x 512"}},
     "protocol": "50 rounds",
     "machine": {"cpu": "A CPU", "instruction_sets": ["avx2"], "threads": 2, "device": "cpu"},
 }

@@ -47,6 +47,7 @@ def export(cfg: DictConfig, invocation: Invocation) -> None:
         "recipe": checkpoint.recipe,
         "checkpoint": {"name": file.name, "sha256": tracker.identity},
         "made_with": provenance(),
+        **{key: value for key, value in tracker.size().items() if key in ("params", "macs")},
     }
     started = perf_counter()
     exported = write_export(checkpoint.tracker, folder, cfg.format, cfg.precision, about)

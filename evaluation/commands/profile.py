@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 # so in its first call.
 WARM_UP = 25
 DEFAULT = "eager"  # runtime of a checkpoint
+# Types of numbers that products are computed in, by the precision of weights; fp32 for all others.
+COMPUTED_IN = {"bf16": "bf16", "int8": "int8"}
 NO_SIZE = {"params": None, "macs": None, "bytes": None}
 
 
@@ -92,23 +94,30 @@ def _measure(trackers: Sequence[EvaluatedTracker], runtimes: Sequence[str], cfg:
     memories = peak_memories(loads, (width, height), device, threads) if cfg.profile.memory else [None] * len(loads)
     clocks = {i: CallClock.around_network(tracker, device) for i, tracker in enumerate(opened) if _has_network(tracker)}
     log.info("timing %d rows in %d rounds, at most %g s", len(rows), cfg.profile.rounds, cfg.profile.seconds)
-    product = fastest_product(device)
-    times, seconds = time_frames(
-        dict(enumerate(opened)), clocks, product, video, device, cfg.profile.rounds, cfg.profile.seconds
+    computed = [COMPUTED_IN.get(precision or "", "fp32") for _, _, _, precision in rows]
+    products = {precision: fastest_product(device, precision) for precision in dict.fromkeys(computed)}
+    times, rates = time_frames(
+        dict(enumerate(opened)), clocks, products, video, device, cfg.profile.rounds, cfg.profile.seconds
     )
-    rate = product.macs / seconds
     return {
         "trackers": {
             tracker.name: {"checkpoint": str(tracker.cfg.checkpoint)} | sizes[tracker.name] for tracker in trackers
         },
         "rows": [
             {"tracker": name, "runtime": runtime, "precision": precision}
-            | times[i].describe(times[0], rate, (sizes[name]["macs"] or {}).get("total"))
+            | times[i].describe(times[0], rates[computed[i]], (sizes[name]["macs"] or {}).get("total"))
             | {"memory": memories[i]}
             for i, (name, _, runtime, precision) in enumerate(rows)
         ],
-        "peak": {"gflops": 2e-9 * float(np.median(rate)), "product": product.words, "dtype": "float32"},
-        "protocol": protocol(video, len(seconds)),
+        "peaks": {
+            precision: {
+                "gflops": 2e-9 * float(np.median(rate)),
+                "best": 2e-9 * float(rate.max()),
+                "product": products[precision].words,
+            }
+            for precision, rate in rates.items()
+        },
+        "protocol": protocol(video, len(times[0].whole)),
         "machine": {
             "cpu": processor_name(),
             "instruction_sets": instruction_sets(),

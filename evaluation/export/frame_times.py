@@ -21,7 +21,6 @@ from pruning.latency import synchronised_time
 from trackers.online import OnlineTracker
 
 WIDTH, HEIGHT, FRAMES, SEED = 1280, 720, 40, 2  # of the video: one object in full sight, of 106 x 88 pixels at first
-PRODUCT = "matrix product"
 
 Box = tuple[float, float, float, float]
 
@@ -131,35 +130,37 @@ def profile_video() -> Video:
 def time_frames(
     trackers: Mapping[Any, OnlineTracker],
     clocks: Mapping[Any, CallClock],
-    product: MatrixProduct,
+    products: Mapping[str, MatrixProduct],
     video: Video,
     device: str,
     rounds: int,
     seconds: float,
-) -> tuple[dict[Any, FrameTimes], np.ndarray]:
-    """Times `update` of each tracker in rounds, in which each tracker gets one frame and the product is computed once.
+) -> tuple[dict[Any, FrameTimes], dict[str, np.ndarray]]:
+    """Times `update` of each tracker in rounds: each tracker gets one frame, and each product is computed once.
 
     Args:
         trackers: by name.
         clocks: of the networks of some of them.
-        product: the matrix product.
+        products: matrix products, by precision.
         video: what they track.
         device: torch device on which they compute.
         rounds: number of rounds after the warm-up, if the time is enough.
         seconds: time after which no further round starts, see `time_in_turns`.
 
     Returns:
-        The times by name, and the seconds of the product in each round, (rounds,).
+        The times by name, and the rates of the products in each round, multiply-accumulates per second, (rounds,).
     """
     within: dict[Any, list[float]] = {name: [] for name in clocks}
-    calls: dict[Any, Callable[[], Any]] = {PRODUCT: product.call}
+    calls: dict[Any, Callable[[], Any]] = {("product", name): product.call for name, product in products.items()}
     for name, tracker in trackers.items():
         tracker.init(video.frames[0], video.box)
-        calls[name] = _next_frame(tracker, video.endless(), clocks.get(name), within.get(name, []))
+        calls["tracker", name] = _next_frame(tracker, video.endless(), clocks.get(name), within.get(name, []))
     found = time_in_turns(calls, device, seconds, rounds, before=wait_until_idle)
-    done = len(found[PRODUCT])
-    times = {n: FrameTimes(found[n], np.array(within[n][-done:]) if n in within else None) for n in trackers}
-    return times, found[PRODUCT]
+    times = {}
+    for name in trackers:
+        whole = found["tracker", name]
+        times[name] = FrameTimes(whole, np.array(within[name][-len(whole) :]) if name in within else None)
+    return times, {name: product.macs / found["product", name] for name, product in products.items()}
 
 
 def wait_until_idle() -> None:

@@ -54,7 +54,11 @@ def csv_rows(profile: Profile) -> list[dict[str, Any]]:
 
 def notes(profile: Profile) -> list[str]:
     """Returns how the numbers were measured, and what they are compared with."""
-    machine, peak = profile["machine"], profile["peak"]
+    machine = profile["machine"]
+    peaks = [
+        f"{peak['gflops']:.0f} GFLOP/s in {name} (at best {peak['best']:.0f}; {peak['product']})"
+        for name, peak in profile["peaks"].items()
+    ]
     threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
     sets = ", ".join(machine["instruction_sets"]) or "not known"
     device = f"{machine['device']}; " if machine["device"] != "cpu" else ""
@@ -63,8 +67,8 @@ def notes(profile: Profile) -> list[str]:
         f"Times: {profile['protocol']}. Medians; in brackets, 95th percentiles.",
         f"Speed: times as fast as {profile['rows'][0]['tracker']} in {profile['rows'][0]['runtime']}, by whole frames; "
         "median of the ratios of the rounds, with its 95% interval.",
-        f"Peak: the share of the machine's fastest matrix product that the network reaches in the same rounds: "
-        f"{peak['gflops']:.0f} GFLOP/s ({peak['dtype']}, {peak['product']}; two operations for each MAC).",
+        "Peak: the share of the machine's fastest matrix product that the network reaches in the same rounds, with two "
+        f"operations for each MAC: {join_words(peaks)}.",
     ]
     if any(row["memory"] for row in profile["rows"]):
         said.append(

@@ -50,9 +50,9 @@ def test_a_frame_and_the_network_within_are_timed_in_the_same_rounds(clock):
 
     trackers = {"slow": Tracker(clock, 2.0), "fast": Tracker(clock, 0.5)}
     clocks = {"fast": CallClock.around_network(trackers["fast"], "cpu")}
-    video, product = Video(FRAMES, (1, 1, 2, 2)), MatrixProduct("own", 100, multiply)
-    times, seconds = time_frames(trackers, clocks, product, video, "cpu", rounds=12, seconds=1e9)
-    np.testing.assert_allclose(seconds, np.full(12, 0.5))
+    video, products = Video(FRAMES, (1, 1, 2, 2)), {"fp32": MatrixProduct("own", 100, multiply)}
+    times, rates = time_frames(trackers, clocks, products, video, "cpu", rounds=12, seconds=1e9)
+    np.testing.assert_allclose(rates["fp32"], np.full(12, 200))
     np.testing.assert_allclose(times["slow"].whole, np.full(12, 5.0))
     np.testing.assert_allclose(times["fast"].whole, np.full(12, 2.0))
     np.testing.assert_allclose(times["fast"].network, np.full(12, 1.0))  # without that of the first frame
