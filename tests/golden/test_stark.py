@@ -251,7 +251,10 @@ def watched(tracker: STARK) -> Iterator[dict[str, Any]]:
             seen["side"] = round(window.side)
         return cropped, window
 
-    with mock.patch.object(tracker.network, "locate", locates), mock.patch.object(OnlineRules, "crop", crops):
+    with (
+        mock.patch.object(tracker.network, "locate", locates),
+        mock.patch.object(OnlineRules, "crop", staticmethod(crops)),
+    ):
         yield seen
 
 

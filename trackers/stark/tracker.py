@@ -185,7 +185,10 @@ class STARK(Tracker):
             "template_position": Graph(embed, {"padded": padded[0]}, ("position",), frozenset({"padded"})),
             "search_position": Graph(embed, {"padded": padded[1]}, ("position",), frozenset({"padded"})),
             "search": Graph(
-                SearchGraph(self.network, self.expectation), in_search, ("box", "score"), frozenset(in_search)
+                SearchGraph(self.network, self.expectation),
+                in_search,
+                ("box", "score", "evidence"),
+                frozenset(in_search),
             ),
         }
 

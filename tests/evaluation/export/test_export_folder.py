@@ -93,8 +93,11 @@ def test_an_export_tracks_as_pytorch_does(name: str, exports: Callable[[str], Pa
     assert about["parity"]["boxes"]["largest_pixels"] < TOLERANCES["fp32"].pixels
     assert {*about["parity"]["outputs"]} <= {*about["graphs"]}
     assert str(folder.parent) not in "".join(file.read_bytes().decode("latin") for file in folder.iterdir())
-    eager = tracked(OnlineTracker(tracker(name)))
-    np.testing.assert_allclose(tracked(load_tracker(folder)), eager, atol=0.05)
+    original, exported = OnlineTracker(tracker(name)), load_tracker(folder)
+    eager = tracked(original)
+    np.testing.assert_allclose(tracked(exported), eager, atol=0.05)
+    assert exported.loop.calibration == original.loop.calibration
+    assert exported.presence == pytest.approx(original.presence, abs=0.01)
     assert np.ptp(eager, axis=0).max() > 0
 
 
