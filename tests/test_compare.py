@@ -68,7 +68,7 @@ def test_trackers_are_compared_on_the_same_sequences_and_drawn(run, small_checkp
     for name, value in zip((first, second), values, strict=True):
         weights = [float(row["weight"]) for row in rows]
         assert np.average([float(row[f"{name} AO"]) for row in rows], weights=weights) == pytest.approx(value)
-        assert len(list((folder / "boxes" / name / "got10k").glob("*.txt"))) == 4
+        assert len(list((folder / "boxes" / name / "got10k").glob("*.txt"))) == 6
     assert {path.name for path in (folder / "plots").iterdir()} == {
         *("success.png", "success.svg", "precision.png", "precision.svg")
     }
