@@ -30,7 +30,8 @@ def test_a_checkpoint_becomes_an_export_that_is_scored(
     outputs = run("eval", f"checkpoint={folder}")
     result = json.loads(next(outputs.rglob("result.json")).read_text())
     assert 0 <= result["metrics"]["synthetic"]["AO"] <= 1
-    assert "params" not in result
+    assert result["params"] == about["params"] > 0
+    assert result["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
 
 
 def test_a_folder_for_a_hub(run: Run, small_checkpoint: Path, tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_a_folder_for_a_hub(run: Run, small_checkpoint: Path, tmp_path: Path) ->
         (["precision=bf16"], "format=onnx has no precision=bf16"),
         (["format=huggingface", "precision=fp16"], "format=huggingface has no precision=fp16; choose one of fp32"),
         (["checkpoint=opencv_mil"], "checkpoint=opencv_mil has no network to export"),
+        (["checkpoint=[opencv_mil]"], "checkpoint=opencv_mil has no network to export"),
         (["checkpoint=[{file},weights/stark_tiny.safetensors]"], "action=export takes one checkpoint"),
         (["checkpoint=nowhere.safetensors"], "no checkpoint at"),
         (["folder={folder}"], "holds something that is no export"),

@@ -13,8 +13,8 @@ class Presence:
     """Calibration of a tracker's evidence, the same definition for all trackers.
 
     The evidence of a frame is a number that rises with the presence of the target: the peak of the score map (OSTrack),
-    the probability of the class head or the certainty of the corner maps (STARK), or the highest score of the
-    classifier (DiMP). The presence is the probability that the box shows the target, if boxes do so in half of all
+    the odds of the class head or the certainty of the corner maps (STARK), or the highest score of the classifier
+    (DiMP). The presence is the probability that the box shows the target, if boxes do so in half of all
     frames: `1 / (1 + (half / evidence) ** slope)`, a logistic function of the logarithm of the evidence (Platt, 1999).
 
     Attributes:
@@ -49,7 +49,7 @@ class Presence:
         """Returns the presence in [0, 1] for the evidence of a frame; 0 for evidence that is not above 0."""
         if evidence <= 0:
             return 0.0
-        log_odds = self.slope * math.log(evidence / self.half)
+        log_odds = self.slope * (math.log(evidence) - math.log(self.half))  # a quotient could underflow to 0
         small = math.exp(-abs(log_odds))  # the exponential of a negative number cannot overflow
         return (1 if log_odds >= 0 else small) / (1 + small)
 

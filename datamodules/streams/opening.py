@@ -1,5 +1,6 @@
 """Opens what a user names as a source of frames."""
 
+import os
 from pathlib import Path
 
 from datamodules.streams.camera import Camera
@@ -27,8 +28,9 @@ def open_stream(source: str | int, fps: float) -> FrameStream:
         return Camera(int(name))
     if "://" in name:
         return VideoStream.from_address(name)
-    path = Path(name).expanduser()
-    if not name or not path.exists():
+    # Unlike pathlib, these functions take the home of an unknown user, and names that are too long.
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
+    if not name or not os.path.exists(path):  # noqa: PTH110
         raise StreamError(f"there is no source {name or '(empty)'}; give e.g. {FORMS}")
     if path.is_dir():
         return PictureFolder(path, fps)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from evaluation.commands.checkpoint_kinds import has_recipe
-from evaluation.commands.evaluated_tracker import evaluated_trackers, only_tracker
+from evaluation.commands.evaluated_tracker import evaluated_trackers, named_checkpoints, only_tracker
 from evaluation.commands.setup import console
 from evaluation.errors import UserError
 from evaluation.export.export_folder import PRECISIONS, Export, write_export
@@ -65,11 +65,12 @@ def _check(cfg: DictConfig) -> None:
     known = PRECISIONS.get(cfg.format, ("fp32",))
     if cfg.precision not in known:
         raise UserError(f"format={cfg.format} has no precision={cfg.precision}; choose one of {', '.join(known)}")
-    if isinstance(cfg.checkpoint, str) and not has_recipe(cfg.checkpoint):
-        raise UserError(
-            f"checkpoint={cfg.checkpoint} has no network to export; give a file of train.py or prune.py, or an "
-            "official one"
-        )
+    for checkpoint in named_checkpoints(cfg.checkpoint).values():
+        if not has_recipe(checkpoint):
+            raise UserError(
+                f"checkpoint={checkpoint} has no network to export; give a file of train.py or prune.py, or an "
+                "official one"
+            )
 
 
 def _table(exported: Export) -> Table:

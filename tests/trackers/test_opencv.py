@@ -133,6 +133,7 @@ def test_a_damaged_file_is_one_error(tmp_path):
 def test_a_file_of_that_name_is_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert is_opencv("opencv_mil")
+    assert is_opencv("opencv_" + 300 * "a"), "no file has such a long name"
     assert not is_opencv("weights/opencv_mil.safetensors")
     (tmp_path / "opencv_mil").write_bytes(b"")
     assert not is_opencv("opencv_mil")

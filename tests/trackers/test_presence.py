@@ -30,6 +30,7 @@ def test_odds_are_a_power_of_the_evidence():
 def test_no_evidence_overflows():
     steep = Presence(half=0.5, slope=1e5, tracked=0.8, lost=0.2)
     assert [steep.probability(e) for e in (-1, 0, 1e-300, 0.499, 0.501, 1e300)] == pytest.approx([0, 0, 0, 0, 1, 1])
+    assert Presence(half=100.0, slope=1.0, tracked=0.8, lost=0.2).probability(5e-324) == pytest.approx(0)
 
 
 @pytest.mark.parametrize(

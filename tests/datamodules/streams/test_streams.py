@@ -98,6 +98,8 @@ def test_a_file_that_was_cut_off_is_told(tmp_path, caplog):
     [
         ("nothing.mp4", "there is no source nothing.mp4; give e.g. source=walk.mp4"),
         ("", "there is no source"),
+        ("~nobody_has_this_name/walk.mp4", "there is no source ~nobody_has_this_name/walk.mp4"),
+        (300 * "a", "there is no source aaa"),
         (str(Path(__file__)), "cannot be read: it is no video"),
         (0, "camera 0 cannot be opened: it is not there"),
         ("7", "camera 7 cannot be opened"),
