@@ -25,7 +25,7 @@ from trackers.base import Tracker
 from trackers.errors import TrackerError
 from trackers.exported import ABOUT, ExportedTracker
 from trackers.online import Box, Lockstep, OnlineTracker
-from trackers.runtimes.conversion import converted
+from trackers.runtimes import conversion
 
 pytestmark = pytest.mark.attack  # a conversion takes seconds
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -37,7 +37,7 @@ WEIGHTS = Path(__file__).parents[3] / "weights"
 def dimp() -> Tracker:
     """Returns the tracker of this repository, with few iterations, which are all alike."""
     tracker = load_checkpoint(WEIGHTS / "dimp_tiny.safetensors").tracker
-    few = dict.fromkeys(tracker.online.iterations, 1)
+    few = dict.fromkeys(tracker.online.iterations, 1) | {"hard_negative": 0}
     tracker.online = replace(tracker.online, iterations=few, update_interval=2)
     tracker.network.refinement["steps"] = 1
     return tracker
@@ -53,8 +53,8 @@ def tracker(name: str) -> Tracker:
 
 
 @cache
-def conversion(name: str) -> Any:
-    return converted(tracker(name).graphs())
+def models_of(name: str) -> Any:
+    return conversion.converted(tracker(name).graphs())
 
 
 @cache
@@ -64,7 +64,7 @@ def video() -> TrialVideo:
 
 def write(name: str, folder: Path, runtime: str, precision: str, about: dict[str, str] | None = None) -> Export:
     """Writes an export. Each tracker is converted once for all of them."""
-    with mock.patch.object(export_folder, "converted", return_value=conversion(name)):
+    with mock.patch.object(export_folder, "converted", return_value=models_of(name)):
         return write_export(tracker(name), folder, runtime, precision, about or {}, FRAMES)
 
 
@@ -147,7 +147,8 @@ def test_targets_in_lockstep_get_the_boxes_of_one(runtime: str, exports: Callabl
 
 def test_a_tracker_in_memory_runs_in_another_runtime() -> None:
     before = {name: value.clone() for name, value in tracker("ostrack").network.state_dict().items()}
-    found = tracked(OnlineTracker(tracker("ostrack"), runtime="onnx", threads=1))
+    with mock.patch.object(conversion, "converted", return_value=models_of("ostrack")):
+        found = tracked(OnlineTracker(tracker("ostrack"), runtime="onnx", threads=1))
     np.testing.assert_allclose(found, tracked(OnlineTracker(tracker("ostrack"))), atol=0.05)
     assert all(value.equal(before[name]) for name, value in tracker("ostrack").network.state_dict().items())
     assert all(p.requires_grad for p in tracker("ostrack").network.parameters())
