@@ -126,6 +126,7 @@ def _size(file: Path) -> int:
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder that gets the name `folder` when the block ends, and is deleted after an error."""
+    folder = folder.resolve()  # "." has no name, and a link stays where it is
     if folder.exists() and not is_export(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"folder={folder} holds something that is no export; choose a folder that is not there yet")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -137,5 +138,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
             folder.rename(old)
         unfinished.rename(folder)
     finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         for rest in (unfinished, old):
             shutil.rmtree(rest, ignore_errors=True)

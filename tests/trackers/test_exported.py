@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -141,6 +142,35 @@ def test_a_library_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(TrackerError, match=rf"{library}.*light-weight-trackers\[runtime\]"):
         load_tracker(folder, runtime=runtime)
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("cuda:1", "cannot use device=cuda:1: its CUDAExecutionProvider does not start"),
+        ("cuda:x", "does not run on device=cuda:x"),
+        ("mps", "does not run on device=mps"),
+    ],
+)
+def test_onnx_runtime_never_takes_the_cpu_in_the_place_of_another_device(
+    device: str, words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime itself goes on with the CPU if a library of CUDA is missing."""
+    given = []
+
+    def session(model: str, options: Any, providers: list[Any]) -> SimpleNamespace:
+        given.append(providers)
+        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+
+    library = SimpleNamespace(
+        get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        SessionOptions=SimpleNamespace,
+        InferenceSession=session,
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", library)
+    with pytest.raises(TrackerError, match=words):
+        load_tracker(folder, device)
+    assert given in ([], [[("CUDAExecutionProvider", {"device_id": 1}), ("CPUExecutionProvider", {})]])
 
 
 def test_openvino_runs_on_the_cpu_alone(folder: Path) -> None:

@@ -32,6 +32,7 @@ class ONNXRuntime(NumPyRuntime):
         self.specs = dict(specs)
         self.sessions = {}
         providers = self._providers(str(device))
+        first, _ = providers[0]
         for name, model in models.items():
             options = self.library.SessionOptions()
             if threads is not None:
@@ -45,6 +46,11 @@ class ONNXRuntime(NumPyRuntime):
                 raise TrackerError(
                     f"ONNX Runtime cannot read the model of graph {place} ({_line(error)}); export it again"
                 ) from error
+            if first not in session.get_providers():  # it would compute on the CPU, and only its log says why
+                raise TrackerError(
+                    f"ONNX Runtime cannot use device={device}: its {first} does not start, perhaps because a library "
+                    "of CUDA or cuDNN is missing; use device=cpu"
+                )
             inputs, outputs = ([value.name for value in of()] for of in (session.get_inputs, session.get_outputs))
             self.specs[name].check_names(name, inputs, outputs)
             self.sessions[name] = session
@@ -58,19 +64,19 @@ class ONNXRuntime(NumPyRuntime):
             raise TrackerError(f"ONNX Runtime cannot run graph {graph}: {_line(error)}") from error
         return dict(zip(spec.outputs, results, strict=True))
 
-    def _providers(self, device: str) -> list[Any]:
-        """Returns what ONNX Runtime calls the device."""
+    def _providers(self, device: str) -> list[tuple[str, dict[str, int]]]:
+        """Returns what ONNX Runtime calls the device, with its settings; behind a GPU, also the CPU for the rest."""
+        on_cpu: list[tuple[str, dict[str, int]]] = [("CPUExecutionProvider", {})]
         kind, _, number = device.partition(":")
         if kind == "cpu":
-            return ["CPUExecutionProvider"]
-        provider = {"cuda": "CUDAExecutionProvider"}.get(kind)
-        found = self.library.get_available_providers()
-        if provider not in found:
+            return on_cpu
+        provider, found = "CUDAExecutionProvider", self.library.get_available_providers()
+        if kind != "cuda" or provider not in found or not (number or "0").isdecimal():
             raise TrackerError(
                 f"this ONNX Runtime does not run on device={device}, it offers {', '.join(found)}; use device=cpu, or "
                 "for a GPU of NVIDIA pip install onnxruntime-gpu in place of onnxruntime"
             )
-        return [(provider, {"device_id": int(number or 0)}), "CPUExecutionProvider"]
+        return [(provider, {"device_id": int(number or 0)}), *on_cpu]
 
 
 def _line(error: Exception) -> str:

@@ -12,9 +12,8 @@ COLUMNS = ("frame", "time", "x", "y", "w", "h", "score", "presence", "state")
 class BoxFiles:
     """A CSV file for each object of a tracker: `<tracker>.csv` for one object, `<tracker>_1.csv` and so on for several.
 
-    A row has the number of the frame from 1, its time in seconds, the box in pixels, the score, the
-    presence of the object and its state ("tracked", "uncertain" or "lost"). The first row is the box that was given,
-    without a score.
+    A row has the number of the frame from 1, its time in seconds, the box in pixels, the score, the presence of the
+    object and its state ("tracked", "uncertain" or "lost"). The first row is the box that was given, without a score.
 
     Args:
         folder: of the files; those of an earlier run are replaced.

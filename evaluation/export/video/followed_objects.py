@@ -3,19 +3,16 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trackers.online import Box, Lockstep
 from trackers.presence import TRACKED
-
-if TYPE_CHECKING:
-    from trackers.online import Box, Lockstep
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a tracker says of an object in a frame. More that a tracker says of it has its place here.
+    """What a tracker says of an object in a frame.
 
     Attributes:
         box: xywh in pixels.
@@ -24,7 +21,7 @@ class Found:
         state: "tracked", "uncertain" or "lost".
     """
 
-    box: "Box"
+    box: Box
     score: float | None
     presence: float = 1.0
     state: str = TRACKED
@@ -46,7 +43,7 @@ class FollowedObjects:
         TrackerError: a box has no area, or lies outside of the image.
     """
 
-    def __init__(self, name: str, loop: "Lockstep", image: np.ndarray, boxes: "Sequence[Box]"):
+    def __init__(self, name: str, loop: Lockstep, image: np.ndarray, boxes: Sequence[Box]):
         self.name, self._loop = name, loop
         self._targets = [loop.begin(image, box) for box in boxes]
         self.found = [Found(target.box, None) for target in self._targets]

@@ -15,7 +15,7 @@ import pytest
 
 from evaluation.errors import UserError
 from evaluation.export import export_folder
-from evaluation.export.export_folder import Export, write_export
+from evaluation.export.export_folder import Export, _new_folder, write_export
 from evaluation.export.parity import TOLERANCES, Parity
 from evaluation.export.trial_video import TrialVideo, render_trial
 from tests.trackers.networks import small_ostrack
@@ -233,3 +233,13 @@ def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "made" / ABOUT).read_text())["by"] == "second"
     assert sorted(file.suffix for file in (tmp_path / "made").iterdir()) == [".json", ".onnx", ".onnx", ".txt"]
     assert [*tmp_path.iterdir()] == [tmp_path / "made"]
+
+
+def test_an_export_is_put_back_if_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ABOUT).write_text("old")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError), _new_folder(Path()) as unfinished:  # "." has no name of its own
+        assert unfinished.parent == tmp_path.parent
+        unfinished.rmdir()
+    assert (tmp_path / ABOUT).read_text() == "old"
+    assert not [*tmp_path.parent.glob(f".{tmp_path.name}.*")]
