@@ -1,5 +1,7 @@
 """Scores and compares parents and children on a benchmark, draws their boxes, or packs results for a server.
 
+Follows objects through a video or a camera, measures speed and memory, and exports trackers.
+
 python eval.py checkpoint=outputs/train/.../checkpoint.safetensors
 python eval.py checkpoint=child.safetensors benchmark=lasot paths.data=/data device=cuda runner.lockstep=16
 python eval.py checkpoint=OSTrack_ep0300.pth.tar benchmark=got10k runner.workers=2 runner.devices=[cuda:0,cuda:1]
@@ -9,11 +11,13 @@ python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10
 python eval.py checkpoint=[parent.safetensors,child.safetensors] benchmark=got10k action=show paths.data=/data
 python eval.py checkpoint=child.safetensors action=video source=walk.mp4 box=40,30,32,24
 python eval.py checkpoint=[child.safetensors,opencv_mil] action=profile runtime=[eager,onnx,openvino]
+python eval.py checkpoint=child.safetensors action=export format=onnx precision=fp16
 python eval.py -m checkpoint=parent.safetensors,child.safetensors benchmark=got10k,otb100 paths.data=/data
 
 Several checkpoints in brackets are compared with the first one: paired differences with intervals, curves, the
-sequences that changed most. `action=show` draws a sequence with their boxes. `action=video` follows an object
-through a video or a camera without annotation.
+sequences that changed most. `action=show` draws a sequence with their boxes. `action=video` needs no annotation but
+the first box, `action=profile` times all trackers in turns, and `action=export` writes one for a machine without
+PyTorch.
 
 After an interruption, the same command continues where it stopped. Sequences with results in the cache are not tracked
 again, except with force=true.

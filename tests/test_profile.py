@@ -159,7 +159,7 @@ def test_an_argument_that_names_a_tracker_of_opencv_is_a_checkpoint():
 
 def result(checkpoint, **scores):
     metrics = {name: {"protocol": "GOT-10k", "sequences": 2, "frames": 20, "AO": ao} for name, ao in scores.items()}
-    return {"checkpoint": str(checkpoint), "metrics": metrics, "intervals": {}}
+    return {"checkpoint": str(checkpoint), "metrics": metrics, "intervals": {}, "bytes": 0}
 
 
 def test_scores_come_from_the_jobs_of_the_checkpoints_or_from_a_comparison(tmp_path):
@@ -170,6 +170,8 @@ def test_scores_come_from_the_jobs_of_the_checkpoints_or_from_a_comparison(tmp_p
         checkpoints[name].write_bytes(b"")
         (tmp_path / name / "result.json").write_text(json.dumps(result(checkpoints[name], **scores)))
     checkpoints["d"], checkpoints["opencv_mil"] = tmp_path / "d" / "checkpoint.safetensors", "opencv_mil"
+    checkpoints["e"] = tmp_path / "a" / "another.safetensors"  # beside a result that is not its own
+    checkpoints["e"].write_bytes(b"more")
     checkpoints = {name: str(path) for name, path in checkpoints.items()}
     found = scores_at_hand(checkpoints, None)
     assert {name: (of["benchmark"], of["score"]) for name, of in found.items()} == {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.errors import UserError
+from evaluation.export.result_beside import result_beside
 from evaluation.tracking.metrics import scores_of
 
 Result = Mapping[str, Any]
@@ -69,13 +70,7 @@ def _results_in(checkpoints: Mapping[str, str], file: Path) -> Iterator[tuple[st
 
 def _results_beside(checkpoints: Mapping[str, str]) -> Iterator[tuple[str, Result]]:
     for name, checkpoint in checkpoints.items():
-        if not Path(checkpoint).is_file():
-            continue
-        try:
-            result = json.loads(Path(checkpoint).with_name("result.json").read_text())
-        except (OSError, ValueError):
-            continue
-        if isinstance(result, dict) and isinstance(result.get("metrics"), dict):
+        if result := result_beside(Path(checkpoint)):
             yield name, result
 
 

@@ -1,6 +1,5 @@
 """Writes a tracker as a folder for a model hub, e.g. Hugging Face: weights, description and model card."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 
 from evaluation.errors import UserError
 from evaluation.export.model_card import LIBRARY, ModelCard
+from evaluation.export.result_beside import result_beside
 from evaluation.files import without_nan, write_bytes, write_json
 from evaluation.processes.folder_names import checkpoint_name
 from pruning.cost import count_macs, count_params
@@ -42,7 +42,8 @@ def write_huggingface_folder(checkpoint: str | Path, folder: str | Path, licence
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder for {WEIGHTS}, {CONFIG} and {README}")
     loaded = load_checkpoint(source)
-    metrics = without_nan(loaded.metrics | _scores_beside(source))
+    result = result_beside(source)
+    metrics = without_nan(loaded.metrics | ({"scores": result["metrics"]} if result else {}))
     shared = Checkpoint(loaded.tracker, loaded.recipe, loaded.plan, metrics, _shared_config(loaded.config))
     half = any(weight.dtype == torch.half for weight in read_checkpoint(source).weights.values())
     shared.save(folder / WEIGHTS, half)
@@ -64,16 +65,6 @@ def write_huggingface_folder(checkpoint: str | Path, folder: str | Path, licence
     if not (folder / README).exists():
         write_bytes(folder / README, card.text().encode())
     return folder
-
-
-def _scores_beside(source: Path) -> dict[str, Any]:
-    """Returns the reports of all protocols as "scores", from the result of the job that wrote a checkpoint."""
-    try:
-        result = json.loads((source.parent / "result.json").read_text())
-    except FileNotFoundError:
-        return {}
-    belongs = result.get("bytes") == source.stat().st_size
-    return {"scores": result["metrics"]} if belongs and "metrics" in result else {}
 
 
 def _shared_config(config: Mapping[str, Any]) -> dict[str, Any]:
