@@ -46,8 +46,7 @@ def opencv(monkeypatch):
 @pytest.fixture
 def small_video(monkeypatch):
     """A profile is made on few small frames."""
-    monkeypatch.setattr(profile, "WARM_UP", 2)
-    for name, value in (("WIDTH", 96), ("HEIGHT", 72), ("FRAMES", 5), ("WARMUP", 1)):
+    for name, value in (("WIDTH", 96), ("HEIGHT", 72), ("FRAMES", 5), ("WARMUP", 1), ("WARM_UP_FRAMES", 2)):
         monkeypatch.setattr(frame_times, name, value)
     monkeypatch.setattr(profile, "profile_video", frame_times.profile_video.__wrapped__)
 
@@ -72,7 +71,7 @@ def test_trackers_are_profiled_in_turns_beside_those_of_opencv(run, small_checkp
     assert content["machine"]["threads"] == 1
     assert content["peaks"]["fp32"]["gflops"] > 0
     assert content["scores"] == {}
-    assert "10 rounds" in content["protocol"]
+    assert "10 rounds, after 2 frames of each tracker" in content["protocol"]
     (folder,) = (path.parent for path in outputs.rglob("profile.json"))
     first, second = csv.DictReader((folder / "profile.csv").open())
     assert float(first["frame_p95_ms"]) == ours["frame"]["p95"]

@@ -73,9 +73,14 @@ class Lockstep:
         rules: online rules of the tracker.
         calibration: from the evidence of a frame to the presence of the target.
         runtime: what runs the network.
+
+    Raises:
+        TrackerError: the runtime is not known, not installed, or does not run on the device; or `threads` is below 1.
     """
 
     def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str | None = None, threads: int | None = None):
+        if threads is not None and threads < 1:
+            raise TrackerError(f"threads={threads} must be at least 1, or None, which leaves the number to the runtime")
         self.rules, self.runtime = tracker.open(runtime, device, threads)
         self.calibration = self.rules.online.presence or UNCALIBRATED
 

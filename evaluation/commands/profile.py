@@ -17,7 +17,7 @@ from evaluation.commands.checkpoint_kinds import Loader
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, evaluated_trackers, write_config
 from evaluation.commands.profile_scores import scores_at_hand
 from evaluation.commands.runtimes import runtimes_of
-from evaluation.export.frame_times import CallClock, Video, profile_video, protocol, time_frames
+from evaluation.export.frame_times import CallClock, profile_video, protocol, time_frames, warmed_up
 from evaluation.export.matrix_product import fastest_product
 from evaluation.export.open_online import open_online
 from evaluation.export.peak_memory import peak_memories
@@ -38,9 +38,6 @@ from trackers.opencv import OpenCVRuntime, OpenCVTracker
 
 log = logging.getLogger(__name__)
 
-# Frames of each tracker before the rounds. DiMP updates its filter in each 20th frame, and a graph that is compiled is
-# so in its first call.
-WARM_UP = 25
 DEFAULT = "eager"  # runtime of a checkpoint
 # Types of numbers that products are computed in, by the precision of weights; fp32 for all others.
 COMPUTED_IN = {"bf16": "bf16", "int8": "int8"}
@@ -88,7 +85,7 @@ def _measure(trackers: Sequence[EvaluatedTracker], runtimes: Sequence[str], cfg:
         bar = progress.add_task("opening", total=len(loads))
         opened: list[OnlineTracker] = []
         for load in loads:
-            opened.append(_warmed_up(load(), video))
+            opened.append(warmed_up(load(), video))
             progress.advance(bar)
     height, width = video.frames[0].shape[:2]
     memories = peak_memories(loads, (width, height), device, threads) if cfg.profile.memory else [None] * len(loads)
@@ -142,13 +139,6 @@ def _rows(tracker: EvaluatedTracker, runtimes: Sequence[str]) -> Iterator[tuple[
     else:
         for runtime in runtimes or [DEFAULT]:
             yield load, runtime, "fp32"
-
-
-def _warmed_up(tracker: OnlineTracker, video: Video) -> OnlineTracker:
-    tracker.init(video.frames[0], video.box)
-    for _, frame in zip(range(WARM_UP), video.endless(), strict=False):
-        tracker.update(frame)
-    return tracker
 
 
 def _has_network(tracker: OnlineTracker) -> bool:

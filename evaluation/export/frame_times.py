@@ -3,44 +3,26 @@
 All trackers take turns on the frames of one video, beside a matrix product that measures what the machine can do.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import cv2
 import numpy as np
 
 from datamodules.synthetic.scene import Scene
 from evaluation.export.matrix_product import MatrixProduct
 from evaluation.export.paired_ratio import paired_ratio
 from evaluation.export.profile import WARMUP, time_in_turns
+from evaluation.export.rendered_video import RenderedVideo
 from pruning.latency import synchronised_time
 from trackers.online import OnlineTracker
 
 WIDTH, HEIGHT, FRAMES, SEED = 1280, 720, 40, 2  # of the video: one object in full sight, of 106 x 88 pixels at first
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Video:
-    """Frames (H, W, 3), RGB uint8, and the box of the object in the first one, xywh in pixels."""
-
-    frames: Sequence[np.ndarray]
-    box: Box
-
-    @property
-    def words(self) -> str:
-        """Size of the frames and of the object."""
-        (height, width), (_, _, w, h) = self.frames[0].shape[:2], self.box
-        return f"frames of {width} x {height}, object of {w:.0f} x {h:.0f} pixels"
-
-    def endless(self) -> Iterator[np.ndarray]:
-        """Yields the frames from the second one on, forwards and backwards without end, so that no object jumps."""
-        return itertools.cycle([*self.frames[1:], *self.frames[-2::-1]])
+# Frames of each tracker before the rounds. DiMP updates its filter in each 20th frame, and a graph that is compiled is
+# so in its first call.
+WARM_UP_FRAMES = 25
 
 
 @dataclass(frozen=True)
@@ -120,18 +102,25 @@ class CallClock:
 
 
 @cache
-def profile_video() -> Video:
+def profile_video() -> RenderedVideo:
     """Returns a synthetic video of one object that stays in sight."""
     scene = Scene(np.random.default_rng(SEED), WIDTH, HEIGHT, FRAMES)
-    pictures, annotations = zip(*map(scene.render, range(FRAMES)), strict=True)
-    return Video([cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in pictures], annotations[0].box)
+    return RenderedVideo.of([scene.render(number) for number in range(FRAMES)])
+
+
+def warmed_up(tracker: OnlineTracker, video: RenderedVideo) -> OnlineTracker:
+    """Returns a tracker that has followed `WARM_UP_FRAMES` frames."""
+    tracker.init(video.frames[0], video.box)
+    for _, frame in zip(range(WARM_UP_FRAMES), video.endless(), strict=False):
+        tracker.update(frame)
+    return tracker
 
 
 def time_frames(
     trackers: Mapping[Any, OnlineTracker],
     clocks: Mapping[Any, CallClock],
     products: Mapping[str, MatrixProduct],
-    video: Video,
+    video: RenderedVideo,
     device: str,
     rounds: int,
     seconds: float,
@@ -176,12 +165,12 @@ def wait_until_idle() -> None:
             return
 
 
-def protocol(video: Video, rounds: int) -> str:
+def protocol(video: RenderedVideo, rounds: int) -> str:
     """Returns the protocol in words."""
     return (
-        f"{video.words}; {rounds} rounds after at most {WARMUP} for warm-up; trackers take turns in random order; "
-        "a frame is update(image): crop, network, box; without decoding; begun when all threads rest; device "
-        "synchronised"
+        f"{video.words}; {rounds} rounds, after {WARM_UP_FRAMES} frames of each tracker and at most {WARMUP} rounds "
+        "for warm-up; trackers take turns in random order; a frame is "
+        "update(image): crop, network, box; without decoding; begun when all threads rest; device synchronised"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.export.trial_video import TrialVideo
+from evaluation.export.rendered_video import RenderedVideo
 from evaluation.export.watched_runtimes import ComparingRuntime, OpenedTracker
 from trackers.exported import ExportedTracker
 from trackers.online import Lockstep, Openable
@@ -83,7 +83,7 @@ class Parity:
         return {"protocol": PROTOCOL, "frames": self.frames, "outputs": outputs, "boxes": boxes, "free": free}
 
 
-def compare(tracker: Openable, export: ExportedTracker, video: TrialVideo) -> Parity:
+def compare(tracker: Openable, export: ExportedTracker, video: RenderedVideo) -> Parity:
     """Compares an export with its tracker in PyTorch.
 
     Args:
@@ -103,7 +103,7 @@ def compare(tracker: Openable, export: ExportedTracker, video: TrialVideo) -> Pa
     return Parity(len(video.frames), outputs, *_differences(expected, same), *_differences(expected, free))
 
 
-def track(rules: OnlineRules, runtime: Runtime, video: TrialVideo, fed: list[Box] | None = None) -> list[Box]:
+def track(rules: OnlineRules, runtime: Runtime, video: RenderedVideo, fed: list[Box] | None = None) -> list[Box]:
     """Returns the boxes of all frames after the first one.
 
     Args:

@@ -16,6 +16,7 @@ from tests.trackers.networks import small_ostrack
 from tests.trackers.stark.test_tracker import small_stark
 from trackers.base import Tracker
 from trackers.crops import CropSpec
+from trackers.errors import TrackerError
 from trackers.layers.attention import Attention
 from trackers.online import Box, Lockstep, OnlineTracker
 from trackers.pixels import network_input
@@ -201,3 +202,9 @@ def test_a_wrong_image_moves_nobody():
 
 def test_nobody_is_followed():
     assert Lockstep(stark()).advance([], []) == []
+
+
+@pytest.mark.parametrize("threads", [0, -3])
+def test_a_number_of_threads_that_makes_no_sense_is_refused(threads: int):
+    with pytest.raises(TrackerError, match=f"threads={threads} must be at least 1"):
+        Lockstep(small_ostrack(), threads=threads)

@@ -18,7 +18,7 @@ from evaluation.errors import UserError
 from evaluation.export import export_folder
 from evaluation.export.export_folder import Export, _new_folder, write_export
 from evaluation.export.parity import TOLERANCES, Parity
-from evaluation.export.trial_video import TrialVideo, render_trial
+from evaluation.export.rendered_video import RenderedVideo, render_trial
 from tests.trackers.networks import small_ostrack
 from tests.trackers.stark.test_tracker import small_stark
 from trackers import load_checkpoint, load_tracker
@@ -59,7 +59,7 @@ def models_of(name: str) -> Any:
 
 
 @cache
-def video() -> TrialVideo:
+def video() -> RenderedVideo:
     return render_trial(FRAMES, seed=2)
 
 

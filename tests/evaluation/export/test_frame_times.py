@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from evaluation.export import frame_times, profile
-from evaluation.export.frame_times import CallClock, FrameTimes, Video, time_frames
+from evaluation.export.frame_times import CallClock, FrameTimes, time_frames
 from evaluation.export.matrix_product import MatrixProduct
+from evaluation.export.rendered_video import RenderedVideo
 
 FRAMES = [np.full((4, 6, 3), i, np.uint8) for i in range(4)]
 
@@ -50,7 +51,7 @@ def test_a_frame_and_the_network_within_are_timed_in_the_same_rounds(clock):
 
     trackers = {"slow": Tracker(clock, 2.0), "fast": Tracker(clock, 0.5)}
     clocks = {"fast": CallClock.around_network(trackers["fast"], "cpu")}
-    video, products = Video(FRAMES, (1, 1, 2, 2)), {"fp32": MatrixProduct("own", 100, multiply)}
+    video, products = RenderedVideo(FRAMES, (1, 1, 2, 2)), {"fp32": MatrixProduct("own", 100, multiply)}
     times, rates = time_frames(trackers, clocks, products, video, "cpu", rounds=12, seconds=1e9)
     np.testing.assert_allclose(rates["fp32"], np.full(12, 200))
     np.testing.assert_allclose(times["slow"].whole, np.full(12, 5.0))
