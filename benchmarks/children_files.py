@@ -3,9 +3,9 @@
 python benchmarks/children_files.py --folder /tmp/children tracker=ostrack scale=full
 python eval.py action=profile "checkpoint=[/tmp/children/ostrack_1.safetensors,/tmp/children/ostrack_0.1.safetensors]"
 
-The children are those of `children.py`. They track nothing. A DiMP that does not find its target refines no box and learns
-nothing, which takes less time; with `tracker.online.thresholds={not_found: 0, distractor: 1, hard_negative: 1}` it
-always does.
+The children are those of `children.py`. They track nothing. A DiMP that does not find its target refines no box and
+learns nothing, which takes less time; with `tracker.online.thresholds={not_found: 0, distractor: 1, hard_negative: 1}`
+it always does.
 """
 
 from pathlib import Path

@@ -140,7 +140,8 @@ def test_a_library_that_is_not_installed_is_named(
     library: str, runtime: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(TrackerError, match=rf"{library}.*light-weight-trackers\[runtime\]"):
+    words = rf"{library}.*light-weight-trackers\[runtime\]'.* without PyTorch: pip install {library}$"
+    with pytest.raises(TrackerError, match=words):
         load_tracker(folder, runtime=runtime)
 
 

@@ -21,7 +21,9 @@ def required(module: str, purpose: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         missing = getattr(error, "name", None) or module
+        # The extra needs all packages of this project, so pip would also install PyTorch.
+        alone = f", or on a machine without PyTorch: pip install {module}" if extra == "runtime" else ""
         raise TrackerError(
             f"{purpose} needs the package {missing}, which cannot be imported; install it: "
-            f"pip install 'light-weight-trackers[{extra}]'"
+            f"pip install 'light-weight-trackers[{extra}]'{alone}"
         ) from error
