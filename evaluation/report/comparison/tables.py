@@ -18,7 +18,9 @@ from evaluation.report.comparison.words import (
     size_cells,
     speed_cell,
 )
+from evaluation.report.formatting import DASH
 from evaluation.report.result_table import PRESENCE
+from evaluation.report.study_results import number_at
 from evaluation.tracking.metrics.bootstrap import FEW_SEQUENCES
 
 SHOWN = 3  # losses, and as many gains, of a tracker
@@ -70,7 +72,8 @@ def _presence(comparison: Comparison) -> Table:
     title = f"presence: {some['present']:,} frames show the object, {some['absent']:,} do not"
     table = _table(title, "tracker", *PRESENCE)
     for name, report in reports.items():
-        _add_row(table, name, *(f"{report[key]:.3f}" for key in PRESENCE.values()))
+        values = [number_at(report, key) for key in PRESENCE.values()]
+        _add_row(table, name, *(DASH if value is None else f"{value:.3f}" for value in values))
     return table
 
 

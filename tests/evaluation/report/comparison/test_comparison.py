@@ -88,6 +88,18 @@ def test_trackers_that_tell_neither_size_nor_time_have_dashes(compared):
     assert comparison_page(other, [], {}, rows, "python eval.py")
 
 
+def test_presence_stands_beside_the_trackers_and_what_is_not_known_is_a_dash(compared):
+    comparison, _, _ = compared
+    report = {"present": 90, "absent": 10, "AUC": 0.75, "found_AUC": np.nan, "false_alarms": 0.25, "misses": 0.5}
+    about = comparison["trackers"]["child"] | {"presence": {"net": report}}
+    other = comparison | {"trackers": comparison["trackers"] | {"child": about}}
+    console = Console(width=120, file=(text := io.StringIO()))
+    for table in terminal_tables(other):
+        console.print(table)
+    assert "presence: 90 frames show the object, 10 do not" in text.getvalue()
+    assert re.search(rf"\n child +0.750 +{DASH} +0.250 +0.500", text.getvalue())
+
+
 def all_timed(comparison):
     (speed,) = comparison["speedup"]["child"].values()
     return comparison | {"speedup": {name: {"cpu": speed} for name in ("child", "[b]<b>copy")}}
