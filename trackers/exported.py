@@ -24,7 +24,7 @@ from trackers.runtimes.runtime import Runtime
 ABOUT = "tracker.json"  # the file that makes a folder an export
 FORMAT = "light-weight-trackers/export-1"
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # of graphs, by the runtime that an export is made for
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}  # by the same names
 # Bounds on what a file may ask for. Our exports have 3 kB, 4 graphs, 7 inputs, 5 dims and a million numbers an input.
 MAX_BYTES = 2**20
 MAX_ENTRIES = 100
@@ -38,7 +38,7 @@ class ExportedTracker:
 
     Attributes:
         folder: the folder.
-        online_rules: what the tracker does in each frame.
+        rules: what the tracker does in each frame.
         graphs: inputs and outputs of each graph.
         files: file of each graph.
         runtime: runtime that the export is made for.
@@ -47,7 +47,7 @@ class ExportedTracker:
     """
 
     folder: Path
-    online_rules: OnlineRules
+    rules: OnlineRules
     graphs: Mapping[str, GraphSpec]
     files: Mapping[str, Path]
     runtime: str
@@ -67,7 +67,7 @@ class ExportedTracker:
         try:
             _check_format(about)
             runtime = _one_of("format", about.get("format"), ENDINGS)
-            precision = _one_of("precision", about.get("precision"), PRECISIONS)
+            precision = _one_of("precision", about.get("precision"), PRECISIONS[runtime])
             graphs = _mapping("graphs", about.get("graphs"))
             files = {name: _file(folder, name, node, ENDINGS[runtime]) for name, node in graphs.items()}
             specs = {name: _spec(name, node) for name, node in graphs.items()}
@@ -79,10 +79,6 @@ class ExportedTracker:
     def readers(self) -> tuple[str, ...]:
         """Names of the runtimes that read the graphs."""
         return ("onnx", "openvino") if self.runtime == "onnx" else ("openvino",)
-
-    def rules(self) -> OnlineRules:
-        """Returns the online rules."""
-        return self.online_rules
 
     def open(
         self, runtime: str | None = None, device: Any = "cpu", threads: int | None = None
@@ -106,10 +102,10 @@ class ExportedTracker:
         if runtime == "onnx":
             from trackers.runtimes.onnx_runtime import ONNXRuntime
 
-            return self.online_rules, ONNXRuntime(self.files, self.graphs, device, threads)
+            return self.rules, ONNXRuntime(self.files, self.graphs, device, threads)
         from trackers.runtimes.openvino_runtime import OpenVINORuntime
 
-        return self.online_rules, OpenVINORuntime(self.files, self.graphs, device, threads, self.precision)
+        return self.rules, OpenVINORuntime(self.files, self.graphs, device, threads, self.precision)
 
 
 def is_export(path: str | Path) -> bool:

@@ -10,7 +10,7 @@ from evaluation.commands.checkpoint_kinds import has_recipe
 from evaluation.commands.evaluated_tracker import evaluated_trackers, named_checkpoints, only_tracker
 from evaluation.commands.setup import console
 from evaluation.errors import UserError
-from evaluation.export.export_folder import PRECISIONS, Export, write_export
+from evaluation.export.export_folder import Export, write_export
 from evaluation.export.huggingface import write_huggingface_folder
 from evaluation.export.parity import PROTOCOL, Parity
 from evaluation.processes.invocation import Invocation
@@ -19,6 +19,7 @@ from evaluation.report.files_guide import command, display_path
 from evaluation.report.formatting import wrapped
 from evaluation.study.provenance import provenance
 from trackers.checkpoints.checkpoint import Checkpoint
+from trackers.exported import PRECISIONS
 
 HUGGINGFACE = "huggingface"
 

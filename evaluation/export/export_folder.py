@@ -21,7 +21,6 @@ from trackers.recipe_data.plain import plain
 from trackers.runtimes.conversion import converted
 from trackers.runtimes.graph_spec import GraphSpec
 
-PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
 PIXELS = "pixels"  # input of the graphs that read pictures
 CALIBRATION = (1, 3, 5, 6)  # seeds of the videos; parity is measured on another one
 PARITY_SEED, FRAMES = 2, 24
@@ -53,7 +52,7 @@ def write_export(
         tracker: the tracker, which is put into evaluation mode on the CPU.
         folder: where the export is written. An export that is there already is replaced.
         runtime: "onnx" or "openvino".
-        precision: one of `PRECISIONS` of the runtime.
+        precision: one of `trackers.exported.PRECISIONS` of the runtime.
         about: further entries of `tracker.json`, e.g. the provenance.
         frames: number of frames of each video for calibration and comparison.
 

@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_rules_and_graphs_are_those_that_were_written(folder: Path) -> None:
     found = ExportedTracker.read(folder)
-    assert found.rules() == RULES
+    assert found.rules == RULES
     assert found.graphs == {"template": SPEC}
     assert (found.runtime, found.precision) == ("onnx", "fp32")
 
@@ -69,6 +69,7 @@ HOSTILE = {
     "another format": (put("format", "pickle"), "format='pickle'"),
     "a format that is a list": (put("format", ["onnx"]), "format="),
     "another precision": (put("precision", "fp1"), "precision='fp1'"),
+    "a precision of the other format": (put("precision", "bf16"), "precision='bf16'"),
     "no rules": (put("rules", None), "rules=None"),
     "a function of the system": (put("rules", "_target_", "os.system"), "may only build classes"),
     "a library of a module of ours": (put("rules", "_target_", "trackers.crops.np.load"), "may only build classes"),
