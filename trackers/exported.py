@@ -4,6 +4,7 @@ An export is read and run without PyTorch. It may come from a stranger: `tracker
 alone, and names files of its own folder alone. Graphs are data of ONNX Runtime or OpenVINO, and hold no code.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -41,6 +42,7 @@ class ExportedTracker:
         rules: what the tracker does in each frame.
         graphs: inputs and outputs of each graph.
         files: file of each graph.
+        hashes: SHA-256 of each file of a graph, by its name.
         runtime: runtime that the export is made for.
         precision: "fp32", "fp16", "bf16" or "int8".
         about: everything that `tracker.json` says, e.g. provenance and parity.
@@ -50,6 +52,7 @@ class ExportedTracker:
     rules: OnlineRules
     graphs: Mapping[str, GraphSpec]
     files: Mapping[str, Path]
+    hashes: Mapping[str, str]
     runtime: str
     precision: str
     about: Mapping[str, Any]
@@ -71,7 +74,12 @@ class ExportedTracker:
             graphs = _mapping("graphs", about.get("graphs"))
             files = {name: _file(folder, name, node, ENDINGS[runtime]) for name, node in graphs.items()}
             specs = {name: _spec(name, node) for name, node in graphs.items()}
-            return cls(folder, _rules(about.get("rules")), specs, files, runtime, precision, about)
+            hashes = {
+                file: value
+                for name, node in graphs.items()
+                for file, value in _mapping(f"graphs.{name}.sha256", node.get("sha256")).items()
+            }
+            return cls(folder, _rules(about.get("rules")), specs, files, hashes, runtime, precision, about)
         except TrackerError as error:
             raise CheckpointError(f"{folder / ABOUT} cannot be used: {error}") from None
 
@@ -92,6 +100,7 @@ class ExportedTracker:
 
         Raises:
             TrackerError: the runtime is not installed, does not read these graphs, or does not run on the device.
+            CheckpointError: a file of a graph is not the one that was exported.
         """
         runtime = runtime or self.runtime
         if runtime not in self.readers:
@@ -99,6 +108,7 @@ class ExportedTracker:
                 f"runtime={runtime} cannot open {self.folder}, an export for {self.runtime}; use runtime="
                 f"{' or '.join(self.readers)}, or give the checkpoint that was exported"
             )
+        self._check_files()
         if runtime == "onnx":
             from trackers.runtimes.onnx_runtime import ONNXRuntime
 
@@ -107,19 +117,49 @@ class ExportedTracker:
 
         return self.rules, OpenVINORuntime(self.files, self.graphs, device, threads, self.precision)
 
+    def _check_files(self) -> None:
+        """Compares the files of the graphs with those that were exported: runtimes read damaged weights as others."""
+        for graph, file in self.files.items():
+            for part in graph_files(file):
+                try:
+                    found = _hash(part)
+                except OSError as error:
+                    raise CheckpointError(f"{part} cannot be read ({error.strerror}); copy the whole folder") from error
+                if self.hashes.get(part.name) != found:
+                    raise CheckpointError(
+                        f"{part}, a file of graph {graph}, is not the one that was exported: it is damaged, or of "
+                        f"another export; copy the whole folder again, or {AGAIN}"
+                    )
+
 
 def is_export(path: str | Path) -> bool:
-    """Returns whether a path is the folder of an export."""
+    """Returns whether a path is a folder with `tracker.json`."""
     # Unlike pathlib, these functions take names that are too long, and folders that this user may not read.
     return os.path.isfile(os.path.join(path, ABOUT))  # noqa: PTH113, PTH118
 
 
-def graph_data(spec: GraphSpec, file: str) -> dict[str, Any]:
-    """Returns the entry of a graph in `tracker.json`."""
+def graph_files(file: Path) -> list[Path]:
+    """Returns the files of a graph: OpenVINO has the weights in a file of their own."""
+    return [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
+
+
+def graph_data(spec: GraphSpec, file: Path) -> dict[str, Any]:
+    """Returns the entry of a graph in `tracker.json`.
+
+    Args:
+        spec: inputs and outputs of the graph.
+        file: of the graph, complete.
+    """
     inputs = {
         name: {"type": of.type, "shape": list(of.shape), "batched": of.batched} for name, of in spec.inputs.items()
     }
-    return {"file": file, "inputs": inputs, "outputs": list(spec.outputs)}
+    hashes = {part.name: _hash(part) for part in graph_files(file)}
+    return {"file": file.name, "sha256": hashes, "inputs": inputs, "outputs": list(spec.outputs)}
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -154,7 +194,7 @@ def _rules(data: Any) -> OnlineRules:
         raise TrackerError(f"rules need the module {error.name}, which exports do without; {AGAIN}") from error
     except Exception as error:  # arbitrary arguments in a file cause arbitrary exceptions of constructors
         raise TrackerError(f"rules cannot be built ({type(error).__name__}: {str(error)[:200]}); {AGAIN}") from error
-    if not isinstance(rules, OnlineRules):
+    if not isinstance(rules, OnlineRules) or not rules.exportable:
         raise TrackerError(f"rules.{TARGET}={reprlib.repr(data[TARGET])} is no class of online rules; {AGAIN}")
     return rules
 
@@ -166,7 +206,7 @@ def _file(folder: Path, graph: str, node: Any, ending: str) -> Path:
         raise TrackerError(
             f"graphs.{graph}.file={reprlib.repr(name)} must be the name of a {ending} file in the folder; {AGAIN}"
         )
-    for part in (name, *([str(Path(name).with_suffix(".bin"))] if ending == ".xml" else [])):
+    for part in (path.name for path in graph_files(folder / name)):
         if not (folder / part).is_file():
             raise TrackerError(f"the folder lacks {part}, the graph {graph}; copy the whole folder, or {AGAIN}")
         if (folder / part).resolve().parent != folder.resolve():

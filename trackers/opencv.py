@@ -150,6 +150,8 @@ class OpenCVRules(OnlineRules):
 
     tracker: OpenCVTracker
 
+    exportable = False
+
     @staticmethod
     def crop(image: np.ndarray, box: Box, spec: CropSpec) -> tuple[Crop, Window]:
         """Returns the whole picture, with boxes in its pixels."""

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from trackers.crops import CropSpec, Window
+from trackers.errors import TrackerError
 from trackers.presence import Presence
 from trackers.runtimes.runtime import Runtime
 
 Box = tuple[float, float, float, float]
+LARGEST_MIN_SIZE = 1000
 
 
 class Crop(NamedTuple):
@@ -57,11 +59,27 @@ class Online:
         min_size: smallest side of a box in pixels, after the box is clipped to the picture; None for no clipping.
         size_smoothing: weight of the previous frame's width and height in the new ones; 0 as in the originals.
         presence: calibration of the evidence; None in a recipe for the default of its kind of tracker.
+
+    Raises:
+        TrackerError: `min_size` is not above 0, or beyond 1000 pixels; or `size_smoothing` is not in [0, 1).
     """
 
     min_size: float | None
     size_smoothing: float
     presence: Presence | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        # The memory of a crop grows with the box, and with a weight of 1 or more no box would follow its object.
+        if self.min_size is not None and not 0 < self.min_size <= LARGEST_MIN_SIZE:
+            raise TrackerError(
+                f"tracker.online.min_size={self.min_size} must be above 0 and at most {LARGEST_MIN_SIZE} pixels, or "
+                "null for no clipping; try min_size=4"
+            )
+        if not 0 <= self.size_smoothing < 1:
+            raise TrackerError(
+                f"tracker.online.size_smoothing={self.size_smoothing} must be at least 0 and below 1; try "
+                "size_smoothing=0.5"
+            )
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,7 @@ class OnlineRules(ABC):
         template, search: geometry of the two kinds of crops.
         online: settings of the loop.
         lockstep: whether several targets advance in one batched forward, see `steps`.
+        exportable: whether an export may have such rules. Rules that open files may not, since a stranger names them.
     """
 
     template: CropSpec
@@ -79,6 +98,7 @@ class OnlineRules(ABC):
     online: Online
 
     lockstep: ClassVar[bool] = False
+    exportable: ClassVar[bool] = True
 
     @abstractmethod
     def start(self, runtime: Runtime, template: Crop) -> Any:

@@ -16,7 +16,8 @@ from evaluation.export.rendered_video import render_trial
 from evaluation.export.watched_runtimes import RecordingRuntime
 from evaluation.files import write_json
 from trackers.base import Tracker
-from trackers.exported import ABOUT, ENDINGS, FORMAT, ExportedTracker, graph_data, is_export
+from trackers.errors import CheckpointError
+from trackers.exported import ABOUT, ENDINGS, FORMAT, ExportedTracker, graph_data, graph_files
 from trackers.recipe_data.plain import plain
 from trackers.runtimes.conversion import converted
 from trackers.runtimes.graph_spec import GraphSpec
@@ -50,7 +51,7 @@ def write_export(
 
     Args:
         tracker: the tracker, which is put into evaluation mode on the CPU.
-        folder: where the export is written. An export that is there already is replaced.
+        folder: where the export is written. An export that is there already is replaced, if nothing else lies with it.
         runtime: "onnx" or "openvino".
         precision: one of `trackers.exported.PRECISIONS` of the runtime.
         about: further entries of `tracker.json`, e.g. the provenance.
@@ -74,7 +75,7 @@ def write_export(
             "format": runtime,
             "precision": precision,
             "rules": plain(tracker.rules()),
-            "graphs": {name: graph_data(spec, files[name]) for name, spec in specs.items()},
+            "graphs": {name: graph_data(spec, unfinished / files[name]) for name, spec in specs.items()},
             "quantised": list(samples),
         }
         write_json(unfinished / ABOUT, data)
@@ -122,12 +123,28 @@ def _size(file: Path) -> int:
     return sum(part.stat().st_size for part in file.parent.glob(f"{file.stem}.*"))
 
 
+def _no_part_of_an_export(folder: Path) -> str:
+    """Returns the name of something that no export has, in a folder or in place of it; "" if there is nothing."""
+    if not folder.is_dir():
+        return "a file"
+    paths = sorted(folder.iterdir())
+    try:
+        export = ExportedTracker.read(folder) if paths else None
+    except CheckpointError:  # the file of another program may have the same name
+        return ABOUT if (folder / ABOUT).exists() else paths[0].name
+    known = {ABOUT, *(part.name for file in export.files.values() for part in graph_files(file))} if export else set()
+    return next((path.name for path in paths if path.name not in known), "")
+
+
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder that gets the name `folder` when the block ends, and is deleted after an error."""
     folder = folder.resolve()  # "." has no name, and a link stays where it is
-    if folder.exists() and not is_export(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"folder={folder} holds something that is no export; choose a folder that is not there yet")
+    if folder.exists() and (other := _no_part_of_an_export(folder)):
+        raise UserError(
+            f"folder={folder} holds something that is no export ({other}), and all in it would be replaced; choose a "
+            "folder that is not there yet"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (folder.with_name(f".{folder.name}.{uuid4().hex}") for _ in range(2))
     unfinished.mkdir()

@@ -18,14 +18,14 @@ from trackers.exported import ABOUT, FORMAT, ExportedTracker, graph_data
 from trackers.ostrack.following import OSTrackRules
 from trackers.recipe_data.plain import plain
 from trackers.rules import Online
-from trackers.runtimes.graph_spec import GraphSpec, InputSpec
+from trackers.runtimes.graph_spec import GraphSpec, InputSpec, spec_in
 
 RULES = OSTrackRules(CropSpec(32, 2.0), CropSpec(64, 4.0), Online(4.0, 0.5), reads_last_size=False)
 SPEC = GraphSpec({"pixels": InputSpec("uint8", (1, 32, 32, 3), True)}, ("tokens",))
 
 
-def about() -> dict[str, Any]:
-    graphs = {"template": graph_data(SPEC, "template.onnx")}
+def about(folder: Path) -> dict[str, Any]:
+    graphs = {"template": graph_data(SPEC, folder / "template.onnx")}
     return {"version": FORMAT, "format": "onnx", "precision": "fp32", "rules": plain(RULES), "graphs": graphs}
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     (made / "template.onnx").write_bytes(b"no model")
     (tmp_path / "outside.onnx").write_bytes(b"")
-    (made / ABOUT).write_text(json.dumps(about()))
+    (made / ABOUT).write_text(json.dumps(about(made)))
     return made
 
 
@@ -64,6 +64,8 @@ def nested(depth: int) -> list[Any]:
 
 
 GRAPH, INPUT = ("graphs", "template"), ("graphs", "template", "inputs", "pixels")
+MIL = {"_target_": "trackers.opencv.OpenCVTracker", "name": "opencv_mil"}
+CROPS = {name: plain(value) for name, value in vars(RULES).items() if name in ("template", "search", "online")}
 HOSTILE = {
     "another version": (put("version", "9"), "version='9'"),
     "another format": (put("format", "pickle"), "format='pickle'"),
@@ -77,6 +79,13 @@ HOSTILE = {
     "abstract rules": (put("rules", "_target_", "trackers.rules.OnlineRules"), "rules"),
     "a tracker": (put("rules", {"_target_": "trackers.ostrack.OSTrack"}), "rules"),
     "an argument that is not known": (put("rules", "template", "code", "x"), "code"),
+    "a tracker of OpenCV, which may name any file": (
+        put("rules", {"_target_": "trackers.opencv.OpenCVRules", "tracker": MIL} | CROPS),
+        "no class of online rules",
+    ),
+    "a box that takes all memory": (put("rules", "online", "min_size", 99_999), "min_size=99999"),
+    "boxes that follow nothing": (put("rules", "online", "size_smoothing", 5), "size_smoothing=5"),
+    "no hashes": (put(*GRAPH, "sha256", None), "sha256=None"),
     "a crop that takes all memory": (put("rules", "search", "size", 99_999), "size=99999"),
     "a number that is none": (put("rules", "search", "factor", float("nan")), "factor"),
     "text in the place of a number": (put("rules", "search", "size", "64"), "size"),
@@ -100,7 +109,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize(("change", "words"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_description_is_refused(change: Callable[[Any], None], words: str, folder: Path) -> None:
-    data = copy.deepcopy(about())
+    data = copy.deepcopy(about(folder))
     change(data)
     (folder / ABOUT).write_text(json.dumps(data))
     with pytest.raises(CheckpointError) as error:
@@ -128,6 +137,18 @@ def test_a_damaged_graph_is_named(folder: Path) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(TrackerError, match=r"cannot read the model of graph template in .*template\.onnx"):
         load_tracker(folder)
+
+
+def test_a_file_of_another_export_is_named(folder: Path) -> None:
+    """Weights that a copy has damaged would track with other boxes, and nobody would notice."""
+    (folder / "template.onnx").write_bytes(b"no modem")
+    with pytest.raises(CheckpointError, match=r"template\.onnx, a file of graph template, is not the one that was exp"):
+        load_tracker(folder)
+
+
+def test_a_graph_that_the_rules_need_is_named() -> None:
+    with pytest.raises(TrackerError, match="no graph search, but its rules need it"):
+        spec_in({"template": SPEC}, "search")
 
 
 @pytest.mark.parametrize("runtime", ["eager", "compile", "tensorrt"])

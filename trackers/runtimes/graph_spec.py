@@ -65,3 +65,14 @@ class GraphSpec:
                 f"the model of graph {graph} has the inputs {inputs[:20]} and the outputs {outputs[:20]}, but "
                 f"{[*self.inputs]} and {[*self.outputs]} are expected; export the tracker again"
             )
+
+
+def spec_in(specs: Mapping[str, GraphSpec], graph: str) -> GraphSpec:
+    """Returns the description of a graph.
+
+    Raises:
+        TrackerError: there is none, because an export lacks the graph, or has the rules of another tracker.
+    """
+    if graph not in specs:
+        raise TrackerError(f"the tracker has no graph {graph}, but its rules need it; export it again")
+    return specs[graph]

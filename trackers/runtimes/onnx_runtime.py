@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trackers.errors import TrackerError
-from trackers.runtimes.graph_spec import GraphSpec
+from trackers.runtimes.graph_spec import GraphSpec, spec_in
 from trackers.runtimes.libraries import required
 from trackers.runtimes.runtime import Array, NumPyRuntime
 
@@ -57,7 +57,7 @@ class ONNXRuntime(NumPyRuntime):
 
     def run(self, graph: str, **inputs: Array) -> dict[str, np.ndarray]:
         """Returns the outputs of a graph by name."""
-        spec = self.specs[graph]
+        spec = spec_in(self.specs, graph)
         try:
             results = self.sessions[graph].run(None, spec.arrays(inputs))
         except Exception as error:  # its errors have no common class; several of them are bare RuntimeErrors

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trackers.errors import TrackerError
-from trackers.runtimes.graph_spec import GraphSpec
+from trackers.runtimes.graph_spec import GraphSpec, spec_in
 from trackers.runtimes.libraries import required
 from trackers.runtimes.runtime import Array, NumPyRuntime
 
@@ -65,7 +65,7 @@ class OpenVINORuntime(NumPyRuntime):
 
     def run(self, graph: str, **inputs: Array) -> dict[str, np.ndarray]:
         """Returns the outputs of a graph by name."""
-        spec = self.specs[graph]
+        spec = spec_in(self.specs, graph)
         arrays = spec.arrays(inputs)
         results = [self._run(graph, own) for own in (spec.single(arrays) if spec.is_batched else [arrays])]
         return {name: self.concatenate([result[i] for result in results]) for i, name in enumerate(spec.outputs)}

@@ -1,6 +1,7 @@
 """Exports of all trackers: parity with PyTorch, tracking without it, and folders that are complete or not there."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from tests.trackers.stark.test_tracker import small_stark
 from trackers import load_checkpoint, load_tracker
 from trackers.base import Tracker
 from trackers.errors import TrackerError
-from trackers.exported import ABOUT, ExportedTracker
+from trackers.exported import ABOUT, ExportedTracker, graph_data
 from trackers.online import Box, Lockstep, OnlineTracker
 from trackers.runtimes import conversion
 
@@ -212,6 +213,9 @@ def test_weights_outside_of_the_folder_are_not_read(
     for key, value in (("location", place), ("offset", "0"), ("length", str(length))):
         weights.external_data.add(key=key, value=value)
     (made / "template.onnx").write_bytes(model.SerializeToString())
+    about = json.loads((made / ABOUT).read_text())  # a stranger knows the hash of his file
+    about["graphs"]["template"] = graph_data(ExportedTracker.read(made).graphs["template"], made / "template.onnx")
+    (made / ABOUT).write_text(json.dumps(about))
     with pytest.raises(TrackerError, match="cannot read the model of graph template"):
         load_tracker(made, runtime=runtime)
 
@@ -230,17 +234,36 @@ def test_a_fault_names_the_largest_difference() -> None:
 def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:
     for by in ("first", "second"):
         write("ostrack", tmp_path / "made", "onnx", "fp32", {"by": by})
-        (tmp_path / "made" / f"{by}.txt").write_text("")
     assert json.loads((tmp_path / "made" / ABOUT).read_text())["by"] == "second"
-    assert sorted(file.suffix for file in (tmp_path / "made").iterdir()) == [".json", ".onnx", ".onnx", ".txt"]
+    assert sorted(file.suffix for file in (tmp_path / "made").iterdir()) == [".json", ".onnx", ".onnx"]
     assert [*tmp_path.iterdir()] == [tmp_path / "made"]
 
 
-def test_an_export_is_put_back_if_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ABOUT).write_text("old")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("name", ["notes.txt", "videos", ".git"])
+def test_an_export_with_other_things_is_left_alone(name: str, exports: Callable[[str], Path], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    shutil.copytree(exports("ostrack"), made)
+    (made / name).mkdir()
+    with pytest.raises(UserError, match=rf"no export \({name}\), and all in it would be replaced"), _new_folder(made):
+        pass
+    assert (made / name).is_dir()
+
+
+def test_an_export_is_put_back_if_it_cannot_be_replaced(
+    exports: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    shutil.copytree(exports("ostrack"), made)
+    monkeypatch.chdir(made)
     with suppress(FileNotFoundError), _new_folder(Path()) as unfinished:  # "." has no name of its own
-        assert unfinished.parent == tmp_path.parent
+        assert unfinished.parent == tmp_path
         unfinished.rmdir()
-    assert (tmp_path / ABOUT).read_text() == "old"
-    assert not [*tmp_path.parent.glob(f".{tmp_path.name}.*")]
+    assert ExportedTracker.read(made).runtime == "onnx"
+    assert [*tmp_path.iterdir()] == [made]
+
+
+def test_the_file_of_another_program_with_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ABOUT).write_text('{"torrents": []}')
+    with pytest.raises(UserError, match="holds something that is no export"), _new_folder(tmp_path):
+        pass
+    assert (tmp_path / ABOUT).read_text() == '{"torrents": []}'
