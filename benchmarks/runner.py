@@ -24,7 +24,8 @@ from rich.table import Table
 
 from evaluation.tracking.result_files import read_boxes
 from evaluation.tracking.runner import Runner
-from trackers.checkpoints.checkpoint import Checkpoint, build_tracker, load_checkpoint
+from trackers.checkpoints.checkpoint import Checkpoint, build_tracker
+from trackers.loading import read_tracker
 
 
 def main() -> None:
@@ -46,12 +47,12 @@ def main() -> None:
     seconds: dict[tuple[int, int], list[float]] = {setting: [] for setting in settings}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        load = partial(load_checkpoint, Checkpoint(build_tracker(recipe), recipe).save(folder / "tracker.safetensors"))
+        read = partial(read_tracker, Checkpoint(build_tracker(recipe), recipe).save(folder / "tracker.safetensors"))
         for repeat in range(given.repeats):
             for workers, lockstep in settings:
                 runner = Runner([cfg.device], workers, lockstep, ahead=cfg.runner.ahead)
                 start = time.perf_counter()
-                runner.run(load, benchmark.sequences, folder / f"{workers}-{lockstep}-{repeat}")
+                runner.run(read, benchmark.sequences, folder / f"{workers}-{lockstep}-{repeat}")
                 seconds[workers, lockstep].append(time.perf_counter() - start)
         tracks = {
             setting: np.concatenate(

@@ -1,7 +1,5 @@
 """What a value of `checkpoint` stands for: a file, the folder of an export, or one of OpenCV's trackers."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +7,12 @@ import cv2
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from evaluation.export.loaded_tracker import LoadedTracker, load_export, load_opencv
 from evaluation.study.job_result import bytes_of, size_of
 from evaluation.study.stage_record import hash_file
-from trackers.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from trackers.base import Tracker
 from trackers.exported import ExportedTracker, is_export
-from trackers.opencv import OpenCVTracker, is_opencv
-
-Loader = Callable[[], Checkpoint | LoadedTracker]  # can be pickled, so other processes can call it
+from trackers.online import Openable
+from trackers.opencv import is_opencv
 
 
 def has_recipe(checkpoint: str) -> bool:
@@ -24,20 +20,14 @@ def has_recipe(checkpoint: str) -> bool:
     return not is_opencv(checkpoint) and not is_export(checkpoint)
 
 
-def loader_of(cfg: DictConfig) -> Loader:
-    """Returns a function that loads the tracker of a resolved configuration.
-
-    Raises:
-        TrackerError: the installed OpenCV lacks the tracker, or a file of its networks is missing.
-    """
+def reading_of(cfg: DictConfig) -> dict[str, Any]:
+    """Returns the arguments of `read_tracker` for a resolved configuration."""
     if is_opencv(cfg.checkpoint):
-        files = _opencv_files(cfg)
-        OpenCVTracker(cfg.checkpoint, files)  # here, so that what is missing ends the command before its work starts
-        return partial(load_opencv, cfg.checkpoint, files)
+        return {"path": cfg.checkpoint, "files": _opencv_files(cfg)}
     if is_export(cfg.checkpoint):
-        return partial(load_export, cfg.checkpoint)
+        return {"path": cfg.checkpoint}
     recipe: Any = OmegaConf.to_container(cfg.tracker)
-    return partial(load_checkpoint, cfg.checkpoint, recipe, instantiate(cfg.gates))
+    return {"path": cfg.checkpoint, "recipe": recipe, "gates": instantiate(cfg.gates)}
 
 
 def identity_of(cfg: DictConfig) -> Any:
@@ -49,17 +39,17 @@ def identity_of(cfg: DictConfig) -> Any:
     return {path.name: hash_file(path) for path in files}
 
 
-def size_in(loaded: Checkpoint | LoadedTracker, checkpoint: str) -> dict[str, Any]:
+def size_in(tracker: Openable, checkpoint: str) -> dict[str, Any]:
     """Returns "params", "macs" and "bytes", see `size_of`, as far as they are known.
 
     Args:
-        loaded: the tracker.
+        tracker: the tracker.
         checkpoint: the value of `checkpoint`.
     """
-    if isinstance(loaded, Checkpoint):
-        return size_of(loaded, Path(checkpoint))
-    if isinstance(loaded.tracker, ExportedTracker):
-        known = {key: loaded.tracker.about[key] for key in ("params", "macs") if key in loaded.tracker.about}
+    if isinstance(tracker, Tracker):
+        return size_of(tracker, Path(checkpoint))
+    if isinstance(tracker, ExportedTracker):
+        known = {key: tracker.about[key] for key in ("params", "macs") if key in tracker.about}
         return known | {"bytes": bytes_of(Path(checkpoint))}
     return {}
 

@@ -28,7 +28,6 @@ from evaluation.tracking.comparison_result import describe_comparison, write_seq
 from evaluation.tracking.result_files import read_boxes
 from evaluation.tracking.sequence_results import SEQUENCES, SequenceResults
 from trackers.base import Tracker
-from trackers.checkpoints.checkpoint import Checkpoint
 
 FRAMES = 8  # of a sequence on the page
 
@@ -85,9 +84,9 @@ def _measure(
     first: Tracker | None = None
     speeds = {}
     for number, tracker in enumerate(trackers):
-        loaded = tracker.loader()()
-        results[tracker.name] |= size_in(loaded, str(tracker.cfg.checkpoint))
-        network = loaded.tracker if isinstance(loaded, Checkpoint) else None
+        read = tracker.read()
+        results[tracker.name] |= size_in(read, str(tracker.cfg.checkpoint))
+        network = read if isinstance(read, Tracker) else None
         if number == 0:
             first = network
         elif first is not None and network is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from evaluation.commands.checkpoint_kinds import Loader, has_recipe, identity_of, loader_of, size_in
+from evaluation.commands.checkpoint_kinds import has_recipe, identity_of, reading_of, size_in
 from evaluation.commands.runtimes import one_runtime
 from evaluation.commands.setup import resolve, settle
 from evaluation.errors import UserError
@@ -24,7 +24,8 @@ from evaluation.study.stage import FinishedStage, Stage, ensure, position
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.result_files import tracking_progress
-from trackers.online import Lockstep
+from trackers.loading import read_tracker
+from trackers.online import Lockstep, Openable
 
 EXAMPLE = "e.g. checkpoint=[weights/ostrack_tiny.safetensors,weights/stark_tiny.safetensors]"
 
@@ -46,9 +47,14 @@ class EvaluatedTracker:
     identity: Any
     changes: Any
 
-    def loader(self) -> Loader:
-        """Returns a function that loads the tracker. It can be pickled, so other processes can call it."""
-        return loader_of(self.cfg)
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Arguments of `read_tracker` and `load_tracker`."""
+        return reading_of(self.cfg)
+
+    def read(self) -> Openable:
+        """Returns the tracker, which is not opened in a runtime yet."""
+        return read_tracker(**self.reading)
 
     def open(self) -> Lockstep:
         """Returns the online loop with the tracker.
@@ -57,11 +63,11 @@ class EvaluatedTracker:
             UserError: `runtime` names several runtimes.
             TrackerError: the runtime is not installed, or does not run on the device.
         """
-        return Lockstep(self.loader()().tracker, self.cfg.device, one_runtime(self.cfg.runtime), self.cfg.threads)
+        return Lockstep(self.read(), self.cfg.device, one_runtime(self.cfg.runtime), self.cfg.threads)
 
     def size(self) -> dict[str, Any]:
         """Returns "params", "macs" and "bytes", as far as they are known."""
-        return size_in(self.loader()(), str(self.cfg.checkpoint))
+        return size_in(self.read(), str(self.cfg.checkpoint))
 
     def stage(self, benchmark: Benchmark, command: str) -> Stage:
         """Returns the stage that tracks the benchmark; see `forcing_command` for `command`.
@@ -78,7 +84,8 @@ class EvaluatedTracker:
         runner = instantiate(self.cfg.runner, runtime=runtime, threads=self.cfg.threads)
 
         def make(folder: Path) -> None:
-            run_benchmark(runner, self.loader(), benchmark, folder, tracker=keys, reuse=not command)
+            read = partial(read_tracker, **self.reading)
+            run_benchmark(runner, read, benchmark, folder, tracker=keys, reuse=not command)
 
         def progress(folder: Path) -> str:
             return tracking_progress(folder / "boxes" / benchmark.name, benchmark.sequences)
@@ -106,7 +113,7 @@ def evaluated_trackers(cfg: DictConfig, invocation: Invocation) -> list[Evaluate
             raise UserError(f"checkpoint={path} has no recipe that +tracker could change; leave the changes out")
         else:
             complete = settle(own, invocation)
-            loader_of(complete)()
+            read_tracker(**reading_of(complete))
             identity = identity_of(complete)
         trackers.append(EvaluatedTracker(name, complete, identity, changes))
     return trackers

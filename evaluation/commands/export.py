@@ -18,7 +18,7 @@ from evaluation.processes.shell_command import hydra_value
 from evaluation.report.files_guide import command, display_path
 from evaluation.report.formatting import wrapped
 from evaluation.study.provenance import provenance
-from trackers.checkpoints.checkpoint import Checkpoint
+from trackers.base import Tracker
 from trackers.exported import PRECISIONS
 
 HUGGINGFACE = "huggingface"
@@ -41,17 +41,17 @@ def export(cfg: DictConfig, invocation: Invocation) -> None:
         written = write_huggingface_folder(tracker.cfg.checkpoint, folder)
         print(f"{display_path(written)}/  for load_tracker, and for a model hub")
         return
-    checkpoint, file = tracker.loader()(), Path(tracker.cfg.checkpoint)
-    assert isinstance(checkpoint, Checkpoint)  # see `_check`
+    source, file = tracker.read(), Path(tracker.cfg.checkpoint)
+    assert isinstance(source, Tracker)  # see `_check`
     about = {
-        "tracker": type(checkpoint.tracker).__name__,
-        "recipe": checkpoint.recipe,
+        "tracker": type(source).__name__,
+        "recipe": tracker.reading["recipe"],
         "checkpoint": {"name": file.name, "sha256": tracker.identity},
         "made_with": provenance(),
         **{key: value for key, value in tracker.size().items() if key in ("params", "macs")},
     }
     started = perf_counter()
-    exported = write_export(checkpoint.tracker, folder, cfg.format, cfg.precision, about)
+    exported = write_export(source, folder, cfg.format, cfg.precision, about)
     seconds = perf_counter() - started
     print(f"\n{file.name} ({file.stat().st_size:,} bytes) for {cfg.format}, {cfg.precision}, in {seconds:.0f} s")
     console(80).print(_table(exported))

@@ -13,13 +13,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
-from evaluation.commands.checkpoint_kinds import Loader
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, evaluated_trackers, write_config
 from evaluation.commands.profile_scores import scores_at_hand
 from evaluation.commands.runtimes import runtimes_of
 from evaluation.export.frame_times import CallClock, profile_video, protocol, time_frames, warmed_up
 from evaluation.export.matrix_product import fastest_product
-from evaluation.export.open_online import open_online
 from evaluation.export.peak_memory import peak_memories
 from evaluation.files import write_bytes, write_csv, write_json
 from evaluation.processes.command_state import command_state
@@ -32,6 +30,7 @@ from evaluation.report.profile_tables import csv_rows, markdown, notes, terminal
 from evaluation.study.provenance import provenance
 from evaluation.tracking.metrics.bootstrap import Interval
 from trackers.exported import ExportedTracker
+from trackers.loading import load_tracker
 from trackers.online import OnlineTracker
 from trackers.opencv import RUNTIME as OPENCV
 from trackers.opencv import OpenCVRuntime, OpenCVTracker
@@ -79,7 +78,10 @@ def _measure(trackers: Sequence[EvaluatedTracker], runtimes: Sequence[str], cfg:
     video, threads, device = profile_video(), torch.get_num_threads(), str(cfg.device)
     cv2.setNumThreads(threads)
     rows = [(tracker.name, *row) for tracker in trackers for row in _rows(tracker, runtimes)]
-    loads = [partial(open_online, load, device, runtime, threads) for _, load, runtime, _ in rows]
+    loads = [
+        partial(load_tracker, **reading, device=device, runtime=runtime, threads=threads)
+        for _, reading, runtime, _ in rows
+    ]
     sizes = {tracker.name: NO_SIZE | tracker.size() for tracker in trackers}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("opening", total=len(loads))
@@ -124,21 +126,20 @@ def _measure(trackers: Sequence[EvaluatedTracker], runtimes: Sequence[str], cfg:
     }
 
 
-def _rows(tracker: EvaluatedTracker, runtimes: Sequence[str]) -> Iterator[tuple[Loader, str, str | None]]:
-    """Yields the loader, the runtime and the precision of each row of a tracker.
+def _rows(tracker: EvaluatedTracker, runtimes: Sequence[str]) -> Iterator[tuple[dict[str, Any], str, str | None]]:
+    """Yields how the tracker is read, the runtime and the precision of each row of a tracker.
 
     An export has those runtimes that read it, or else its own. OpenCV's trackers run in OpenCV.
     """
-    load = tracker.loader()
-    opened = load().tracker
-    if isinstance(opened, OpenCVTracker):
-        yield load, OPENCV, None
-    elif isinstance(opened, ExportedTracker):
-        for runtime in [runtime for runtime in runtimes if runtime in opened.readers] or [opened.runtime]:
-            yield load, runtime, opened.precision
+    reading, read = tracker.reading, tracker.read()
+    if isinstance(read, OpenCVTracker):
+        yield reading, OPENCV, None
+    elif isinstance(read, ExportedTracker):
+        for runtime in [runtime for runtime in runtimes if runtime in read.readers] or [read.runtime]:
+            yield reading, runtime, read.precision
     else:
         for runtime in runtimes or [DEFAULT]:
-            yield load, runtime, "fp32"
+            yield reading, runtime, "fp32"
 
 
 def _has_network(tracker: OnlineTracker) -> bool:

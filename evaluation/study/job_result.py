@@ -12,6 +12,7 @@ from evaluation.tracking.metrics import scores_of
 from evaluation.tracking.metrics.bootstrap import retention_intervals
 from evaluation.tracking.sequence_results import SequenceResults
 from pruning.cost import count_macs, count_params
+from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import Checkpoint, build_tracker, load_checkpoint
 
 
@@ -28,7 +29,7 @@ def describe_result(
     """
     files = {"child": final} if parent == final else {"child": final, "parent": parent}
     checkpoints = {name: load_checkpoint(file) for name, file in files.items()}
-    sizes = [size_of(checkpoint, files[name]) for name, checkpoint in checkpoints.items()]
+    sizes = [size_of(checkpoint.tracker, files[name]) for name, checkpoint in checkpoints.items()]
     size, parent_size = sizes[0], sizes[-1]
     trackers, speedup = {name: checkpoint.tracker for name, checkpoint in checkpoints.items()}, {}
     if len(trackers) == 1:
@@ -61,16 +62,15 @@ def describe_result(
     }
 
 
-def size_of(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
-    """Returns the parameters and multiply-accumulates (MACs) of a checkpoint's network, and the bytes of its file.
+def size_of(tracker: Tracker, file: Path) -> dict[str, Any]:
+    """Returns the parameters and multiply-accumulates (MACs) of a tracker's network, and the bytes of its checkpoint.
 
     Args:
-        checkpoint: the checkpoint.
-        file: of the checkpoint, or its folder.
+        tracker: the tracker.
+        file: the checkpoint, or its folder.
     """
-    network = checkpoint.tracker.network
-    macs = count_macs(network, checkpoint.tracker.frame_inputs())
-    counts = {"params": count_params(network), "macs": {"total": macs.total, "parts": macs.parts}}
+    macs = count_macs(tracker.network, tracker.frame_inputs())
+    counts = {"params": count_params(tracker.network), "macs": {"total": macs.total, "parts": macs.parts}}
     return counts | {"bytes": bytes_of(file)}
 
 

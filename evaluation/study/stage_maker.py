@@ -23,6 +23,7 @@ from evaluation.tracking.runner import Runner
 from pruning.callback import PruningCallback
 from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import Checkpoint, initial_checkpoint, load_checkpoint
+from trackers.loading import read_tracker
 
 CHECKPOINT = "checkpoint.safetensors"
 RANKING = "ranking.pt"
@@ -128,9 +129,9 @@ class StageMaker:
     def evaluate(self, folder: Path, tracker: Stage, reuse: bool) -> None:
         """Runs a stage's tracker over the benchmark's sequences; of `reuse` see `run_benchmark`."""
         if is_rank_zero():
-            load = partial(load_checkpoint, self._folder(tracker) / CHECKPOINT)
+            read = partial(read_tracker, self._folder(tracker) / CHECKPOINT)
             identity = [tracker.key, arithmetic(self.runner.devices)]
-            run_benchmark(self.runner, load, self.benchmark, folder, identity, reuse)
+            run_benchmark(self.runner, read, self.benchmark, folder, identity, reuse)
 
     def evaluation_progress(self, folder: Path) -> str:
         """Returns the progress of an interrupted evaluation in words, "" if it has not started."""

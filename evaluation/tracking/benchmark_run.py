@@ -12,19 +12,20 @@ from typing import Any
 from evaluation.files import link_or_copy, write_json
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.result_files import is_tracked, result_paths
-from evaluation.tracking.runner import Loaded, Runner
+from evaluation.tracking.runner import Runner
+from trackers.online import Openable
 
 INPUTS = "inputs.json"  # file that says which sequences an evaluation tracks, and with which tracker
 
 
 def run_benchmark(
-    runner: Runner, load: Callable[[], Loaded], benchmark: Benchmark, folder: Path, tracker: Any, reuse: bool
+    runner: Runner, read: Callable[[], Openable], benchmark: Benchmark, folder: Path, tracker: Any, reuse: bool
 ) -> None:
     """Writes the result files of all sequences to `folder/boxes/<benchmark>`.
 
     Args:
         runner: runs the tracker.
-        load: loads the tracker.
+        read: returns the tracker; with several workers it must be picklable.
         benchmark: the benchmark.
         folder: of the evaluation. Other evaluations lie beside it.
         tracker: plain data: all that boxes depend on besides the sequences.
@@ -44,7 +45,7 @@ def run_benchmark(
                 _take_tracks(note.parent / "boxes" / benchmark.name, boxes, benchmark, same)
         except FileNotFoundError:
             continue  # another job has just finished that evaluation
-    runner.run(load, benchmark.sequences, boxes)
+    runner.run(read, benchmark.sequences, boxes)
 
 
 def _take_tracks(found: Path, boxes: Path, benchmark: Benchmark, names: set[str]) -> None:

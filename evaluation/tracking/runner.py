@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import torch
@@ -24,14 +24,6 @@ from evaluation.tracking.worker import Failure, Failures, track
 from trackers.online import Lockstep, Openable
 
 log = logging.getLogger(__name__)
-
-
-class Loaded(Protocol):
-    """What holds a tracker, e.g. a `Checkpoint`."""
-
-    @property
-    def tracker(self) -> Openable:
-        """The tracker."""
 
 
 class SequencesFailedError(UserError):
@@ -70,11 +62,11 @@ class Runner:
         if not self.devices:
             raise UserError("runner.devices is empty; set e.g. runner.devices=[cuda:0,cuda:1]")
 
-    def run(self, load: Callable[[], Loaded], sequences: SequenceTable, folder: Path) -> None:
+    def run(self, read: Callable[[], Openable], sequences: SequenceTable, folder: Path) -> None:
         """Writes the result files of all sequences to `folder`. Sequences with complete result files are skipped.
 
         Args:
-            load: loads the tracker. Each process calls it once; with several workers it must be picklable.
+            read: returns the tracker. Each process calls it once; with several workers it must be picklable.
             sequences: of the benchmark.
             folder: of the result files, see `evaluation.tracking.result_files`.
 
@@ -92,7 +84,7 @@ class Runner:
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("tracking", total=sum(map(len, missing)))
             for job, failed in (self._run_in_this_process if self.workers == 1 else self._run_in_workers)(
-                load, jobs, folder
+                read, jobs, folder
             ):
                 _log_failures(failed, failures)
                 failures |= failed
@@ -105,16 +97,16 @@ class Runner:
             )
 
     def _run_in_this_process(
-        self, load: Callable[[], Loaded], jobs: list[list[Sequence]], folder: Path
+        self, read: Callable[[], Openable], jobs: list[list[Sequence]], folder: Path
     ) -> Iterator[tuple[list[Sequence], Failures]]:
         if not jobs:
             return
-        loop = Lockstep(load().tracker, self.devices[0], self.runtime, self.threads)
+        loop = Lockstep(read(), self.devices[0], self.runtime, self.threads)
         for job in jobs:
             yield job, track(loop, job, folder, self.ahead)
 
     def _run_in_workers(
-        self, load: Callable[[], Loaded], jobs: list[list[Sequence]], folder: Path
+        self, read: Callable[[], Openable], jobs: list[list[Sequence]], folder: Path
     ) -> Iterator[tuple[list[Sequence], Failures]]:
         workers = min(self.workers, len(jobs))
         if not workers:
@@ -124,7 +116,7 @@ class Runner:
         for i in range(workers):
             devices.put(self.devices[i % len(self.devices)])
         threads = max(1, torch.get_num_threads() // workers)
-        with ProcessPoolExecutor(workers, context, _start_worker, (load, devices, threads, self.runtime)) as pool:
+        with ProcessPoolExecutor(workers, context, _start_worker, (read, devices, threads, self.runtime)) as pool:
             with ctrl_c_held():
                 running: dict[Future, list[Sequence]] = {
                     pool.submit(_track_in_worker, job, folder, self.ahead): job for job in jobs
@@ -157,12 +149,12 @@ def _log_failures(failed: Failures, earlier: Failures) -> None:
 _loop: Lockstep
 
 
-def _start_worker(load: Callable[[], Loaded], devices: Any, threads: int, runtime: str | None) -> None:
+def _start_worker(read: Callable[[], Openable], devices: Any, threads: int, runtime: str | None) -> None:
     global _loop
     exit_with_parent()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    _loop = Lockstep(load().tracker, devices.get(), runtime, threads)
+    _loop = Lockstep(read(), devices.get(), runtime, threads)
 
 
 def _track_in_worker(job: list[Sequence], folder: Path, ahead: int) -> Failures:

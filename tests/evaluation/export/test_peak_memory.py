@@ -5,18 +5,17 @@ from functools import partial
 import pytest
 
 from evaluation.errors import UserError
-from evaluation.export.loaded_tracker import load_opencv
-from evaluation.export.open_online import open_online
 from evaluation.export.peak_memory import peak_memories
+from trackers.loading import load_tracker
 
 
 def test_the_memory_is_that_of_another_process_which_imports_no_more_than_it_needs():
-    load = partial(open_online, partial(load_opencv, "opencv_mil", {}), "cpu", "eager", 1)
+    load = partial(load_tracker, "opencv_mil")
     (found,) = peak_memories([load], (96, 72), "cpu", 1)
     assert 10e6 < found["libraries"] < found["peak"] < 300e6, "PyTorch, which this process has, takes more"
 
 
 def test_a_process_that_fails_says_why():
-    load = partial(open_online, partial(load_opencv, "opencv_nothing", {}), "cpu", "eager", 1)
+    load = partial(load_tracker, "opencv_nothing")
     with pytest.raises(UserError, match=r"memory failed: .*opencv_nothing is not there.*profile.memory=false"):
         peak_memories([load], (96, 72), "cpu", 1)

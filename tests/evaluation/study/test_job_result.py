@@ -12,9 +12,9 @@ def test_a_tracker_that_is_its_own_parent_is_measured_once(run, monkeypatch):
         timed.append(list(trackers.values()))
         return latencies(trackers, device)
 
-    def count(checkpoint, file):
-        counted.append(checkpoint.tracker)
-        return size_of(checkpoint, file)
+    def count(tracker, file):
+        counted.append(tracker)
+        return size_of(tracker, file)
 
     monkeypatch.setattr(job_result, "latencies", time)
     monkeypatch.setattr(job_result, "size_of", count)

@@ -22,7 +22,7 @@ from evaluation.tracking.result_files import is_tracked, read_boxes, read_second
 from evaluation.tracking.runner import Runner, SequencesFailedError, _failures_of
 from evaluation.tracking.worker import Failure, frames_ahead, track
 from tests.datamodules.frames.encoding import COUNT, VARIABLE, number_of, write_video
-from trackers.checkpoints.checkpoint import load_checkpoint
+from trackers.loading import read_tracker
 from trackers.online import Target
 
 BOX = (1.0, 2.0, 3.0, 4.0)
@@ -266,7 +266,7 @@ def changed(folder):
 
 @pytest.mark.slow
 def test_results_do_not_depend_on_workers_and_lockstep(small_checkpoint, sequences, tmp_path, spawned_quickly):
-    load = partial(load_checkpoint, small_checkpoint)
+    load = partial(read_tracker, small_checkpoint)
     runner().run(load, sequences, tmp_path / "alone")
     runner(lockstep=2).run(load, sequences, tmp_path / "together")
     with failing(sequences, 1) as broken:
@@ -280,7 +280,7 @@ def test_results_do_not_depend_on_workers_and_lockstep(small_checkpoint, sequenc
 
 
 def test_what_is_there_is_kept_and_what_is_damaged_is_made_again(small_checkpoint, sequences, tmp_path):
-    load = partial(load_checkpoint, small_checkpoint)
+    load = partial(read_tracker, small_checkpoint)
     runner().run(load, sequences, tmp_path)
     texts, before = {p.name: p.read_text() for p in tmp_path.iterdir()}, changed(tmp_path)
     kept, short, damaged = (s.name for s in sequences)
@@ -297,7 +297,7 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_made_again(small_checkpoin
 
 
 def test_failures_are_told_at_the_end_and_tried_again(small_checkpoint, sequences, tmp_path):
-    load = partial(load_checkpoint, small_checkpoint)
+    load = partial(read_tracker, small_checkpoint)
     with failing(sequences, 1) as broken:
         runner().run(load, broken, tmp_path)
     assert [is_tracked(tmp_path, s) for s in sequences] == [True, False, True]
@@ -324,7 +324,7 @@ def test_the_first_failure_from_each_place_is_logged_whole(small_checkpoint, seq
 
     monkeypatch.setattr(Sequence, "image", crash)
     with pytest.raises(SequencesFailedError, match=r"3 of 3 sequences(?s:.*)KeyError(?s:.*)ZeroDivisionError"):
-        runner().run(partial(load_checkpoint, small_checkpoint), sequences, tmp_path)
+        runner().run(partial(read_tracker, small_checkpoint), sequences, tmp_path)
     whole = [record.getMessage() for record in caplog.records if "in crash" in record.getMessage()]
     assert [sum(name in message for message in whole) for name in ("KeyError", "ZeroDivisionError")] == [1, 1]
     assert sum("ZeroDivisionError" in record.getMessage() for record in caplog.records) == 2
@@ -342,7 +342,7 @@ def test_an_interrupted_run_leaves_whole_files_only(small_checkpoint, sequences,
 
     monkeypatch.setattr(Sequence, "image", stop)
     with pytest.raises(KeyboardInterrupt):
-        runner().run(partial(load_checkpoint, small_checkpoint), sequences, tmp_path)
+        runner().run(partial(read_tracker, small_checkpoint), sequences, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
         f"{s.name}{end}.txt" for s in sequences if s.name != last.name for end in ("", "_time", "_presence")
     }
