@@ -86,7 +86,10 @@ class Checkpoint:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
+            unfinished.touch()
+            rights = unfinished.stat().st_mode  # of any new file; safetensors lets only the owner read its files
             save_file(weights, unfinished, metadata=header)
+            unfinished.chmod(rights)
             unfinished.replace(path)
         except SafetensorError as error:
             number = re.search(r"\(os error (\d+)\)", str(error))

@@ -28,6 +28,12 @@ def test_half_a_file_is_read_as_single_precision(tmp_path, checkpoint):
         assert not torch.equal(found[name], value)
 
 
+def test_a_file_has_the_rights_of_any_new_file(tmp_path, checkpoint):
+    (tmp_path / "other").touch()
+    file = checkpoint.save(tmp_path / "a.safetensors")
+    assert file.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path, checkpoint):
     network = checkpoint.tracker.network
     name, norm = next((n, m) for n, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d))
