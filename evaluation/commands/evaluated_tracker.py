@@ -163,7 +163,10 @@ def only_tracker(trackers: Sequence[EvaluatedTracker], action: str) -> Evaluated
     """
     if len(trackers) > 1:
         paths = ",".join(str(tracker.cfg.checkpoint) for tracker in trackers)
-        raise UserError(f"action={action} takes one checkpoint; for one after the other, give -m checkpoint={paths}")
+        raise UserError(
+            f"action={action} takes one checkpoint; for one after the other, give -m checkpoint={paths} without folder "
+            "and archive, so that each is written to its own job"
+        )
     return trackers[0]
 
 

@@ -1,5 +1,6 @@
 """Writes a tracker for other programs: `action=export`."""
 
+import logging
 from pathlib import Path
 from time import perf_counter
 
@@ -20,6 +21,8 @@ from evaluation.report.formatting import wrapped
 from evaluation.study.provenance import provenance
 from trackers.base import Tracker
 from trackers.exported import PRECISIONS
+
+log = logging.getLogger(__name__)
 
 HUGGINGFACE = "huggingface"
 
@@ -50,6 +53,7 @@ def export(cfg: DictConfig, invocation: Invocation) -> None:
         "made_with": provenance(),
         **{key: value for key, value in tracker.size().items() if key in ("params", "macs")},
     }
+    log.info("converting %s to %s and comparing it with PyTorch", file.name, cfg.format)
     started = perf_counter()
     exported = write_export(source, folder, cfg.format, cfg.precision, about)
     seconds = perf_counter() - started

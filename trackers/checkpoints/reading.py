@@ -16,7 +16,7 @@ from trackers.contents import CheckpointContents
 from trackers.errors import CheckpointError, TrackerError
 
 FORMAT = "light-weight-trackers/1"
-ADVICE = "give a file of train.py or prune.py, or an official one: checkpoint=FILE"
+ADVICE = "give a file of train.py or prune.py, an official one, or the folder of an export: checkpoint=FILE"
 MAX_HEADER = 8 * 2**20  # bytes: the plan of a ViT-g takes a quarter of it
 
 
