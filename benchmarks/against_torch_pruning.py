@@ -38,7 +38,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.export.profile import medians
+from evaluation.export.timing.turns import medians
 from pruning.cost import count_macs, count_params
 from pruning.gates import Gates
 from pruning.plan import Plan

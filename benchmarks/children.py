@@ -19,7 +19,8 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from evaluation.export.profile import latencies, medians
+from evaluation.export.timing.network_latency import latencies
+from evaluation.export.timing.turns import medians
 from pruning.cost import count_macs, count_params
 from pruning.plan import Plan
 from trackers.base import Tracker

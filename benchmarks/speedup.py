@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from evaluation.export.profile import RUNS, WARMUP, medians
+from evaluation.export.timing.turns import RUNS, WARMUP, medians
 from pruning.cost import count_macs
 
 FORMATS = {"eager": "NCHW", "channels_last": "NHWC", "folded": "folded", "onnx": "ORT"}  # headings

@@ -163,11 +163,11 @@ def run_script(cache: Path, outputs: Path, script: str, *overrides: str) -> Path
     from hydra._internal import utils
     from hydra._internal.hydra import Hydra
 
-    from evaluation.export import profile
+    from evaluation.export.timing import turns
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profile, "WARMUP", 1)
-        patch.setattr(profile, "RUNS", 3)
+        patch.setattr(turns, "WARMUP", 1)
+        patch.setattr(turns, "RUNS", 3)
         patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         patch.setattr(utils, "is_under_debugger", lambda: False)  # Hydra takes the tracer of coverage for one
         given = [f"paths.cache={cache}", f"paths.outputs={outputs}", *SMALL_WORLD]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.export.profile import latencies
+from evaluation.export.timing.network_latency import latencies
 from pruning import Group, Pruner, Slice
 from pruning.criteria import Magnitude
 from tests.conftest import results

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.export.export_folder import write_export
+from evaluation.export.conversion.export_folder import write_export
 from evaluation.installation import ROOT
 from tests.conftest import NO_NETWORK
 from trackers import load_checkpoint, load_tracker

@@ -13,7 +13,7 @@ from evaluation.commands import profile
 from evaluation.commands.profile_scores import scores_at_hand
 from evaluation.commands.runtimes import one_runtime, runtimes_of
 from evaluation.errors import UserError
-from evaluation.export import frame_times
+from evaluation.export.timing import frame_times
 from evaluation.report.profile_plot import ProfilePoint, draw_profile
 from evaluation.report.profile_tables import csv_rows, markdown, notes, terminal_tables
 from tests.conftest import results

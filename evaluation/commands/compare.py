@@ -11,7 +11,7 @@ from datamodules.sequences.attributes import Attributes
 from evaluation.commands.checkpoint_kinds import size_in
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, makers_of, track, write_config
 from evaluation.commands.setup import console, forcing_command, print_files
-from evaluation.export.profile import compare_speed
+from evaluation.export.timing.network_latency import compare_speed
 from evaluation.files import link_folder, write_bytes, write_json
 from evaluation.processes.command_state import command_state
 from evaluation.processes.devices import device_type

@@ -11,9 +11,9 @@ from evaluation.commands.checkpoint_kinds import has_recipe
 from evaluation.commands.evaluated_tracker import evaluated_trackers, named_checkpoints, only_tracker
 from evaluation.commands.setup import console
 from evaluation.errors import UserError
-from evaluation.export.export_folder import Export, write_export
+from evaluation.export.conversion.export_folder import Export, write_export
+from evaluation.export.conversion.parity import PROTOCOL, Parity
 from evaluation.export.huggingface import write_huggingface_folder
-from evaluation.export.parity import PROTOCOL, Parity
 from evaluation.processes.invocation import Invocation
 from evaluation.processes.shell_command import hydra_value
 from evaluation.report.files_guide import command, display_path

@@ -16,9 +16,9 @@ from rich.progress import Progress
 from evaluation.commands.evaluated_tracker import EvaluatedTracker, evaluated_trackers, write_config
 from evaluation.commands.profile_scores import scores_at_hand
 from evaluation.commands.runtimes import runtimes_of
-from evaluation.export.frame_times import CallClock, profile_video, protocol, time_frames, warmed_up
-from evaluation.export.matrix_product import fastest_product
-from evaluation.export.peak_memory import peak_memories
+from evaluation.export.timing.frame_times import CallClock, profile_video, protocol, time_frames, warmed_up
+from evaluation.export.timing.matrix_product import fastest_product
+from evaluation.export.timing.peak_memory import peak_memories
 from evaluation.files import write_bytes, write_csv, write_json
 from evaluation.processes.command_state import command_state
 from evaluation.processes.invocation import Invocation

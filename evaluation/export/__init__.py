@@ -1,1 +1,1 @@
-"""Timing of networks, and adapters to other toolkits."""
+"""Out into the world: exports, timing, video, and adapters to other toolkits and to model hubs."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from evaluation.export.profile import compare_speed, latencies
+from evaluation.export.timing.network_latency import compare_speed, latencies
 from evaluation.processes.devices import device_type
 from evaluation.study.provenance import provenance
 from evaluation.tracking.metrics import scores_of

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from evaluation.errors import UserError
-from evaluation.export.peak_memory import peak_memories
+from evaluation.export.timing.peak_memory import peak_memories
 from trackers.loading import load_tracker
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from evaluation.export import matrix_product
-from evaluation.export.matrix_product import MatrixProduct, fastest_product
+from evaluation.export.timing import matrix_product
+from evaluation.export.timing.matrix_product import MatrixProduct, fastest_product
 
 
 def test_the_fastest_of_several_libraries_and_sizes_is_the_limit(monkeypatch):

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from evaluation.export import profile
-from evaluation.export.paired_ratio import paired_ratio
+from evaluation.export.timing import network_latency, turns
+from evaluation.export.timing.paired_ratio import paired_ratio
 
 
 @pytest.fixture
@@ -23,14 +23,15 @@ def compare(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(profile, "_forward", forward)
-    monkeypatch.setattr(profile, "synchronised_time", lambda device: clock.now)
-    monkeypatch.setattr(profile, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(network_latency, "_forward", forward)
+    monkeypatch.setattr(turns, "synchronised_time", lambda device: clock.now)
+    for module in (network_latency, turns):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
 
     def compare(child, parent, by=0.02):
         nonlocal noise
         noise = by
-        return profile.compare_speed(*(SimpleNamespace(seconds=s) for s in (child, parent)))
+        return network_latency.compare_speed(*(SimpleNamespace(seconds=s) for s in (child, parent)))
 
     return compare
 
@@ -40,7 +41,7 @@ def test_a_speedup_is_the_ratio_of_times_of_one_round_and_its_noise_holds_one(co
     assert speedup["low"] <= 1.5 <= speedup["high"]
     assert speedup["ratio"] == pytest.approx(1.5, abs=0.03)
     assert speedup["noise"]["low"] <= 1 <= speedup["noise"]["high"]
-    assert speedup["rounds"] == clocks["child"]["runs"] == clocks["parent"]["runs"] == profile.RUNS
+    assert speedup["rounds"] == clocks["child"]["runs"] == clocks["parent"]["runs"] == turns.RUNS
     assert clocks["child"]["ms"] == pytest.approx(2, rel=0.05)
     assert list(clocks) == ["child", "parent"]
 
@@ -53,22 +54,22 @@ def test_a_child_that_equals_its_parent_is_as_fast(compare):
 
 def test_a_busy_machine_gets_more_rounds_of_fast_networks_and_a_slow_network_does_not(compare):
     clocks, speedup = compare(child=0.002, parent=0.003, by=2)
-    assert speedup["rounds"] == clocks["child"]["runs"] == profile.BLOCKS * profile.RUNS
+    assert speedup["rounds"] == clocks["child"]["runs"] == network_latency.BLOCKS * turns.RUNS
     assert speedup["low"] <= 1.5 <= speedup["high"]
     _, speedup = compare(child=0.2, parent=0.3, by=2)
-    assert speedup["rounds"] <= profile.RUNS
+    assert speedup["rounds"] <= turns.RUNS
 
 
 def test_slow_networks_are_timed_in_fewer_rounds_which_the_protocol_tells(compare):
     clocks, speedup = compare(child=2, parent=4)
-    assert speedup["rounds"] == profile.FEWEST
-    assert f"median of {profile.FEWEST} " in clocks["child"]["protocol"]
+    assert speedup["rounds"] == turns.FEWEST
+    assert f"median of {turns.FEWEST} " in clocks["child"]["protocol"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_no_call_runs_twice_in_succession_and_each_round_has_all(count):
     names = list(range(count))
-    orders = profile._orders(names)
+    orders = turns._orders(names)
     taken = [next(orders) for _ in range(60)]
     assert all(sorted(order) == names for order in taken)
     assert count == 1 or all(a[-1] != b[0] for a, b in pairwise(taken))

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.export.onnx_precision import Sample
+from evaluation.export.conversion.onnx_precision import Sample
 from trackers.runtimes.graph_spec import GraphSpec
 from trackers.runtimes.libraries import required
 

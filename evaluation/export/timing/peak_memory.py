@@ -17,7 +17,7 @@ from evaluation.errors import UserError
 
 FRAMES = 5
 STATUS = Path("/proc/self/status")
-START = "from evaluation.export.peak_memory import _measure; _measure()"
+START = "from evaluation.export.timing.peak_memory import _measure; _measure()"
 
 
 def peak_memories(

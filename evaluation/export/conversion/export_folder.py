@@ -9,11 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 from evaluation.errors import UserError
-from evaluation.export.onnx_precision import Sample, quantised, with_half_weights
-from evaluation.export.openvino_model import write_openvino
-from evaluation.export.parity import TOLERANCES, Parity, compare, track
+from evaluation.export.conversion.onnx_precision import Sample, quantised, with_half_weights
+from evaluation.export.conversion.openvino_model import write_openvino
+from evaluation.export.conversion.parity import TOLERANCES, Parity, compare, track
+from evaluation.export.conversion.watched_runtimes import RecordingRuntime
 from evaluation.export.rendered_video import render_trial
-from evaluation.export.watched_runtimes import RecordingRuntime
 from evaluation.files import write_json
 from trackers.base import Tracker
 from trackers.errors import CheckpointError

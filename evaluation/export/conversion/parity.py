@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.export.conversion.watched_runtimes import ComparingRuntime, OpenedTracker
 from evaluation.export.rendered_video import RenderedVideo
-from evaluation.export.watched_runtimes import ComparingRuntime, OpenedTracker
 from trackers.exported import ExportedTracker
 from trackers.online import Lockstep, Openable
 from trackers.rules import Box, OnlineRules

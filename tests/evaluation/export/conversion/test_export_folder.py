@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from evaluation.errors import UserError
-from evaluation.export import export_folder
-from evaluation.export.export_folder import Export, _new_folder, write_export
-from evaluation.export.parity import TOLERANCES, Parity
+from evaluation.export.conversion import export_folder
+from evaluation.export.conversion.export_folder import Export, _new_folder, write_export
+from evaluation.export.conversion.parity import TOLERANCES, Parity
 from evaluation.export.rendered_video import RenderedVideo, render_trial
 from tests.trackers.networks import small_ostrack
 from tests.trackers.stark.test_tracker import small_stark

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from evaluation.export import frame_times, profile
-from evaluation.export.frame_times import CallClock, FrameTimes, time_frames
-from evaluation.export.matrix_product import MatrixProduct
 from evaluation.export.rendered_video import RenderedVideo
+from evaluation.export.timing import frame_times, turns
+from evaluation.export.timing.frame_times import CallClock, FrameTimes, time_frames
+from evaluation.export.timing.matrix_product import MatrixProduct
 
 FRAMES = [np.full((4, 6, 3), i, np.uint8) for i in range(4)]
 
@@ -17,10 +17,10 @@ FRAMES = [np.full((4, 6, 3), i, np.uint8) for i in range(4)]
 def clock(monkeypatch):
     """A clock that stands still unless a test moves it."""
     clock = SimpleNamespace(now=0.0)
-    for module in (profile, frame_times):
+    for module in (turns, frame_times):
         monkeypatch.setattr(module, "synchronised_time", lambda device: clock.now)
     monkeypatch.setattr(frame_times, "wait_until_idle", lambda: None)
-    monkeypatch.setattr(profile, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from datamodules.synthetic.scene import Scene
-from evaluation.export.matrix_product import MatrixProduct
-from evaluation.export.paired_ratio import paired_ratio
-from evaluation.export.profile import WARMUP, time_in_turns
 from evaluation.export.rendered_video import RenderedVideo
+from evaluation.export.timing.matrix_product import MatrixProduct
+from evaluation.export.timing.paired_ratio import paired_ratio
+from evaluation.export.timing.turns import WARMUP, time_in_turns
 from pruning.latency import synchronised_time
 from trackers.online import OnlineTracker
 

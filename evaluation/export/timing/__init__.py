@@ -1,0 +1,1 @@
+"""Timing and memory: calls that take turns, forwards of networks, and whole frames."""
