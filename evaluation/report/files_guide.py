@@ -28,7 +28,19 @@ ANSWERS = {
     "boxes": "the box of every frame",
     "config.yaml": "all settings",
 }
-EVALUATION = ("benchmark", "device", "fake_data", "gates", "paths", "runner", "synthetic", "threads")  # keys of eval.py
+# keys of eval.py
+EVALUATION = (
+    "benchmark",
+    "device",
+    "fake_data",
+    "gates",
+    "opencv",
+    "paths",
+    "runner",
+    "runtime",
+    "synthetic",
+    "threads",
+)
 
 
 def files_guide(folder: Path, following: str = "", archive: Path | None = None) -> str:

@@ -92,6 +92,7 @@ def test_the_next_command_scores_on_the_same_data_and_survives_a_shell(tmp_path,
     words = ["checkpoint=[a.safetensors,'b c=.safetensors']", "benchmark=lasot", "paths.data=/d", "+benchmark.x=1"]
     assert shlex.split(shown) == ["python", "eval.py", *words, "action=show"]
     assert "benchmark=" not in show_command(["a"], ["threads=1"])
+    assert "runtime=onnx" in show_command(["a"], ["runtime=onnx"])
     assert show_command(["a"], ["benchmark=otb"], "otb").count("benchmark=") == 1
     assert prune_command(tmp_path / "a") == "python prune.py checkpoint=a ratio=0.5"
     monkeypatch.setattr(sys, "argv", ["/usr/bin/lwt-train"])
