@@ -45,7 +45,7 @@ def csv_rows(profile: Profile) -> list[dict[str, Any]]:
         flat |= {"params": tracker["params"], "macs": (tracker["macs"] or {}).get("total"), "bytes": tracker["bytes"]}
         for part in ("network", "frame"):
             flat |= {f"{part}_{name}_ms": value for name, value in (row[part] or {}).items()}
-        for part in ("speedup", "share_of_peak"):
+        for part in ("frame_speedup", "share_of_peak"):
             flat |= {f"{part}_{name}": value for name, value in (row[part] or {}).items()}
         flat |= {"fps": row["fps"]} | {f"memory_{name}": value for name, value in (row["memory"] or {}).items()}
         rows.append({name: value for name, value in flat.items() if value is not None})
@@ -110,7 +110,7 @@ def _speed_rows(profile: Profile, between: str) -> Rows:
     has_memory, rows = any(row["memory"] for row in profile["rows"]), []
     for row in profile["rows"]:
         times = [_times(row[part], between) for part in ("network", "frame")]
-        speed = row["speedup"]
+        speed = row["frame_speedup"]
         ratio = f"{speed['ratio']:.2f}{between}({speed['low']:.2f} to {speed['high']:.2f})"
         share = f"{100 * row['share_of_peak']['ratio']:.0f}%" if row["share_of_peak"] else DASH
         memory = [_memory(row["memory"], between)] * has_memory

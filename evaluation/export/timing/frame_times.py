@@ -47,7 +47,7 @@ class FrameTimes:
 
         Returns:
             "frame" and "network" (None if it is not known): milliseconds "median", "p95" and "mean". "fps": frames over
-            their seconds. "speedup": how many times faster than the first tracker, see `paired_ratio`.
+            their seconds. "frame_speedup": how many times faster than the first tracker, see `paired_ratio`.
             "share_of_peak": the rate of the network over the one of the product, see `paired_ratio`; None if it is not
             known.
         """
@@ -58,7 +58,7 @@ class FrameTimes:
             "frame": _milliseconds(self.whole),
             "network": None if self.network is None else _milliseconds(self.network),
             "fps": float(1 / self.whole.mean()),
-            "speedup": paired_ratio(first.whole, self.whole),
+            "frame_speedup": paired_ratio(first.whole, self.whole),
             "share_of_peak": share,
         }
 

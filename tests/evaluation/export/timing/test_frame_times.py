@@ -69,7 +69,7 @@ def test_numbers_of_a_row():
     assert found["frame"]["mean"] == pytest.approx(110)
     assert found["fps"] == pytest.approx(1 / 0.11)
     assert found["network"]["median"] == pytest.approx(50)
-    assert found["speedup"]["ratio"] == pytest.approx(3)
+    assert found["frame_speedup"]["ratio"] == pytest.approx(3)
     assert found["share_of_peak"]["ratio"] == pytest.approx(0.5), "2e9 of 4e9 multiply-accumulates a second"
     assert times.describe(times, np.full(10, 4e9), macs=None)["share_of_peak"] is None
     assert FrameTimes(times.whole, None).describe(times, np.full(10, 4e9), macs=1e8)["network"] is None
