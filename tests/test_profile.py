@@ -94,6 +94,7 @@ def test_the_spelling_tracker_is_scored_and_found_in_the_cache(run, opencv, got1
     assert len(list((tmp_path / "cache").glob("stages/evaluation-*/"))) == 1
 
 
+@pytest.mark.attack
 def test_a_runtime_is_part_of_the_key_and_reaches_the_loop(run, small_checkpoint, got10k, tmp_path, monkeypatch):
     def not_installed(graphs, device, threads):
         raise TrackerError(f"runtime=onnx is not installed, threads={threads}")
