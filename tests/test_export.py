@@ -31,7 +31,12 @@ def test_a_checkpoint_becomes_an_export_that_is_scored(
     result = json.loads(next(outputs.rglob("result.json")).read_text())
     assert 0 <= result["metrics"]["synthetic"]["AO"] <= 1
     assert result["params"] == about["params"] > 0
+    assert result["macs"] == about["macs"]
+    assert result["macs"]["total"] > 0
     assert result["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
+    # Also if the cache has the results of the runtime that it is made for.
+    with pytest.raises(SystemExit, match="runtime=eager cannot open"):
+        run("eval", f"checkpoint={folder}", "runtime=eager")
 
 
 def test_a_folder_for_a_hub(run: Run, small_checkpoint: Path, tmp_path: Path) -> None:
@@ -52,6 +57,8 @@ def test_a_folder_for_a_hub(run: Run, small_checkpoint: Path, tmp_path: Path) ->
         (["checkpoint=[opencv_mil]"], "checkpoint=opencv_mil has no network to export"),
         (["checkpoint=[{file},weights/stark_tiny.safetensors]"], "action=export takes one checkpoint"),
         (["checkpoint=nowhere.safetensors"], "no checkpoint at"),
+        (["folder=null"], "folder=null must be a text"),
+        (["folder={file}/export"], "cannot be made (Not a directory)"),
         (["folder={folder}"], "holds something that is no export"),
     ],
 )

@@ -103,11 +103,7 @@ class ExportedTracker:
             CheckpointError: a file of a graph is not the one that was exported.
         """
         runtime = runtime or self.runtime
-        if runtime not in self.readers:
-            raise TrackerError(
-                f"runtime={runtime} cannot open {self.folder}, an export for {self.runtime}; use runtime="
-                f"{' or '.join(self.readers)}, or give the checkpoint that was exported"
-            )
+        self.check_reader(runtime)
         self._check_files()
         if runtime == "onnx":
             from trackers.runtimes.onnx_runtime import ONNXRuntime
@@ -116,6 +112,18 @@ class ExportedTracker:
         from trackers.runtimes.openvino_runtime import OpenVINORuntime
 
         return self.rules, OpenVINORuntime(self.files, self.graphs, device, threads, self.precision)
+
+    def check_reader(self, runtime: str) -> None:
+        """Checks that a runtime reads the graphs.
+
+        Raises:
+            TrackerError: it does not.
+        """
+        if runtime not in self.readers:
+            raise TrackerError(
+                f"runtime={runtime} cannot open {self.folder}, an export for {self.runtime}; use runtime="
+                f"{' or '.join(self.readers)}, or give the checkpoint that was exported"
+            )
 
     def _check_files(self) -> None:
         """Compares the files of the graphs with those that were exported: runtimes read damaged weights as others."""

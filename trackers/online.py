@@ -17,6 +17,7 @@ from trackers.presence import TRACKED, UNCALIBRATED
 from trackers.rules import Answer, Box, OnlineRules
 from trackers.runtimes.runtime import Runtime
 
+MOST_THREADS = 1024  # with thousands, ONNX Runtime does not come to its end
 LARGEST = 3  # width of a first box over that of its image, and height likewise
 
 
@@ -75,12 +76,16 @@ class Lockstep:
         runtime: what runs the network.
 
     Raises:
-        TrackerError: the runtime is not known, not installed, or does not run on the device; or `threads` is below 1.
+        TrackerError: the runtime is not known, not installed, or does not run on the device; or `threads` is
+            not from 1 to 1024.
     """
 
     def __init__(self, tracker: Openable, device: Any = "cpu", runtime: str | None = None, threads: int | None = None):
-        if threads is not None and threads < 1:
-            raise TrackerError(f"threads={threads} must be at least 1, or None, which leaves the number to the runtime")
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+            raise TrackerError(
+                f"threads={threads} must be at least 1 and at most {MOST_THREADS}, or None, which leaves the number to "
+                "the runtime"
+            )
         self.rules, self.runtime = tracker.open(runtime, device, threads)
         self.calibration = self.rules.online.presence or UNCALIBRATED
 

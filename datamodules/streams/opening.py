@@ -8,6 +8,7 @@ from datamodules.streams.picture_folder import PictureFolder
 from datamodules.streams.stream import FrameStream, StreamError
 from datamodules.streams.video_stream import VideoStream
 
+LONGEST = 10  # digits of the number of a camera, which OpenCV takes as a C integer
 FORMS = "source=walk.mp4 (a video file), source=frames/ (a folder of pictures), source=0 (a camera), source=rtsp://…"
 
 
@@ -24,7 +25,7 @@ def open_stream(source: str | int, fps: float) -> FrameStream:
         DataError: a folder holds no pictures, or cannot be read.
     """
     name = str(source).strip()
-    if name.isascii() and name.isdigit():
+    if name.isascii() and name.isdigit() and len(name) < LONGEST:
         return Camera(int(name))
     if "://" in name:
         return VideoStream.from_address(name)

@@ -1,5 +1,6 @@
 """What a value of `checkpoint` stands for: a file, the folder of an export, or one of OpenCV's trackers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,18 @@ def size_in(tracker: Openable, checkpoint: str) -> dict[str, Any]:
     if isinstance(tracker, Tracker):
         return size_of(tracker, Path(checkpoint))
     if isinstance(tracker, ExportedTracker):
-        known = {key: tracker.about[key] for key in ("params", "macs") if key in tracker.about}
+        params, macs = (tracker.about.get(key) for key in ("params", "macs"))  # of a file that a stranger may have made
+        known = {"params": params} if _is_count(params) else {}
+        if isinstance(macs, Mapping) and _is_count(macs.get("total")):
+            parts = macs.get("parts")
+            if isinstance(parts, Mapping) and all(map(_is_count, parts.values())):
+                known["macs"] = macs
         return known | {"bytes": bytes_of(Path(checkpoint))}
     return {}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _opencv_files(cfg: DictConfig) -> dict[str, str]:

@@ -24,6 +24,7 @@ from evaluation.study.stage import FinishedStage, Stage, ensure, position
 from evaluation.tracking.benchmark import Benchmark
 from evaluation.tracking.benchmark_run import run_benchmark
 from evaluation.tracking.result_files import tracking_progress
+from trackers.exported import ExportedTracker, is_export
 from trackers.loading import read_tracker
 from trackers.online import Lockstep, Openable
 
@@ -74,11 +75,14 @@ class EvaluatedTracker:
 
         Raises:
             UserError: `runtime` names several runtimes.
+            TrackerError: `runtime` does not read the export.
         """
         settings: Any = OmegaConf.to_container(self.cfg)
         keys = {key: settings[key] for key in ("tracker", "gates")} | {"checkpoint": self.identity}
         keys["arithmetic"] = arithmetic(self.cfg.runner.devices)
         runtime = one_runtime(self.cfg.runtime)
+        if runtime is not None and is_export(self.cfg.checkpoint):  # here, since the cache may know other results
+            ExportedTracker.read(self.cfg.checkpoint).check_reader(runtime)
         if runtime not in (None, "eager"):  # results that were tracked before there were others keep their keys
             keys["runtime"] = runtime
         runner = instantiate(self.cfg.runner, runtime=runtime, threads=self.cfg.threads)

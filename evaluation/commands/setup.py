@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigTypeError, OmegaConfBaseException
 from rich.console import Console
 
 from datamodules.workers import usable_cores
@@ -77,7 +77,11 @@ def resolve(cfg: DictConfig, invocation: Invocation, completes_recipe: bool) -> 
             raise UserError(
                 f"checkpoint={cfg.checkpoint} is no tracker; give a file of train.py or prune.py, or an official one"
             )
-        recipe = OmegaConf.merge(recipe_in(source.header, cfg.checkpoint), cfg.tracker)
+        try:
+            recipe = OmegaConf.merge(recipe_in(source.header, cfg.checkpoint), cfg.tracker)
+        except ConfigTypeError as error:  # a list in the place of a mapping
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"tracker={cfg.tracker} does not fit the recipe of {cfg.checkpoint} ({reason})") from error
         OmegaConf.update(cfg, "tracker", recipe, merge=False)
         if "job" in cfg:
             OmegaConf.update(cfg, "job.tracker", recipe._target_.rsplit(".", 1)[1].lower())

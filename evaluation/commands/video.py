@@ -115,7 +115,7 @@ def boxes_of(given: Any) -> list[Box]:
     given = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
     boxes = given if isinstance(given, list) and given and isinstance(given[0], list) else [given]
     for box in boxes:
-        numbers = isinstance(box, list) and all(type(value) in (int, float) for value in box)
+        numbers = isinstance(box, list) and all(type(value) in (int, float) and abs(value) < 1e9 for value in box)
         if not numbers or len(box) != 4:
             raise UserError(f"box={given} is no box; {CALL}, or several, e.g. 'box=[[310,180,90,140],[20,40,60,60]]'")
     return [(float(x), float(y), float(w), float(h)) for x, y, w, h in boxes]

@@ -204,7 +204,7 @@ def test_nobody_is_followed():
     assert Lockstep(stark()).advance([], []) == []
 
 
-@pytest.mark.parametrize("threads", [0, -3])
+@pytest.mark.parametrize("threads", [0, -3, 5000, 1.5])
 def test_a_number_of_threads_that_makes_no_sense_is_refused(threads: int):
     with pytest.raises(TrackerError, match=f"threads={threads} must be at least 1"):
         Lockstep(small_ostrack(), threads=threads)

@@ -145,9 +145,11 @@ def _new_folder(folder: Path) -> Iterator[Path]:
             f"folder={folder} holds something that is no export ({other}), and all in it would be replaced; choose a "
             "folder that is not there yet"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (folder.with_name(f".{folder.name}.{uuid4().hex}") for _ in range(2))
-    unfinished.mkdir()
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:  # a file in the place of a folder, no rights, a name that is too long
+        raise UserError(f"folder={folder} cannot be made ({error.strerror}); choose another folder") from error
     try:
         yield unfinished
         if folder.exists():
