@@ -19,7 +19,7 @@ from trackers.runtimes.runtime import NumPyRuntime
 
 SIZE, STRIDE, CELLS = 160, 16, 11  # score (5, 5) lies at the centre of the crop
 SETTINGS = Learning(
-    min_size=0,
+    min_size=None,
     size_smoothing=0.0,
     first=FirstFrame(),
     iterations={"first": 10, "update": 2, "hard_negative": 1},
