@@ -12,6 +12,8 @@ from trackers.runtimes.graph import Graph
 from trackers.runtimes.graph_spec import TYPES, GraphSpec, InputSpec
 from trackers.runtimes.libraries import required
 
+log = logging.getLogger(__name__)
+
 OPSET = 20  # version of the operators; ONNX Runtime reads it from 1.17 on, OpenVINO from 2024 on
 
 
@@ -67,6 +69,7 @@ def to_onnx(graph: Graph) -> bytes:
 
 def converted(graphs: Mapping[str, Graph]) -> tuple[dict[str, bytes], dict[str, GraphSpec]]:
     """Returns ONNX models and descriptions of graphs, by name."""
+    log.info("converting %d graphs to ONNX, which takes seconds", len(graphs))
     return {name: to_onnx(graph) for name, graph in graphs.items()}, {name: spec_of(g) for name, g in graphs.items()}
 
 
