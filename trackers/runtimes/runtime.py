@@ -16,6 +16,10 @@ class Runtime(ABC):
     and `numpy` reads them.
     """
 
+    def __deepcopy__(self, memo: Any) -> "Runtime":
+        """Returns itself: copies of a target share what runs the network, which may not be copyable."""
+        return self
+
     @abstractmethod
     def run(self, graph: str, **inputs: Array) -> dict[str, Array]:
         """Returns the outputs of a graph by name.

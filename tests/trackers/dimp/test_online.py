@@ -1,5 +1,6 @@
 """Tests of SuperDiMP's online loop: crops, memory, first-frame samples and localisation."""
 
+import copy
 import math
 
 import numpy as np
@@ -239,6 +240,16 @@ def test_random_numbers_are_those_of_pytorch(seed):
         numbers = uniform(*shape)
         assert numbers.dtype == np.float32
         assert np.array_equal(numbers, torch.rand(shape, generator=generator).numpy())
+
+
+def test_a_copy_of_a_memory_shares_the_runtime_alone():
+    runtime = Plain()
+    memory = SampleMemory(runtime, np.ones((1, 1, 1, 1)), np.zeros((1, 4)), size=3)
+    other = copy.deepcopy(memory)
+    other.add(np.full((1, 1, 1, 1), 7.0), np.ones(4), 0.5)
+    assert other._runtime is runtime
+    assert (len(memory), len(other)) == (1, 2)
+    assert memory.features.flatten().tolist() == [1, 0, 0]
 
 
 def test_the_memory_never_overwrites_the_first_samples():
