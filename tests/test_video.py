@@ -11,6 +11,7 @@ import pytest
 from evaluation.commands import video as command
 from evaluation.export.video import screen
 from evaluation.export.video.followed_objects import FollowedObjects
+from evaluation.report.pictures.movie import Movie
 from tests.datamodules.frames.encoding import HEIGHT, VARIABLE, WIDTH, picture, write_video
 from trackers import load_tracker
 
@@ -194,3 +195,13 @@ def test_boxes_are_lists_or_lists_of_lists():
     assert command.boxes_of(None) == []
     assert command.boxes_of([1, 2, 3.5, 4]) == [(1.0, 2.0, 3.5, 4.0)]
     assert command.boxes_of([[1, 2, 3, 4], [5, 6, 7, 8]]) == [(1, 2, 3, 4), (5, 6, 7, 8)]
+
+
+def test_a_full_disk_tells_what_is_there(track, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Movie, "write", full)
+    with pytest.raises(SystemExit, match=r"No space left on device: .*video\.mp4\. \d+ frames before are in ") as stop:
+        track(BOX)
+    assert "the same command" not in str(stop.value)

@@ -52,8 +52,9 @@ def video(cfg: DictConfig, invocation: Invocation) -> None:
             recording = _Recording(trackers, reader, signals, cfg.video.frames)
             try:
                 recording.run(first, folder, title=Path(str(cfg.source)).name)
-            except USER_ERRORS as error:
-                raise UserError(f"{error}. {recording.frames} frames before are in {display_path(folder)}/") from error
+            except (*USER_ERRORS, OSError) as error:  # e.g. a full disk
+                reason = f"{error.strerror or error}: {folder / MOVIE}" if isinstance(error, OSError) else error
+                raise UserError(f"{reason}. {recording.frames} frames before are in {display_path(folder)}/") from error
             print(f"\n{recording.summary()}\n{files_guide(folder)}")
 
 
