@@ -30,7 +30,7 @@ PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf
 MAX_BYTES = 2**20
 MAX_ENTRIES = 100
 MAX_NUMBERS = 2**28
-AGAIN = "export the tracker again: python eval.py action=export checkpoint=FILE"
+AGAIN = "export the tracker again, into a new folder: python eval.py action=export checkpoint=FILE folder=NEW"
 
 
 @dataclass(frozen=True)

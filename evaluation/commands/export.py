@@ -60,6 +60,8 @@ def export(cfg: DictConfig, invocation: Invocation) -> None:
     print(f"\n{file.name} ({file.stat().st_size:,} bytes) for {cfg.format}, {cfg.precision}, in {seconds:.0f} s")
     console(80).print(_table(exported))
     print(f"{_boxes(exported.parity)}\n{wrapped(PROTOCOL)}\n\n{display_path(folder)}/  for load_tracker(folder)")
+    if cfg.precision == "int8":
+        print(wrapped("8-bit integers cost accuracy, and the presence keeps its fit: score the export on a benchmark"))
     print(f"next: {command('eval', f'checkpoint={hydra_value(display_path(folder))}')}")
 
 
