@@ -223,7 +223,7 @@ def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_
     assert results(study)[1] == finished, "with times and all: it was not run again"
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monkeypatch, tmp_path, fresh_cache, capsys):
     from trackers.ostrack import OSTrack
 
