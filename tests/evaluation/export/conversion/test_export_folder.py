@@ -33,7 +33,7 @@ pytestmark = pytest.mark.attack  # a conversion takes seconds
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 FRAMES = 5
-WEIGHTS = Path(__file__).parents[3] / "weights"
+WEIGHTS = Path(__file__).parents[4] / "weights"
 
 
 def dimp() -> Tracker:
