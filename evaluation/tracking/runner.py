@@ -38,8 +38,8 @@ class Runner:
         devices: torch devices; workers use them in turn.
         workers: number of processes. 1 runs everything in this process. On CPUs, workers share the threads of this
             process.
-        lockstep: number of sequences that a process tracks together, frame by frame. Trackers with `Tracker.lockstep`
-            process them in one forward pass, which is faster for small networks and on GPUs.
+        lockstep: number of sequences that a process tracks together, frame by frame. Rules with `lockstep` process
+            them in one forward pass, which is faster for small networks and on GPUs.
         ahead: number of frames of each sequence that are decoded while the tracker works.
         runtime: what runs the network, see `Lockstep`.
         threads: CPU threads of a runtime without PyTorch, shared by the workers; None leaves the number to the runtime.

@@ -54,17 +54,27 @@ class GraphSpec:
             for i in range(count)
         ]
 
-    def check_names(self, graph: str, inputs: list[str], outputs: list[str]) -> None:
+    def check(self, graph: str, inputs: Mapping[str, str], outputs: list[str]) -> None:
         """Checks that a model has the inputs and outputs of this description.
 
+        Args:
+            graph: name of the graph, for the message.
+            inputs: names of the NumPy types of the model's inputs, by name.
+            outputs: names of the model's outputs, in their order.
+
         Raises:
-            TrackerError: the names differ.
+            TrackerError: names or types differ.
         """
-        if {*inputs} != {*self.inputs} or outputs != [*self.outputs]:
+        expected = {name: spec.type for name, spec in self.inputs.items()}
+        if dict(inputs) != expected or outputs != [*self.outputs]:
             raise TrackerError(
-                f"the model of graph {graph} has the inputs {inputs[:20]} and the outputs {outputs[:20]}, but "
-                f"{[*self.inputs]} and {[*self.outputs]} are expected; export the tracker again"
+                f"the model of graph {graph} has the inputs {_shortened(inputs)} and the outputs {outputs[:20]}, but "
+                f"{expected} and {[*self.outputs]} are expected; export the tracker again"
             )
+
+
+def _shortened(inputs: Mapping[str, str]) -> dict[str, str]:
+    return dict(list(inputs.items())[:20])
 
 
 def spec_in(specs: Mapping[str, GraphSpec], graph: str) -> GraphSpec:

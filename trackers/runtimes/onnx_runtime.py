@@ -11,6 +11,9 @@ from trackers.runtimes.graph_spec import GraphSpec, spec_in
 from trackers.runtimes.libraries import required
 from trackers.runtimes.runtime import Array, NumPyRuntime
 
+# Names of NumPy's types, by those of ONNX Runtime.
+TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(bool)": "bool", "tensor(int64)": "int64"}
+
 
 class ONNXRuntime(NumPyRuntime):
     """Runs ONNX models.
@@ -51,8 +54,8 @@ class ONNXRuntime(NumPyRuntime):
                     f"ONNX Runtime cannot use device={device}: its {first} does not start, perhaps because a library "
                     "of CUDA or cuDNN is missing; use device=cpu"
                 )
-            inputs, outputs = ([value.name for value in of()] for of in (session.get_inputs, session.get_outputs))
-            self.specs[name].check_names(name, inputs, outputs)
+            inputs = {value.name: TYPES.get(value.type, value.type) for value in session.get_inputs()}
+            self.specs[name].check(name, inputs, [value.name for value in session.get_outputs()])
             self.sessions[name] = session
 
     def run(self, graph: str, **inputs: Array) -> dict[str, np.ndarray]:

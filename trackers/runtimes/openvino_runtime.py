@@ -53,8 +53,8 @@ class OpenVINORuntime(NumPyRuntime):
             spec = self.specs[name]
             try:
                 read = core.read_model(io.BytesIO(model) if isinstance(model, bytes) else str(model))
-                inputs, outputs = ([value.any_name for value in values] for values in (read.inputs, read.outputs))
-                spec.check_names(name, inputs, outputs)
+                inputs = {value.any_name: value.element_type.to_dtype().name for value in read.inputs}
+                spec.check(name, inputs, [value.any_name for value in read.outputs])
                 read.reshape({name: list(of.shape) for name, of in spec.inputs.items()})
                 self.requests[name] = core.compile_model(read, "CPU", settings).create_infer_request()
             except RuntimeError as error:

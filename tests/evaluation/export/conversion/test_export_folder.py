@@ -110,6 +110,17 @@ def test_openvino_reads_the_same_export(name: str, exports: Callable[[str], Path
     np.testing.assert_allclose(found, tracked(OnlineTracker(tracker(name))), atol=0.05)
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_type_that_is_not_the_models_is_refused(runtime: str, exports: Callable[[str], Path], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    shutil.copytree(exports("ostrack"), made)
+    about = json.loads((made / "tracker.json").read_text())
+    about["graphs"]["search"]["inputs"]["template"]["type"] = "uint8"  # tokens would lose their fractions
+    (made / "tracker.json").write_text(json.dumps(about))
+    with pytest.raises(TrackerError, match=r"graph search has the inputs .*'template': 'float32'.* are expected"):
+        load_tracker(made, runtime=runtime)
+
+
 WITHOUT_TORCH = """
 import sys
 for name in ("torch", "torchvision", "timm", "pytorch_lightning"):
