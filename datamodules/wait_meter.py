@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
+from datamodules.lost_worker import naming_lost_workers
+
 T = TypeVar("T")
 
 
@@ -48,7 +50,7 @@ class WaitMeter:
 
 
 class MeasuredLoader(DataLoader):
-    """A `DataLoader` whose `meter` measures how long its user waits for batches."""
+    """A `DataLoader` whose `meter` measures how long its user waits for batches, and which names a dead worker."""
 
     @cached_property
     def meter(self) -> WaitMeter:
@@ -57,4 +59,5 @@ class MeasuredLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:  # pyrefly: ignore[bad-override]  an iterator is all that loops need
         """Yields the batches of an epoch."""
-        return self.meter.measure(super().__iter__())
+        batches = super().__iter__()
+        return self.meter.measure(naming_lost_workers(batches, getattr(batches, "_workers", ())))
