@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.errors import PruningError
 from pruning.groups import Group
+from pruning.tensor_places import find_places
 from pruning.tracing import AffineShape, AffineSize, InputFunction, OperationRecord, TensorRecord, trace
 
 
@@ -92,10 +93,12 @@ class ParamCost(Polynomial):
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group]):
-        cuts: dict[str, dict[int, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+        cuts: dict[Tensor, dict[int, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+        tensors = dict(network.named_buffers(remove_duplicate=False))
+        tensors |= dict(network.named_parameters(remove_duplicate=False))  # a tied weight has several names
         for i, group in enumerate(groups):
             for s in group.slices:
-                entries_per_unit = cuts[s.path][s.dim]
+                entries_per_unit = cuts[tensors[s.path]][s.dim]
                 entries_per_unit[i] = entries_per_unit.get(i, 0) + s.per_unit
         vanishing = {f"{module}.": i for i, group in enumerate(groups) for module in group.vanish or ()}
         terms = []
@@ -103,8 +106,8 @@ class ParamCost(Polynomial):
             needs = next((i for module, i in vanishing.items() if path.startswith(module)), None)
             uncut, factors = 1, []
             for dim, size in enumerate(parameter.shape):
-                if dim in cuts[path]:
-                    slopes = tuple(cuts[path][dim].items())
+                if dim in cuts[parameter]:
+                    slopes = tuple(cuts[parameter][dim].items())
                     factors.append(AffineSize(size - sum(n * groups[i].size for i, n in slopes), slopes))
                 else:
                     uncut *= size
@@ -156,8 +159,9 @@ def _record_product(function: Any, args: tuple, kwargs: dict, result: Any) -> li
         (*rows, inner), (*_, columns) = tensors[-2:]
         factors = [(prod(rows), inner, columns)]
     elif name == "convolution":
-        (outputs, *kernel), (batch, _, *positions) = tensors[1], result.shape
-        factors = [(batch, outputs, *kernel, *positions)]
+        is_transposed = args[6]  # its weights are multiplied with every input position
+        (rows, *kernel), (batch, _, *positions) = tensors[1], tensors[0] if is_transposed else result.shape
+        factors = [(batch, rows, *kernel, *positions)]
     return [OperationRecord("product", [TensorRecord(tuple(sizes))]) for sizes in factors]
 
 
@@ -197,7 +201,13 @@ def count_macs(network: nn.Module, inputs: Mapping[str, Any]) -> Macs:
 def copy_to_meta(thing: Any) -> Any:
     """Returns a copy of a network (in evaluation mode) or of a mapping of tensors on the meta device."""
     if isinstance(thing, nn.Module):
-        return copy.deepcopy(thing).to("meta").eval().requires_grad_(False)
+        copied = copy.deepcopy(thing)
+        tied = [places for places in find_places(copied).values() if len(places) > 1]
+        copied.to("meta")  # which makes a tensor for each name
+        for first, *others in tied:
+            for place in others:
+                setattr(place.module, place.name, getattr(first.module, first.name))
+        return copied.eval().requires_grad_(False)
     return tree_map_only(Tensor, lambda t: t.to("meta"), dict(thing))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning.attributes import CountAttribute
 from pruning.errors import PruningError, describe_value
-from pruning.groups import Group
+from pruning.groups import Group, Slice
 
 
 def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
@@ -33,7 +34,7 @@ def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
     for group in groups:
         for s in group.slices:
             entries, left = (n := _tensor(network, s.path).shape[s.dim]), n - owned[s.path, s.dim]
-            if left and s.whole and s.offsets == (0,):
+            if left and s.whole and s.offsets == (0,) and not s.table:
                 fits = group.size and entries % group.size == 0
                 covers = f" ({entries // group.size} would cover all)" if fits else ""
                 raise PruningError(
@@ -91,7 +92,9 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
                     f"choose a dim from 0 to {len(shape) - 1}"
                 )
             reach = max(s.offsets, default=0) + group.size * s.inner
-            if min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
+            if s.table:
+                _check_table(group, s, shape)
+            elif min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
                 raise PruningError(
                     f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
                     f"(size={group.size}, offsets={s.offsets}, inner={s.inner})"
@@ -104,6 +107,10 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
                 raise PruningError(
                     f"group '{group.name}' gates the buffer '{s.path}', which has no gradient; declare it masked=True"
                 )
+            if s.rescaled and not tensors[s.path].is_floating_point():
+                raise PruningError(
+                    f"group '{group.name}' rescales '{s.path}', which holds {tensors[s.path].dtype} numbers"
+                )
             owned.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
             entries = torch.cat(owned[s.path, s.dim])
             if len(entries.unique()) < len(entries):
@@ -114,7 +121,42 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
             raise PruningError(
                 f"group '{group.name}' has no gated slice: declare the slices that carry its gate with gated=True"
             )
+    _check_attributes(network, groups)
     return groups
+
+
+def _check_table(group: Group, s: Slice, shape: tuple[int, ...]) -> None:
+    """Checks that the table of a slice has a row for each unit, with entries of the tensor."""
+    if len(s.table) != group.size:
+        raise PruningError(
+            f"group '{group.name}' has {group.size} units, but the table of '{s.path}' has {len(s.table)} rows"
+        )
+    largest = max((entry for row in s.table for entry in row), default=-1)
+    if largest >= shape[s.dim]:
+        raise PruningError(
+            f"group '{group.name}' lists entry {largest} of dim {s.dim} of '{s.path}', of shape {tuple(shape)}"
+        )
+
+
+def _check_attributes(network: nn.Module, groups: Iterable[Group]) -> None:
+    """Checks that all attributes are numbers that are as large as the units they count."""
+    counted: Counter[tuple] = Counter()
+    for group in groups:
+        places = set()
+        for path, per_unit in group.attributes:
+            try:
+                attribute = CountAttribute(network, path)
+            except PruningError as error:
+                raise PruningError(f"attributes of group '{group.name}': {error}") from None
+            if attribute.place in places:
+                raise PruningError(f"group '{group.name}' names the number '{path}' twice in its attributes")
+            places.add(attribute.place)
+            counted[attribute.place] += group.size * per_unit
+            if counted[attribute.place] > attribute.value:
+                raise PruningError(
+                    f"'{path}' is {attribute.value}, but the groups up to '{group.name}' ({group.size} units, "
+                    f"{per_unit} per unit) count {counted[attribute.place]}; correct its entry in `attributes`"
+                )
 
 
 def _as_list(network: Any, groups: Any) -> list[Group]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from pruning.errors import PruningError
@@ -19,13 +19,15 @@ def unit_tensors(layer: nn.Module) -> list[str]:
     The list is empty for layers that surgery does not support. A weight that is computed from other tensors (a
     parametrization) is no parameter and is not listed.
     """
-    if isinstance(layer, _BatchNorm):
+    if isinstance(layer, _NormBase):
         names = ("weight", "bias", "running_mean", "running_var")
-    elif isinstance(layer, nn.Linear | nn.LayerNorm) or (isinstance(layer, _ConvNd) and not layer.transposed):
+    elif isinstance(layer, nn.Linear | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm) or (
+        isinstance(layer, _ConvNd) and not layer.transposed
+    ):
         names = ("weight", "bias")
     else:
         return []
-    tensors = layer._parameters | layer._buffers
+    tensors: dict[str, Tensor | None] = layer._parameters | layer._buffers
     return [name for name in names if tensors.get(name) is not None]
 
 
@@ -54,13 +56,16 @@ def check_layers(network: nn.Module, groups: Sequence[Group]) -> None:
                     )
 
 
-def _entries(slices: Sequence[Slice]) -> set[tuple[int, int]]:
-    return {(offset, s.inner) for s in slices for offset in s.offsets}
+def _entries(slices: Sequence[Slice]) -> set[tuple[Any, ...]]:
+    """Returns the entries of the units as a set that is equal for equal slices, whatever their order."""
+    regular = {(offset, s.inner) for s in slices if not s.table for offset in s.offsets}
+    return regular | {("table", *column) for s in slices for column in zip(*s.table, strict=True)}
 
 
 def _slice_like(s: Slice, path: str, is_buffer: bool) -> str:
     """Returns the code of a slice that cuts another tensor like `s`."""
     options = f", offsets={s.offsets}" * (s.offsets != (0,)) + f", inner={s.inner}" * (s.inner != 1)
+    options += f", table={s.table}" * bool(s.table) + ", rescaled=True" * s.rescaled
     options += ", gated=True" * (s.gated and not is_buffer) + ", masked=True" * s.masked
     return f"Slice('{path}', 0{options})"
 
@@ -128,4 +133,4 @@ def _reader(layer: Any) -> tuple[list[str], int, int]:
         return ["weight"], 1, -1
     if isinstance(layer, _ConvNd):
         return ["weight"], 1, -len(layer.kernel_size) - 1
-    return unit_tensors(layer), 0, 1 if isinstance(layer, _BatchNorm) else -1
+    return unit_tensors(layer), 0, 1 if isinstance(layer, _NormBase | nn.GroupNorm) else -1

@@ -3,21 +3,20 @@
 import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 
+from pruning.attributes import CountAttribute
 from pruning.errors import PruningError, describe_value
 from pruning.groups import Group, Slice, branches
+from pruning.layer_cuts import LayerCut, check_layer_cut, sync_sizes
 from pruning.plan import Plan
-
-# Layers that hold the number of their units in attributes or compute statistics over units.
-UNSUPPORTED = (nn.GroupNorm, nn.RMSNorm, _InstanceNorm, nn.MultiheadAttention, nn.RNNBase)
+from pruning.tensor_places import Place, find_places
 
 
 class Constant(nn.Module):
@@ -74,39 +73,23 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
             f"the plan must be a Plan, not {describe_value(plan)}; e.g. Plan.from_dict({{'hidden': [0, 2]}})"
         )
     plan.check(groups)
-    check_untied(network, [group for group in groups if len(plan.units(group)) < group.size])
-    cuts: dict[str, list[tuple[Slice, Group, Tensor]]] = defaultdict(list)
     vanished = _vanished(groups, plan)
-    for group in groups:
-        kept = plan.units(group)
-        if len(kept) < group.size:
-            for s in group.slices:
-                cuts[s.path].append((s, group, torch.tensor(kept, dtype=torch.long)))
-    kept_entries: dict[tuple[nn.Module, str], dict[int, Tensor]] = {}
-    without_inputs: list[str] = []
-    for path, parts in cuts.items():
-        if path.startswith(tuple(f"{module}." for module in vanished)):
-            continue
-        owner_path, _, name = path.rpartition(".")
-        module = network.get_submodule(owner_path)
-        tensor = getattr(module, name)
-        if isinstance(module, UNSUPPORTED):
-            raise PruningError(f"surgery does not support {type(module).__name__}: '{owner_path}'")
-        if isinstance(module, _ConvNd) and (module.groups != 1 or module.transposed):
-            raise PruningError(f"surgery does not support grouped or transposed convolutions: '{owner_path}', {module}")
-        kept_of_dim = {}
-        for dim in {s.dim for s, _, _ in parts}:
-            kept_of_dim[dim] = _kept_entries(tensor.shape[dim], [(s, g, k) for s, g, k in parts if s.dim == dim])
-            if len(kept_of_dim[dim]) or isinstance(module, nn.Linear):
-                continue
-            if not isinstance(module, _ConvNd) or dim != 1 or isinstance(module.padding, str):
-                raise PruningError(f"the plan leaves '{path}' without entries in dim {dim}; keep at least one unit")
-            without_inputs.append(owner_path)
-        kept_entries[module, name] = kept_of_dim
+    tensors = _cut_tensors(network, groups, plan, tuple(f"{path}." for path in vanished))
+    attributes = [
+        (CountAttribute(network, path), per_unit * (group.size - len(plan.units(group))))
+        for group in groups
+        for path, per_unit in group.attributes
+    ]
+    layers = _layer_cuts(network, groups, tensors, attributes)
+    without_inputs = [place.parent for cut in tensors if (place := cut.conv_without_inputs()) is not None]
+    for layer in layers:
+        check_layer_cut(layer)
     removed = [p for path in vanished for p in network.get_submodule(path).parameters()]
-    replaced = {getattr(m, name): (_narrow(m, name, kept), kept) for (m, name), kept in kept_entries.items()}
-    for module in {module for module, _ in kept_entries}:
-        _sync_sizes(module)
+    replaced = {cut.tensor: (cut.replace(), cut.kept) for cut in tensors}
+    for attribute, count in attributes:
+        attribute.subtract(count)
+    for layer in layers:
+        sync_sizes(layer)
     for group in groups:
         if group.owner is not None and group.name in plan.kept:
             owner: Any = network.get_submodule(group.owner)
@@ -118,7 +101,8 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         removed.append(conv.weight)
         network.set_submodule(path, Constant(conv, conv.out_channels))
     if optimizer is not None:
-        _update_optimizer(optimizer, replaced, removed)
+        left = {id(p) for p in network.parameters()}
+        _update_optimizer(optimizer, replaced, [p for p in removed if id(p) not in left])
     return network
 
 
@@ -127,22 +111,96 @@ def compacted(network: nn.Module, groups: Sequence[Group], plan: Plan) -> nn.Mod
     return compact(copy.deepcopy(network), groups, plan)
 
 
-def check_untied(network: nn.Module, groups: Sequence[Group]) -> None:
-    """Raises PruningError if a group cuts a tensor that another module uses as well: only one of both would be cut."""
-    names: dict[Tensor, list[str]] = defaultdict(list)
-    for prefix, module in network.named_modules():  # a module with two names is one module, of which both names are cut
-        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is not None:
-                names[tensor].append(f"{prefix}.{name}".lstrip("."))
+@dataclass(frozen=True)
+class _CutTensor:
+    """A parameter or buffer that loses entries.
+
+    Attributes:
+        tensor: the tensor before the cut.
+        places: where modules hold the tensor; a tied weight has several places.
+        kept: kept entries by dim.
+        factors: factors of the entries by dim, before the cut; see `Slice.rescaled`.
+    """
+
+    tensor: Tensor
+    places: tuple[Place, ...]
+    kept: Mapping[int, Tensor]
+    factors: Mapping[int, Tensor]
+
+    def conv_without_inputs(self) -> Place | None:
+        """Returns the weight of a convolution that loses all its inputs, None if this is no such weight.
+
+        Raises:
+            PruningError: a dimension loses all its entries, and the layer does not work without them.
+        """
+        for dim in (dim for dim, entries in self.kept.items() if not len(entries)):
+            for place in (p for p in self.places if not isinstance(p.module, nn.Linear)):
+                conv = place.module
+                usable = isinstance(conv, _ConvNd) and not conv.transposed and not isinstance(conv.padding, str)
+                if not usable or dim != 1:
+                    raise PruningError(
+                        f"the plan leaves '{place.path}' without entries in dim {dim}; keep at least one unit"
+                    )
+                return place
+        return None
+
+    def replace(self) -> Tensor:
+        """Replaces the tensor by its kept entries, wherever modules hold it, and returns the new tensor."""
+        new = _select(self.tensor.detach(), self.kept)
+        for dim, factors in self.factors.items():
+            factors = _select(factors, {0: self.kept[dim]}).to(new)
+            new = new * factors.view([-1 if d == dim else 1 for d in range(new.dim())])
+        if isinstance(self.tensor, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=self.tensor.requires_grad)
+        for place in self.places:
+            setattr(place.module, place.name, new)
+        return new
+
+
+def _cut_tensors(
+    network: nn.Module, groups: Sequence[Group], plan: Plan, vanished: tuple[str, ...]
+) -> list[_CutTensor]:
+    """Returns all tensors that the plan cuts, without those whose modules all start with one of `vanished`."""
+    places, parts = find_places(network), defaultdict(list)
     for group in groups:
-        for s in group.slices:
-            owner, _, name = s.path.rpartition(".")
-            tied = names[getattr(network.get_submodule(owner), name)]
-            if len(tied) > 1:
-                raise PruningError(
-                    f"group '{group.name}' cuts '{s.path}', which is one tensor with several names: {tied}. Surgery "
-                    f"does not support tied weights; leave the group out of the pruning: protect=['{group.name}']"
-                )
+        kept = plan.units(group)
+        if len(kept) < group.size:
+            for s in group.slices:
+                owner, _, name = s.path.rpartition(".")
+                tensor = getattr(network.get_submodule(owner), name)
+                parts[tensor].append((s, group, torch.tensor(kept, dtype=torch.long)))
+    tensors = []
+    for tensor, of_tensor in parts.items():
+        if all(place.path.startswith(vanished) for place in places[tensor]) and vanished:
+            continue
+        kept_of_dim, factors = {}, {}
+        for dim in {s.dim for s, _, _ in of_tensor}:
+            of_dim = [(s, g, k) for s, g, k in of_tensor if s.dim == dim]
+            kept_of_dim[dim] = _kept_entries(tensor.shape[dim], of_dim)
+            if any(s.rescaled for s, _, _ in of_dim):
+                factors[dim] = _rescaling(tensor.shape[dim], of_dim)
+        tensors.append(_CutTensor(tensor, tuple(places[tensor]), kept_of_dim, factors))
+    return tensors
+
+
+def _layer_cuts(
+    network: nn.Module,
+    groups: Sequence[Group],
+    tensors: Sequence[_CutTensor],
+    attributes: Sequence[tuple[CountAttribute, int]],
+) -> list[LayerCut]:
+    """Returns what each module loses: entries of its tensors, and units that its attributes count."""
+    layers = {module: LayerCut(path, module) for path, module in network.named_modules()}
+    for cut in tensors:
+        for place in cut.places:
+            layers[place.module].kept[place.name] = cut.kept
+    for attribute, count in attributes:
+        layers[attribute.module].fewer[attribute.name] = layers[attribute.module].fewer.get(attribute.name, 0) + count
+    for path in {path for group in groups for path in group.norms}:
+        layers[network.get_submodule(path)].is_exact_norm = True
+    for attention in (m for m in layers if isinstance(m, nn.MultiheadAttention)):
+        layers[attention].kept |= {f"out_proj.{name}": kept for name, kept in layers[attention.out_proj].kept.items()}
+    return [layer for layer in layers.values() if layer.kept or any(layer.fewer.values())]
 
 
 def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:
@@ -175,21 +233,20 @@ def _kept_entries(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor
     return keep.nonzero().flatten()
 
 
+def _rescaling(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor:
+    """Returns the factors of the entries of a dimension of length `size`; see `Slice.rescaled`."""
+    factors = torch.ones(size, dtype=torch.float64)
+    for s, group, kept in parts:
+        if s.rescaled:
+            factors[s.positions(kept)] = (len(kept) / group.size) ** 0.5
+    return factors
+
+
 def _select(tensor: Tensor, kept_of_dim: Mapping[int, Tensor]) -> Tensor:
     """Returns the kept entries of a tensor."""
     for dim, entries in kept_of_dim.items():
         tensor = tensor.index_select(dim, entries.to(tensor.device))
     return tensor
-
-
-def _narrow(module: nn.Module, name: str, kept_of_dim: Mapping[int, Tensor]) -> Tensor:
-    """Replaces a tensor of a module by its kept entries and returns the new tensor."""
-    old = getattr(module, name)
-    new = _select(old.detach(), kept_of_dim)
-    if name in module._parameters:
-        new = nn.Parameter(new, requires_grad=old.requires_grad)
-    setattr(module, name, new)
-    return new
 
 
 def _update_optimizer(
@@ -218,15 +275,3 @@ def _update_optimizer(
             key: _select(value, kept_of_dim) if isinstance(value, Tensor) and value.shape == old.shape else value
             for key, value in state.items()
         }
-
-
-def _sync_sizes(module: nn.Module) -> None:
-    """Sets the size attributes of a layer, which exporters and `print` read, to the sizes of its tensors."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, _ConvNd):
-        module.out_channels, module.in_channels = module.weight.shape[:2]
-    elif isinstance(module, _BatchNorm):
-        module.num_features = (module.weight if module.running_mean is None else module.running_mean).numel()
-    elif isinstance(module, nn.LayerNorm):
-        module.normalized_shape = tuple(module.weight.shape)

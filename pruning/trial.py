@@ -24,7 +24,7 @@ from pruning.gates import Gates
 from pruning.groups import Group, branches
 from pruning.layer_sizes import check_layers
 from pruning.plan import Plan
-from pruning.surgery import check_untied, compacted
+from pruning.surgery import compacted
 from pruning.tracing import InputFunction, separating_sets
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,6 @@ def try_cuts(
         PruningError: a group cannot be cut, a cut copy does not run, its outputs differ from those of the masked
             network, or a gate acts twice. The message names the group.
     """
-    check_untied(network, groups)
     check_layers(network, groups)
     try:
         meta = copy_to_meta(network)
@@ -151,7 +150,7 @@ class _Trial:
         raise CutError(
             f"the outputs differ by {error:.1e} from those of the masked network, relative to the largest output. "
             "Either a tensor that these units cut is not declared, or a layer computes statistics over the units: list "
-            "a LayerNorm over the units in `norms`; no other norm over channels is supported"
+            "a norm over the units in `norms`"
         )
 
     def scale(self, plan: Plan) -> None:

@@ -34,7 +34,7 @@ class Magnitude(Criterion):
 def group_norms(gates: Gates, group: Group, p: int = 2) -> Tensor:
     """Returns for every unit of a group the p-norm of all parameters that it cuts, (size,)."""
     units = torch.arange(group.size)
-    parameters = dict(gates.network.named_parameters())
+    parameters = dict(gates.network.named_parameters(remove_duplicate=False))
     powers = torch.zeros(group.size, device=gates.values.device)
     for s in (s for s in group.slices if s.path in parameters):
         entries = entries_first(parameters[s.path].float().abs().pow(p), s.dim).sum(1)

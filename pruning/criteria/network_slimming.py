@@ -62,6 +62,6 @@ def _scales(gates: Gates, group: Group) -> list[tuple[Tensor, Tensor]]:
         path, _, name = s.path.rpartition(".")
         norm = gates.network.get_submodule(path)
         if isinstance(norm, _BatchNorm) and name == "weight":
-            entries = s.positions(units).view(len(s.offsets), group.size, s.inner)
+            entries = s.positions(units).reshape(-1, group.size, s.inner)
             scales.append((norm.weight, entries.transpose(0, 1).flatten(1)))
     return scales

@@ -254,16 +254,6 @@ def test_pruning_a_network_whose_branches_vanished_equals_one_plan(first: Plan, 
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_grouped_and_transposed_convolutions_are_refused() -> None:
-    for conv in (nn.Conv2d(4, 4, 3, groups=2), nn.ConvTranspose2d(4, 4, 3)):
-        network = nn.Sequential(conv)
-        group = Group("g", "conv", 4, (Slice("0.weight", 0, gated=True),))
-        if conv.groups == 1:
-            assert conv.transposed
-        with pytest.raises(ValueError, match="grouped or transposed"):
-            compact(network, [group], Plan({"g": (0, 1)}))
-
-
 def test_a_plan_of_another_network_is_refused() -> None:
     network = ConvNet()
     with pytest.raises(ValueError, match="lists the group 'elsewhere'"):
