@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning.group_checks import check_some_groups
-from pruning.groups import Group
-from pruning.norms import clear_mask, set_mask
+from pruning.groups import Group, Slice
+from pruning.norms import clear_mask, is_plain_layer_norm, set_mask
 from pruning.plan import Plan
 
 
@@ -46,6 +46,9 @@ class Gates:
         self._ungated: list[Tensor] | None = None
         self._factors: list[list[Tensor]] = []
         self._masks: list[tuple[Plan, Tensor]] = []
+        encoders = any(isinstance(m, nn.TransformerEncoderLayer) for m in network.modules())
+        self._avoids_fast_path = encoders and any(g.norms for g in self.groups)
+        self._fast_path = True
 
     def _find_tensors(self, device: torch.device) -> list["_GatedTensor"]:
         """Returns the gated and masked tensors, with the index of the factor of each entry; see `_all_factors`."""
@@ -53,7 +56,7 @@ class Gates:
         start = 0
         for group in self.groups:
             units = torch.arange(group.size, device=device)
-            for s in (s for s in group.slices if s.gated or s.masked):
+            for s in (s for s in group.slices if s.gated or s.masked or self._is_in_norm(group, s)):
                 dims = index[s.path]
                 if s.dim not in dims:
                     entries = _GatedTensor.at(self.network, s.path).tensor.shape[s.dim]
@@ -62,6 +65,11 @@ class Gates:
                 dims[s.dim][s.positions(units)] = factors.repeat_interleave(s.inner)
             start += group.size
         return [_GatedTensor.at(self.network, path, tuple(dims), tuple(dims.values())) for path, dims in index.items()]
+
+    def _is_in_norm(self, group: Group, s: Slice) -> bool:
+        """Returns whether a slice is of a norm over the units that needs masked weights; see `norms.set_mask`."""
+        norms = [n for n in group.norms if s.path.startswith(f"{n}.")]
+        return any(not is_plain_layer_norm(self.network.get_submodule(n)) for n in norms)
 
     def parameters(self) -> list[Tensor]:
         """Returns the parameters of the network that carry gates."""
@@ -125,6 +133,9 @@ class Gates:
         gated = _multiply(self._ungated, self._factors)
         for t, ungated, weight in zip(self._tensors, self._ungated, gated, strict=True):
             t.tensor.data = weight.to(ungated.dtype)
+        if self._avoids_fast_path:  # which reads the weights of norms without a call of their forward
+            self._fast_path = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
         for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
             for norm in group.norms:
                 set_mask(self.network.get_submodule(norm), mask)
@@ -199,6 +210,8 @@ class Gates:
         """Restores the ungated weights and the plain norms; gradients stay as they are."""
         for t, ungated in zip(self._tensors, self._ungated or (), strict=True):
             t.tensor.data = ungated
+        if self._avoids_fast_path and self.is_folded:
+            torch.backends.mha.set_fastpath_enabled(self._fast_path)
         self._ungated, self._factors = None, []
         for group in self.groups:
             for norm in group.norms:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from pruning.attributes import CountAttribute
 from pruning.errors import PruningError, describe_value
@@ -70,10 +71,10 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
                     f"{_similar(path, modules)}"
                 )
         for path in group.norms:
-            if getattr(modules[path], "normalized_shape", None) != (group.size,) or modules[path].weight is None:
+            if not _normalizes(modules[path], group.size):
                 raise PruningError(
-                    f"'{path}' must be a LayerNorm with weights over exactly the {group.size} units of group "
-                    f"'{group.name}', not {modules[path]}"
+                    f"'{path}' must be a norm over exactly the {group.size} units of group '{group.name}', e.g. a "
+                    f"LayerNorm or RMSNorm, or a GroupNorm with one group, not {modules[path]}"
                 )
         for s in group.slices:
             if s.path not in tensors:
@@ -123,6 +124,15 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
             )
     _check_attributes(network, groups)
     return groups
+
+
+def _normalizes(norm: nn.Module, size: int) -> bool:
+    """Returns whether a module may be a norm over `size` units; the forward of an unknown class is not examined."""
+    if isinstance(norm, nn.GroupNorm):
+        return (norm.num_groups, norm.num_channels) == (1, size)
+    if isinstance(shape := getattr(norm, "normalized_shape", None), tuple | list):
+        return tuple(shape) == (size,)
+    return not isinstance(norm, _NormBase) and all(p.numel() == size for p in norm.parameters())
 
 
 def _check_table(group: Group, s: Slice, shape: tuple[int, ...]) -> None:

@@ -25,14 +25,14 @@ class LayerCut:
         path, module: the module.
         kept: kept entries by tensor name and dim.
         fewer: decrease of its attributes that count units, by name.
-        is_exact_norm: whether a group declares the module in `norms`.
+        norm_size: number of kept units if a group declares the module in `norms`.
     """
 
     path: str
     module: Any
     kept: dict[str, Mapping[int, Tensor]] = field(default_factory=dict)
     fewer: dict[str, int] = field(default_factory=dict)
-    is_exact_norm: bool = False
+    norm_size: int | None = None
 
     def entries(self, name: str, dim: int) -> Tensor:
         """Returns the kept entries of a tensor along `dim`: all entries if the tensor is not cut there."""
@@ -87,14 +87,17 @@ def sync_sizes(cut: LayerCut) -> None:
     elif isinstance(layer, _NormBase):
         tensor = layer.weight if layer.running_mean is None else layer.running_mean
         layer.num_features = layer.num_features if tensor is None else tensor.numel()
-    elif isinstance(layer, nn.GroupNorm) and layer.weight is not None:
-        layer.num_channels = layer.weight.numel()
+    elif isinstance(layer, nn.GroupNorm):
+        size = layer.num_channels if cut.norm_size is None else cut.norm_size
+        layer.num_channels = size if layer.weight is None else layer.weight.numel()
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         layer.embedding_dim = layer.weight.shape[1]
     elif isinstance(layer, nn.PReLU):
         layer.num_parameters = layer.weight.numel()
     elif hasattr(layer, "normalized_shape") and isinstance(getattr(layer, "weight", None), Tensor):
         layer.normalized_shape = tuple(layer.weight.shape)
+    elif hasattr(layer, "normalized_shape") and cut.norm_size is not None:
+        layer.normalized_shape = (cut.norm_size,)
 
 
 def _check_convolution(cut: LayerCut) -> None:
@@ -125,7 +128,7 @@ def _check_convolution(cut: LayerCut) -> None:
 def _check_group_norm(cut: LayerCut) -> None:
     """Checks that a GroupNorm keeps or loses whole groups, as its statistics are over the channels of a group."""
     norm, groups = cut.module, cut.count("num_groups")
-    if cut.is_exact_norm or norm.weight is None:
+    if cut.norm_size is not None or norm.weight is None:
         return
     per_group = _entries_per_block(cut.entries("weight", 0), norm.num_channels, norm.num_groups)
     whole = set(per_group.tolist()) <= {0, norm.num_channels // norm.num_groups}

@@ -80,7 +80,7 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         for group in groups
         for path, per_unit in group.attributes
     ]
-    layers = _layer_cuts(network, groups, tensors, attributes)
+    layers = _layer_cuts(network, groups, plan, tensors, attributes)
     without_inputs = [place.parent for cut in tensors if (place := cut.conv_without_inputs()) is not None]
     for layer in layers:
         check_layer_cut(layer)
@@ -186,6 +186,7 @@ def _cut_tensors(
 def _layer_cuts(
     network: nn.Module,
     groups: Sequence[Group],
+    plan: Plan,
     tensors: Sequence[_CutTensor],
     attributes: Sequence[tuple[CountAttribute, int]],
 ) -> list[LayerCut]:
@@ -196,11 +197,14 @@ def _layer_cuts(
             layers[place.module].kept[place.name] = cut.kept
     for attribute, count in attributes:
         layers[attribute.module].fewer[attribute.name] = layers[attribute.module].fewer.get(attribute.name, 0) + count
-    for path in {path for group in groups for path in group.norms}:
-        layers[network.get_submodule(path)].is_exact_norm = True
+    for group in groups:
+        for path in group.norms:
+            layers[network.get_submodule(path)].norm_size = len(plan.units(group))
     for attention in (m for m in layers if isinstance(m, nn.MultiheadAttention)):
         layers[attention].kept |= {f"out_proj.{name}": kept for name, kept in layers[attention.out_proj].kept.items()}
-    return [layer for layer in layers.values() if layer.kept or any(layer.fewer.values())]
+    return [
+        layer for layer in layers.values() if layer.kept or any(layer.fewer.values()) or layer.norm_size is not None
+    ]
 
 
 def _vanished(groups: Sequence[Group], plan: Plan) -> list[str]:

@@ -295,6 +295,11 @@ def _record(network: nn.Module, inputs: InputFunction, recorder: Recorder) -> li
     """Runs the network once and returns the records of its operations."""
     device = next(network.parameters()).device
     arguments = tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
-    with torch.no_grad(), _RecordingMode(recorder) as mode:
-        network(**arguments)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # torch's attention has it before a cut, and not behind
+    try:
+        with torch.no_grad(), _RecordingMode(recorder) as mode:
+            network(**arguments)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     return mode.records

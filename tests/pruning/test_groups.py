@@ -125,15 +125,14 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
         ({"owner": "nowhere"}, "names the module 'nowhere'"),
         ({"vanish": ("norm", "nowhere")}, "names the module 'nowhere'"),
         ({"vanish": ("norm", "norm")}, r"vanish with one group only; declared more than once: \['norm'\]"),
-        ({"norms": ("bn",)}, "'bn' must be a LayerNorm"),
-        ({"norms": ("bare",)}, "'bare' must be a LayerNorm with weights"),
+        ({"norms": ("bn",)}, "'bn' must be a norm over exactly the 4 units"),
         ({"size": 3, "norms": ("norm",)}, "over exactly the 3 units of group 'g'"),
     ],
 )
 def test_a_bad_declaration_is_named(change: dict, message: str) -> None:
     good = Group("g", "mlp", 4, (GATED, CUT), norms=("norm",))
     assert check_groups(Pair(), [good]) == [good]
-    assert check_groups(Pair(), [replace(good, runs=(3, 0, 1))])
+    assert check_groups(Pair(), [replace(good, runs=(3, 0, 1), norms=("norm", "bare"))])
     with pytest.raises(ValueError, match=message):
         check_groups(Pair(), [replace(good, **change)])
 
