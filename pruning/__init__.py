@@ -4,6 +4,7 @@ The package is the part of light-weight-trackers that imports no other part.
 
 - `groups`: a network declares its `Group`s; the `Slice`s of a group are the tensor entries that its units own.
   `group_checks` compares declarations with a network.
+- `discovery`: `find_groups` finds the groups of a network that declares none.
 - `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step.
 - `criteria`: score units, by weights alone or by gates and gradients of a training; `ranking` makes scores comparable.
 - `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts, with sizes from `tracing`.
@@ -22,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pruning.discovery.finding import Found, find_groups
     from pruning.errors import PruningError
     from pruning.group_checks import check_groups
     from pruning.groups import Group, Slice
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from pruning.pruner import Pruner
     from pruning.surgery import compact
 
-__all__ = ["Group", "Plan", "Pruner", "PruningError", "Slice", "check_groups", "compact"]
+__all__ = ["Found", "Group", "Plan", "Pruner", "PruningError", "Slice", "check_groups", "compact", "find_groups"]
 
 _MODULES = {"Group": "groups", "Slice": "groups", "check_groups": "group_checks", "Plan": "plan", "Pruner": "pruner"}
 _MODULES |= {"compact": "surgery", "PruningError": "errors"}
+_MODULES |= dict.fromkeys(("Found", "find_groups"), "discovery.finding")
 
 
 def __getattr__(name: str) -> Any:

@@ -59,27 +59,27 @@ def try_cuts(
     except (RuntimeError, TypeError) as error:
         log.warning("%s cannot be copied, so no trial cut is made: %s", type(network).__name__, error)
         return
-    trial = _Trial(meta, [g for g in groups if g.size], inputs)
+    trial = Trial(meta, [g for g in groups if g.size], inputs)
     least, empty = _cuts(trial.groups, rules, _without_last_units), _empty_branches(trial.groups, rules)
-    with _random_numbers_kept(network), torch.no_grad():
+    with random_numbers_kept(network), torch.no_grad():
         if inputs is None:
             log.info("attach(network, groups) has no inputs, so the network is not run for a trial")
             trial.try_all([*least, *empty], trial.cut)
             return
-        macs = _count_macs(meta, inputs)
+        macs = count_macs_on_meta(meta, inputs)
         if macs is None:
-            trial.network = _copy_to_cpu(network)
+            trial.network = copy_to_cpu(network)
             trial.network(**_arguments(trial.network, inputs))  # an error of the uncut network has no group
         small = (macs or 0) < MAX_MACS and all(p.dtype in PRECISE and not p.is_meta for p in network.parameters())
         # Two groups that should be one may be cut alike. Values show that; without them the groups are cut apart.
         for plans in (least, *([] if small else _separated(least)), empty):
             trial.try_all(plans, trial.run)
         if small:
-            trial.network = _copy_to_cpu(network)
-            trial.compare_values([_cuts(trial.groups, rules, _random_half), empty])
+            trial.network = copy_to_cpu(network)
+            trial.compare_values([_cuts(trial.groups, rules, random_half), empty])
 
 
-class _Trial:
+class Trial:
     """Trial cuts of one network.
 
     Attributes:
@@ -117,14 +117,20 @@ class _Trial:
 
     def compare_values(self, cuts: Sequence[Sequence[Plan]]) -> None:
         """Compares cut copies of the network with the masked network, and tries the gates."""
-        _vary_constants(self.network)
+        self.vary_constants()
         if not are_finite(self.network(**_arguments(self.network, self.inputs))):
             return  # there are no weights yet that could be compared
         for plans in cuts:
             self.try_all(plans, self.compare)
         for group in self.groups:
             if len({s.path.rpartition(".")[0] for s in group.slices if s.gated}) > 1:
-                self.try_all([Plan({group.name: _random_half(group, 1)})], self.scale)
+                self.try_all([Plan({group.name: random_half(group, 1)})], self.scale)
+
+    def vary_constants(self) -> None:
+        """Adds noise to constant parameters of the network: a layer that starts as zeros would hide every fault."""
+        for p in self.network.parameters():
+            if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
+                p += 0.1 * torch.randn_like(p)
 
     def compare(self, plan: Plan) -> None:
         """Compares the cut network with the masked network."""
@@ -203,7 +209,7 @@ def _without_last_units(group: Group, round_to: int) -> tuple[int, ...]:
     return tuple(range(group.size))
 
 
-def _random_half(group: Group, round_to: int) -> tuple[int, ...]:
+def random_half(group: Group, round_to: int) -> tuple[int, ...]:
     """Returns random units, about half of each run."""
     kept = []
     for run in _runs(group):
@@ -240,7 +246,7 @@ def _shapes(arguments: Mapping[str, Any]) -> list[torch.Size]:
     return [leaf.shape for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
 
 
-def _count_macs(meta: nn.Module, inputs: InputFunction) -> float | None:
+def count_macs_on_meta(meta: nn.Module, inputs: InputFunction) -> float | None:
     """Returns the MACs of a forward, None if the network does not run on the meta device."""
     try:
         with FlopCounterMode(display=False) as counter:
@@ -250,19 +256,13 @@ def _count_macs(meta: nn.Module, inputs: InputFunction) -> float | None:
     return counter.get_total_flops() / 2
 
 
-def _copy_to_cpu(network: nn.Module) -> nn.Module:
+def copy_to_cpu(network: nn.Module) -> nn.Module:
+    """Returns a copy of a network on the CPU, in evaluation mode, without gradients."""
     return copy.deepcopy(network).cpu().eval().requires_grad_(False)
 
 
-def _vary_constants(network: nn.Module) -> None:
-    """Adds noise to parameters whose entries are all equal: a layer that starts as zeros would hide every fault."""
-    for p in network.parameters():
-        if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
-            p += 0.1 * torch.randn_like(p)
-
-
 @contextmanager
-def _random_numbers_kept(network: nn.Module) -> Iterator[None]:
+def random_numbers_kept(network: nn.Module) -> Iterator[None]:
     """Restores the states of the random number generators of the CPU and of the network's GPU after the block."""
     devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(sorted(devices)):

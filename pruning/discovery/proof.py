@@ -1,0 +1,80 @@
+"""Proof of found groups: trial cuts, after which a group that cannot be cut is left whole."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from pruning.cost import copy_to_meta
+from pruning.cut_errors import CutError
+from pruning.errors import PruningError
+from pruning.groups import Group
+from pruning.plan import Plan
+from pruning.tracing import InputFunction
+from pruning.trial import MAX_MACS, PRECISE, Trial, copy_to_cpu, count_macs_on_meta, random_half, random_numbers_kept
+
+log = logging.getLogger(__name__)
+
+
+def separate(
+    network: nn.Module, groups: Sequence[Group], inputs: InputFunction
+) -> tuple[list[Group], list[tuple[Group, str]]]:
+    """Separates groups that can be cut from groups that cannot.
+
+    About half of the units of all groups are removed from a copy of the network. Shapes are tried on the meta device.
+    Values of the cut copy and of the masked network are compared if a forward is small. If a trial fails, halves of the
+    groups are tried, until the groups at fault are known.
+
+    Args:
+        network: the network; it stays as it is.
+        groups: the groups to try.
+        inputs: returns the arguments of a forward.
+
+    Returns:
+        The groups that can be cut, and the others, each with the reason.
+    """
+    meta = copy_to_meta(network)
+    refused: list[tuple[Group, str]] = []
+    with random_numbers_kept(network), torch.no_grad():
+        macs = count_macs_on_meta(meta, inputs)
+        trial = Trial(meta if macs is not None else copy_to_cpu(network), list(groups), inputs)
+        groups = _sieve(list(groups), trial.run, refused)
+        precise = all(p.dtype in PRECISE and not p.is_meta for p in network.parameters())
+        if precise and (macs or 0) < MAX_MACS:
+            trial = Trial(copy_to_cpu(network), list(groups), inputs)
+            trial.vary_constants()
+            groups = _sieve(list(groups), trial.compare, refused)
+    return list(groups), refused
+
+
+def _sieve(groups: list[Group], test: Callable[[Plan], object], refused: list[tuple[Group, str]]) -> list[Group]:
+    """Returns the groups that pass a test, and adds the others to `refused`."""
+    remaining = list(groups)
+    while remaining:
+        error = _error(remaining, test)
+        if error is None:
+            break
+        part = remaining
+        while len(part) > 1:
+            half = part[: len(part) // 2]
+            found = _error(half, test)
+            if found is None:
+                half = part[len(part) // 2 :]
+                found = _error(half, test)
+                if found is None:  # only both halves together fail
+                    half, found = part[-1:], error
+            part, error = half, found
+        refused.append((part[0], error))
+        remaining.remove(part[0])
+    return remaining
+
+
+def _error(groups: Sequence[Group], test: Callable[[Plan], object]) -> str | None:
+    """Returns why about half of the units of groups cannot be removed; None if they can."""
+    plan = Plan({g.name: random_half(g, 1) for g in groups})
+    try:
+        test(plan)
+    except (CutError, PruningError, RuntimeError) as error:  # also a norm that cannot be masked
+        return str(error)
+    return None

@@ -1,0 +1,222 @@
+"""Records the operators that a network runs, on shapes alone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from pruning.discovery.tracked_sizes import TrackedInt, tracked_attributes
+
+EQUAL_PARTS = {"chunk", "unsafe_chunk", "tensor_split"}
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor of the recorded run.
+
+    Attributes:
+        shape: its sizes.
+        name: name of the parameter or buffer, "" for other tensors.
+        is_buffer: whether it is a buffer.
+    """
+
+    shape: tuple[int, ...]
+    name: str = ""
+    is_buffer: bool = False
+
+
+@dataclass(eq=False)
+class Operator:
+    """An operator of the recorded run.
+
+    Attributes:
+        function: torch's operator (ATen).
+        arguments: its arguments by name, with a `Value` for every tensor.
+        results: its results.
+        module: path of the module whose forward calls it.
+        sizes: tracked integers among the arguments of the function that the module calls, in order.
+        equal_parts: whether the module asked for a number of equal parts, not for their sizes.
+        width_scales: whether an attention takes the scale of its logits from the width of its heads.
+    """
+
+    function: Any
+    arguments: dict[str, Any]
+    results: list[Value]
+    module: str
+    sizes: list[TrackedInt] = field(default_factory=list)
+    equal_parts: bool = False
+    width_scales: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the operator, without its overload, and without the mark of operators that work in place."""
+        name = self.function.overloadpacket.__name__
+        return name if name.startswith("_") else name.rstrip("_")
+
+    @property
+    def values(self) -> list[Value]:
+        """Tensors among the arguments, in order."""
+        return [
+            v
+            for v in tree_leaves(list(self.arguments.values()), lambda x: isinstance(x, Value))
+            if isinstance(v, Value)
+        ]
+
+    def __str__(self) -> str:
+        shapes = ", ".join(str(list(v.shape)) for v in self.values)
+        return f"{self.name}({shapes}) in {self.module or 'the network'}"
+
+
+@dataclass
+class Recording:
+    """A recorded run.
+
+    Attributes:
+        operators: the operators in the order in which they ran.
+        tensors: parameters and buffers by name; a tensor with several names once.
+        outputs: tensors that the network returned.
+    """
+
+    operators: list[Operator]
+    tensors: dict[str, Value]
+    outputs: list[Value]
+
+
+class _Context:
+    """What the running module asked for: its path and the functions that it calls, from the outermost."""
+
+    def __init__(self) -> None:
+        self.modules: list[str] = [""]
+        self.sizes: list[list[TrackedInt]] = []
+        self.names: list[str] = []
+        self.width_scales: list[bool] = []
+
+
+class _FunctionMode(TorchFunctionMode):
+    """Notes the arguments of the functions of torch that modules call."""
+
+    def __init__(self, context: _Context):
+        super().__init__()
+        self.context = context
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        context, name = self.context, getattr(func, "__name__", "")
+        context.sizes.append(list(_tracked((args, kwargs))))
+        context.names.append(name)
+        scale = args[6] if len(args) > 6 else kwargs.get("scale")
+        context.width_scales.append(name == "scaled_dot_product_attention" and scale is None)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            context.sizes.pop()
+            context.names.pop()
+            context.width_scales.pop()
+
+
+def _tracked(arguments: Any) -> Iterator[TrackedInt]:
+    """Yields the tracked integers among arguments, also those inside of slices."""
+    for leaf in tree_leaves(arguments):
+        for item in (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,):
+            if isinstance(item, TrackedInt):
+                yield item
+
+
+class _DispatchMode(TorchDispatchMode):
+    """Records operators with values in place of tensors."""
+
+    def __init__(self, context: _Context, tensors: dict[int, Value], alive: list[Tensor]):
+        super().__init__()
+        self.context, self.values, self.alive = context, tensors, alive
+        self.operators: list[Operator] = []
+
+    def value(self, tensor: Tensor) -> Value:
+        """Returns the value that stands for a tensor."""
+        if id(tensor) not in self.values:
+            self.alive.append(tensor)  # otherwise another tensor could get its id
+            self.values[id(tensor)] = Value(tuple(tensor.shape))
+        return self.values[id(tensor)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        arguments = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+        arguments = {a.name: a.default_value for a in func._schema.arguments if a.name not in arguments} | arguments
+        arguments = tree_map_only(Tensor, self.value, arguments)
+        result = func(*args, **kwargs)
+        results = [self.value(leaf) if isinstance(leaf, Tensor) else None for leaf in tree_leaves(result)]
+        context = self.context
+        self.operators.append(
+            Operator(
+                func,
+                arguments,
+                [r for r in results if r is not None],
+                context.modules[-1],
+                list(context.sizes[-1]) if context.sizes else [],
+                any(name in EQUAL_PARTS for name in context.names),
+                any(context.width_scales),
+            )
+        )
+        return result
+
+
+def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
+    """Records a run of a network.
+
+    The tensors of PyTorch's dispatcher are recorded, not a graph of `torch.export`: the network runs as it is, whatever
+    its Python code does, on the meta device in a fraction of a second, while an export takes seconds and refuses a
+    part of all networks. Composite operators arrive in parts, so that an attention is two matrix products and a
+    softmax, whoever wrote it.
+
+    Args:
+        network: the network; its attributes are replaced while it runs.
+        run: calls the network and returns its outputs.
+    """
+    context, values, alive, tensors = _Context(), {}, [], {}
+    buffers = {id(b) for b in network.buffers()}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if id(tensor) not in values:
+            values[id(tensor)] = tensors[name] = Value(tuple(tensor.shape), name, id(tensor) in buffers)
+            alive.append(tensor)
+    mode = _DispatchMode(context, values, alive)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            torch.no_grad(),
+            tracked_attributes(network),
+            _module_paths(network, context),
+            _FunctionMode(context),
+            mode,
+        ):
+            result = run(network)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    outputs = [values[id(t)] for t in tree_leaves(result) if isinstance(t, Tensor) and id(t) in values]
+    return Recording(mode.operators, tensors, outputs)
+
+
+@contextmanager
+def _module_paths(network: nn.Module, context: _Context) -> Iterator[None]:
+    """Keeps the path of the running module in the context."""
+
+    def enter(path: str) -> Callable:
+        return lambda *_: context.modules.append(path)
+
+    def leave(*_: Any) -> None:
+        context.modules.pop()
+
+    handles = []
+    for path, module in network.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(path)))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

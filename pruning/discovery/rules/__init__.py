@@ -1,0 +1,13 @@
+"""Rules: how units flow through PyTorch's operators, by operator name."""
+
+from collections.abc import Mapping
+
+from pruning.discovery.flow import Rule
+from pruning.discovery.rules.elementwise import ELEMENTWISE
+from pruning.discovery.rules.indexing import INDEXING
+from pruning.discovery.rules.norms import NORMS
+from pruning.discovery.rules.positions import POSITIONS
+from pruning.discovery.rules.products import PRODUCTS
+from pruning.discovery.rules.shapes import SHAPES
+
+RULES: Mapping[str, Rule] = ELEMENTWISE | INDEXING | NORMS | POSITIONS | PRODUCTS | SHAPES

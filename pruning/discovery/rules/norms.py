@@ -1,0 +1,70 @@
+"""Rules of norms."""
+
+from pruning.discovery.flow import Flow, integers
+from pruning.discovery.recording import Operator, Value
+
+
+def batch_norm(flow: Flow, operator: Operator) -> None:
+    """Normalises every channel by itself."""
+    x = operator.values[0]
+    labels = list(flow.of(x))
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        tensor = operator.arguments.get(name)
+        if isinstance(tensor, Value):
+            labels[1] = flow.unite(labels[1], flow.of(tensor)[0], operator)
+    if operator.arguments.get("training") or operator.arguments.get("running_mean") is None:
+        for d, part in enumerate(labels):
+            if d != 1:
+                flow.keep_free(operator, part)
+    flow.set(operator.results[0], labels)
+
+
+def layer_norm(flow: Flow, operator: Operator) -> None:
+    """Normalises over the last dimensions. Statistics over units need a norm that counts the kept units only."""
+    x = operator.values[0]
+    labels = list(flow.of(x))
+    over = integers(operator, "normalized_shape")
+    if len(over) > 1:
+        for part in labels[-len(over) :]:
+            flow.keep_free(operator, part)
+    for name in ("weight", "bias"):
+        tensor = operator.arguments.get(name)
+        if isinstance(tensor, Value):
+            for d, part in enumerate(flow.of(tensor)):
+                at = d - len(over)
+                labels[at] = flow.unite(labels[at], part, operator)
+    if len(over) == 1 and labels[-1] is not None:
+        flow.joint_norms.append((operator, labels[-1]))
+        flow.require(operator, over[0], labels[-1])
+    flow.set(operator.results[0], labels)
+
+
+def group_norm(flow: Flow, operator: Operator) -> None:
+    """Normalises blocks of channels: a block is a unit, or, if there is one block, statistics are over all units."""
+    x = operator.values[0]
+    labels, groups = list(flow.of(x)), int(operator.arguments["group"])
+    for name in ("weight", "bias"):
+        tensor = operator.arguments.get(name)
+        if isinstance(tensor, Value):
+            labels[1] = flow.unite(labels[1], flow.of(tensor)[0], operator)
+    channels = labels[1]
+    if channels is not None and groups == 1:
+        flow.joint_norms.append((operator, channels))
+    elif channels is not None:
+        blocks = channels.reshape(groups, -1)
+        for column in range(1, blocks.shape[1]):
+            flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))
+        if not flow.require(operator, groups, blocks[:, 0]):
+            flow.keep_free(operator, channels)
+    flow.set(operator.results[0], labels)
+
+
+NORMS = (
+    dict.fromkeys(
+        ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+        + ("_batch_norm_no_update", "batch_norm", "miopen_batch_norm"),
+        batch_norm,
+    )
+    | dict.fromkeys(("native_layer_norm", "layer_norm", "_fused_rms_norm", "rms_norm"), layer_norm)
+    | {"native_group_norm": group_norm}
+)
