@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.errors import PruningError
 from pruning.groups import Group
+from pruning.multihead_attention import leave_nested_tensors
 from pruning.tensor_places import find_places
 from pruning.tracing import AffineShape, AffineSize, InputFunction, OperationRecord, TensorRecord, trace
 
@@ -207,6 +208,7 @@ def copy_to_meta(thing: Any) -> Any:
         for first, *others in tied:
             for place in others:
                 setattr(place.module, place.name, getattr(first.module, first.name))
+        leave_nested_tensors(copied)
         return copied.eval().requires_grad_(False)
     return tree_map_only(Tensor, lambda t: t.to("meta"), dict(thing))
 

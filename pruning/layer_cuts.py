@@ -12,9 +12,13 @@ from torch.nn.modules.rnn import RNNCellBase
 from torch.nn.utils import parametrize
 
 from pruning.errors import PruningError
+from pruning.multihead_attention import CutMultiheadAttention, allow_any_width, projection_widths
 
 # Layers that hold the number of their units in ways that surgery does not know.
-UNSUPPORTED = (nn.MultiheadAttention, nn.RNNBase, RNNCellBase)
+UNSUPPORTED = (nn.RNNBase, RNNCellBase)
+
+# Attentions of other classes may compute anything else.
+ATTENTIONS = (nn.MultiheadAttention.forward, CutMultiheadAttention.forward)
 
 
 @dataclass
@@ -52,7 +56,8 @@ def check_layer_cut(cut: LayerCut) -> None:
             layer. The message has the path of the layer.
     """
     layer = cut.module
-    if isinstance(layer, UNSUPPORTED):
+    is_foreign = isinstance(layer, nn.MultiheadAttention) and type(layer).forward not in ATTENTIONS
+    if isinstance(layer, UNSUPPORTED) or is_foreign:
         raise PruningError(f"surgery does not support {type(layer).__name__}: '{cut.path}'")
     if parametrize.is_parametrized(layer) or isinstance(layer, parametrize.ParametrizationList):
         raise PruningError(
@@ -60,13 +65,15 @@ def check_layer_cut(cut: LayerCut) -> None:
             "torch.nn.utils.parametrize.remove_parametrizations(layer, name)"
         )
     for name in cut.kept:
-        tensor = getattr(layer, name)
+        tensor = getattr(layer.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
         if tensor.layout != torch.strided:
             raise PruningError(f"surgery does not support sparse tensors: '{cut.path}.{name}' ({tensor.layout})")
     if isinstance(layer, _ConvNd) and isinstance(layer.weight, nn.Parameter):
         _check_convolution(cut)
     elif isinstance(layer, nn.GroupNorm):
         _check_group_norm(cut)
+    elif isinstance(layer, nn.MultiheadAttention):
+        _check_attention(cut)
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag) and 0 in cut.kept.get("weight", {}):
         raise PruningError(
             f"'{cut.path}.weight' loses rows, but a row of {type(layer).__name__} is the meaning of an index, which "
@@ -92,6 +99,8 @@ def sync_sizes(cut: LayerCut) -> None:
         layer.num_channels = size if layer.weight is None else layer.weight.numel()
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         layer.embedding_dim = layer.weight.shape[1]
+    elif isinstance(layer, nn.MultiheadAttention):
+        allow_any_width(layer)
     elif isinstance(layer, nn.PReLU):
         layer.num_parameters = layer.weight.numel()
     elif hasattr(layer, "normalized_shape") and isinstance(getattr(layer, "weight", None), Tensor):
@@ -138,6 +147,38 @@ def _check_group_norm(cut: LayerCut) -> None:
             f"{groups} groups after the cut. Whole groups must go, as the statistics are over the channels of a group: "
             f"all channels of a group are one unit, with attributes=(('{cut.path}.num_groups', 1),). A GroupNorm with "
             f"one group over exactly the units belongs into norms=('{cut.path}',)"
+        )
+
+
+def _check_attention(cut: LayerCut) -> None:
+    """Checks that an attention loses whole heads, or as many dims of every head, and the same in all its tensors."""
+    attention, heads, widths = cut.module, cut.count("num_heads"), projection_widths(cut.module)
+    starts = [0, widths[0], 2 * widths[0]]
+    if attention.in_proj_weight is None:
+        q, k, v = (cut.entries(f"{name}_proj_weight", 0) for name in "qkv")
+    else:
+        rows = cut.entries("in_proj_weight", 0)
+        q, k, v = (rows[(rows >= a) & (rows < a + n)] - a for a, n in zip(starts, widths, strict=True))
+    wanted = {("out_proj.weight", 1): ("values", v)}
+    if attention.in_proj_bias is not None:
+        rows = torch.cat([part + start for part, start in zip((q, k, v), starts, strict=True)])
+        wanted["in_proj_bias", 0] = ("queries, keys and values", rows)
+    if attention.bias_k is not None:
+        wanted |= {("bias_k", 2): ("keys", k), ("bias_v", 2): ("values", v)}
+    for (name, dim), (rows_of, rows) in wanted.items():
+        if not torch.equal(cut.entries(name, dim), rows):
+            raise PruningError(
+                f"the cut of the attention '{cut.path}' keeps other entries along dim {dim} of '{cut.path}.{name}' "
+                f"than rows of the {rows_of} in its projections; declare the same units of both"
+            )
+    per_head = [_entries_per_block(x, n, attention.num_heads) for x, n in zip((q, k, v), widths, strict=True)]
+    same_heads = torch.equal(per_head[0] > 0, per_head[2] > 0)
+    if not (torch.equal(q, k) and same_heads and all(_fit_blocks(counts, heads) for counts in per_head)):
+        raise PruningError(
+            f"the cut leaves {_listed(per_head[0])} dims of the queries, {_listed(per_head[1])} of the keys and "
+            f"{_listed(per_head[2])} of the values in the heads of '{cut.path}', with {heads} heads after the cut. "
+            f"Whole heads must go, with attributes=(('{cut.path}.num_heads', 1),), or the same number of dims of every "
+            "head, and the same dims of queries and keys"
         )
 
 

@@ -15,6 +15,7 @@ from pruning.attributes import CountAttribute
 from pruning.errors import PruningError, describe_value
 from pruning.groups import Group, Slice, branches
 from pruning.layer_cuts import LayerCut, check_layer_cut, sync_sizes
+from pruning.multihead_attention import leave_nested_tensors
 from pruning.plan import Plan
 from pruning.tensor_places import Place, find_places
 
@@ -90,6 +91,8 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
         attribute.subtract(count)
     for layer in layers:
         sync_sizes(layer)
+    if any(isinstance(layer.module, nn.MultiheadAttention) for layer in layers):
+        leave_nested_tensors(network)
     for group in groups:
         if group.owner is not None and group.name in plan.kept:
             owner: Any = network.get_submodule(group.owner)

@@ -19,6 +19,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only
 
 from pruning.errors import PruningError
 from pruning.groups import Group
+from pruning.multihead_attention import allow_any_width, leave_nested_tensors
 from pruning.plan import Plan
 from pruning.surgery import compacted
 
@@ -179,7 +180,7 @@ def trace(
     Raises:
         PruningError: the choice of operations depends on the kept units, not only their sizes.
     """
-    dense = _record(network, inputs, recorder)
+    dense = _record(_thinned(network, []), inputs, recorder)
     removed = torch.tensor([float(g.size - len(_every_nth_unit(2, g))) for g in groups], dtype=torch.float64)
     cut_sets = separating_sets(removed)
     drops = [_size_drops(network, groups, inputs, recorder, dense, cut) for cut in cut_sets]
@@ -273,8 +274,15 @@ def _every_nth_unit(n: int, group: Group) -> tuple[int, ...]:
 
 
 def _thinned(network: nn.Module, groups: Sequence[Group], n: int = 2) -> nn.Module:
-    """Returns a copy of the network with every n-th unit of `groups`."""
-    return compacted(network, groups, Plan({g.name: _every_nth_unit(n, g) for g in groups}))
+    """Returns a copy of the network with every n-th unit of `groups`.
+
+    All attentions of torch become those that a cut leaves, so that uncut ones run the same operations.
+    """
+    thinned = compacted(network, groups, Plan({g.name: _every_nth_unit(n, g) for g in groups}))
+    for attention in (m for m in thinned.modules() if type(m) is nn.MultiheadAttention):
+        allow_any_width(attention)
+    leave_nested_tensors(thinned)
+    return thinned
 
 
 class _RecordingMode(TorchDispatchMode):
@@ -295,11 +303,6 @@ def _record(network: nn.Module, inputs: InputFunction, recorder: Recorder) -> li
     """Runs the network once and returns the records of its operations."""
     device = next(network.parameters()).device
     arguments = tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # torch's attention has it before a cut, and not behind
-    try:
-        with torch.no_grad(), _RecordingMode(recorder) as mode:
-            network(**arguments)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
+    with torch.no_grad(), _RecordingMode(recorder) as mode:
+        network(**arguments)
     return mode.records
