@@ -17,7 +17,7 @@ from pruning.errors import PruningError
 from pruning.plan import Plan
 from pruning.pruner import Pruner
 from pruning.tracing import InputFunction
-from pruning.trial import _Trial, try_cuts
+from pruning.trial import Trial, try_cuts
 from tests.pruning.faulty import FAULTS, Fault, Network, read, write
 from tests.pruning.networks import (
     BranchNet,
@@ -227,7 +227,7 @@ def test_a_flip_on_one_draw_is_no_fault() -> None:
     network.eval().register_forward_hook(flip)
     plan = Plan({"hidden": (0, 2)})
     with torch.no_grad():
-        _Trial(network, network.groups(), lambda _: {"x": torch.randn(2, 3, 8, 8)}).compare(plan)
+        Trial(network, network.groups(), lambda _: {"x": torch.randn(2, 3, 8, 8)}).compare(plan)
     assert len(calls) == 4
 
 
