@@ -10,11 +10,11 @@ few passes over the weights, independent of the batch size. Evaluation uses `wit
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from pruning.gated_tensor import GatedTensor
 from pruning.group_checks import check_some_groups
 from pruning.groups import Group, Slice
 from pruning.norms import clear_mask, is_plain_layer_norm, set_mask
@@ -43,14 +43,13 @@ class Gates:
         self.mask = torch.ones_like(self.values.data)
         self._tensors = self._find_tensors(device)
         self._factor_ids = torch.cat([e for t in self._tensors for e in t.factor_ids] or [self.mask.long()[:0]])
-        self._ungated: list[Tensor] | None = None
-        self._factors: list[list[Tensor]] = []
+        self._factors: list[list[Tensor]] | None = None  # while folded
         self._masks: list[tuple[Plan, Tensor]] = []
         encoders = any(isinstance(m, nn.TransformerEncoderLayer) for m in network.modules())
         self._avoids_fast_path = encoders and any(g.norms for g in self.groups)
         self._fast_path = True
 
-    def _find_tensors(self, device: torch.device) -> list["_GatedTensor"]:
+    def _find_tensors(self, device: torch.device) -> list[GatedTensor]:
         """Returns the gated and masked tensors, with the index of the factor of each entry; see `_all_factors`."""
         index: dict[str, dict[int, Tensor]] = defaultdict(dict)
         start = 0
@@ -59,12 +58,12 @@ class Gates:
             for s in (s for s in group.slices if s.gated or s.masked or self._is_in_norm(group, s)):
                 dims = index[s.path]
                 if s.dim not in dims:
-                    entries = _GatedTensor.at(self.network, s.path).tensor.shape[s.dim]
+                    entries = GatedTensor(self.network, s.path, {}).tensor.shape[s.dim]
                     dims[s.dim] = torch.full((entries,), 2 * len(self.values), device=device)
                 factors = units + start if s.gated else units + start + len(self.values)
                 dims[s.dim][s.positions(units)] = factors.repeat_interleave(s.inner)
             start += group.size
-        return [_GatedTensor.at(self.network, path, tuple(dims), tuple(dims.values())) for path, dims in index.items()]
+        return [GatedTensor(self.network, path, factor_ids) for path, factor_ids in index.items()]
 
     def _is_in_norm(self, group: Group, s: Slice) -> bool:
         """Returns whether a slice is of a norm over the units that needs masked weights; see `norms.set_mask`."""
@@ -85,7 +84,7 @@ class Gates:
     @property
     def is_folded(self) -> bool:
         """Whether the parameters hold gated weights at the moment."""
-        return self._ungated is not None
+        return self._factors is not None
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Splits a vector (units,) in the order of `values` into one vector (size,) per group name."""
@@ -128,11 +127,9 @@ class Gates:
         """
         if self.is_folded:
             raise RuntimeError("the gates are already folded; call unfold() first")
-        self._ungated = [t.tensor.data for t in self._tensors]
         self._factors = self._all_factors()
-        gated = _multiply(self._ungated, self._factors)
-        for t, ungated, weight in zip(self._tensors, self._ungated, gated, strict=True):
-            t.tensor.data = weight.to(ungated.dtype)
+        for t, factors in zip(self._tensors, self._factors, strict=True):
+            t.fold(factors)
         if self._avoids_fast_path:  # which reads the weights of norms without a call of their forward
             self._fast_path = torch.backends.mha.get_fastpath_enabled()
             torch.backends.mha.set_fastpath_enabled(False)
@@ -153,23 +150,15 @@ class Gates:
         Raises:
             RuntimeError: the gates are not folded.
         """
-        if self._ungated is None:
+        if self._factors is None:
             raise RuntimeError("the gates are not folded; call fold() first")
-        factors, tensors = self._factors, enumerate(self._tensors)
-        learned = {i: t.tensor.grad for i, t in tensors if t.tensor.grad is not None}
-        gradient = None
+        gradient, pairs = None, zip(self._tensors, self._factors, strict=True)
+        terms = [term for t, factors in pairs for term in t.unfold(factors, gate_gradients)]
         if gate_gradients:
-            terms = [[torch.zeros_like(f) for f in by_dim] for by_dim in factors]
-            pairs = list(learned.values()), [self._ungated[i] for i in learned]
-            for i, product in zip(learned, torch._foreach_mul(*pairs) if learned else (), strict=True):
-                terms[i] = _factor_gradients(product, self._tensors[i].dims, factors[i])
-            flat = torch.cat([term.flatten() for by_dim in terms for term in by_dim] or [self.mask[:0]])
+            flat = torch.cat(terms or [self.mask[:0]])
             gradient = torch.zeros(2 * len(self.values) + 1, dtype=self.values.dtype, device=self.values.device)
             gradient = gradient.index_add_(0, self._factor_ids, flat.to(gradient.dtype))[: len(self.values)]
-        for i, weight_gradient in learned.items():
-            for factor in factors[i]:
-                weight_gradient.mul_(factor)
-        self.restore()
+        self._restore(keeps_memory=True)
         # The mask is left out on purpose: the gradient of a closed gate is the effect of opening it.
         if gradient is not None:
             self.values.grad = gradient if self.values.grad is None else self.values.grad + gradient
@@ -194,13 +183,14 @@ class Gates:
 
     def ungated_weights(self) -> dict[str, Tensor]:
         """Returns the ungated tensors by name while the gates are folded, otherwise an empty dictionary."""
-        return {} if self._ungated is None else {t.path: w for t, w in zip(self._tensors, self._ungated, strict=True)}
+        return {t.path: t.ungated for t in self._tensors if t.ungated is not None}
 
     @torch.no_grad()
     def fold_permanently(self) -> None:
         """Multiplies the gates into the weights permanently, then opens all gates and sets them to 1."""
         self.fold()
-        self._ungated = [t.tensor.data for t in self._tensors]
+        for t in self._tensors:
+            t.keep_gated()
         self.restore()
         self.values.data.fill_(1)
         self.values.grad = None
@@ -208,11 +198,14 @@ class Gates:
 
     def restore(self) -> None:
         """Restores the ungated weights and the plain norms; gradients stay as they are."""
-        for t, ungated in zip(self._tensors, self._ungated or (), strict=True):
-            t.tensor.data = ungated
+        self._restore()
+
+    def _restore(self, keeps_memory: bool = False) -> None:
+        for t in self._tensors:
+            t.restore(keeps_memory)
         if self._avoids_fast_path and self.is_folded:
             torch.backends.mha.set_fastpath_enabled(self._fast_path)
-        self._ungated, self._factors = None, []
+        self._factors = None
         for group in self.groups:
             for norm in group.norms:
                 clear_mask(self.network.get_submodule(norm))
@@ -222,69 +215,4 @@ class Gates:
         # Factor ids count the gates first (for gated slices), then the masks (for masked ones); the last factor is 1.
         factors = torch.cat([self.values.detach() * self.mask, self.mask, self.mask.new_ones(1)])[self._factor_ids]
         parts = iter(factors.split([len(ids) for t in self._tensors for ids in t.factor_ids]))
-        return [
-            [next(parts).view([-1 if d == dim else 1 for d in range(t.tensor.dim())]) for dim in t.dims]
-            for t in self._tensors
-        ]
-
-
-@dataclass(frozen=True)
-class _GatedTensor:
-    """A parameter or buffer that carries gates or masks.
-
-    Attributes:
-        path: its name in the network.
-        module, name: the module that holds it, and its name there.
-        dims: dimensions that carry gates or masks.
-        factor_ids: for each of `dims`, the index of the factor of each entry (entries,); see `Gates._all_factors`.
-    """
-
-    path: str
-    module: nn.Module
-    name: str
-    dims: tuple[int, ...] = ()
-    factor_ids: tuple[Tensor, ...] = ()
-
-    @classmethod
-    def at(cls, network: nn.Module, path: str, *rest: tuple) -> "_GatedTensor":
-        """Returns the tensor of `network` with the name `path`."""
-        module, _, name = path.rpartition(".")
-        return cls(path, network.get_submodule(module), name, *rest)
-
-    @property
-    def tensor(self) -> Tensor:
-        """The parameter or buffer itself."""
-        return getattr(self.module, self.name)
-
-
-def _multiply(tensors: list[Tensor], factors: list[list[Tensor]]) -> list[Tensor]:
-    """Returns every tensor times all its factors. One fused call, as many small calls would cost more than the work."""
-    products = list(torch._foreach_mul(tensors, [by_dim[0] for by_dim in factors])) if tensors else []
-    for i, by_dim in enumerate(factors):
-        for factor in by_dim[1:]:
-            products[i] = products[i].mul_(factor)
-    return products
-
-
-def _factor_gradients(product: Tensor, dims: tuple[int, ...], factors: list[Tensor]) -> list[Tensor]:
-    """Returns the gradient of each factor of a tensor.
-
-    Args:
-        product: gradient of the gated tensor times the ungated tensor.
-        dims: gated dimensions.
-        factors: factors along each of `dims`.
-
-    Returns:
-        For each of `dims` the sum of `product`, times the other factors, over all other dimensions: (entries,). Only
-        products of matrices and vectors are computed, no copies of the tensor.
-    """
-    rest, order = [d for d in range(product.dim()) if d not in dims], sorted(dims)
-    product = product.sum(rest) if rest else product
-    gradients = []
-    for dim in dims:
-        gradient = product
-        for other in sorted({*dims} - {dim}, reverse=True):  # from the last dim, so that axes keep their place
-            factor = factors[dims.index(other)].flatten().to(gradient.dtype)
-            gradient = torch.tensordot(gradient, factor, ([order.index(other)], [0]))
-        gradients.append(gradient)
-    return gradients
+        return [t.factors([next(parts) for _ in t.dims]) for t in self._tensors]

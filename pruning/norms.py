@@ -25,19 +25,24 @@ class MaskedLayerNorm(nn.LayerNorm):
     Attributes:
         mask: (C,), 1 for a kept channel.
         share: fraction of the channels that are kept, i.e. the mean of the mask.
+        closed: (C,), 1 - mask.
+        scale: (C,), factor of the weight.
     """
 
     mask: Tensor
+    closed: Tensor
+    scale: Tensor
     share: float
     plain_class: Any  # the class of the norm without its mask
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input (..., C); the output (..., C) is zero where the mask is zero."""
+        if self.share == 1 and not torch.compiler.is_compiling():  # compiled, it would be one graph more
+            return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
         mean = input.sum(-1, keepdim=True) / (self.share * input.shape[-1])
-        filled = torch.addcmul(input, (1 - self.mask).to(input.dtype), mean)
+        filled = torch.addcmul(input, self.closed.to(input.dtype), mean)
         # The kernel's variance is `share` times the variance of the kept channels. Scaled eps and weight correct that.
-        weight = self.mask.to(input.dtype) if self.weight is None else self.weight * self.mask
-        weight = weight * self.share**0.5
+        weight = self.scale.to(input.dtype) if self.weight is None else self.weight * self.scale
         bias = None if self.bias is None else self.bias * self.mask
         if torch.compiler.is_compiling():  # the kernel's eps would be a constant, and each mask compiled anew
             centred = (filled - mean).to(weight.dtype)
@@ -60,14 +65,19 @@ def set_mask(norm: Any, mask: Tensor) -> None:
     if not hasattr(norm, "plain_class"):
         norm.plain_class = type(norm)
         norm.__class__ = MaskedLayerNorm if is_plain_layer_norm(norm) else _masked_class(type(norm))
-        norm.register_buffer("mask", mask, persistent=False)
-    norm.mask = mask
     norm.share = share or 1 / mask.numel()  # with no kept unit the output is zero, so any positive share will do
+    tensors = {"mask": mask}
+    if isinstance(norm, MaskedLayerNorm):
+        tensors |= {"closed": 1 - mask, "scale": mask * norm.share**0.5}
+    for name, tensor in tensors.items():
+        norm.register_buffer(name, tensor, persistent=False)
 
 
 def clear_mask(norm: Any) -> None:
     """Gives a norm with a mask its original class back; other norms are unchanged."""
     if hasattr(norm, "plain_class"):
+        for name in ("closed", "scale") if isinstance(norm, MaskedLayerNorm) else ():
+            delattr(norm, name)
         norm.__class__ = norm.plain_class
         del norm.mask, norm.share, norm.plain_class
 
