@@ -45,8 +45,12 @@ class GatedTensor:
         if gated is None or _layout(gated) != _layout(ungated):
             with torch.inference_mode(False):  # the memory may serve a training later
                 gated = torch.empty_like(ungated)
-        self.ungated, self._gated, self.tensor.data = ungated, gated, gated
-        gated = self.tensor.detach()  # unlike `data`, it has the version of the parameter, by which caches see a change
+            self.ungated, self._gated, self.tensor.data = ungated, gated, gated
+        else:
+            self.ungated, self.tensor.data = ungated, gated
+            # Unlike `data`, the detached tensor has the version of the parameter. Caches that compare addresses and
+            # versions of weights then notice that the values change.
+            gated = self.tensor.detach()
         torch.mul(ungated, factors[0], out=gated)
         for factor in factors[1:]:
             gated.mul_(factor)
