@@ -73,7 +73,7 @@ class GatedTensor:
         """Puts the ungated tensor back.
 
         Args:
-            keeps_memory: whether the next `fold` may overwrite the gated tensor. No graph may need it any more.
+            keeps_memory: whether the next `fold` writes into the memory of the gated tensor.
         """
         if self.ungated is not None:
             self.tensor.data, self.ungated = self.ungated, None
