@@ -21,6 +21,7 @@ from pruning.discovery.rules import RULES
 from pruning.discovery.tracked_sizes import TrackedInt
 from pruning.discovery.units import FIXED
 from pruning.groups import Group, Slice
+from pruning.norms import is_plain_layer_norm
 from pruning.tracing import InputFunction
 
 ROUNDS = 4  # of choices among the parts of a split dimension
@@ -181,14 +182,6 @@ class _Candidate:
 
     def group(self, chooser: GateChooser, number: int, gated: Sequence[Place], taken: set[str]) -> Group:
         """Returns the group."""
-        slices = []
-        for (path, dim), positions in self.places.items():
-            form = _regular(positions)
-            options: dict[str, Any] = {} if form is None else {"offsets": form[0], "inner": form[1]}
-            if form is None:
-                options["table"] = tuple(map(tuple, positions.tolist()))
-            whole = (path, dim) in self.whole_dims
-            slices.append(Slice(path, dim, gated=(path, dim) in gated, whole=whole, **options))
         norms = tuple(
             dict.fromkeys(
                 operator.module
@@ -196,6 +189,18 @@ class _Candidate:
                 if number in chooser.groups_in_labels(labels)
             )
         )
+        masked = {norm for norm in norms if not is_plain_layer_norm(self.network.get_submodule(norm))}
+        slices = []
+        for (path, dim), positions in self.places.items():
+            form = _regular(positions)
+            options: dict[str, Any] = {} if form is None else {"offsets": form[0], "inner": form[1]}
+            if form is None:
+                options["table"] = tuple(map(tuple, positions.tolist()))
+            if (path, dim) in gated:
+                options["gated"] = True
+            elif path.rpartition(".")[0] in masked:
+                options["masked"] = True
+            slices.append(Slice(path, dim, whole=(path, dim) in self.whole_dims, **options))
         name, kind = name_of(self.network, slices, bool(norms), chooser.is_attention(number))
         unique = (
             name if name not in taken else next(f"{name}.{i}" for i in range(2, 10**6) if f"{name}.{i}" not in taken)

@@ -59,6 +59,7 @@ class Flow:
         splits: reshapes that split a dimension with units, by number in the recording: the possible choices, the
             choice, and its labels.
         joint_norms: norms over units, as (operator, labels): their statistics depend on all units.
+        inputs: inputs of the network, and views of them.
         views: for each parameter or buffer, and each view of one, this parameter or buffer.
         products: products of two activations, as (operator, labels that it sums over).
         requirements: integer attributes that count units.
@@ -79,6 +80,7 @@ class Flow:
         self.products: list[tuple[Operator, np.ndarray]] = []
         self.number = 0
         self.views: dict[Value, Value] = {}
+        self.inputs: set[Value] = set()
         self._places: dict[int, tuple[str, int]] = {}
         for value in recording.tensors.values():
             self.set(value, [self.units.fresh(n) if n > 1 else None for n in value.shape])
@@ -94,13 +96,17 @@ class Flow:
             rule(self, operator)
             if operator.name in VIEWS and operator.values[0] in self.views:
                 self.views |= dict.fromkeys(operator.results, self.views[operator.values[0]])
+            if operator.name in VIEWS and operator.values[0] in self.inputs:
+                self.inputs.update(operator.results)
         for value in recording.outputs:
             self.freeze(value, "the network returns them")
 
     def of(self, value: Value) -> Labels:
         """Returns the labels of a tensor; those of an input of the network are fixed."""
-        unlabelled: Labels = [None] * len(value.shape)
-        return self.labels.setdefault(value, unlabelled)
+        if value not in self.labels:
+            self.labels[value] = [None] * len(value.shape)
+            self.inputs.add(value)
+        return self.labels[value]
 
     def place(self, value: Value, dim: int) -> tuple[str, int] | None:
         """Returns the parameter or buffer, and its dimension, of which a dimension of a tensor is a view; else None."""

@@ -179,7 +179,7 @@ class _Zeros:
                 zero = False
         elif "norm" in name and name not in ("linalg_vector_norm", "norm"):
             zero = False  # a batch norm without weights
-        elif name in ("sum", "linalg_vector_norm", "norm"):
+        elif name in ("sum", "mean", "linalg_vector_norm", "norm"):
             reduced = [d for d in range(len(operator.values[0].shape)) if self._is_reduced(operator, d)]
             if any(self.has(operator.values[0], d) for d in reduced) and not zero:
                 return False

@@ -28,8 +28,11 @@ def reduction(flow: Flow, operator: Operator) -> None:
     reduced = set(dims) or set(range(rank))
     sums = operator.name in ("sum", "linalg_vector_norm", "norm")
     for d in reduced:
-        if not sums:
-            flow.keep_free(operator, labels[d])
+        units = labels[d]
+        if units is not None and operator.name in ("mean", "var", "std") and len(reduced) == 1 and operator.module:
+            flow.joint_norms.append((operator, units))
+        elif not sums:
+            flow.keep_free(operator, units)
     keep = len(result.shape) == rank
     left = [None if d in reduced else labels[d] for d in range(rank) if keep or d not in reduced]
     for r in operator.results:
@@ -61,8 +64,23 @@ def same(flow: Flow, operator: Operator) -> None:
             flow.set(result, flow.of(value) if result.shape == value.shape else [None] * len(result.shape))
 
 
+# Functions of single elements that PyTorch does not mark as such.
+UNMARKED = (
+    "copy",
+    "masked_fill",
+    "where",
+    "lerp",
+    "addcmul",
+    "addcdiv",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "mish",
+)
+UNMARKED += ("_prelu_kernel", "prelu", "softplus", "celu", "selu", "elu", "threshold", "log_sigmoid_forward", "rrelu")
+
 ELEMENTWISE = (
-    dict.fromkeys(("pointwise", "copy", "masked_fill", "where", "lerp", "addcmul", "addcdiv"), pointwise)
+    dict.fromkeys(("pointwise", *UNMARKED), pointwise)
     | dict.fromkeys(
         ("sum", "mean", "amax", "amin", "max", "min", "var", "std", "var_mean", "prod", "norm", "any", "all")
         + ("linalg_vector_norm", "argmax", "argmin", "logsumexp"),

@@ -14,6 +14,8 @@ def product(flow: Flow, operator: Operator) -> None:
     first, second = (flow.of(v) for v in values[-2:])
     *batch_a, rows, inner = first if len(first) > 1 else [None, *first]
     *batch_b, inner_b, columns = second if len(second) > 1 else [*second, None]
+    if values[-2] in flow.inputs:
+        flow.units.freeze(inner_b, "")
     united = flow.unite(inner, inner_b, operator)
     if united is not None and not {*values[-2:]} & flow.views.keys():
         flow.products.append((operator, united))
@@ -43,6 +45,8 @@ def convolution(flow: Flow, operator: Operator) -> None:
     for d in range(channel + 1, len(x.shape)):
         flow.keep_free(operator, flow.of(x)[d])
     leaving = writes
+    if x in flow.inputs:
+        flow.units.freeze(reads, "")
     if groups == 1:
         flow.unite(entering, reads, operator)
     else:
