@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.rnn import RNNCellBase
@@ -68,6 +69,11 @@ def check_layer_cut(cut: LayerCut) -> None:
         tensor = getattr(layer.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
         if tensor.layout != torch.strided:
             raise PruningError(f"surgery does not support sparse tensors: '{cut.path}.{name}' ({tensor.layout})")
+    if isinstance(layer, _ConvNd | nn.Linear) and 1 in cut.kept.get("weight", {}) and not _is_linear_in_weight(layer):
+        raise PruningError(
+            f"surgery does not support layers that change their weight, as {type(layer).__name__} does: '{cut.path}'. "
+            "The change depends on all inputs, so it would be another one after a cut of inputs"
+        )
     if isinstance(layer, _ConvNd) and isinstance(layer.weight, nn.Parameter):
         _check_convolution(cut)
     elif isinstance(layer, nn.GroupNorm):
@@ -107,6 +113,28 @@ def sync_sizes(cut: LayerCut) -> None:
         layer.normalized_shape = tuple(layer.weight.shape)
     elif hasattr(layer, "normalized_shape") and cut.norm_size is not None:
         layer.normalized_shape = (cut.norm_size,)
+
+
+@torch.no_grad()
+def _is_linear_in_weight(layer: Any) -> bool:
+    """Returns whether the output of a convolution or linear layer is linear in its weight.
+
+    A layer that standardises its weight is not. Layers of torch are, and so are layers that cannot be tried.
+    """
+    if type(layer).__module__.startswith("torch."):
+        return True
+    generator = torch.Generator().manual_seed(0)
+    state = {name: torch.rand(t.shape, generator=generator) for name, t in layer.state_dict(keep_vars=True).items()}
+    channels = layer.weight.shape[1] * getattr(layer, "groups", 1)
+    sizes = (
+        [2 * n * d for n, d in zip(layer.kernel_size, layer.dilation, strict=True)] if hasattr(layer, "groups") else []
+    )
+    x = torch.rand(1, channels, *sizes, generator=generator)
+    try:
+        scaled = [functional_call(layer, state | {"weight": k * state["weight"]}, (x,)) for k in (0, 1, 2)]
+    except Exception:  # a forward with other arguments, or with tensors on a device: any error is possible
+        return True
+    return torch.allclose(scaled[2] - scaled[0], 2 * (scaled[1] - scaled[0]), rtol=1e-3, atol=1e-4)
 
 
 def _check_convolution(cut: LayerCut) -> None:

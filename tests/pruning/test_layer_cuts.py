@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -328,6 +330,23 @@ def test_layers_that_surgery_does_not_know_are_refused_by_name(layer: nn.Module)
     group = Group("units", "rnn", 4, (Slice(f"inside.{name}", 1, gated=True),))
     with pytest.raises(PruningError, match=f"surgery does not support {type(layer).__name__}: 'inside'"):
         compact(network, [group], Plan({"units": (0, 1)}))
+
+
+@pytest.mark.parametrize("layer", [StdConv2d(4, 6, 3), ScaledStdConv2dSame(4, 6, 3)])
+def test_a_standardised_weight_keeps_its_inputs(layer: nn.Module) -> None:
+    network = nn.ModuleDict({"inside": layer}).to("meta")
+    reads = Group("units", "conv", 4, (Slice("inside.weight", 1, gated=True),))
+    with pytest.raises(PruningError, match=f"change their weight, as {type(layer).__name__} does: 'inside'"):
+        compact(network, [reads], Plan({"units": (0, 1)}))
+    outputs = tuple(Slice(f"inside.{name}", 0, gated=True) for name, _ in layer.named_parameters())
+    child = compact(network, [Group("units", "conv", 6, outputs)], Plan({"units": (0, 1)}))
+    assert child["inside"].out_channels == 2
+
+
+def test_a_convolution_that_pads_is_an_ordinary_one() -> None:
+    network = nn.Sequential(Conv2dSame(4, 6, 3, groups=2))
+    compact(network, [Group("units", "conv", 2, (Slice("0.weight", 1, gated=True),))], Plan({"units": (1,)}))
+    assert network[0].in_channels == 2
 
 
 def test_rows_of_an_embedding_are_no_units() -> None:
