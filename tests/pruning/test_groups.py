@@ -18,6 +18,30 @@ def test_positions_run_offset_by_offset() -> None:
     assert cut.positions(torch.tensor([], dtype=torch.long)).shape == (2, 0)
 
 
+def test_a_table_lists_the_entries_of_every_unit() -> None:
+    cut = Slice("w", 0, table=[[0, 4], [1, 5], [7, 2]])
+    assert cut == Slice("w", 0, table=((0, 4), (1, 5), (7, 2)))
+    assert cut.positions(torch.tensor([0, 2])).tolist() == [[0, 7], [4, 2]]
+    assert cut.per_unit == 2
+    assert cut.positions(torch.tensor([], dtype=torch.long)).shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"table": ((0, 1), (2,))}, "must be a tuple of equally long tuples"),
+        ({"table": (0, 1)}, "must be a tuple of equally long tuples"),
+        ({"table": ((-1,),)}, "must be a tuple of equally long tuples"),
+        ({"table": ((), ())}, "must be a tuple of equally long tuples"),
+        ({"table": ((0,),), "offsets": (0, 4)}, r"table replaces offsets=\(0, 4\) and inner=1"),
+        ({"table": ((0,),), "inner": 2}, r"table replaces offsets=\(0,\) and inner=2"),
+    ],
+)
+def test_a_bad_table_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Slice("w", 0, **options)
+
+
 def test_entries_first_is_a_row_for_every_entry() -> None:
     w = torch.arange(24.0).view(2, 3, 4)
     for dim in range(3):
@@ -41,6 +65,8 @@ def test_with_prefix_moves_everything() -> None:
     group = Group("", "attention", 3, (Slice("qkv.weight", 0, gated=True),), norms=("norm",), owner="")
     moved = group.with_prefix("blocks.0.attn.")
     assert (moved.name, moved.owner, moved.norms) == ("blocks.0.attn", "blocks.0.attn", ("blocks.0.attn.norm",))
+    counted = replace(group, attributes=[("attn.num_heads", 1), ("widths.0", 2)]).with_prefix("x.")
+    assert counted.attributes == (("x.attn.num_heads", 1), ("x.widths.0", 2))
     assert moved.slices == (Slice("blocks.0.attn.qkv.weight", 0, gated=True),)
     assert replace(group, owner=None).with_prefix("x.").owner is None
     assert moved.vanish is None
@@ -87,6 +113,8 @@ def test_a_group_prints_what_it_cuts() -> None:
     assert str(group).splitlines() == lines
     lines[0] += ", may vanish"
     assert str(replace(group, vanish=())).splitlines() == lines
+    more = replace(group, vanish=(), slices=(replace(qkv, rescaled=True), proj, table), attributes=(("attn.dim", 2),))
+    assert str(more).splitlines() == [lines[0], lines[1] + " rescaled", *lines[2:4], "  attn.dim: 2 per unit", lines[4]]
     assert str(replace(group, vanish=("norm",))).splitlines() == [*lines, "  norm: vanishes with the last unit"]
 
 
@@ -94,6 +122,7 @@ class Pair(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc1, self.bn, self.fc2 = nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+        self.width, self.sizes, self.other = 4, [[4, 1], 3], "4"
         self.norm, self.bare = nn.LayerNorm(4), nn.LayerNorm(4, elementwise_affine=False)
 
 
@@ -121,6 +150,22 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
         ({"runs": (2, 1)}, r"the runs \(2, 1\) of group 'g' must add up to its 4 units"),
         ({"runs": (2, 3)}, "must add up to its 4 units"),
         ({"runs": (5, -1)}, "must add up to its 4 units"),
+        (
+            {"slices": (GATED, replace(CUT, table=((0,), (1,))))},
+            "has 4 units, but the table of 'fc2.weight' has 2 rows",
+        ),
+        ({"slices": (GATED, replace(CUT, table=((0,), (1,), (2,), (4,))))}, "lists entry 4 of dim 1 of 'fc2.weight'"),
+        ({"slices": (GATED, replace(CUT, table=((0,), (1,), (2,), (2,))))}, "that another slice cuts"),
+        ({"slices": (GATED, Slice("bn.num_batches_tracked", 0))}, "cuts entries of dim 0 of 'bn.num_batches_tracked'"),
+        ({"attributes": ("width", 1)}, "must be a tuple of names with the number per unit"),
+        ({"attributes": (("width", 0),)}, "must be a tuple of names with the number per unit"),
+        ({"attributes": (("width", 2),)}, r"'width' is 4, but the groups up to 'g' \(4 units, 2 per unit\) count 8"),
+        ({"attributes": (("sizes.0.1", 1),)}, "'sizes.0.1' is 1, but"),
+        ({"attributes": (("sizes.0", 1),)}, r"'sizes.0' must be a whole number in a Pair .*; found \[4, 1\]"),
+        ({"attributes": (("sizes.5", 1),)}, "'sizes.5' must be a whole number"),
+        ({"attributes": (("other", 1),)}, "'other' must be a whole number in a Pair .*; found '4'"),
+        ({"attributes": (("nowhere.width", 1),)}, "attributes of group 'g': 'nowhere.width' must be a whole number"),
+        ({"attributes": (("width", 1), ("width", 1))}, "names the number 'width' twice"),
         ({"norms": ("nowhere",)}, "names the module 'nowhere'"),
         ({"owner": "nowhere"}, "names the module 'nowhere'"),
         ({"vanish": ("norm", "nowhere")}, "names the module 'nowhere'"),
@@ -135,6 +180,17 @@ def test_a_bad_declaration_is_named(change: dict, message: str) -> None:
     assert check_groups(Pair(), [replace(good, runs=(3, 0, 1), norms=("norm", "bare"))])
     with pytest.raises(ValueError, match=message):
         check_groups(Pair(), [replace(good, **change)])
+
+
+def test_a_cut_makes_the_numbers_smaller_that_count_units() -> None:
+    """A list is replaced, so that another module with the same list keeps its own."""
+    network = Pair()
+    shared = network.sizes
+    group = Group("g", "mlp", 4, (GATED, CUT), attributes=(("width", 1), ("sizes.0.0", 1)))
+    assert check_groups(network, [group])
+    network.fc2.sizes = shared
+    compact(network, [group], Plan({"g": (1,)}))
+    assert (network.width, network.sizes, shared) == (1, [[1, 1], 3], [[4, 1], 3])
 
 
 def test_two_groups_cannot_share_a_name_or_the_entries_of_a_tensor() -> None:
