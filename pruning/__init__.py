@@ -9,7 +9,9 @@ The package is the part of light-weight-trackers that imports no other part.
 - `criteria`: score units, by weights alone or by gates and gradients of a training; `ranking` makes scores comparable.
 - `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts, with sizes from `tracing`.
 - `budget`: turns ranks, a cost and a ratio into a `Plan`, the kept units of every group (`plan`).
-- `surgery`: cuts the network to a plan; `norms` makes LayerNorms exact while channels are only masked.
+- `surgery`: cuts the network to a plan. `layer_cuts` holds what the layers of torch allow, `multihead_attention` what a
+  cut leaves of torch's attention, `attributes` the numbers in modules that count units, and `tensor_places` the names
+  of tied weights. `norms` and `kept_statistics` make norms exact while units are only masked.
 - `trial`: cuts copies of the network before a training, so that a wrong declaration is found early. `cut_errors` and
   `layer_sizes` tell what fails and which tensor a group has forgotten; `arguments` checks the inputs that users give.
 - `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.

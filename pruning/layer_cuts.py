@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -69,7 +70,11 @@ def check_layer_cut(cut: LayerCut) -> None:
         tensor = getattr(layer.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
         if tensor.layout != torch.strided:
             raise PruningError(f"surgery does not support sparse tensors: '{cut.path}.{name}' ({tensor.layout})")
-    if isinstance(layer, _ConvNd | nn.Linear) and 1 in cut.kept.get("weight", {}) and not _is_linear_in_weight(layer):
+    if (
+        isinstance(layer, _ConvNd | nn.Linear)
+        and 1 in cut.kept.get("weight", {})
+        and not _is_linear_in_weight(type(layer))
+    ):
         raise PruningError(
             f"surgery does not support layers that change their weight, as {type(layer).__name__} does: '{cut.path}'. "
             "The change depends on all inputs, so it would be another one after a cut of inputs"
@@ -115,24 +120,20 @@ def sync_sizes(cut: LayerCut) -> None:
         layer.normalized_shape = (cut.norm_size,)
 
 
-@torch.no_grad()
-def _is_linear_in_weight(layer: Any) -> bool:
-    """Returns whether the output of a convolution or linear layer is linear in its weight.
+@cache
+def _is_linear_in_weight(kind: type[Any]) -> bool:
+    """Returns whether outputs of a class of convolutions or linear layers are linear in their weight.
 
-    A layer that standardises its weight is not. Layers of torch are, and so are layers that cannot be tried.
+    A layer that standardises its weight is not. Layers of torch are, and so are classes that cannot be tried.
     """
-    if type(layer).__module__.startswith("torch."):
+    if kind.__module__.startswith("torch."):
         return True
-    generator = torch.Generator().manual_seed(0)
-    state = {name: torch.rand(t.shape, generator=generator) for name, t in layer.state_dict(keep_vars=True).items()}
-    channels = layer.weight.shape[1] * getattr(layer, "groups", 1)
-    sizes = (
-        [2 * n * d for n, d in zip(layer.kernel_size, layer.dilation, strict=True)] if hasattr(layer, "groups") else []
-    )
-    x = torch.rand(1, channels, *sizes, generator=generator)
     try:
-        scaled = [functional_call(layer, state | {"weight": k * state["weight"]}, (x,)) for k in (0, 1, 2)]
-    except Exception:  # a forward with other arguments, or with tensors on a device: any error is possible
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad():
+            is_conv = issubclass(kind, nn.Conv2d)
+            layer, x = (kind(4, 6, 3), torch.rand(1, 4, 8, 8)) if is_conv else (kind(4, 6), torch.rand(1, 4))
+            scaled = [functional_call(layer, {"weight": k * layer.weight}, (x,)) for k in (0, 1, 2)]
+    except Exception:  # it needs other arguments, or inputs of other shapes: any error is possible
         return True
     return torch.allclose(scaled[2] - scaled[0], 2 * (scaled[1] - scaled[0]), rtol=1e-3, atol=1e-4)
 
