@@ -156,6 +156,8 @@ class _Zeros:
         zero = bool(carrying) and all(self.is_zero(v) for v in carrying)
         if rule is not None:
             summed = [(v, d) for v, d in summed_dims(operator) if self.has(v, d)]
+            if int(arguments.get("groups", 1)) > 1 and all(v is arguments["input"] for v, _ in summed):
+                summed = []  # a unit is a whole group, and is summed over for its own outputs alone
             if summed and not any(self.is_zero(v, d) for v, d in summed):
                 return False
             zero = self._product(operator)

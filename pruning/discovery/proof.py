@@ -39,39 +39,42 @@ def separate(
     with random_numbers_kept(network), torch.no_grad():
         macs = count_macs_on_meta(meta, inputs)
         trial = Trial(meta if macs is not None else copy_to_cpu(network), list(groups), inputs)
-        groups = _sieve(list(groups), trial.run, refused)
+        groups = _sieve(trial, list(groups), trial.run, refused)
         precise = all(p.dtype in PRECISE and not p.is_meta for p in network.parameters())
         if precise and (macs or 0) < MAX_MACS:
             trial = Trial(copy_to_cpu(network), list(groups), inputs)
             trial.vary_constants()
-            groups = _sieve(list(groups), trial.compare, refused)
+            groups = _sieve(trial, list(groups), trial.compare, refused)
     return list(groups), refused
 
 
-def _sieve(groups: list[Group], test: Callable[[Plan], object], refused: list[tuple[Group, str]]) -> list[Group]:
-    """Returns the groups that pass a test, and adds the others to `refused`."""
-    remaining = list(groups)
-    while remaining:
-        error = _error(remaining, test)
+def _sieve(
+    trial: Trial, groups: list[Group], test: Callable[[Plan], object], refused: list[tuple[Group, str]]
+) -> list[Group]:
+    """Returns the groups that pass a test together, and adds the others to `refused`."""
+    error = _error(trial, groups, test)
+    if error is None:
+        return groups
+    if len(groups) == 1:
+        refused.append((groups[0], error))
+        return []
+    middle = len(groups) // 2
+    first, second = (_sieve(trial, part, test, refused) for part in (groups[:middle], groups[middle:]))
+    if len(first) + len(second) < len(groups):
+        return _sieve(trial, [*first, *second], test, refused) if first and second else [*first, *second]
+    # Only both halves together fail: the groups of the second join the first one after the other.
+    for group in second:
+        error = _error(trial, [*first, group], test)
         if error is None:
-            break
-        part = remaining
-        while len(part) > 1:
-            half = part[: len(part) // 2]
-            found = _error(half, test)
-            if found is None:
-                half = part[len(part) // 2 :]
-                found = _error(half, test)
-                if found is None:  # only both halves together fail
-                    half, found = part[-1:], error
-            part, error = half, found
-        refused.append((part[0], error))
-        remaining.remove(part[0])
-    return remaining
+            first.append(group)
+        else:
+            refused.append((group, error))
+    return first
 
 
-def _error(groups: Sequence[Group], test: Callable[[Plan], object]) -> str | None:
+def _error(trial: Trial, groups: Sequence[Group], test: Callable[[Plan], object]) -> str | None:
     """Returns why about half of the units of groups cannot be removed; None if they can."""
+    trial.groups = list(groups)  # a wrong declaration fails, whatever is cut
     plan = Plan({g.name: random_half(g, 1) for g in groups})
     try:
         test(plan)
