@@ -15,14 +15,31 @@ class Attention(nn.Module):
 
     Rows of `qkv` are [q | k | v], head after head, as in `nn.MultiheadAttention`; head h has `widths[h]` rows of each.
     All heads keep the softmax scale of the unpruned width. Heads of similar width share one call of a fused kernel.
+
+    Args:
+        dim: channels of the tokens.
+        num_heads: number of heads, a divisor of `dim`.
+        qkv_bias, proj_bias: whether the projections have biases.
+        rotary: whether the forward rotates queries and keys by rotary position embeddings. Neighbouring dims of a head
+            rotate as a pair, so a unit of pruning is a pair: one dim alone cannot be rotated.
+        rest: further arguments that timm passes to an `attn_layer`; only those that change nothing are allowed.
     """
 
     # Heads whose widths round up to the same multiple of 8 run in one call. Kernels are fast at multiples of 8.
     BUCKET = 8
     rows: Tensor
     columns: Tensor
+    pairs: Tensor | None  # rotating pair of every two dims of the layout of `_heads`; None while all heads are whole
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, proj_bias: bool = True, **rest: object):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        proj_bias: bool = True,
+        rotary: bool = False,
+        **rest: object,
+    ):
         super().__init__()
         unsupported = {k: v for k, v in rest.items() if v and k not in ("norm_layer", "device", "dtype")}
         if unsupported:
@@ -31,19 +48,38 @@ class Attention(nn.Module):
             )
         if num_heads < 1 or dim % num_heads:
             raise TrackerError(f"dim={dim} is not a multiple of num_heads={num_heads}")
+        if rotary and dim // num_heads % 2:
+            raise TrackerError(
+                f"rotary position embeddings rotate pairs of dims, but dim={dim} and num_heads={num_heads} make heads "
+                f"of {dim // num_heads} dims; try num_heads={num_heads} and dim={num_heads * (dim // num_heads + 1)}"
+            )
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
         self.widths = [dim // num_heads] * num_heads
+        self.unit = 2 if rotary else 1
+        self.kept_pairs = [list(range(dim // num_heads // 2)) for _ in range(num_heads)] if rotary else []
+        self.register_buffer("pairs", None, persistent=False)
         self.buckets, self.live = [(num_heads, dim // num_heads)], list(range(num_heads))
         self._cache: tuple | None = None
 
-    def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
-        """Maps tokens (B, N, C) to (B, N, C). timm passes the other two arguments, which must keep their defaults."""
-        return self.attend(x, x, x)
+    def forward(self, x: Tensor, rotary: Tensor | None = None) -> Tensor:
+        """Maps tokens (B, N, C) to (B, N, C).
+
+        Args:
+            x: the tokens.
+            rotary: cosines and sines of the angles of all pairs of a head, (1 or B, N, 2 * pairs); None for none.
+        """
+        return self.attend(x, x, x, rotary=rotary)
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None = None,
+        dropout: float = 0.0,
+        rotary: Tensor | None = None,
     ) -> Tensor:
         """Returns attention (B, Nq, C) of queries (B, Nq, C) to keys and values (B, Nk, C).
 
@@ -52,10 +88,11 @@ class Attention(nn.Module):
             bias: float added to the logits, or bool that is False for pairs without attention; broadcast to
                 (B, heads, Nq, Nk).
             dropout: dropout probability of the attention map.
+            rotary: see `forward`.
         """
         if not any(self.widths):
             return self._only_bias(query)
-        heads, project = self._heads(query, key, value)
+        heads, project = self._heads(query, key, value, rotary)
         biases = [bias] * len(heads)
         if bias is not None and bias.shape[1] > 1 and self._counting:
             biases = [bias[:, :1]]
@@ -68,7 +105,7 @@ class Attention(nn.Module):
             ]
         )
 
-    def with_scores(self, x: Tensor, query: int) -> tuple[Tensor, Tensor]:
+    def with_scores(self, x: Tensor, query: int, rotary: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns self-attention (B, N, C), and the attention of one token to each token, summed over heads, (B, N).
 
         Only one extra row of the attention map is computed, so the kernel stays fused. If all heads are pruned, the
@@ -77,10 +114,11 @@ class Attention(nn.Module):
         Args:
             x: tokens (B, N, C).
             query: index of the token.
+            rotary: see `forward`.
         """
         if not any(self.widths):
             return self._only_bias(x), x.new_zeros(x.shape[:2])
-        heads, project = self._heads(x, x, x)
+        heads, project = self._heads(x, x, x, rotary)
         rows = [(self.scale * q[:, :, query : query + 1] @ k.transpose(-2, -1)).softmax(-1) for q, k, _ in heads]
         out = project([F.scaled_dot_product_attention(q, k, v, scale=self.scale) for q, k, v in heads])
         return out, torch.cat(rows, 1).sum((1, 2))
@@ -98,7 +136,7 @@ class Attention(nn.Module):
         return self.proj(self.qkv(query))
 
     def _heads(
-        self, query: Tensor, key: Tensor, value: Tensor
+        self, query: Tensor, key: Tensor, value: Tensor, rotary: Tensor | None
     ) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Callable[[list[Tensor]], Tensor]]:
         """Returns q, k and v of every bucket, (B, heads, N, width), and a function from buckets' results to tokens."""
         ragged = len(set(self.widths)) > 1 and not self._counting
@@ -112,22 +150,41 @@ class Attention(nn.Module):
                 x.split([n * width for n, width in buckets], -1) for x in _project(query, key, value, weight, bias)
             )
         ]
+        if rotary is not None:
+            angles = self._angles(rotary, buckets)
+            for part in parts[:2]:
+                part[:] = [_rotate(x, *of_bucket) for x, of_bucket in zip(part, angles, strict=True)]
 
         def project(results: list[Tensor]) -> Tensor:
             return F.linear(torch.cat([r.transpose(1, 2).flatten(2) for r in results], -1), proj, self.proj.bias)
 
         return list(zip(*parts, strict=True)), project
 
+    def _angles(self, rotary: Tensor, buckets: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+        """Returns cosines and sines of the angles of every bucket, (1 or B, 1 or heads, N, 1 or width / 2)."""
+        if self._counting:
+            rotary = rotary.unflatten(-1, (2, -1))[..., :1].flatten(-2)  # only shapes count: one pair stands for all
+        elif self.pairs is not None:
+            split = [n * width // 2 for n, width in buckets]
+            tables = [t.index_select(-1, self.pairs).split(split, -1) for t in rotary.chunk(2, -1)]
+            return [
+                tuple(t.unflatten(-1, (n, -1)).transpose(1, 2) for t in of_bucket)
+                for of_bucket, (n, _) in zip(zip(*tables, strict=True), buckets, strict=True)
+            ]
+        cosines, sines = rotary[:, None].chunk(2, -1)
+        return [(cosines, sines)] * len(buckets)
+
     def groups(self) -> list[Group]:
-        """Returns one group: the dims of all heads, which q, k, v and the input of `proj` share."""
-        size = sum(self.widths)
-        rows = (0, size, 2 * size)
-        slices = [Slice("qkv.weight", 0, rows, gated=True), Slice("proj.weight", 1)]
+        """Returns one group: the dims of all heads, or their pairs, which q, k, v and the input of `proj` share."""
+        dims = sum(self.widths)
+        rows = (0, dims, 2 * dims)
+        slices = [Slice("qkv.weight", 0, rows, self.unit, gated=True), Slice("proj.weight", 1, inner=self.unit)]
         if self.qkv.bias is not None:
-            slices.append(Slice("qkv.bias", 0, rows, gated=True))
-        if not size:
+            slices.append(Slice("qkv.bias", 0, rows, self.unit, gated=True))
+        if not dims:
             return []
-        return [Group("", "attention", size, tuple(slices), owner="", vanish=(), runs=tuple(self.widths))]
+        runs = tuple(width // self.unit for width in self.widths)
+        return [Group("", "attention", dims // self.unit, tuple(slices), owner="", vanish=(), runs=runs)]
 
     def keep(self, units: tuple[int, ...]) -> None:
         """Updates the widths of the heads after surgery.
@@ -135,15 +192,22 @@ class Attention(nn.Module):
         Args:
             units: units of the group that are kept.
         """
-        kept = torch.zeros(sum(self.widths), dtype=torch.long)
+        kept = torch.zeros(sum(self.widths) // self.unit, dtype=torch.long)
         kept[list(units)] = 1
-        self.widths = [int(head.sum()) for head in kept.split(self.widths)]
+        heads = kept.split([width // self.unit for width in self.widths])
+        self.widths = [self.unit * int(head.sum()) for head in heads]
+        if self.kept_pairs:
+            self.kept_pairs = [
+                [pair for pair, stays in zip(pairs, head.tolist(), strict=True) if stays]
+                for pairs, head in zip(self.kept_pairs, heads, strict=True)
+            ]
         self._lay_out()
 
     def _lay_out(self) -> None:
         """Sorts the remaining heads into buckets, and sets the positions of weights in the packed layout.
 
-        `rows` are the positions of the rows of `qkv`, `columns` the positions of the input columns of `proj`.
+        `rows` are the positions of the rows of `qkv`, `columns` the positions of the input columns of `proj`. `pairs`
+        are the rotating pairs of all heads, of which dims that fill a bucket take the first one.
         """
         by_width: dict[int, list[int]] = {}
         for head, width in enumerate(self.widths):
@@ -157,6 +221,11 @@ class Attention(nn.Module):
         columns = [start[head] + i for head in sorted(start) for i in range(self.widths[head])]
         self._register("columns", columns)
         self._register("rows", [part * self.padded + column for part in range(3) for column in columns])
+        if self.kept_pairs:
+            ragged = len(set(self.widths)) > 1
+            layout = zip(self.live, padded_widths, strict=True) if ragged else enumerate(self.widths)
+            pairs = [(self.kept_pairs[head] + [0] * width)[: width // 2] for head, width in layout]
+            self._register("pairs", [pair for head in pairs for pair in head])
         self._cache = None
 
     def _register(self, name: str, positions: list[int]) -> None:
@@ -206,6 +275,13 @@ def _project(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Te
     if query is key:
         return *linear(query, 0, 2).chunk(2, -1), linear(value, 2, 3)
     return linear(query, 0, 1), linear(key, 1, 2), linear(value, 2, 3)
+
+
+def _rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotates neighbouring dims of x (B, heads, N, width) as pairs, each by the angle of its token and pair."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    rotated = torch.stack([a * cosines - b * sines, b * cosines + a * sines], -1)
+    return rotated.flatten(-2).to(x.dtype)  # autocast may have made x less precise than the angles
 
 
 class SingleQueryAttention(nn.Module):

@@ -91,7 +91,7 @@ class OSTrack(Tracker):
         return vit_weights(self.network.backbone.name)
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """Loads a pretrained plain ViT with timm's or MAE's names, and resizes its position embedding to the crops.
+        """Loads a pretrained ViT with timm's or MAE's names, and resizes its position embedding to the crops.
 
         Args:
             weights: state dict of the ViT.
@@ -102,7 +102,7 @@ class OSTrack(Tracker):
         """
         backbone = self.network.backbone
         grids = {name: math.isqrt(getattr(backbone, name).shape[1]) for name in ("pos_embed_z", "pos_embed_x")}
-        load_strictly(backbone, tracking_weights(weights, grids), source)
+        load_strictly(backbone, tracking_weights(weights, grids, backbone.form, backbone.prefix), source)
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns the maps of the head; size and offset are multiplied by the score.

@@ -64,6 +64,30 @@ def test_ragged_heads_are_the_formula_head_by_head(widths: list[int], seed: int)
     torch.testing.assert_close(out, head_by_head(attention, x, widths, 20**-0.5), rtol=1e-11, atol=1e-11)
 
 
+@torch.no_grad()
+def test_pairs_of_ragged_rotary_heads_keep_their_angles() -> None:
+    attention, x = make(24, 2, rotary=True), tokens(24)
+    angles = torch.rand(1, 7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    rotary = torch.cat([angles.cos(), angles.sin()], 2)
+    for kept in ([(0, 2, 5), (1,)], [(0, 3), (2, 5)]):  # pairs of each head; ragged, and alike but not in place
+        child = copy.deepcopy(attention)
+        units = tuple(6 * head + pair for head, pairs in enumerate(kept) for pair in pairs)
+        compact(child, child.groups(), Plan({"": units}))
+        q, k, v = child.qkv(x).chunk(3, -1)
+        heads, start = [], 0
+        for pairs in kept:
+            at = slice(start, start := start + 2 * len(pairs))
+            turn = torch.exp(1j * angles[:, :, pairs])
+            a, b = (torch.view_as_complex(t[..., at].unflatten(-1, (-1, 2)).contiguous()) * turn for t in (q, k))
+            heads.append(((a @ b.mH).real * 12**-0.5).softmax(-1) @ v[..., at])
+        torch.testing.assert_close(child(x, rotary), child.proj(torch.cat(heads, -1)), rtol=1e-11, atol=1e-11)
+
+
+def test_heads_of_odd_width_cannot_rotate() -> None:
+    with pytest.raises(ValueError, match="heads of 5 dims; try num_heads=3 and dim=18"):
+        Attention(15, 3, rotary=True)
+
+
 def test_gradients_flow_through_buckets_and_padding() -> None:
     attention = make(48, 4)
     kept = (*range(9), *range(12, 13), *range(36, 48))  # widths 9, 1, 0, 12: two buckets, one empty head
