@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -118,15 +119,26 @@ class Runner:
         threads = max(1, torch.get_num_threads() // workers)
         with ProcessPoolExecutor(workers, context, _start_worker, (read, devices, threads, self.runtime)) as pool:
             with ctrl_c_held():
-                running: dict[Future, list[Sequence]] = {
-                    pool.submit(_track_in_worker, job, folder, self.ahead): job for job in jobs
-                }
+                running = {_submitted(pool, job, folder, self.ahead): job for job in jobs}
             try:
                 for done in as_completed(running):
                     yield running[done], _failures_of(done, running[done])
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _submitted(pool: ProcessPoolExecutor, job: list[Sequence], folder: Path, ahead: int) -> Future:
+    """Returns the future of a job. A pool of which a worker has died takes no more jobs: the future then has its error.
+
+    A worker may die while jobs are still submitted, e.g. because it has no memory for the tracker.
+    """
+    try:
+        return pool.submit(_track_in_worker, job, folder, ahead)
+    except BrokenProcessPool as error:
+        failed: Future = Future()
+        failed.set_exception(error)
+        return failed
 
 
 def _failures_of(done: Future, job: list[Sequence]) -> Failures:

@@ -1,10 +1,12 @@
 """Running a benchmark: complete results only, isolated failures, and continued runs."""
 
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +21,7 @@ from datamodules.readers import read_folder, read_got10k
 from datamodules.sequences.sequence import Sequence
 from datamodules.sequences.table import SequenceTable
 from evaluation.tracking.result_files import is_tracked, read_boxes, read_seconds
-from evaluation.tracking.runner import Runner, SequencesFailedError, _failures_of
+from evaluation.tracking.runner import Runner, SequencesFailedError, _failures_of, _submitted
 from evaluation.tracking.worker import Failure, frames_ahead, track
 from tests.datamodules.frames.encoding import COUNT, VARIABLE, number_of, write_video
 from trackers.loading import read_tracker
@@ -314,6 +316,15 @@ def test_the_sequences_of_a_worker_that_died_are_failures():
     job = [Painted("a", 1), Painted("b", 1)]
     assert reasons(_failures_of(dead, job)) == dict.fromkeys("ab", "BrokenProcessPool: terminated abruptly")
     assert _failures_of(alive, job) == {"b": ("ugly", "")}
+
+
+def test_the_sequences_that_are_submitted_after_a_worker_has_died_are_failures(tmp_path, spawned_quickly):
+    job = [Painted("a", 1), Painted("b", 1)]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert isinstance(pool.submit(os._exit, 1).exception(), BrokenProcessPool)
+        done = _submitted(pool, job, tmp_path, 1)
+    expected = "BrokenProcessPool: A child process terminated abruptly, the process pool is not usable anymore"
+    assert reasons(_failures_of(done, job)) == dict.fromkeys("ab", expected)
 
 
 def test_the_first_failure_from_each_place_is_logged_whole(small_checkpoint, sequences, tmp_path, monkeypatch, caplog):
