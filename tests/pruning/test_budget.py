@@ -97,9 +97,9 @@ def test_the_published_network_meets_every_budget_within_seconds(of: str, scope:
     places = random_places(groups, scope)
     cost = ParamCost(network, groups) if of == "params" else UnitCost(network, groups)
     for ratio in RATIOS:
-        start = time.perf_counter()
+        start = time.process_time()
         plan = fit_plan(groups, places, cost, ratio)
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
         assert_tight(groups, cost, plan, ratio)
         assert_ranked(groups, places, plan)
         achieved = cost(counts(groups, plan)) / cost([g.size for g in groups])
@@ -122,9 +122,9 @@ def published(of: str) -> tuple[nn.Module, Cost]:
 def test_the_child_holds_what_the_budget_says(of: str, ratio: float) -> None:
     network, cost = published(of)
     groups = network.groups()
-    start = time.perf_counter()
+    start = time.process_time()
     plan = fit_plan(groups, random_places(groups), cost, ratio)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert_tight(groups, cost, plan, ratio)
     child = compact(copy.deepcopy(network), groups, plan)
     whole, left = (count_params(n) if of == "params" else count_macs(n, FULL_INPUTS).total for n in (network, child))
@@ -138,9 +138,9 @@ def test_the_child_holds_what_the_budget_says(of: str, ratio: float) -> None:
 def test_other_ways_of_leaving_are_as_fast(rules: RemovalRules) -> None:
     network, cost = published("params")
     groups = network.groups()
-    start = time.perf_counter()
+    start = time.process_time()
     fit_plan(groups, random_places(groups), cost, 0.5, rules)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_ratio_one_keeps_everything() -> None:

@@ -102,17 +102,18 @@ def test_spawned_processes_leave_the_signals_of_a_launcher_to_the_process_that_w
 def test_a_step_that_takes_too_long_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(held_signals, "GRACE", 0.1)
     monkeypatch.setattr(held_signals, "COPIES", 0.0)
-    start = time.monotonic()
+    waited = []
 
     def hang() -> None:
         with ends_in_order(), HeldSignals():
             signal.raise_signal(signal.SIGTERM)
-            time.sleep(30)
+            time.sleep(60)
+            waited.append(True)
 
     with pytest.raises(SystemExit) as end:
         hang()
     assert end.value.code == 143
-    assert time.monotonic() - start < 10
+    assert not waited
 
 
 def wait_for_signals(rank: int, folder: Path) -> None:

@@ -190,16 +190,15 @@ def test_whoever_waits_says_for_whom(
 
     def slow(folder: Path) -> None:
         working.set()
-        done.wait(10)
+        done.wait(60)
 
     first = threading.Thread(target=lambda: ensure(stage(slow), tmp_path))
     first.start()
-    working.wait(10)
+    assert working.wait(60)
     second = threading.Thread(target=lambda: ensure(stage(slow), tmp_path))
     second.start()
-    for _ in range(100):
-        if "waiting" in caplog.text:
-            break
+    end = time.monotonic() + 50
+    while "waiting" not in caplog.text and time.monotonic() < end:
         time.sleep(0.05)
     done.set()
     first.join()
