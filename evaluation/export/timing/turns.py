@@ -26,7 +26,7 @@ def time_in_turns(
     calls: Mapping[Any, Callable[[], Any]],
     device: str = "cpu",
     seconds: float = math.inf,
-    runs: int = RUNS,
+    runs: int | None = None,
     before: Callable[[], Any] = lambda: None,
 ) -> dict[Any, np.ndarray]:
     """Times calls in rounds, in which each call runs once.
@@ -37,7 +37,7 @@ def time_in_turns(
         calls: by name.
         device: torch device on which they compute.
         seconds: time after which no further round starts, if there were `FEWEST` rounds.
-        runs: most rounds.
+        runs: most rounds, None for `RUNS`.
         before: is called before each call, and not timed.
 
     Returns:
@@ -48,7 +48,8 @@ def time_in_turns(
         for name in next(orders):
             calls[name]()
     times: dict[Any, list[float]] = {name: [] for name in calls}
-    for _ in _rounds(runs, min(runs, FEWEST), seconds):
+    most = RUNS if runs is None else runs
+    for _ in _rounds(most, min(most, FEWEST), seconds):
         for name in next(orders):
             before()
             start = synchronised_time(device)

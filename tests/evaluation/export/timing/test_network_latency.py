@@ -60,6 +60,12 @@ def test_a_busy_machine_gets_more_rounds_of_fast_networks_and_a_slow_network_doe
     assert speedup["rounds"] <= turns.RUNS
 
 
+def test_the_rounds_are_those_that_the_module_says_when_it_is_called(compare, monkeypatch):
+    monkeypatch.setattr(turns, "RUNS", 7)
+    monkeypatch.setattr(network_latency, "BLOCKS", 1)
+    assert compare(child=0.002, parent=0.003, by=0)[1]["rounds"] == 7
+
+
 def test_slow_networks_are_timed_in_fewer_rounds_which_the_protocol_tells(compare):
     clocks, speedup = compare(child=2, parent=4)
     assert speedup["rounds"] == turns.FEWEST
