@@ -198,7 +198,9 @@ def killed_while_loading():
 
 def test_a_tracking_worker_that_is_killed_is_named(got10k, tmp_path, spawned_quickly):
     sequences = read_got10k(got10k, "val")
-    with pytest.raises(SequencesFailedError, match=r"2 of 2 sequences failed(?s:.*)BrokenProcessPool: A (child )?process"):
+    with pytest.raises(
+        SequencesFailedError, match=r"2 of 2 sequences failed(?s:.*)BrokenProcessPool: A (child )?process"
+    ):
         Runner(["cpu"], 2, 1, 1).run(killed_while_loading, sequences, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
