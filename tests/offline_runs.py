@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from wandb.util import get_core_path
 
-WRITTEN_AFTER = 20.0  # seconds; on a busy machine the process of wandb still writes when `finish` has returned
+WRITTEN_AFTER = 120.0  # seconds; on a busy machine the process of wandb still writes when `finish` has returned
 
 
 def log_out(patch: pytest.MonkeyPatch) -> None:
@@ -27,10 +27,11 @@ class OfflineRun:
     """
 
     def __init__(self, folder: Path, part: int = 0, parts: int = 1):
-        logs = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+        end = time.monotonic() + WRITTEN_AFTER
+        while len(logs := sorted(folder.glob("wandb/offline-run-*/*.wandb"))) < parts and time.monotonic() < end:
+            time.sleep(0.1)
         assert len(logs) == parts
         log = logs[part]
-        end = time.monotonic() + WRITTEN_AFTER
         while "exit" not in (found := _records(log)) and time.monotonic() < end:
             time.sleep(0.1)
         self.files = log.parent / "files"
