@@ -1,10 +1,13 @@
 """Jobs on other processes and machines: launchers, several processes for one training, and a sweeper that searches."""
 
+import os
 import pickle
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -110,15 +113,24 @@ def test_two_processes_make_one_job(run, fresh_cache, monkeypatch, spawned_quick
     assert not list((fresh_cache / "stages").rglob("scratch"))
 
 
+def free_port() -> int:
+    """Returns a port below those that the system gives to others of its own accord, so it is free until it is used."""
+    ports = list(range(10_000, 30_000))
+    random.Random(os.getpid()).shuffle(ports)
+    for port in ports:
+        with socket.socket() as candidate, suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
+
+
 @pytest.mark.attack
 def test_two_nodes_make_one_job(fresh_cache, tmp_path, monkeypatch):
     """Two groups of torchrun stand for two machines."""
     (tmp_path / "tmp").mkdir()
     for name, value in {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp")}.items():
         monkeypatch.setenv(name, value)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
     meeting = ["--master_addr=127.0.0.1", f"--master_port={port}"]
     job = [

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.attack
 
 def said_by(command: list[str | Path], folder: Path, paths: str = "") -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": f"{NO_NETWORK}:{paths}".rstrip(":")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ def test_of_many_readers_at_once_one_reads(root, tmp_path, names_read):
     assert names_read == ["a", "b", "c"]
     assert all(all(map(same, tables[0], table)) for table in tables)
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        boxes = pool.map_async(read_in_process, 4 * [(root, tmp_path / "other")]).get(timeout=60)
+        boxes = pool.map_async(read_in_process, 4 * [(root, tmp_path / "other")]).get(timeout=600)
     assert boxes == 4 * [[s.boxes.tolist() for s in tables[0]]]
 
 

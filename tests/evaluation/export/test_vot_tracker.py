@@ -117,7 +117,7 @@ def evaluate(workspace: Path) -> str:
     """Runs the toolkit and returns what it says."""
     paths = {"PYTHONPATH": f"{NO_NETWORK}:{ROOT}", "VOT_RESULTS_BINARY": "false", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vot", "evaluate", "--workspace", workspace, "child"]
-    done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, timeout=600)
     return done.stdout + done.stderr
 
 

@@ -28,7 +28,7 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--window-size=2060,1600"),
 ]
-SECONDS = 60
+SECONDS = 240
 VIEWS = {"phone": ("light", 390), "dark phone": ("dark", 390), "desktop": ("light", 1280)}
 
 # The views are frames of one page, since a headless window cannot be as narrow as a phone. The theme of a frame is that

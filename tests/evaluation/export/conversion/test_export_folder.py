@@ -141,7 +141,7 @@ def test_a_machine_without_pytorch_tracks(name: str, exports: Callable[[str], Pa
     file = tmp_path / "frames.npy"
     np.save(file, np.stack(video().frames))
     np.save(f"{file}.box.npy", np.array(video().box))
-    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(exports(name)), str(file)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(exports(name)), str(file)], check=True, timeout=600)
     np.testing.assert_allclose(np.load(f"{file}.boxes.npy"), tracked(OnlineTracker(tracker(name))), atol=0.05)
 
 
