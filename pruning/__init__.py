@@ -17,6 +17,9 @@ The package is the part of light-weight-trackers that imports no other part.
 - `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.
   `expected_size` tells before a training what a cut will keep.
 - `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
+- `saved`: `save_pruned` and `load_pruned`, a child as weights and plain data. `group_data` writes groups as data,
+  `state_dicts` reads weights, and `models` builds networks by name.
+- `command_line`: `python -m pruning MODEL --ratio R`. `turns` times parent and child in turns.
 - `table`: the group table, units and costs before and after the cut.
 - `errors`: `PruningError`, for input that the user can correct.
 """
@@ -31,13 +34,27 @@ if TYPE_CHECKING:
     from pruning.groups import Group, Slice
     from pruning.plan import Plan
     from pruning.pruner import Pruner
+    from pruning.saved import load_pruned, save_pruned
     from pruning.surgery import compact
 
-__all__ = ["Found", "Group", "Plan", "Pruner", "PruningError", "Slice", "check_groups", "compact", "find_groups"]
+__all__ = [
+    "Found",
+    "Group",
+    "Plan",
+    "Pruner",
+    "PruningError",
+    "Slice",
+    "check_groups",
+    "compact",
+    "find_groups",
+    "load_pruned",
+    "save_pruned",
+]
 
 _MODULES = {"Group": "groups", "Slice": "groups", "check_groups": "group_checks", "Plan": "plan", "Pruner": "pruner"}
 _MODULES |= {"compact": "surgery", "PruningError": "errors"}
 _MODULES |= dict.fromkeys(("Found", "find_groups"), "discovery.finding")
+_MODULES |= dict.fromkeys(("load_pruned", "save_pruned"), "saved")
 
 
 def __getattr__(name: str) -> Any:

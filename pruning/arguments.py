@@ -19,7 +19,7 @@ def checked_function(inputs: Any, network: nn.Module) -> InputFunction | None:
     """
     if inputs is None:
         return None
-    name = _first_argument(network)
+    name = first_argument(network)
     if not callable(inputs) or isinstance(inputs, nn.Module):
         raise PruningError(
             f"inputs must be a function that returns the arguments of a forward, not {describe_value(inputs)}; e.g. "
@@ -44,7 +44,7 @@ def list_draws(inputs: Any, network: nn.Module) -> list[Mapping[str, Any]]:
     Raises:
         PruningError: `inputs` is no list of arguments by name, or empty.
     """
-    name = _first_argument(network)
+    name = first_argument(network)
     example = f"finish([{{'{name}': {name}}}])"
     if isinstance(inputs, Tensor | Mapping | str) or not isinstance(inputs, Iterable):
         raise PruningError(
@@ -67,7 +67,7 @@ def _are_named(arguments: Any) -> bool:
     return isinstance(arguments, Mapping) and all(isinstance(name, str) for name in arguments)
 
 
-def _first_argument(network: nn.Module) -> str:
+def first_argument(network: nn.Module) -> str:
     """Returns the name of the first argument of the network's forward."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = [p.name for p in inspect.signature(network.forward).parameters.values() if p.kind in kinds]
