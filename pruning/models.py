@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
@@ -44,7 +45,7 @@ def build_model(name: str) -> nn.Module:
 
 def input_shape(network: nn.Module) -> tuple[int, ...]:
     """Returns the shape of the network's input: that of timm's configuration if there is one, else (1, 3, 224, 224)."""
-    configuration = getattr(network, "pretrained_cfg", None) or {}
+    configuration: Any = getattr(network, "pretrained_cfg", None) or {}
     return (1, *configuration.get("input_size", (3, 224, 224)))
 
 

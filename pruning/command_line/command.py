@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -122,14 +123,12 @@ def _check_forward(network: nn.Module, draw: Mapping[str, Tensor]) -> None:
         ) from error
 
 
-def _costs(
-    networks: Sequence[nn.Module], draw: Mapping[str, Tensor], device: str
-) -> tuple[dict[str, list[float]], int]:
+def _costs(networks: Sequence[nn.Module], draw: Mapping[str, Tensor], device: str) -> tuple[dict[str, list[Any]], int]:
     """Returns parameters, MACs and milliseconds of the networks, and how often they were timed."""
     placed = [copy.deepcopy(n).to(device).eval() for n in networks]
     arguments = {name: x.to(device) for name, x in draw.items()}
     times, rounds = milliseconds_in_turns([partial(n, **arguments) for n in placed], device)
-    counts = {
+    counts: dict[str, list[Any]] = {
         "parameters": [count_params(n) for n in networks],
         "MACs": [count_macs(n, draw).total for n in networks],
     }

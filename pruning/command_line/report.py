@@ -25,7 +25,7 @@ def table_of_groups(groups: Sequence[Group], kept: Mapping[str, int]) -> Table:
 def lines_of_whole(whole: Sequence[LeftWhole]) -> list[str]:
     """Returns one line for each reason for which units are left whole, with their number and an example.
 
-    Reasons that differ only in shapes, places and numbers are equal.
+    Reasons that differ only in shapes and in the numbers in names of modules are equal.
     """
     found: dict[str, list[LeftWhole]] = defaultdict(list)
     for left in whole:
@@ -39,10 +39,9 @@ def lines_of_whole(whole: Sequence[LeftWhole]) -> list[str]:
 
 
 def _operator(reason: str) -> str:
-    """Returns a reason in one short line, without the shapes and places of one operator."""
-    short = re.sub(r"\[[\d, ]*\](?:, )?", "", reason.partition("\n")[0])
-    short = re.sub(r"\(\)", "", short)
-    return re.sub(r" in [\w.]*\d[\w.]*", "", short)
+    """Returns a reason in one short line, without shapes, and without the numbers in names of modules."""
+    short = re.sub(r"\[[\d, ]*\](?:, )?", "", reason.partition("\n")[0][:200])
+    return re.sub(r"\.\d+\b", ".*", short.replace("()", ""))
 
 
 def table_of_costs(costs: Mapping[str, Sequence[float]]) -> Table:
