@@ -99,8 +99,23 @@ class GateChooser:
 
     def _read_weights(self, operator: Operator, group: int) -> list[Place]:
         """Returns the weights whose entries for the group an operator sums over."""
-        places = [self.flow.place(v, d) for v, d in summed_dims(operator) if group in self.groups_in(v)[d]]
+        places = [self.flow.place(v, d) for v, d in self.summed_dims(operator, group)]
         return [place for place in places if place is not None]
+
+    def summed_dims(self, operator: Operator, group: int) -> list[tuple[Value, int]]:
+        """Returns the dimensions with units of a group over which an operator sums products."""
+        rule = PRODUCTS.get(operator.name)
+        dims: list[tuple[Value, int]] = []
+        if rule is product:
+            first, second = operator.values[-2:]
+            dims = [(first, len(first.shape) - 1), (second, max(len(second.shape) - 2, 0))]
+        elif rule is convolution:
+            weight, x, groups = (operator.arguments[name] for name in ("weight", "input", "groups"))
+            read = 0 if operator.arguments.get("transposed") else 1
+            # In a convolution with whole groups as units, channels of one group are summed within their unit.
+            if groups == 1 or group in self.groups_in(weight)[read]:
+                dims = [(weight, read), (x, len(x.shape) - len(weight.shape) + 1)]
+        return [(v, d) for v, d in dims if group in self.groups_in(v)[d]]
 
     def _try(self, operators: list[Operator], group: int, gated: Collection[Place]) -> tuple[Any, str | None]:
         """Returns `gated`, and the operator that shows that its gates do not close the units; None if they do."""
@@ -109,19 +124,6 @@ class GateChooser:
             if not state.step(operator):
                 return gated, str(operator)
         return gated, None
-
-
-def summed_dims(operator: Operator) -> list[tuple[Value, int]]:
-    """Returns the dimensions of tensors over which an operator sums products."""
-    rule = PRODUCTS.get(operator.name)
-    if rule is product:
-        first, second = operator.values[-2:]
-        return [(first, len(first.shape) - 1), (second, max(len(second.shape) - 2, 0))]
-    if rule is convolution and int(operator.arguments.get("groups", 1)) < operator.results[0].shape[1]:
-        weight, x = operator.arguments["weight"], operator.arguments["input"]
-        channel = len(x.shape) - len(weight.shape) + 1
-        return [(weight, 0 if operator.arguments.get("transposed") else 1), (x, channel)]
-    return []
 
 
 class _Zeros:
@@ -155,9 +157,7 @@ class _Zeros:
         carrying = [v for v in operator.values if self.has(v)]
         zero = bool(carrying) and all(self.is_zero(v) for v in carrying)
         if rule is not None:
-            summed = [(v, d) for v, d in summed_dims(operator) if self.has(v, d)]
-            if int(arguments.get("groups", 1)) > 1 and all(v is arguments["input"] for v, _ in summed):
-                summed = []  # a unit is a whole group, and is summed over for its own outputs alone
+            summed = self.chooser.summed_dims(operator, self.group)
             if summed and not any(self.is_zero(v, d) for v, d in summed):
                 return False
             zero = self._product(operator)
@@ -208,17 +208,16 @@ class _Zeros:
 
     def _product(self, operator: Operator) -> bool:
         """Returns whether the result of a product is zero at closed units of its own dimensions."""
-        arguments = operator.arguments
+        arguments, summed = operator.arguments, self.chooser.summed_dims(operator, self.group)
         if PRODUCTS[operator.name] is convolution:
-            weight, bias = arguments["weight"], arguments.get("bias")
-            grouped = not summed_dims(operator) or int(arguments.get("groups", 1)) > 1
-            out = 1 if arguments.get("transposed") and not grouped else 0
-            zero = self.has(weight, out) and self.is_zero(weight, out)
-            if grouped and self.has(arguments["input"]):
-                zero = zero or self.is_zero(arguments["input"])
+            weight, x, bias = (arguments.get(name) for name in ("weight", "input", "bias"))
+            assert isinstance(weight, Value)
+            writes = 1 if arguments.get("transposed") and arguments["groups"] == 1 else 0
+            zero = self.has(weight, writes) and self.is_zero(weight, writes)
+            if arguments["groups"] != 1 and not summed and self.has(x):  # a unit is a whole group
+                zero = zero or self.is_zero(x)
             return zero and (not isinstance(bias, Value) or self.is_zero(bias))
         first, second = operator.values[-2:]
-        summed = {(v, d) for v, d in summed_dims(operator)}
         zero = any(
             self.has(v, d) and (v, d) not in summed and self.is_zero(v, d)
             for v in (first, second)

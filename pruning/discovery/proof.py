@@ -1,6 +1,7 @@
 """Proof of found groups: trial cuts, after which a group that cannot be cut is left whole."""
 
-import logging
+import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,8 +14,6 @@ from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.tracing import InputFunction
 from pruning.trial import MAX_MACS, PRECISE, Trial, copy_to_cpu, count_macs_on_meta, random_half, random_numbers_kept
-
-log = logging.getLogger(__name__)
 
 
 def separate(
@@ -51,25 +50,28 @@ def separate(
 def _sieve(
     trial: Trial, groups: list[Group], test: Callable[[Plan], object], refused: list[tuple[Group, str]]
 ) -> list[Group]:
-    """Returns the groups that pass a test together, and adds the others to `refused`."""
-    error = _error(trial, groups, test)
-    if error is None:
+    """Returns the groups that pass a test together, and adds the others to `refused`.
+
+    If all together fail, groups of one kind (the same name but for its numbers) are tested together. Of a kind that
+    fails, each group is tested alone, as usually all of them fail for one reason.
+    """
+    if not groups or _error(trial, groups, test) is None:
         return groups
-    if len(groups) == 1:
-        refused.append((groups[0], error))
-        return []
-    middle = len(groups) // 2
-    first, second = (_sieve(trial, part, test, refused) for part in (groups[:middle], groups[middle:]))
-    if len(first) + len(second) < len(groups):
-        return _sieve(trial, [*first, *second], test, refused) if first and second else [*first, *second]
-    # Only both halves together fail: the groups of the second join the first one after the other.
-    for group in second:
-        error = _error(trial, [*first, group], test)
-        if error is None:
-            first.append(group)
-        else:
-            refused.append((group, error))
-    return first
+    kinds: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        kinds[re.sub(r"\d+", "N", group.name)].append(group)
+    passed: list[Group] = []
+    for members in kinds.values():
+        if _error(trial, [*passed, *members], test) is None:
+            passed += members
+            continue
+        for group in members:
+            error = _error(trial, [*passed, group], test)
+            if error is None:
+                passed.append(group)
+            else:
+                refused.append((group, error))
+    return passed
 
 
 def _error(trial: Trial, groups: Sequence[Group], test: Callable[[Plan], object]) -> str | None:

@@ -78,6 +78,7 @@ UNMARKED = (
     "mish",
 )
 UNMARKED += ("_prelu_kernel", "prelu", "softplus", "celu", "selu", "elu", "threshold", "log_sigmoid_forward", "rrelu")
+UNMARKED += ("rsub", "floor_divide", "rrelu_with_noise", "true_divide", "remainder", "fmod", "pow")
 
 ELEMENTWISE = (
     dict.fromkeys(("pointwise", *UNMARKED), pointwise)

@@ -135,6 +135,18 @@ def _require_sizes(flow: Flow, operator: Operator, part: np.ndarray, sizes: list
     return True
 
 
+def glu(flow: Flow, operator: Operator) -> None:
+    """Multiplies the first half of a dimension by the sigmoid of the second half."""
+    value = operator.values[0]
+    labels, dim = list(flow.of(value)), (integers(operator, "dim") or [-1])[0]
+    part = labels[dim]
+    if part is not None:
+        half = len(part) // 2
+        flow.units.unite(part[:half], part[half:], str(operator))
+        labels[dim] = part[:half]
+    flow.set(operator.results[0], labels)
+
+
 def cat(flow: Flow, operator: Operator) -> None:
     """Joins tensors along a dimension."""
     result, values = operator.results[0], [v for v in operator.values if v.shape != (0,)]
@@ -193,5 +205,5 @@ SHAPES = (
     | dict.fromkeys(("select", "unbind"), select)
     | dict.fromkeys(("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk"), split)
     | dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d", "reflection_pad1d", "pad"), pad)
-    | {"expand": expand, "repeat": repeat, "slice": slice_, "cat": cat, "stack": stack, "roll": roll}
+    | {"expand": expand, "repeat": repeat, "slice": slice_, "cat": cat, "stack": stack, "roll": roll, "glu": glu}
 )
