@@ -16,7 +16,7 @@ from pruning.discovery.flow import Flow
 from pruning.discovery.gating import GateChooser, Place, UngateableError
 from pruning.discovery.naming import name_of
 from pruning.discovery.proof import separate
-from pruning.discovery.recording import Recording, record
+from pruning.discovery.recording import Recording, in_training, record
 from pruning.discovery.rules import RULES
 from pruning.discovery.tracked_sizes import TrackedInt
 from pruning.discovery.units import FIXED
@@ -65,6 +65,7 @@ def groups_of_recording(network: nn.Module, recording: Recording) -> tuple[list[
         recording: the run.
     """
     flow = _choose_splits(recording)
+    flow.requirements = [n for n in flow.requirements if not any(follows_cut(network, s) for s in n.size.sources)]
     _unite_requirements(flow)
     units, attributes = _units_by_place(flow)
     whole: list[LeftWhole] = []
@@ -77,6 +78,8 @@ def groups_of_recording(network: nn.Module, recording: Recording) -> tuple[list[
             for place in candidate.places
             if not recording.tensors[place[0]].is_buffer
         }
+        if not chooser.uses(i):
+            continue
         try:
             if candidate.problem:
                 raise UngateableError(candidate.problem)
@@ -263,8 +266,6 @@ def _attributes(network: nn.Module, needs: Sequence[tuple[TrackedInt, int]]) -> 
     """Returns the attributes that count the units of a group, with their number per unit, and a problem or ""."""
     result: dict[str, int] = {}
     for size, count in sorted(needs, key=lambda n: not n[0].exact):
-        if any(_is_kept_by_surgery(network, source) for source in size.sources):
-            continue
         if not size.exact and any(source in result for source in size.sources):
             continue  # computed from an attribute that is already known; the trial cut shows whether it fits
         if len(set(size.sources)) > 1:
@@ -288,17 +289,17 @@ def attribute(network: nn.Module, path: str) -> int:
     return int(owner)
 
 
-def _is_kept_by_surgery(network: nn.Module, path: str) -> bool:
-    """Returns whether surgery sets an attribute itself, or a method `keep` of its module does."""
-    parts = path.split(".")
+def follows_cut(network: nn.Module, path: str) -> bool:
+    """Returns whether surgery sets an attribute from the tensors of its layer, or the module's method `keep` does."""
+    *parts, name = path.split(".")
     owner: Any = network
-    for part in parts[:-1]:
+    for part in parts:
         if isinstance(owner, list | tuple):
             return False
         owner = getattr(owner, part)
         if isinstance(owner, nn.LayerNorm | nn.RMSNorm) or callable(getattr(owner, "keep", None)):
             return True
-    return False
+    return isinstance(owner, nn.MultiheadAttention) and name != "num_heads"
 
 
 def _frozen(flow: Flow) -> list[LeftWhole]:
@@ -348,7 +349,10 @@ def find_groups(network: nn.Module, inputs: InputFunction) -> Found:
     assert function is not None
     copy = copy_to_meta(network)
     arguments = tree_map_only(Tensor, lambda t: t.to("meta"), dict(function(copy)))
-    groups, whole = groups_of_recording(copy, record(copy, lambda n: n(**arguments)))
+    recording = record(copy, lambda n: n(**arguments))
+    if recording.unused:
+        recording = record(copy, lambda n: (n(**arguments), in_training(n, arguments)))
+    groups, whole = groups_of_recording(copy, recording)
     groups, refused = separate(network, groups, function)
     for group, reason in refused:
         names = tuple(f"{s.path}, dim {s.dim}" for s in group.slices)

@@ -41,6 +41,10 @@ class GateChooser:
             for group in present:
                 self._operators.setdefault(group, []).append(operator)
 
+    def uses(self, group: int) -> bool:
+        """Returns whether some operator reads or writes units of a group."""
+        return group in self._operators
+
     def groups_in(self, value: Value) -> list[frozenset[int]]:
         """Returns the groups that have units in each dimension of a tensor."""
         return [self.groups_in_labels(labels) for labels in self.flow.of(value)]

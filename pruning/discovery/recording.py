@@ -1,6 +1,6 @@
 """Records the operators that a network runs, on shapes alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +86,12 @@ class Recording:
     operators: list[Operator]
     tensors: dict[str, Value]
     outputs: list[Value]
+
+    @property
+    def unused(self) -> list[str]:
+        """Names of the parameters that no operator reads."""
+        read = {value for operator in self.operators for value in operator.values}
+        return [name for name, value in self.tensors.items() if value not in read and not value.is_buffer]
 
 
 class _Context:
@@ -199,6 +205,22 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
         torch.backends.mha.set_fastpath_enabled(fast)
     outputs = [values[id(t)] for t in tree_leaves(result) if isinstance(t, Tensor) and id(t) in values]
     return Recording(mode.operators, tensors, outputs)
+
+
+def in_training(network: nn.Module, arguments: Mapping[str, Any]) -> Any:
+    """Runs a network with its parts for the training alone, such as a second classifier; returns its outputs.
+
+    Modules that contain others are in training mode. Layers are not, so that batch norms of one position run.
+    """
+    containers = [m for m in network.modules() if next(m.children(), None) is not None]
+    for module in containers:
+        module.training = True
+    try:
+        return network(**arguments)
+    except Exception:  # the training may need other arguments: any error is possible
+        return None
+    finally:
+        network.eval()
 
 
 @contextmanager

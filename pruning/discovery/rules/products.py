@@ -82,7 +82,7 @@ def _grouped(
         blocks = first.reshape(groups, per_group)
         for column in range(1, per_group):
             flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))
-        flow.keep_free(operator, second)  # the entries within a group stay
+        flow.units.freeze(second, "")  # the entries within a group stay
         flow.units.unite(np.repeat(blocks[:, 0], inputs // groups), entering, str(operator))
         flow.require(operator, groups, blocks[:, 0])
         return np.repeat(blocks[:, 0], outputs // groups)
