@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pruning.gated_tensor import GatedTensor
 from pruning.group_checks import check_some_groups
-from pruning.groups import Group, Slice
+from pruning.groups import Group, Slice, slices_of_norm
 from pruning.norms import clear_mask, is_plain_layer_norm, set_mask
 from pruning.plan import Plan
 
@@ -46,7 +46,8 @@ class Gates:
         self._factors: list[list[Tensor]] | None = None  # while folded
         self._masks: list[tuple[Plan, Tensor]] = []
         encoders = any(isinstance(m, nn.TransformerEncoderLayer) for m in network.modules())
-        self._avoids_fast_path = encoders and any(g.norms for g in self.groups)
+        self._norms = self._find_norms(device)
+        self._avoids_fast_path = encoders and bool(self._norms)
         self._fast_path = True
 
     def _find_tensors(self, device: torch.device) -> list[GatedTensor]:
@@ -64,6 +65,23 @@ class Gates:
                 dims[s.dim][s.positions(units)] = factors.repeat_interleave(s.inner)
             start += group.size
         return [GatedTensor(self.network, path, factor_ids) for path, factor_ids in index.items()]
+
+    def _find_norms(self, device: torch.device) -> list[tuple[nn.Module, Tensor]]:
+        """Returns the norms over units, each with the index of the mask of each entry; the last one is of no unit."""
+        norms: dict[str, Tensor] = {}
+        start = 0
+        for group in self.groups:
+            units = torch.arange(group.size, device=device)
+            for path in group.norms:
+                slices = slices_of_norm(group, path) or [Slice("", 0)]
+                if path not in norms:
+                    tensor = GatedTensor(self.network, slices[0].path, {}).tensor if slices[0].path else units
+                    entries = tensor.shape[slices[0].dim]
+                    norms[path] = torch.full((entries,), len(self.values), device=device)
+                for s in slices:
+                    norms[path][s.positions(units)] = (units + start).repeat_interleave(s.inner)
+            start += group.size
+        return [(self.network.get_submodule(path), ids) for path, ids in norms.items()]
 
     def _is_in_norm(self, group: Group, s: Slice) -> bool:
         """Returns whether a slice is of a norm over the units that needs masked weights; see `norms.set_mask`."""
@@ -133,9 +151,9 @@ class Gates:
         if self._avoids_fast_path:  # which reads the weights of norms without a call of their forward
             self._fast_path = torch.backends.mha.get_fastpath_enabled()
             torch.backends.mha.set_fastpath_enabled(False)
-        for group, mask in zip(self.groups, self.mask.split(self.sizes), strict=True):
-            for norm in group.norms:
-                set_mask(self.network.get_submodule(norm), mask)
+        masks = torch.cat([self.mask, self.mask.new_ones(1)])
+        for norm, ids in self._norms:
+            set_mask(norm, masks[ids.to(masks.device)])
 
     @torch.no_grad()
     def unfold(self, gate_gradients: bool = True) -> None:
@@ -206,9 +224,8 @@ class Gates:
         if self._avoids_fast_path and self.is_folded:
             torch.backends.mha.set_fastpath_enabled(self._fast_path)
         self._factors = None
-        for group in self.groups:
-            for norm in group.norms:
-                clear_mask(self.network.get_submodule(norm))
+        for norm, _ in self._norms:
+            clear_mask(norm)
 
     def _all_factors(self) -> list[list[Tensor]]:
         """Returns the factors of every tensor, one per gated dim, shaped to broadcast over the tensor."""

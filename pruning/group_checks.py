@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pruning.attributes import CountAttribute
 from pruning.errors import PruningError, describe_value
-from pruning.groups import Group, Slice
+from pruning.groups import Group, Slice, slices_of_norm
 
 
 def check_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group]:
@@ -71,10 +71,13 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
                     f"{_similar(path, modules)}"
                 )
         for path in group.norms:
-            if not _normalizes(modules[path], group.size):
+            known = [s for s in slices_of_norm(group, path) if s.path in tensors and s.dim < tensors[s.path].dim()]
+            entries = tensors[known[0].path].shape[known[0].dim] if known else group.size
+            if not _normalizes(modules[path], entries):
+                over = f"the {entries} entries of '{known[0].path}'" if known else f"the {entries} units"
                 raise PruningError(
-                    f"'{path}' must be a norm over exactly the {group.size} units of group '{group.name}', e.g. a "
-                    f"LayerNorm or RMSNorm, or a GroupNorm with one group, not {modules[path]}"
+                    f"'{path}' must be a norm over exactly {over} of group '{group.name}', e.g. a LayerNorm or "
+                    f"RMSNorm, or a GroupNorm with one group, not {modules[path]}"
                 )
         for s in group.slices:
             if s.path not in tensors:
@@ -122,12 +125,13 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
             raise PruningError(
                 f"group '{group.name}' has no gated slice: declare the slices that carry its gate with gated=True"
             )
+    _check_joint_norms(groups)
     _check_attributes(network, groups)
     return groups
 
 
 def _normalizes(norm: nn.Module, size: int) -> bool:
-    """Returns whether a module may be a norm over `size` units; the forward of an unknown class is not examined."""
+    """Returns whether a module may be a norm over `size` entries; the forward of an unknown class is not examined."""
     if isinstance(norm, nn.GroupNorm):
         return (norm.num_groups, norm.num_channels) == (1, size)
     if isinstance(shape := getattr(norm, "normalized_shape", None), tuple | list):
@@ -146,6 +150,17 @@ def _check_table(group: Group, s: Slice, shape: tuple[int, ...]) -> None:
         raise PruningError(
             f"group '{group.name}' lists entry {largest} of dim {s.dim} of '{s.path}', of shape {tuple(shape)}"
         )
+
+
+def _check_joint_norms(groups: Iterable[Group]) -> None:
+    """Checks that all groups that a norm normalizes together list it, as each of them changes its statistics."""
+    joint = {norm for group in groups for norm in group.norms}
+    for group in groups:
+        for norm in sorted({s.path.rpartition(".")[0] for s in group.slices} & joint - {*group.norms}):
+            raise PruningError(
+                f"group '{group.name}' cuts the norm '{norm}', which another group lists in its norms; list it in "
+                f"both: norms={(*group.norms, norm)}"
+            )
 
 
 def _check_attributes(network: nn.Module, groups: Iterable[Group]) -> None:

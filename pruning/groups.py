@@ -105,9 +105,11 @@ class Group:
         kind: type of the units ("attention", "mlp", "tower", "width", ...). Penalties and scopes are set per kind.
         size: number of units.
         slices: slices of all parameters and buffers that are cut with the units.
-        norms: paths of the modules that normalize over exactly these units, e.g. a LayerNorm or RMSNorm, or a GroupNorm
-            with one group. While units are masked, these norms must compute their statistics over the kept units only,
-            for which `pruning.norms` replaces their class.
+        norms: paths of the modules that normalize over these units, e.g. a LayerNorm or RMSNorm, or a GroupNorm with
+            one group. While units are masked, these norms must compute their statistics over the kept units only, for
+            which `pruning.norms` replaces their class. The slices of a norm's weight tell which entries belong to a
+            unit; a norm over a concatenation may belong to several groups. A norm without weights has one entry per
+            unit.
         owner: path of a module that stores structure besides its tensors (e.g. the widths of ragged heads). Surgery
             calls `keep(units)` of this module with the kept units.
         vanish: None if at least one unit must stay. Otherwise all units may be removed (an attention or an MLP inside
@@ -189,6 +191,12 @@ def branches(groups: Sequence[Group]) -> list[list[int]]:
         if group.vanish is not None:
             members.setdefault(group.name if group.branch is None else group.branch, []).append(i)
     return list(members.values())
+
+
+def slices_of_norm(group: Group, norm: str) -> list[Slice]:
+    """Returns the slices of one tensor of a norm of the group, which tell the entries of its units; [] without any."""
+    own = [s for s in group.slices if s.path.rpartition(".")[0] == norm]
+    return [s for s in own if s.path == own[0].path]
 
 
 def entries_first(tensor: Tensor, dim: int) -> Tensor:

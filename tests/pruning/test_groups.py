@@ -170,7 +170,7 @@ GATED, CUT = Slice("fc1.weight", 0, gated=True), Slice("fc2.weight", 1)
         ({"owner": "nowhere"}, "names the module 'nowhere'"),
         ({"vanish": ("norm", "nowhere")}, "names the module 'nowhere'"),
         ({"vanish": ("norm", "norm")}, r"vanish with one group only; declared more than once: \['norm'\]"),
-        ({"norms": ("bn",)}, "'bn' must be a norm over exactly the 4 units"),
+        ({"norms": ("bn",)}, "'bn' must be a norm over exactly the 4 units of group 'g'"),
         ({"size": 3, "norms": ("norm",)}, "over exactly the 3 units of group 'g'"),
     ],
 )

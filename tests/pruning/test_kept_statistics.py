@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,11 +185,63 @@ def test_other_dims_keep_their_statistics() -> None:
         square.mean()
 
 
-@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 10), nn.BatchNorm2d(10), nn.LayerNorm((10, 5)), RmsNorm(5)])
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 10), nn.BatchNorm2d(10), nn.LayerNorm((10, 5))])
 def test_a_module_that_is_no_norm_over_the_units_is_refused(norm: nn.Module) -> None:
     network = Stream(lambda _: norm)
-    with pytest.raises(PruningError, match="'norm' must be a norm over exactly the 10 units of group 'stream'"):
+    with pytest.raises(
+        PruningError, match=r"'norm' must be a norm over exactly the 10 entries of 'norm.weight' of group 'stream'"
+    ):
         check_groups(network, network.groups())
+
+
+class Merged(nn.Module):
+    """A norm over the concatenation of one group, its neighbours in space, another group, and channels that stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 8, 1)
+        self.norm, self.down = nn.LayerNorm(6 + 6 + 8 + 3), nn.Conv2d(6 + 6 + 8 + 3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x)
+        joined = torch.cat([first[..., ::2], first[..., 1::2], self.second(x)[..., ::2], x[..., ::2]], 1)
+        return self.down(self.norm(joined.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+
+    def groups(self) -> list[Group]:
+        a, b = self.first.out_channels, self.second.out_channels
+        groups = []
+        # Units of the second group are pairs of channels.
+        for name, size, offsets, inner in (("first", a, (0, a), 1), ("second", b // 2, (2 * a,), 2)):
+            own = [Slice(f"{name}.{t}", 0, inner=inner, gated=True) for t in ("weight", "bias")]
+            reads = [Slice(f"norm.{t}", 0, offsets, inner) for t in ("weight", "bias")]
+            slices = (*own, *reads, Slice("down.weight", 1, offsets, inner))
+            groups.append(Group(name, "width", size, slices, norms=("norm",)))
+        return groups
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_norm_over_a_concatenation_counts_the_kept_entries_of_all_its_groups(seed: int) -> None:
+    network = shake(Merged().double(), seed).eval()
+    x = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    for again in range(2):
+        groups = check_groups(network, network.groups())
+        plan = random_plan(groups, seed + again)
+        gates = random_gates(network, groups, plan, seed)
+        with torch.no_grad():
+            with gates.folded():
+                masked = network(x)
+            network = compacted(network, gates, plan)
+            torch.testing.assert_close(network(x), masked, rtol=1e-9, atol=1e-9)
+    assert network.norm.normalized_shape == tuple(network.norm.weight.shape)
+
+
+def test_all_groups_of_a_norm_must_list_it() -> None:
+    network = Merged()
+    first, second = network.groups()
+    with pytest.raises(
+        PruningError, match=r"group 'second' cuts the norm 'norm', .* list it in both: norms=\('norm',\)"
+    ):
+        check_groups(network, [first, replace(second, norms=())])
 
 
 class Encoder(nn.Module):
