@@ -68,7 +68,7 @@ class KeptStatistics(TorchFunctionMode):
         """Does what `F.rms_norm` does, over the kept units."""
         if tuple(normalized_shape) != tuple(self.mask.shape):
             return F.rms_norm(input, normalized_shape, weight, eps)
-        eps = torch.finfo(input.dtype).eps if eps is None else eps
+        eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps if eps is None else eps
         scale = (input.new_ones(len(self.mask)) if weight is None else weight) * self.share**0.5
         return F.rms_norm(input * self.mask.to(input.dtype), normalized_shape, scale, eps * self.share)
 

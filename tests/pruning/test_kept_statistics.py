@@ -173,6 +173,15 @@ def test_a_norm_gets_its_class_back_and_the_class_is_made_once() -> None:
     assert (type(first), set(vars(first))) == (LayerNorm2d, before)
 
 
+def test_a_bfloat16_input_has_the_eps_of_torch() -> None:
+    kept = torch.tensor([1.0, 0, 1, 1])
+    x = (0.01 * torch.randn(50, 4) * kept).bfloat16()
+    norm = nn.RMSNorm(4, dtype=torch.bfloat16)
+    set_mask(norm, kept)
+    expected = nn.RMSNorm(3, dtype=torch.bfloat16)(x[:, kept.bool()])
+    torch.testing.assert_close(norm(x)[:, kept.bool()], expected, rtol=0.02, atol=0.02)
+
+
 def test_other_dims_keep_their_statistics() -> None:
     x = torch.rand(3, 4, 5, dtype=torch.float64)
     with KeptStatistics(torch.tensor([1.0, 0, 1, 0], dtype=torch.float64), 0.5):
