@@ -6,24 +6,31 @@ from typing import Any
 import pytorch_lightning as L
 from torch import Tensor, nn
 
+from pruning.discovery.finding import find_groups
 from pruning.errors import PruningError
+from pruning.group_data import from_data, to_data
+from pruning.groups import Group
+from pruning.lightning_network import inputs_of, network_of
 from pruning.plan import Plan
 from pruning.pruner import Pruner
 from pruning.schedules import Schedule
+from pruning.tracing import InputFunction
 
 
 class PruningCallback(Pruner, L.Callback):
     """Pruner that follows a schedule while Lightning trains: it folds gates around every step and updates the mask.
 
-    The LightningModule must have `network`, `groups()` and, for MACs and latency, `frame_inputs(network)`, which
-    returns the arguments of a forward. Module, losses and optimizer stay as they are. At ratio 1 the
-    callback does nothing.
+    The network is `network` of the LightningModule, or the LightningModule itself if it has no such attribute. Its
+    groups are those that `groups()` of the LightningModule returns; without this method they are found. The arguments
+    of the network's forward come from `inputs`, from `frame_inputs(network)` of the LightningModule, or from its
+    `example_input_array`. Module, losses and optimizer stay as they are. At ratio 1 the callback does nothing.
 
     Args:
         schedule: ratio as a function of the progress of the stage.
         every: training steps between two updates of the mask.
         decay: whether the gates of removed units close step by step until the next update, so that the loss does not
             jump; otherwise they close at once.
+        inputs: returns the arguments of a forward of the network by name, as for `Pruner.attach`.
         options: further arguments, see `Pruner`.
 
     Attributes:
@@ -32,7 +39,14 @@ class PruningCallback(Pruner, L.Callback):
         updated: step of the last update of the mask.
     """
 
-    def __init__(self, schedule: Schedule, every: int = 20, decay: bool = True, **options: Any):
+    def __init__(
+        self,
+        schedule: Schedule,
+        every: int = 20,
+        decay: bool = True,
+        inputs: InputFunction | None = None,
+        **options: Any,
+    ):
         super().__init__(**options)
         if not callable(schedule) or isinstance(schedule, type):
             raise PruningError(
@@ -43,9 +57,10 @@ class PruningCallback(Pruner, L.Callback):
             raise PruningError(
                 f"pruning.every={every!r} must be at least 1: it is the number of steps between two updates of the mask"
             )
-        self.schedule, self.every, self.decay = schedule, every, decay
+        self.schedule, self.every, self.decay, self.inputs = schedule, every, decay, inputs
         self._state: dict[str, Any] | None = None
         self._frozen: list[Tensor] = []
+        self._found: list[Group] = []
 
     # Lightning hooks, in the order of a stage
 
@@ -53,13 +68,12 @@ class PruningCallback(Pruner, L.Callback):
         """Builds the gates and restores their state if the stage is resumed."""
         if self.ratio == 1:
             return
-        module: Any = pl_module
-        if not isinstance(getattr(module, "network", None), nn.Module) or not callable(getattr(module, "groups", None)):
-            raise PruningError(
-                f"the LightningModule {type(module).__name__} must have `network`, a torch.nn.Module, and `groups()`, "
-                "which returns the groups of this network"
-            )
-        self.attach(module.network, module.groups(), getattr(module, "frame_inputs", None))
+        declared = getattr(pl_module, "groups", None)
+        network, inputs = network_of(pl_module), self.inputs or inputs_of(pl_module)
+        if callable(declared):
+            self.attach(network, declared(), inputs)
+        else:
+            self._attach_found(pl_module, inputs)
         steps = trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise PruningError(
@@ -167,6 +181,7 @@ class PruningCallback(Pruner, L.Callback):
             "before": self.before.to_dict(),
             "planned": self.planned_ratio,
             "updated": self.updated,
+            **({"groups": [to_data(g) for g in self._found]} if self._found else {}),
             **self.ranking_state(),
         }
 
@@ -178,11 +193,32 @@ class PruningCallback(Pruner, L.Callback):
         """Puts the ungated weights into a checkpoint that is written while the gates are folded."""
         if not self._pruning:
             return
-        saved = checkpoint["state_dict"]
-        ungated = {f"network.{name}": weight for name, weight in self.gates.ungated_weights().items()}
-        saved |= {name: weight.clone() for name, weight in ungated.items() if name in saved}
+        saved, tensors = checkpoint["state_dict"], _named_tensors(self.gates.network)
+        ungated = {tensors[name]: weight for name, weight in self.gates.ungated_weights().items()}
+        for name, tensor in _named_tensors(pl_module).items():  # a tensor may have several names
+            if name in saved and tensor in ungated:
+                saved[name] = ungated[tensor].clone()
 
     # Helpers
+
+    def _attach_found(self, module: L.LightningModule, inputs: InputFunction | None) -> None:
+        """Attaches the network with the groups of a resumed stage, or with those that are found in the network.
+
+        Raises:
+            PruningError: nothing gives the arguments of a forward.
+        """
+        if inputs is None:
+            name = type(module).__name__
+            raise PruningError(
+                f"{name} has no groups(), so they are found in a run of its network, but nothing gives the arguments "
+                f"of the forward: set self.example_input_array = torch.zeros(1, 3, 32, 32) in {name}.__init__, or pass "
+                "inputs=lambda network: {'x': torch.zeros(1, 3, 32, 32)} to the callback"
+            )
+        network, saved = network_of(module), (self._state or {}).get("groups")
+        # With the weights of a later step the trial cuts might decide otherwise, while the saved gates need the same.
+        groups = find_groups(network, inputs).groups if saved is None else [from_data(data) for data in saved]
+        self.attach(network, groups, inputs)
+        self._found = groups
 
     @property
     def _pruning(self) -> bool:
@@ -228,6 +264,14 @@ class PruningCallback(Pruner, L.Callback):
         log |= {f"kept/{name}": float(count) for name, count in self.kept_counts().items()}
         for logger in trainer.loggers:
             logger.log_metrics({f"pruning/{k}": v for k, v in log.items()}, step=trainer.global_step)
+
+
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Returns all parameters and buffers under all their names."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
 
 
 def _unscale(trainer: L.Trainer, parameters: list[Tensor]) -> None:

@@ -14,6 +14,7 @@ from pruning.comparison import TOLERANCE, are_finite, difference
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.cut_errors import CutError, naming_modules
+from pruning.discovery.finding import find_groups
 from pruning.errors import PruningError
 from pruning.expected_size import expected_fractions
 from pruning.gates import Gates
@@ -32,10 +33,10 @@ KEPT_GATES = ("fold", "one")
 
 
 class Pruner:
-    """Pruner of any network that declares its groups.
+    """Pruner of any network, with groups that are declared or found.
 
         pruner = Pruner(ratio=0.25, criterion=Magnitude())
-        pruner.attach(network, groups, inputs=lambda network: {"x": x})
+        pruner.attach(network, None, inputs=lambda network: {"x": x})  # finds the groups, or takes a list of them
         pruner.update()            # closes gates until the network fits the ratio
         pruner.finish([{"x": x}])  # cuts the network, and checks that masked and cut network have equal outputs
 
@@ -132,12 +133,20 @@ class Pruner:
             if (self.kinds is None or g.kind in self.kinds) and not any(fnmatchcase(g.name, p) for p in self.protect)
         ]
 
-    def _choose(self, network: nn.Module, groups: Sequence[Group]) -> list[Group]:
-        """Returns the groups to prune, after a check of all groups.
+    def _choose(self, network: nn.Module, groups: Sequence[Group] | None, inputs: InputFunction | None) -> list[Group]:
+        """Returns the groups to prune, after a check of all groups. With None the groups are found.
 
         Raises:
-            PruningError: a declaration is wrong, see `check_groups`; see `select`; or nothing is left to prune.
+            PruningError: groups are to be found without inputs; a declaration is wrong, see `check_groups`; see
+                `select`; or nothing is left to prune.
         """
+        if groups is None:
+            if inputs is None:
+                raise PruningError(
+                    "groups=None finds the groups in a run of the network, which needs the arguments of its forward: "
+                    "inputs=lambda network: {'x': x}"
+                )
+            groups = find_groups(network, inputs).groups
         groups = check_groups(network, groups)
         chosen = self.select(groups)
         if self.ratio < 1 and not any(g.size for g in chosen):
@@ -148,7 +157,7 @@ class Pruner:
     def check(
         self,
         network: nn.Module,
-        groups: Sequence[Group],
+        groups: Sequence[Group] | None,
         inputs: InputFunction | None = None,
         trial_inputs: InputFunction | None = None,
     ) -> None:
@@ -163,15 +172,17 @@ class Pruner:
             PruningError: the ratio is out of reach, a setting does not fit the groups, or a trial cut fails; see
                 `trial.try_cuts`.
         """
-        chosen = self._choose(network, groups)
+        inputs, trial_inputs = checked_function(inputs, network), checked_function(trial_inputs, network)
+        chosen = self._choose(network, groups, trial_inputs or inputs)
         if self.ratio == 1:
             return
-        inputs, trial_inputs = checked_function(inputs, network), checked_function(trial_inputs, network)
         ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
         fit_plan(chosen, ranks, self._cost_of(network, chosen, inputs), self.ratio, self.rules)
         self._try_cuts(network, chosen, trial_inputs or inputs)
 
-    def estimate(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction) -> dict[str, list[float]]:
+    def estimate(
+        self, network: nn.Module, groups: Sequence[Group] | None, inputs: InputFunction
+    ) -> dict[str, list[float]]:
         """Returns about which fractions of the parameters and of the MACs a cut to the ratio keeps.
 
         The ranking of the units is not known before a training, so the fractions are those of made-up rankings; see
@@ -183,9 +194,10 @@ class Pruner:
         Raises:
             PruningError: a setting does not fit the groups, or the ratio is out of reach.
         """
-        chosen, arguments = self._choose(network, groups), checked_function(inputs, network)
+        arguments = checked_function(inputs, network)
         if arguments is None:
             raise PruningError("estimate counts the MACs of a forward: estimate(network, groups, inputs)")
+        chosen = self._choose(network, groups, arguments)
         cost = self._cost_of(network, chosen, arguments)
 
         def plan_of(scores: Mapping[str, Tensor]) -> Plan:
@@ -193,12 +205,12 @@ class Pruner:
 
         return expected_fractions(network, chosen, arguments, plan_of)
 
-    def attach(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None = None) -> None:
+    def attach(self, network: nn.Module, groups: Sequence[Group] | None, inputs: InputFunction | None = None) -> None:
         """Puts open gates on the groups to prune, after a trial cut of a copy of the network.
 
         Args:
             network: the network.
-            groups: all groups of the network.
+            groups: all groups of the network; None to find them, see `find_groups`.
             inputs: returns the arguments of the forward of the network, or of a cut copy of it. MACs and latency are
                 those of this forward, and the trial runs it. Without `inputs`, a wrong declaration may first show in
                 `finish`.
@@ -206,7 +218,8 @@ class Pruner:
         Raises:
             PruningError: a setting does not fit the groups, or a trial cut fails; see `trial.try_cuts`.
         """
-        gates, inputs = Gates(network, self._choose(network, groups)), checked_function(inputs, network)
+        inputs = checked_function(inputs, network)
+        gates = Gates(network, self._choose(network, groups, inputs))
         self._try_cuts(network, gates.groups, inputs)
         self.cost = self._cost_of(network, gates.groups, inputs)
         self.gates, self.groups = gates, gates.groups

@@ -285,9 +285,9 @@ def test_a_wrong_setting_is_one_short_error(build: Callable[[], Any], message: s
     assert "\n" not in str(raised.value)
 
 
-def test_a_module_without_a_network_is_refused() -> None:
+def test_a_module_whose_groups_cannot_be_found_is_refused() -> None:
     callback = PruningCallback(Linear(), ratio=0.5, criterion=Random())
-    with refuses("the LightningModule CNN must have `network`, a torch.nn.Module, and `groups()`"):
+    with refuses("CNN has no groups(), so they are found in a run of its network, but nothing gives the arguments"):
         callback.on_fit_start(SimpleNamespace(), CNN())
 
 
