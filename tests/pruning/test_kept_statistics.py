@@ -134,15 +134,15 @@ def test_a_pruner_prunes_it(name: str) -> None:
 def test_there_is_no_jump_between_open_and_closed(name: str) -> None:
     network, x = stream(name)
     plan, outputs = random_plan(network.groups(), 1), []
-    for step in range(51):
+    for step in range(21):
         gates = Gates(network, network.groups())
-        gates.close(plan, before=None if step == 50 else random_plan([], 0), progress=step / 50)
+        gates.close(plan, before=None if step == 20 else random_plan([], 0), progress=step / 20)
         with torch.no_grad(), gates.folded():
             outputs.append(network(x))
     with torch.no_grad():
         torch.testing.assert_close(outputs[0], network(x), rtol=1e-9, atol=1e-9)
     steps = torch.stack(outputs).diff(dim=0).flatten(1).norm(dim=1)
-    assert steps.max() < 0.1 * steps.sum()
+    assert steps.max() < 0.2 * steps.sum()
 
 
 def test_gradients_are_those_of_the_cut_network() -> None:
