@@ -4,17 +4,18 @@ Each one ends with one clear line or goes on correctly, and leaves nothing half-
 """
 
 import ctypes
+import importlib
 import itertools
 import multiprocessing
 import os
 import re
 import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import process
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +32,13 @@ from evaluation.study import sweep_callbacks
 from evaluation.study.resuming import AtomicCheckpointIO
 from evaluation.tracking.result_files import read_track, save_track
 from evaluation.tracking.runner import Runner, SequencesFailedError
-from tests.conftest import SMALL_WORLD, results
+from tests.conftest import CONF, SMALL_WORLD, results
 from tests.offline_runs import OfflineRun, log_out
 from tests.processes import is_alive
 from trackers import load_checkpoint
 
 pytestmark = pytest.mark.attack
 
-ROOT = Path(__file__).parents[1]
 NO_REPORT = "~hydra.callbacks.report"
 
 
@@ -129,17 +129,32 @@ def test_a_damaged_result_is_a_failed_job(tmp_path, text):
 # Rights
 
 
-DROP_FROM_BOUNDING_SET, MAY_READ_AND_WRITE_ALL = 24, (1, 2)  # of prctl and of capabilities in Linux
+MAY_READ_AND_WRITE_ALL = 0b110  # the bits of these capabilities in Linux
+CAPABILITIES = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the version of the interface, and this process
 
 
 def drop_rights_of_root() -> None:
-    """Makes the program that this process becomes obey the rights of files, also if root runs it."""
-    for capability in MAY_READ_AND_WRITE_ALL if os.geteuid() == 0 else ():
-        ctypes.CDLL(None, use_errno=True).prctl(DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
+    """Makes this process obey the rights of files, also if root runs it."""
+    system, sets = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable twice
+    assert system.capget(CAPABILITIES, sets) == 0
+    for i in range(3):
+        sets[i] &= ~MAY_READ_AND_WRITE_ALL
+    assert system.capset(CAPABILITIES, sets) == 0
+
+
+def score_without_rights_of_root(words: list[str], told: Path) -> None:
+    """Runs eval.py in this process, which obeys the rights of files; what it says goes to a file."""
+    drop_rights_of_root()
+    with told.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    process._parent_process = None  # a command of its own, and not a job that a sweep has started
+    sys.argv = ["eval.py", f"--config-path={CONF}", *words]
+    importlib.import_module("eval").main()
 
 
 @pytest.mark.parametrize("place", ["outputs", "cache", "checkpoint"])
-def test_what_this_user_may_not_do_is_one_line(small_checkpoint, fresh_cache, tmp_path, place):
+def test_what_this_user_may_not_do_is_one_line(small_checkpoint, fresh_cache, tmp_path, place, spawned_quickly):
     checkpoint, outputs, forbidden = tmp_path / "mine.safetensors", tmp_path / "outputs", tmp_path / "forbidden"
     checkpoint.write_bytes(small_checkpoint.read_bytes())
     forbidden.mkdir(0o555)
@@ -147,10 +162,12 @@ def test_what_this_user_may_not_do_is_one_line(small_checkpoint, fresh_cache, tm
     given |= {"outputs": {"paths.outputs": forbidden}, "cache": {"paths.cache": forbidden}, "checkpoint": {}}[place]
     if place == "checkpoint":
         checkpoint.chmod(0)
-    command = [sys.executable, "eval.py", *(f"{key}={value}" for key, value in given.items()), *SMALL_WORLD]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=drop_rights_of_root)
-    assert done.returncode == 1
-    told = done.stdout + done.stderr
+    words, said = [*(f"{key}={value}" for key, value in given.items()), *SMALL_WORLD], tmp_path / "said.txt"
+    command = multiprocessing.get_context("spawn").Process(target=score_without_rights_of_root, args=(words, said))
+    command.start()
+    command.join()
+    assert command.exitcode == 1
+    told = said.read_text()
     assert "Traceback" not in told
     (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
     assert "Permission denied" in line
