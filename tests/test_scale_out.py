@@ -159,7 +159,14 @@ def test_two_nodes_make_one_job(fresh_cache, tmp_path, monkeypatch):
 
 SPREAD = {
     "ddp": ("trainer=ddp", "tracker=dimp", "datamodule.batch_size=4", "logger=csv"),
-    "joblib": ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer=ddp_spawn", *SMALL_NETWORK),
+    "joblib": (
+        "-m",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "trainer=ddp_spawn",
+        NO_REPORT,
+        *SMALL_NETWORK,
+    ),
 }
 
 

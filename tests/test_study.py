@@ -88,9 +88,8 @@ def test_every_tracker_goes_the_whole_way_down_to_one_percent(run, tracker, meth
 
 
 @pytest.mark.slow
-def test_a_child_is_pruned_again_and_scored_from_its_file_alone(run):
-    outputs = run("train", "ratio=0.5", "pruning=magnitude")
-    checkpoint = next(outputs.rglob("checkpoint.safetensors"))
+def test_a_child_is_pruned_again_and_scored_from_its_file_alone(run, half):
+    checkpoint = next(half.rglob("checkpoint.safetensors"))
     outputs = run("prune", f"checkpoint={checkpoint}", "ratio=0.5", "pruning=magnitude")
     grandchild = next((outputs / "prune").rglob("checkpoint.safetensors"))
     first, second = load_checkpoint(checkpoint), load_checkpoint(grandchild)
@@ -109,8 +108,8 @@ def test_a_child_is_cut_in_one_shot_without_any_training(run):
 
 
 @pytest.mark.slow
-def test_several_checkpoints_are_scored_by_one_command(run):
-    checkpoint = next(run("train", "ratio=0.5").rglob("checkpoint.safetensors"))
+def test_several_checkpoints_are_scored_by_one_command(run, half):
+    checkpoint = next(half.rglob("checkpoint.safetensors"))
     outputs = run("eval", "-m", f"checkpoint={checkpoint},{checkpoint}")
     first, second = results(outputs / "eval")
     assert first["metrics"] == second["metrics"]
@@ -292,9 +291,11 @@ def test_force_makes_what_jobs_share_once_a_sweep(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("logger", ["csv", "tensorboard"])  # of W&B see evaluation/test_loggers.py
-def test_results_reach_the_logger(run, logger):
-    outputs = run("train", f"logger={logger}", "ratio=0.5", "force=true")
+@pytest.mark.parametrize(
+    ("logger", "ratio"), [("csv", 0.5), ("tensorboard", 1)]
+)  # of W&B see evaluation/test_loggers.py
+def test_results_reach_the_logger(run, logger, ratio):
+    outputs = run("train", f"logger={logger}", f"ratio={ratio}", "force=true")
     pattern = {"csv": "metrics.csv", "tensorboard": "events.out.tfevents*"}[logger]
     log = next(outputs.rglob(pattern))
     assert log.stat().st_size > 0
