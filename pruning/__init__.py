@@ -5,9 +5,11 @@ The package is the part of light-weight-trackers that imports no other part.
 - `groups`: a network declares its `Group`s; the `Slice`s of a group are the tensor entries that its units own.
   `group_checks` compares declarations with a network.
 - `discovery`: `find_groups` finds the groups of a network that declares none.
-- `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step.
+- `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step; `gated_tensor`
+  does so for one tensor.
 - `criteria`: score units, by weights alone or by gates and gradients of a training; `ranking` makes scores comparable.
 - `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts, with sizes from `tracing`.
+  `rounding` measures which multiples of units are fast.
 - `budget`: turns ranks, a cost and a ratio into a `Plan`, the kept units of every group (`plan`).
 - `surgery`: cuts the network to a plan. `layer_cuts` holds what the layers of torch allow, `multihead_attention` what a
   cut leaves of torch's attention, `attributes` the numbers in modules that count units, and `tensor_places` the names

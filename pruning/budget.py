@@ -24,12 +24,12 @@ class RemovalRules:
             group also keeps at least one unit. With a floor of 0, groups that declare `vanish` may lose all their
             units, unless they share their residual branch with other groups.
         round_to: groups keep a multiple of this number of units, or all units. Kernels are fastest at multiples of 8.
-            Every run of a group (every head) is rounded separately.
+            Every run of a group (every head) is rounded separately. A mapping has one number for each group's name.
         whole_branches: whether only whole residual branches are removed.
     """
 
     floor: float = 0.1
-    round_to: int = 1
+    round_to: int | Mapping[str, int] = 1
     whole_branches: bool = False
 
     def __post_init__(self) -> None:
@@ -37,10 +37,15 @@ class RemovalRules:
             raise PruningError(
                 f"pruning.floor={self.floor!r} must lie in [0, 1]: it is a fraction of the uniform share, e.g. 0.1"
             )
-        if not isinstance(self.round_to, int) or self.round_to < 1:
-            raise PruningError(
-                f"pruning.round_to={self.round_to} must be a positive integer: groups keep multiples of it, e.g. 8"
-            )
+        for number in self.round_to.values() if isinstance(self.round_to, Mapping) else [self.round_to]:
+            if not isinstance(number, int) or number < 1:
+                raise PruningError(
+                    f"pruning.round_to={number} must be a positive integer or auto: groups keep multiples of it, e.g. 8"
+                )
+
+    def multiple(self, group: Group) -> int:
+        """Returns the number of which the group keeps multiples."""
+        return self.round_to if isinstance(self.round_to, int) else self.round_to[group.name]
 
 
 @dataclass(frozen=True)
@@ -154,15 +159,15 @@ def _make_blocks(groups: Sequence[Group], ranks: Mapping[str, Tensor], rules: Re
                 block_of_unit[i][:] = count - 1
     else:
         for blocks, rank, is_present, group in zip(block_of_unit, rank_of_unit, present, groups, strict=True):
-            begin = 0
+            begin, multiple = 0, rules.multiple(group)
             for run in group.runs or (group.size,):
                 worst_first = begin + rank[begin : begin + run].argsort(kind="stable")
                 worst_first = worst_first[is_present[worst_first]]
                 left = len(worst_first)
                 first_of_run.append(count)
-                # If the run is no multiple of round_to, the first block is the smaller one.
-                blocks[worst_first] = count + (np.arange(left) + -left % rules.round_to) // rules.round_to
-                begin, count = begin + run, count + -(-left // rules.round_to)
+                # If the run is no multiple of this number, the first block is the smaller one.
+                blocks[worst_first] = count + (np.arange(left) + -left % multiple) // multiple
+                begin, count = begin + run, count + -(-left // multiple)
     for blocks, is_present in zip(block_of_unit, present, strict=True):
         blocks[~is_present] = count  # the last block
     count += 1
@@ -177,7 +182,7 @@ def _make_blocks(groups: Sequence[Group], ranks: Mapping[str, Tensor], rules: Re
 
 def _min_units(groups: Sequence[Group], cost: Cost, max_cost: float, rules: RemovalRules) -> list[float]:
     """Returns the smallest number of units of every group, before blocks are considered."""
-    share = rules.floor * _uniform_share([g.size for g in groups], cost, max_cost) if rules.floor else 0.0
+    share = rules.floor * _share_within([g.size for g in groups], cost, max_cost) if rules.floor else 0.0
     if rules.whole_branches:
         return [0.0 if g.vanish is not None else g.size for g in groups]
     # The smallest counts must fit the budget, so they are rounded down. A group that must not vanish keeps one unit.
@@ -202,8 +207,18 @@ def _staying_blocks(blocks: _Blocks, min_units: Sequence[float]) -> tuple[np.nda
     return min_counts, staying
 
 
-def _uniform_share(sizes: Sequence[int], cost: Cost, max_cost: float) -> float:
-    """Returns the share of units at which the budget is met if every group keeps the same share."""
+def uniform_share(sizes: Sequence[int], cost: Cost, ratio: float) -> float:
+    """Returns the share of units at which a ratio is met if every group keeps the same share.
+
+    Args:
+        sizes: number of units of each group.
+        cost: cost as a function of kept counts.
+        ratio: fraction of the dense cost to keep.
+    """
+    return _share_within(sizes, cost, _max_cost(ratio, cost(sizes)))
+
+
+def _share_within(sizes: Sequence[int], cost: Cost, max_cost: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
@@ -232,7 +247,13 @@ def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: f
     count = f"{len(groups)} group{'s' * (len(groups) > 1)}"
     return (
         f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(min_counts)} of {sum(sizes)} units left "
-        f"in {count} (floor={rules.floor}, round_to={rules.round_to}, "
+        f"in {count} (floor={rules.floor}, round_to={_in_words(rules.round_to)}, "
         f"whole_branches={rules.whole_branches}). The remaining cost is {', '.join(remains)}. Ask for a larger ratio, "
         "prune more kinds (pruning.kinds), round less (pruning.round_to), or let groups vanish (pruning.floor=0)"
     )
+
+
+def _in_words(round_to: int | Mapping[str, int]) -> str:
+    """Returns a rounding as a few words for a message."""
+    numbers = sorted({round_to} if isinstance(round_to, int) else set(round_to.values()))
+    return f"{numbers[0]} to {numbers[-1]} by group" if len(numbers) > 1 else str(numbers[0])

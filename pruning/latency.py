@@ -41,17 +41,17 @@ class LatencyCost:
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction, device: str = "cpu"):
-        network = copy.deepcopy(network).to(device).eval()
+        network = copied_to(network, device)
         self.device, self.groups = device, list(groups)
         counts = [[max(1, round(s * g.size)) for s in SHARES] for g in groups]
         self.counts = torch.tensor(counts, dtype=torch.float64).view(-1, len(SHARES))
         self.may_vanish = torch.tensor([g.vanish is not None for g in groups], dtype=torch.bool)
-        operations = [o for o in trace(network, groups, inputs).operations if o.tensors and not o.function.is_view]
+        operations = timed_operations(network, groups, inputs)
         measured: dict[Any, Tensor] = {}
         tables: dict[int, list[tuple[tuple[int, ...], Tensor]]] = defaultdict(list)  # by number of groups
         with torch.inference_mode():
             for operation in operations:
-                key, used_groups = _signature(operation, self.groups)
+                key, used_groups = signature(operation, self.groups)
                 if key not in measured:
                     measured[key] = self._measure(operation, used_groups)
                 tables[len(used_groups)].append((used_groups, measured[key]))
@@ -87,7 +87,7 @@ class LatencyCost:
         for entry in product(range(len(SHARES)), repeat=len(used_groups)):
             for group, share in zip(used_groups, entry, strict=True):
                 kept[group] = float(self.counts[group, share])
-            table[entry] = _milliseconds(_runnable(operation, kept, self.device), self.device)
+            table[entry] = milliseconds(runnable(operation, kept, self.device), self.device)
         for dim in range(len(used_groups)):
             table = table.cummax(dim).values
         return table
@@ -95,7 +95,7 @@ class LatencyCost:
     def _calibrate(self, forward: Callable[[], Any]) -> None:
         """Makes the cost of the dense network equal to the measured time of its forward."""
         with torch.inference_mode():
-            measured = _milliseconds(forward, self.device, runs=20)
+            measured = milliseconds(forward, self.device, runs=20)
         predicted = self([g.size for g in self.groups])
         if predicted < measured:
             self.constant += measured - predicted
@@ -104,7 +104,17 @@ class LatencyCost:
             self.tables = [(used_groups, times * (measured / predicted)) for used_groups, times in self.tables]
 
 
-def _signature(operation: Operation, groups: Sequence[Group]) -> tuple[Any, tuple[int, ...]]:
+def copied_to(network: nn.Module, device: str) -> nn.Module:
+    """Returns a copy of a network on a device, in evaluation mode."""
+    return copy.deepcopy(network).to(device).eval()
+
+
+def timed_operations(network: nn.Module, groups: Sequence[Group], inputs: InputFunction) -> list[Operation]:
+    """Returns the operations of a forward that compute something, with sizes as functions of the kept counts."""
+    return [o for o in trace(network, groups, inputs).operations if o.tensors and not o.function.is_view]
+
+
+def signature(operation: Operation, groups: Sequence[Group]) -> tuple[Any, tuple[int, ...]]:
     """Returns a key that is equal for operations with equal times, and the groups that the operation depends on.
 
     The key holds the sizes of the groups and not their indices: equal layers of a network have equal keys.
@@ -122,8 +132,8 @@ def _signature(operation: Operation, groups: Sequence[Group]) -> tuple[Any, tupl
     return (operation.function, arguments, operation.layouts, tuple(groups[g].size for g in used_groups)), used_groups
 
 
-def _runnable(operation: Operation, kept: Sequence[float], device: str) -> Callable[[], Any]:
-    """Returns a function that runs the operation on dummy tensors, with its sizes for `kept`."""
+def runnable(operation: Operation, kept: Sequence[float], device: str) -> Callable[[], Any]:
+    """Returns a function that runs the operation on dummy tensors, with its sizes for `kept` units of all groups."""
     layouts = iter(operation.layouts)
     leaves: list[Any] = []
     for argument in operation.arguments:
@@ -147,7 +157,7 @@ def _dummy_tensor(sizes: Sequence[int], layout: Layout, device: str) -> Tensor:
     return stored.permute([order.index(d) for d in range(len(order))])
 
 
-def _milliseconds(call: Callable[[], Any], device: str, runs: int = 3) -> float:
+def milliseconds(call: Callable[[], Any], device: str, runs: int = 3) -> float:
     """Returns the milliseconds of the fastest run after one warm-up run. Other work on the machine only adds time.
 
     Args:

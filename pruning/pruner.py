@@ -1,6 +1,9 @@
 """The pruner: ranks units, closes their gates to meet a ratio, and cuts the network. It needs no training framework."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -23,10 +26,13 @@ from pruning.groups import Group
 from pruning.latency import LatencyCost
 from pruning.plan import Plan
 from pruning.ranking import check_ranking, quantile_ranks
+from pruning.rounding import fast_multiples
 from pruning.surgery import compact
 from pruning.tracing import InputFunction
 from pruning.transaction import unchanged_on_error
 from pruning.trial import try_cuts
+
+log = logging.getLogger(__name__)
 
 RATIOS_OF = ("params", "macs", "units", "latency")
 KEPT_GATES = ("fold", "one")
@@ -52,13 +58,15 @@ class Pruner:
         scope, normalise: pools in which units compete, by kind, and normalization of the scores of a group; see
             `ranking.quantile_ranks`. By default the normalization is that of the criterion: "mean" for `Magnitude`,
             "none" for the others.
-        floor, round_to, whole_branches: rules for the removal of units; see `budget.RemovalRules`.
+        floor, round_to, whole_branches: rules for the removal of units; see `budget.RemovalRules`. With
+            round_to="auto", every group gets the multiple at which the kernels of `device` are fast; see
+            `rounding.fast_multiples`.
         regrow: whether removed units may return at a later update if they rank well again.
         kinds: kinds of groups to prune; None for all.
         protect: names of groups that are not pruned; wildcards are allowed, e.g. "backbone.blocks.0.*".
         kept_gates: use of the learned gates of kept units. "fold" multiplies them into the weights of the cut network.
             "one" sets them to 1, as ViT-Slim and the ICASSP 2023 paper do.
-        device: torch device on which latency is measured.
+        device: torch device on which latency is measured, and the multiples of round_to="auto".
         layer_below: below this ratio every group is a pool of its own (scope "layer"), whatever `scope` says.
 
     Attributes:
@@ -79,7 +87,7 @@ class Pruner:
         scope: Mapping[str, str] | None = None,
         normalise: str | None = None,
         floor: float = 0.1,
-        round_to: int = 1,
+        round_to: int | str = 1,
         whole_branches: bool = False,
         regrow: bool = False,
         kinds: Sequence[str] | None = None,
@@ -105,7 +113,12 @@ class Pruner:
         if ratio < layer_below:
             self.scope = dict.fromkeys(("default", *self.scope), "layer")
         self.ratio, self.ratio_of, self.criterion, self.device = ratio, ratio_of, criterion, device
-        self.rules = RemovalRules(floor, round_to, whole_branches)
+        self._rounds_by_time = round_to == "auto"
+        if isinstance(round_to, str) and not self._rounds_by_time:
+            raise PruningError(
+                f"pruning.round_to={round_to} must be a positive integer or auto: groups keep multiples of it, e.g. 8"
+            )
+        self.rules = RemovalRules(floor, 1 if isinstance(round_to, str) else round_to, whole_branches)
         self.regrow, self.kept_gates = regrow, kept_gates
         self.kinds = [kinds] if isinstance(kinds, str) else kinds
         self.protect = [protect] if isinstance(protect, str) else list(protect)
@@ -177,7 +190,8 @@ class Pruner:
         if self.ratio == 1:
             return
         ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
-        fit_plan(chosen, ranks, self._cost_of(network, chosen, inputs), self.ratio, self.rules)
+        cost = self._measured(network, chosen, inputs)
+        fit_plan(chosen, ranks, cost, self.ratio, self.rules)
         self._try_cuts(network, chosen, trial_inputs or inputs)
 
     def estimate(
@@ -198,7 +212,7 @@ class Pruner:
         if arguments is None:
             raise PruningError("estimate counts the MACs of a forward: estimate(network, groups, inputs)")
         chosen = self._choose(network, groups, arguments)
-        cost = self._cost_of(network, chosen, arguments)
+        cost = self._measured(network, chosen, arguments)
 
         def plan_of(scores: Mapping[str, Tensor]) -> Plan:
             return fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules)
@@ -221,7 +235,7 @@ class Pruner:
         inputs = checked_function(inputs, network)
         gates = Gates(network, self._choose(network, groups, inputs))
         self._try_cuts(network, gates.groups, inputs)
-        self.cost = self._cost_of(network, gates.groups, inputs)
+        self.cost = self._measured(network, gates.groups, inputs)
         self.gates, self.groups = gates, gates.groups
         self.plan, self.planned_ratio, self._without_inputs = Plan(), 1.0, inputs is None
 
@@ -364,18 +378,40 @@ class Pruner:
         """Makes a trial cut, unless `check` has made it for the same network."""
         key = (type(network), tuple(groups), tuple(t.shape for t in network.parameters()))
         if self.ratio < 1 and self._tried != key:
-            try_cuts(network, groups, inputs, self.rules)
+            # Measured multiples may be those of another network.
+            try_cuts(network, groups, inputs, replace(self.rules, round_to=1) if self._rounds_by_time else self.rules)
             self._tried = key
 
-    def _cost_of(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
-        """Returns the cost that the ratio refers to. It is cached, because two measurements of latency would differ."""
-        needs_inputs = inputs is not None and self.ratio_of in ("macs", "latency")
+    def _measured(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
+        """Returns the cost that the ratio refers to, and sets the multiples of `rules` if they are measured.
+
+        Both are kept for the same network, because two measurements of times would differ.
+        """
+        needs_inputs = inputs is not None and (self.ratio_of in ("macs", "latency") or self._rounds_by_time)
         arguments = tree_leaves(inputs(copy_to_meta(network))) if needs_inputs else []
         shapes = tuple(t.shape for t in (*network.parameters(), *arguments) if isinstance(t, Tensor))
         key = (self.ratio_of, tuple(groups), shapes)
         if self._cached_cost is None or self._cached_cost[0] != key:
-            self._cached_cost = (key, self._new_cost(network, groups, inputs))
+            cost = self._new_cost(network, groups, inputs)
+            if self._rounds_by_time and self.ratio < 1 and not self.rules.whole_branches:
+                self.rules = replace(self.rules, round_to=self._fast_multiples(network, groups, inputs, cost))
+            self._cached_cost = (key, cost)
         return self._cached_cost[1]
+
+    def _fast_multiples(
+        self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None, cost: Cost
+    ) -> dict[str, int]:
+        """Returns the fast multiple of each group, and logs how many groups have which."""
+        if inputs is None:
+            raise PruningError(
+                "pruning.round_to=auto measures operations, which needs the arguments of a forward: "
+                "attach(..., inputs=...); or set a number, e.g. round_to=8"
+            )
+        multiples = fast_multiples(network, groups, inputs, cost, self.ratio, self.device)
+        for kind in dict.fromkeys(g.kind for g in groups):
+            counts = Counter(multiples[g.name] for g in groups if g.kind == kind)
+            log.info("groups of kind %s keep multiples of %s", kind, " or ".join(map(str, sorted(counts))))
+        return multiples
 
     def _new_cost(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
         if self.ratio_of not in ("macs", "latency"):

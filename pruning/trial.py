@@ -191,7 +191,7 @@ def _cuts(groups: Sequence[Group], rules: RemovalRules, choose: Callable[[Group,
     """Returns a plan for each group that may lose a part of its units; `choose` returns the kept units."""
     if rules.whole_branches:
         return []
-    plans = [Plan({g.name: choose(g, rules.round_to)}) for g in groups]
+    plans = [Plan({g.name: choose(g, rules.multiple(g))}) for g in groups]
     return [plan for g, plan in zip(groups, plans, strict=True) if len(plan.units(g)) < g.size]
 
 

@@ -87,6 +87,11 @@ def ranking_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: settings["pruning"][key] for key in RANKING_KEYS}
 
 
+def measures_times(pruning: Mapping[str, Any]) -> bool:
+    """Returns whether a cut depends on times that are measured on this machine."""
+    return pruning["ratio_of"] == "latency" or pruning["round_to"] == "auto"
+
+
 def cutting_keys(settings: Mapping[str, Any], anneals: bool) -> dict[str, Any]:
     """Returns the keys that a cut depends on.
 
@@ -97,6 +102,6 @@ def cutting_keys(settings: Mapping[str, Any], anneals: bool) -> dict[str, Any]:
     dropped = ("device",) if anneals else ("device", *ANNEALING_KEYS)
     pruning = {key: value for key, value in settings["pruning"].items() if key not in dropped}
     keys = {"pruning": pruning, "ratio": settings["ratio"]}
-    if pruning["ratio_of"] == "latency":
+    if measures_times(pruning):
         keys["measured"] = {"device": settings["pruning"]["device"], "threads": settings["threads"]}
     return keys

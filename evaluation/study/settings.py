@@ -79,6 +79,11 @@ def devices() -> Rule:
     )
 
 
+def or_word(word: str, rule: Rule) -> Rule:
+    """Returns a rule that also allows one word."""
+    return Rule(f"{word} or {rule.words}", lambda v: v == word or rule.allows(v), rule.example)
+
+
 FLAG = choice(False, True)
 TEXT = Rule("a text that is not empty", lambda v: isinstance(v, str) and v != "", "mine")
 SHARE = number("[0, 1]", 0.5)
@@ -181,7 +186,7 @@ RULES: dict[str, Rule] = {
     "pruning.whole_branches": FLAG,
     "pruning.layer_below": SHARE,
     "pruning.floor": SHARE,
-    "pruning.round_to": COUNT,
+    "pruning.round_to": or_word("auto", COUNT),
     "pruning.criterion.penalty.*": WEIGHT,
     "pruning.criterion.travel": number("(0, inf)", 2.0),
     "pruning.criterion.memory": number("[0, 1)", 0.95),

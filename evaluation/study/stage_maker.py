@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evaluation.processes.devices import arithmetic
 from evaluation.processes.ranks import is_rank_zero
+from evaluation.study.cache_keys import measures_times
 from evaluation.study.finite_training import check_finite
 from evaluation.study.parent_source import ParentSource
 from evaluation.study.stage import Stage
@@ -73,9 +74,9 @@ class StageMaker:
         """Returns the given parent, or the tracker from which its training starts, to check the configuration with.
 
         Only what the checks need is loaded: without a checkpoint the tracker lies on the `meta` device, unless
-        latencies are measured. A tracker from a file is kept for `take_parent` and `train_parent`.
+        times are measured. A tracker from a file is kept for `take_parent` and `train_parent`.
         """
-        measures = self.cfg.pruning.ratio_of == "latency" and self.cfg.ratio < 1
+        measures = measures_times(self.cfg.pruning) and self.cfg.ratio < 1
         if self.source.checkpoint is None and not measures:
             with torch.device("meta"):
                 return self._initial().tracker

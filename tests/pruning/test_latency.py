@@ -54,7 +54,7 @@ def entries(call: Callable[[], Any]) -> float:
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[LatencyCost, Clock]]:
     def build(network: nn.Module, rule: Callable, whole: float | None = None, **x: Tensor) -> tuple[LatencyCost, Clock]:
         clock = Clock(rule, whole)
-        monkeypatch.setattr(latency, "_milliseconds", clock)
+        monkeypatch.setattr(latency, "milliseconds", clock)
         return LatencyCost(network, network.groups(), lambda _: x), clock
 
     return build
@@ -170,14 +170,14 @@ def test_what_is_the_same_is_measured_once(clocked: Callable) -> None:
 
 
 def test_a_network_without_groups_has_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "_milliseconds", Clock(macs))
+    monkeypatch.setattr(latency, "milliseconds", Clock(macs))
     network = BranchNet()
     cost = LatencyCost(network, [], lambda _: {"x": torch.zeros(3, 6)})
     assert cost([]) == MacCost(network, [], lambda _: {"x": torch.zeros(3, 6)})([])
 
 
 def test_ragged_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "_milliseconds", Clock(lambda call: 1.0))
+    monkeypatch.setattr(latency, "milliseconds", Clock(lambda call: 1.0))
     network = tiny_ostrack(dim=32, depth=1, heads=2)
     assert LatencyCost(network, network.groups(), crops)([g.size for g in network.groups()]) == pytest.approx(1)
     compact(network, network.groups(), Plan({"backbone.blocks.0.attn": (*range(16), 16, 17, 18)}))
@@ -209,7 +209,7 @@ def test_the_fastest_run_counts_and_short_ones_run_often(monkeypatch: pytest.Mon
             calls.append(now[0])
 
         monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-        return latency._milliseconds(call, "cpu", **runs), len(calls)
+        return latency.milliseconds(call, "cpu", **runs), len(calls)
 
     assert timed([0.001, 5, 3, 4]) == (pytest.approx(3e3), 4)  # the first run warms up
     assert timed([1, 1, 1, 0.5, 1], runs=5) == (pytest.approx(500), 6)

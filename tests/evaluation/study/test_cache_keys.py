@@ -235,8 +235,9 @@ def test_without_training_neither_data_nor_seed_matter(cache, small_checkpoint):
     assert stages(changed(fresh, "seed"))["parent"].key != stages(fresh)["parent"].key
 
 
-def test_times_depend_on_where_they_are_measured(cache):
-    cfg = composed(cache, "pruning.ratio_of=latency")
+@pytest.mark.parametrize("choice", ["ratio_of=latency", "round_to=auto"])
+def test_times_depend_on_where_they_are_measured(cache, choice):
+    cfg = composed(cache, f"pruning.{choice}")
     before = own(stages(cfg))
     for leaf in ("device", "threads"):
         after = own(stages(changed(cfg, leaf)))
