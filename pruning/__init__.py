@@ -5,8 +5,8 @@ The package is the part of light-weight-trackers that imports no other part.
 - `groups`: a network declares its `Group`s; the `Slice`s of a group are the tensor entries that its units own.
   `group_checks` compares declarations with a network.
 - `discovery`: `find_groups` finds the groups of a network that declares none.
-- `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step; `gated_tensor`
-  does so for one tensor.
+- `gates`: one learnable scale and one mask value per unit, multiplied into the weights around every step.
+  `gated_tensor` does so for one tensor.
 - `criteria`: score units, by weights alone or by gates and gradients of a training; `ranking` makes scores comparable.
 - `cost`, `latency`: parameters, MACs, units or milliseconds as functions of the kept counts, with sizes from `tracing`.
   `rounding` measures which multiples of units are fast.
