@@ -11,8 +11,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from pruning.discovery.tracked_shapes import ReadSize, plain_shape, tracked_shapes
 from pruning.discovery.tracked_sizes import TrackedInt, tracked_attributes
 
+RESHAPES = {"reshape", "view"}
 EQUAL_PARTS = {"chunk", "unsafe_chunk", "tensor_split"}
 
 
@@ -42,6 +44,7 @@ class Operator:
         module: path of the module whose forward calls it.
         sizes: tracked integers among the arguments of the function that the module calls, in order.
         equal_parts: whether the module asked for a number of equal parts, not for their sizes.
+        read_sizes: for a reshape, the sizes that were read from the shape of a tensor, by dimension of the result.
         width_scales: whether an attention takes the scale of its logits from the width of its heads.
     """
 
@@ -52,6 +55,7 @@ class Operator:
     sizes: list[TrackedInt] = field(default_factory=list)
     equal_parts: bool = False
     width_scales: bool = False
+    read_sizes: dict[int, ReadSize] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,6 +106,7 @@ class _Context:
         self.sizes: list[list[TrackedInt]] = []
         self.names: list[str] = []
         self.width_scales: list[bool] = []
+        self.read_sizes: list[dict[int, ReadSize]] = []
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -117,6 +122,7 @@ class _FunctionMode(TorchFunctionMode):
         context.sizes.append(list(_tracked((args, kwargs))))
         context.names.append(name)
         scale = args[6] if len(args) > 6 else kwargs.get("scale")
+        context.read_sizes.append(_read_sizes(args[1:]) if name in RESHAPES else {})
         context.width_scales.append(name == "scaled_dot_product_attention" and scale is None)
         try:
             return func(*args, **kwargs)
@@ -124,6 +130,7 @@ class _FunctionMode(TorchFunctionMode):
             context.sizes.pop()
             context.names.pop()
             context.width_scales.pop()
+            context.read_sizes.pop()
 
 
 def _tracked(arguments: Any) -> Iterator[TrackedInt]:
@@ -132,6 +139,11 @@ def _tracked(arguments: Any) -> Iterator[TrackedInt]:
         for item in (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,):
             if isinstance(item, TrackedInt):
                 yield item
+
+
+def _read_sizes(arguments: Any) -> dict[int, ReadSize]:
+    """Returns the sizes among the arguments of a reshape that were read from a tensor, by position."""
+    return {i: leaf for i, leaf in enumerate(tree_leaves(arguments)) if isinstance(leaf, ReadSize)}
 
 
 class _DispatchMode(TorchDispatchMode):
@@ -146,7 +158,7 @@ class _DispatchMode(TorchDispatchMode):
         """Returns the value that stands for a tensor."""
         if id(tensor) not in self.values:
             self.alive.append(tensor)  # otherwise another tensor could get its id
-            self.values[id(tensor)] = Value(tuple(tensor.shape))
+            self.values[id(tensor)] = Value(plain_shape(tensor))
         return self.values[id(tensor)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -166,6 +178,7 @@ class _DispatchMode(TorchDispatchMode):
                 list(context.sizes[-1]) if context.sizes else [],
                 any(name in EQUAL_PARTS for name in context.names),
                 any(context.width_scales),
+                context.read_sizes[-1] if context.read_sizes else {},
             )
         )
         return result
@@ -199,6 +212,7 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
             _module_paths(network, context),
             _FunctionMode(context),
             mode,
+            tracked_shapes(mode.value),
         ):
             result = run(network)
     finally:

@@ -13,6 +13,9 @@ def view(flow: Flow, operator: Operator) -> None:
     """Merges and splits dimensions."""
     value, result = operator.values[0], operator.results[0]
     labels = reshaped(flow, operator, flow.of(value), value.shape, result.shape)
+    for dim, size in operator.read_sizes.items():
+        if dim < len(labels) and size == result.shape[dim]:  # `B, N, C = x.shape`, and later `reshape(B, N, C)`
+            labels[dim] = flow.unite(labels[dim], flow.of(size.tensor)[size.dim], operator)
     flow.set(result, labels)
     for dim, part in enumerate(labels):
         if part is not None:

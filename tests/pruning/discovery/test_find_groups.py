@@ -83,6 +83,22 @@ def test_heads_hidden_units_and_the_width_of_a_transformer_are_found():
     assert network(torch.randn(2, 7, 5)).shape == (2, 7, 3)
 
 
+class WidthFromShape(Attention):
+    """Attention that takes the width of its heads, and that of its result, from the shape of its input."""
+
+    def forward(self, x):
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+
+
+def test_heads_are_cut_with_the_width_that_the_code_reads_from_a_shape():
+    layers = nn.Sequential(nn.Linear(5, 16), WidthFromShape(16, 4), nn.LayerNorm(16), nn.Linear(16, 3))
+    found = found_in(network := forward_of_sequential(layers), 7, 5)
+    assert [(g.size, dict(g.attributes)) for g in found.groups] == [(4, {"parts.1.heads": 1})]
+    assert prune(network, found, 7, 5) < 1e-5
+
+
 def conv(*arguments, **options) -> nn.Module:
     return nn.Sequential(nn.Conv2d(*arguments, **options), nn.BatchNorm2d(arguments[1]), nn.ReLU())
 
