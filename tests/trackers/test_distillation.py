@@ -23,7 +23,7 @@ from trackers.distillation import Teacher, attention_distance, output_distance
 
 TRACKERS = ("ostrack", "stark", "dimp", "prdimp")
 STARK = ["transformer.width=24", "transformer.hidden=32", "backbone.width=16", "backbone.stem=8"]
-DIMP = ["backbone.width=16", "backbone.stem=8", "box_head.levels.0.channels=16", "proposals.count=4"]
+DIMP = ["backbone.width=16", "backbone.stem=8", "proposals.count=4"]
 CHANGES = {"stark": STARK, "dimp": DIMP, "prdimp": DIMP}
 
 

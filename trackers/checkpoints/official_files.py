@@ -19,10 +19,15 @@ from trackers.ostrack import official as ostrack
 from trackers.stark import official as stark
 
 TRACKERS = (ostrack, stark, dimp)  # modules with `recognises(weights)` and `convert(weights, config_name)`
+# Starts of the names of first layers in timm's ViTs and CNNs, in torchvision's ResNets, and in the files of packages.
+FIRST_LAYERS = (
+    *("patch_embed.", "conv1.", "conv_stem.", "_conv_stem.", "stem.", "stem_", "features.", "base_layer."),
+    *("conv0.", "layer0.", "body.conv1.", "layer1.0.conv1."),
+)
 
 
 def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
-    """Returns the contents of an official tracker's file, or of a pretrained ViT's or ResNet's file.
+    """Returns the contents of an official tracker's file, or of a pretrained ViT's or CNN's file.
 
     Args:
         path: a file of `torch.save`.
@@ -30,7 +35,7 @@ def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
 
     Raises:
         UnsafePickleError: the file asks for code.
-        CheckpointError: the file contains no known tracker and no pretrained ViT or ResNet.
+        CheckpointError: the file contains no known tracker and no pretrained ViT or CNN.
         TrackerError: the file was not written by `torch.save`.
     """
     content = read_pickle(path, device)
@@ -48,14 +53,14 @@ def read_official(path: str | Path, device: str = "cpu") -> CheckpointContents:
         return CheckpointContents(weights)
     found = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
-        f"{path} contains no known tracker and no pretrained ViT or ResNet; it contains {reprlib.repr(found)}, "
+        f"{path} contains no known tracker and no pretrained ViT or CNN; it contains {reprlib.repr(found)}, "
         f"with the weights {reprlib.repr(list(weights)[:4])}"
     )
 
 
 def is_backbone(names: Iterable[str]) -> bool:
-    """Returns whether weights with these names are those of a pretrained ViT or ResNet."""
-    return not {"patch_embed.proj.weight", "layer1.0.conv1.weight"}.isdisjoint(names)
+    """Returns whether weights with these names are those of a pretrained ViT or CNN."""
+    return any(name.startswith(FIRST_LAYERS) and name.endswith(".weight") for name in names)
 
 
 def _config_name(content: Mapping[str, Any]) -> str | None:

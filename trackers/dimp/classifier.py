@@ -131,14 +131,18 @@ class Classifier(nn.Module):
         )
         return [*groups, Group("features", "classifier", self.features.conv.out_channels, slices)]
 
-    def input_slices(self) -> tuple[Slice, ...]:
-        """Returns the slices of the backbone's feature channels, gated where they are read."""
+    def input_slices(self, gated: bool = True) -> tuple[Slice, ...]:
+        """Returns the slices of the backbone's feature channels.
+
+        Args:
+            gated: whether weights that read channels carry the gates; if not, the norms that produce them do.
+        """
         slices = []
         for i in range(len(self.features.blocks)):
             path = f"features.blocks.{i}"
             slices += [
-                Slice(f"{path}.conv1.weight", 1, gated=True),
+                Slice(f"{path}.conv1.weight", 1, gated=gated),
                 Slice(f"{path}.conv2.weight", 0),
-                *(Slice(f"{path}.bn2.{t}", 0) for t in NORM_TENSORS),
+                *(Slice(f"{path}.bn2.{t}", 0, gated=not gated and t in ("weight", "bias")) for t in NORM_TENSORS),
             ]
-        return (*slices, Slice("features.conv.weight", 1, gated=True))
+        return (*slices, Slice("features.conv.weight", 1, gated=gated))

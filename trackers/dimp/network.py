@@ -1,17 +1,20 @@
-"""Network of DiMP: a ResNet, a classifier that learns a filter for each target, and a box regressor."""
+"""Network of DiMP: a CNN, a classifier that learns a filter for each target, and a box regressor."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pruning.groups import Group
+from pruning.groups import Group, Slice
 from trackers.dimp.classifier import Classifier
 from trackers.dimp.refinement import refine
 from trackers.dimp.regressor import BoxRegressor, Level, Modulation
-from trackers.layers.backbones import ResNet, SmallResNet
+from trackers.errors import TrackerError
+from trackers.layers.backbone_choice import Backbone, build_backbone
+from trackers.layers.stage_readers import groups_with_readers
 
 
 class CropFeatures(NamedTuple):
@@ -30,29 +33,30 @@ class DiMPNetwork(nn.Module):
     """Network from crops to boxes. In stacks of maps, frames are dimension 0 and sequences dimension 1.
 
     Args:
-        backbone: arguments of `ResNet`, or of `SmallResNet` if "stem" is among them.
+        backbone, stride: see `build_backbone`.
         classifier: arguments of `Classifier` without `inputs` and `stride`. "optimiser" is a function that returns the
             optimiser for `stride`, pixels per cell, and `sigma`, standard deviation of labels in cells.
         box_head: arguments of `BoxRegressor`. "levels" is a list of the arguments of `Level`, one for each of the last
-            stages of the backbone.
+            maps of the backbone, which also gives their channels and strides.
         refinement: arguments of `refine`.
         label_sigma: standard deviation of labels in pixels.
     """
 
     def __init__(
         self,
-        backbone: Mapping[str, Any],
+        backbone: str | Mapping[str, Any],
         classifier: Mapping[str, Any],
         box_head: Mapping[str, Any],
         refinement: Mapping[str, Any],
         label_sigma: float,
+        stride: int | None = None,
     ):
         super().__init__()
-        self.backbone = SmallResNet(**backbone) if "stem" in backbone else ResNet(**backbone)
+        self.backbone = build_backbone(backbone, stride, maps=len(box_head["levels"]))
         stride = self.backbone.stride
         optimiser = classifier["optimiser"](stride=stride, sigma=label_sigma / stride)
         self.classifier = Classifier(self.backbone.width, stride=stride, **dict(classifier, optimiser=optimiser))
-        settings: dict[str, Any] = {**box_head, "levels": [Level(**level) for level in box_head["levels"]]}
+        settings: dict[str, Any] = {**box_head, "levels": _levels(box_head["levels"], self.backbone)}
         self.box_head = BoxRegressor(**settings)
         self.refinement = dict(refinement)
 
@@ -113,13 +117,42 @@ class DiMPNetwork(nn.Module):
 
     def groups(self) -> list[Group]:
         """Returns the groups of backbone, classifier and box head. Groups of streams also cut inputs of the heads."""
-        groups = {g.name: g.with_prefix("backbone.") for g in self.backbone.groups()}
-        stages = self.backbone.stage_names
-        readers = {stages[-1]: [replace(s, path=f"classifier.{s.path}") for s in self.classifier.input_slices()]}
-        for i, name in enumerate(stages[-len(self.box_head.levels) :]):
-            slices = self.box_head.input_slices(i)
-            readers.setdefault(name, []).extend(replace(s, path=f"box_head.{s.path}") for s in slices)
-        for name, slices in readers.items():
-            groups[name] = replace(groups[name], slices=(*groups[name].slices, *slices))
+        readers = [partial(self._readers, i) for i in range(len(self.box_head.levels))]
+        groups = groups_with_readers(self.backbone, readers)
         heads = [g.with_prefix("classifier.") for g in self.classifier.groups()]
-        return [*groups.values(), *heads, *(g.with_prefix("box_head.") for g in self.box_head.groups())]
+        return [*groups, *heads, *(g.with_prefix("box_head.") for g in self.box_head.groups())]
+
+    def _readers(self, level: int, gated: bool) -> list[Slice]:
+        """Returns the slices of the heads that share the channels of a level's map; see `groups_with_readers`."""
+        slices = [replace(s, path=f"box_head.{s.path}") for s in self.box_head.input_slices(level, gated)]
+        if level < len(self.box_head.levels) - 1:
+            return slices
+        return [*(replace(s, path=f"classifier.{s.path}") for s in self.classifier.input_slices(gated)), *slices]
+
+
+def _levels(settings: Sequence[Mapping[str, Any]], backbone: Backbone) -> list[Level]:
+    """Returns the settings of the maps that boxes are read from.
+
+    Args:
+        settings: arguments of `Level` for each of the last maps. Channels and stride may be missing.
+        backbone: the backbone that returns the maps.
+
+    Raises:
+        TrackerError: the backbone has fewer maps, or a map has other channels or another stride than a setting says.
+    """
+    maps = list(zip(backbone.widths, backbone.strides, strict=True))
+    if not 0 < len(settings) <= len(maps):
+        raise TrackerError(
+            f"tracker.box_head.levels has {len(settings)} entries, but the backbone has {len(maps)} maps, of the "
+            f"strides {[*backbone.strides]}; write one entry for each of its last maps"
+        )
+    levels = []
+    for i, (level, (channels, stride)) in enumerate(zip(settings, maps[-len(settings) :], strict=True)):
+        for key, own in (("channels", channels), ("stride", stride)):
+            if level.get(key, own) != own:
+                raise TrackerError(
+                    f"tracker.box_head.levels[{i}].{key}={level[key]}, but the map of the backbone has {own}; "
+                    f"leave {key} out"
+                )
+        levels.append(Level(**{"channels": channels, "stride": stride, **level}))
+    return levels

@@ -202,10 +202,10 @@ class BoxRegressor(nn.Module):
 
     # Pruning
 
-    def input_slices(self, level: int) -> tuple[Slice, ...]:
-        """Returns the slices that read the channels of a level's map."""
+    def input_slices(self, level: int, gated: bool = True) -> tuple[Slice, ...]:
+        """Returns the slices that read the channels of a level's map, with or without the gates of the channels."""
         x = self.names[level]
-        return tuple(Slice(f"conv{x}_1{branch}.0.weight", 1, gated=True) for branch in "rt")
+        return tuple(Slice(f"conv{x}_1{branch}.0.weight", 1, gated=gated) for branch in "rt")
 
     def groups(self) -> list[Group]:
         """Returns the groups of all channels between the maps and the score."""

@@ -30,7 +30,7 @@ class DiMP(Tracker):
     Args:
         template, search: geometry of the crops. `template.count` is the number of frames in a sample from which the
             classifier learns, `search.count` the number of frames on which it is tested.
-        backbone, classifier, box_head, refinement: arguments of `DiMPNetwork`.
+        backbone, stride, classifier, box_head, refinement: arguments of `DiMPNetwork`.
         label_width: standard deviation of the target's label, in mean sides of the box.
         losses: loss of the "classifier": hinge (DiMP, SuperDiMP) or kl (PrDiMP); loss of "boxes": kl (SuperDiMP,
             PrDiMP) or iou (DiMP).
@@ -54,7 +54,7 @@ class DiMP(Tracker):
         self,
         template: DiMPCropSpec,
         search: DiMPCropSpec,
-        backbone: Mapping[str, Any],
+        backbone: str | Mapping[str, Any],
         classifier: Mapping[str, Any],
         box_head: Mapping[str, Any],
         refinement: Mapping[str, Any],
@@ -66,13 +66,15 @@ class DiMP(Tracker):
         compat: str,
         recipe: Recipe,
         online: Learning,
+        stride: int | None = None,
     ):
-        network = DiMPNetwork(backbone, classifier, box_head, refinement, label_width * search.size / search.factor)
+        sigma = label_width * search.size / search.factor
+        network = DiMPNetwork(backbone, classifier, box_head, refinement, sigma, stride)
         super().__init__(network, template, search, recipe, online)
         for name, choices in (("classifier", ("hinge", "kl")), ("boxes", ("kl", "iou"))):
             if losses[name] not in choices:
                 raise TrackerError(f"tracker.losses.{name}={losses[name]} is not known; choose one of {choices}")
-        self.sigma = label_width * search.size / search.factor / network.backbone.stride
+        self.sigma = sigma / network.backbone.stride
         self.objectives, self.proposals, self.weights = dict(losses), dict(proposals), dict(weights)
         self.frozen_stages, self.compat = frozen_stages, compat
 
@@ -108,23 +110,24 @@ class DiMP(Tracker):
     def train(self, mode: bool = True) -> "DiMP":
         """Sets the mode; frozen stages stay in evaluation mode, so that batch norms keep their statistics."""
         super().train(mode)
-        for prefix in self._frozen():
-            self.network.get_submodule(prefix.rstrip(".")).eval()
+        frozen = self._frozen()
+        for name, module in self.network.named_modules():
+            if f"{name}.".startswith(frozen):
+                module.training = False
         return self
 
     def _frozen(self) -> tuple[str, ...]:
         """Returns the prefixes of the names of frozen parameters."""
         if self.frozen_stages is None:
             return ()
-        stages = [f"layer{i}" for i in range(1, self.frozen_stages + 1)]
-        return tuple(f"backbone.{part}." for part in ("conv1", "bn1", *stages))
+        return tuple(f"backbone.{module}." for module in self.network.backbone.stage_modules(self.frozen_stages))
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """Returns the ResNet's pretrained weights; see `ResNet.pretrained`."""
+        """Returns the backbone's pretrained weights; see its method `pretrained`."""
         return self.network.backbone.pretrained()
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """Loads the ResNet's pretrained weights; see `ResNet.load_pretrained`."""
+        """Loads the backbone's pretrained weights; see its method `load_pretrained`."""
         self.network.backbone.load_pretrained(weights, source)
 
     # Training

@@ -35,7 +35,7 @@ class ResNet(nn.Module):
 
     def __init__(self, name: str, frozen_norm: bool = True, stages: int = 3):
         super().__init__()
-        if not name.startswith("resnet") or name not in torchvision.models.list_models():
+        if not is_resnet(name):
             raise TrackerError(f"torchvision has no ResNet named '{name}'; try resnet50")
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         body: Any = torchvision.models.get_model(name, weights=None, norm_layer=norm)
@@ -49,13 +49,28 @@ class ResNet(nn.Module):
     @property
     def width(self) -> int:
         """Channels of the features."""
-        *_, (_, last) = self._named_blocks()
-        return last.get_submodule(_last_conv(last)).out_channels
+        return self.widths[-1]
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of the output of each stage."""
+        last = {path.partition(".")[0]: block for path, block in self._named_blocks()}
+        return [block.get_submodule(_last_conv(block)).out_channels for block in last.values()]
+
+    @property
+    def strides(self) -> list[int]:
+        """Pixels per cell of the output of each stage."""
+        return [self.stride >> i for i in reversed(range(self.stages))]
 
     @property
     def stage_names(self) -> list[str]:
         """Names of the stages, which are also the names of the groups of their residual streams."""
         return [f"layer{i}" for i in range(1, self.stages + 1)]
+
+    @property
+    def streams(self) -> list[dict[str, Slice]]:
+        """For each stage the name of the group of its output, with the slice of a convolution that reads the output."""
+        return [{name: Slice("reader.weight", 1, gated=True)} for name in self.stage_names]
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Returns the features (B, C, H / stride, W / stride) of pictures (B, 3, H, W)."""
@@ -71,6 +86,10 @@ class ResNet(nn.Module):
             x = self.get_submodule(name)(x)
             maps.append(x)
         return maps
+
+    def stage_modules(self, count: int) -> tuple[str, ...]:
+        """Returns the names of the modules of the stem and of the first `count` stages."""
+        return ("conv1", "bn1", *self.stage_names[:count])
 
     def pretrained(self) -> Mapping[str, Tensor]:
         """Returns ImageNet weights; see `resnet_weights`."""
@@ -153,6 +172,11 @@ class SmallResNet(ResNet):
         self.layer1 = nn.Sequential(first, *(BasicBlock(width, width) for _ in range(blocks - 1)))
         self.stages, self.stride = 1, 8
         _write_no_inputs(self)
+
+
+def is_resnet(name: str) -> bool:
+    """Returns whether torchvision has a ResNet of this name."""
+    return name.startswith("resnet") and name in torchvision.models.list_models()
 
 
 def _norm(path: str) -> list[Slice]:

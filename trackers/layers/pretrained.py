@@ -18,22 +18,26 @@ Loaded = TypeVar("Loaded")
 
 
 def vit_weights(name: str) -> Mapping[str, Tensor]:
-    """Returns the weights of a ViT from timm, with timm's names.
+    """Returns the weights of a ViT from timm; see `timm_weights`."""
+    return timm_weights(name, "vit_base_patch16_224.mae")
+
+
+def timm_weights(name: str, example: str = "mobilenetv2_100") -> Mapping[str, Tensor]:
+    """Returns the weights of a network of timm, with timm's names.
 
     Args:
-        name: of the model, e.g. "vit_base_patch16_224.mae".
+        name: of the network, e.g. "mobilenetv2_100.ra_in1k".
+        example: a network that has weights, for the message.
 
     Raises:
         TrackerError: timm has no such weights, or they cannot be downloaded. The message says what to do.
     """
-    import timm  # trackers without a ViT do without
+    import timm  # trackers with a ResNet do without
     from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     about: Any = timm.get_pretrained_cfg(name)
     if about is None or not about.hf_hub_id:
-        raise TrackerError(
-            f"timm has no pretrained weights of backbone={name}; choose e.g. tracker.backbone=vit_base_patch16_224.mae"
-        )
+        raise TrackerError(f"timm has no pretrained weights of backbone={name}; choose e.g. tracker.backbone={example}")
     place = about.hf_hub_id, about.hf_hub_filename or "model.safetensors"
     file = try_to_load_from_cache(*place)
     if not isinstance(file, str):

@@ -1,4 +1,4 @@
-"""Network of STARK: a ResNet, a transformer over the tokens of templates and search region, and the heads."""
+"""Network of STARK: a CNN, a transformer over the tokens of templates and search region, and the heads."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pruning.groups import Group, Slice
 from trackers.boxes import xyxy_to_cxcywh
-from trackers.layers.backbones import ResNet, SmallResNet
+from trackers.layers.backbone_choice import build_backbone
+from trackers.layers.stage_readers import groups_with_readers
 from trackers.stark.head import ClassHead, CornerHead
 from trackers.stark.position import SinePosition
 from trackers.stark.transformer import Transformer
@@ -51,7 +52,7 @@ class STARKNetwork(nn.Module):
     """Network from crops to boxes.
 
     Args:
-        backbone: arguments of `ResNet`, or of `SmallResNet` if "stem" is among them.
+        backbone, stride: see `build_backbone`.
         transformer: arguments of `Transformer`.
         head_channels: channels of the corner head's layers.
         class_head: whether there is a `ClassHead` (STARK-ST).
@@ -61,16 +62,17 @@ class STARKNetwork(nn.Module):
 
     def __init__(
         self,
-        backbone: Mapping[str, Any],
+        backbone: str | Mapping[str, Any],
         transformer: Mapping[str, Any],
         head_channels: Sequence[int],
         class_head: bool,
         corner_offset: float,
         template_size: int,
+        stride: int | None = None,
     ):
         super().__init__()
         width = transformer["width"]
-        self.backbone = SmallResNet(**backbone) if "stem" in backbone else ResNet(**backbone)
+        self.backbone = build_backbone(backbone, stride, maps=1)
         self.template_cells = template_size // self.backbone.stride
         self.bottleneck = nn.Conv2d(self.backbone.width, width, 1)
         self.position = SinePosition(width)
@@ -156,9 +158,8 @@ class STARKNetwork(nn.Module):
 
     def groups(self) -> list[Group]:
         """Returns the groups of backbone, transformer and heads, and of the tokens' width."""
-        *inner, stream = (g.with_prefix("backbone.") for g in self.backbone.groups())
-        stream = replace(stream, slices=(*stream.slices, Slice("bottleneck.weight", 1, gated=True)))
-        groups = [*inner, stream, *(g.with_prefix("transformer.") for g in self.transformer.groups())]
+        groups = groups_with_readers(self.backbone, [lambda gated: [Slice("bottleneck.weight", 1, gated=gated)]])
+        groups += [g.with_prefix("transformer.") for g in self.transformer.groups()]
         slices, norms = self.transformer.width_slices()
         width = [Slice(f"bottleneck.{p}", 0, gated=True) for p in ("weight", "bias")]
         width += [Slice("query", 1, gated=True)]

@@ -25,21 +25,19 @@ from trackers.stark.network import STARKNetwork
 
 __all__ = ["STARK", "Updating"]
 
-FROZEN = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
-
 
 class STARK(Tracker):
     """Tracker of a ResNet and a transformer; with two templates, one of which is updated while tracking (STARK-ST).
 
     Args:
         template, search: geometry of the crops; `template.count` is 1 for STARK-S and 2 for STARK-ST.
-        backbone, transformer, head_channels, class_head, corner_offset: arguments of `STARKNetwork`.
+        backbone, stride, transformer, head_channels, class_head, corner_offset: arguments of `STARKNetwork`.
         loss: weights of the losses "giou", "l1", "class", "corners" and "similarity". The last two are losses of the
             corner and similarity maps, 0 in the original. A network that is trained from scratch learns much sooner
             with them.
         objective: "box" trains all but the class head on boxes; "class" trains the class head alone (the original's
             second stage).
-        freeze_stem: whether the backbone's first layers keep their pretrained weights.
+        freeze_stem: whether the stem and the first stage of the backbone keep their pretrained weights.
         compat: "reference" drops the GIoU loss of a batch if one predicted box has no area, as the original does;
             "exact" keeps it.
         recipe: hyperparameters of the training.
@@ -57,7 +55,7 @@ class STARK(Tracker):
         self,
         template: CropSpec,
         search: CropSpec,
-        backbone: Mapping[str, Any],
+        backbone: str | Mapping[str, Any],
         transformer: Mapping[str, Any],
         head_channels: Sequence[int],
         class_head: bool,
@@ -69,8 +67,9 @@ class STARK(Tracker):
         recipe: Recipe,
         online: Updating,
         expectation: Expectation | None = None,
+        stride: int | None = None,
     ):
-        network = STARKNetwork(backbone, transformer, head_channels, class_head, corner_offset, template.size)
+        network = STARKNetwork(backbone, transformer, head_channels, class_head, corner_offset, template.size, stride)
         super().__init__(network, template, search, recipe, online)
         if objective not in ("box", "class") or (objective == "class" and not class_head):
             raise TrackerError(
@@ -115,14 +114,15 @@ class STARK(Tracker):
         """
         if name.startswith("cls_head."):
             return self.objective == "class" or bool(self.teacher and self.teacher.outputs)
-        return self.objective == "box" and not (self.freeze_stem and name.startswith(FROZEN))
+        stem = self.network.backbone.stage_modules(1) if self.freeze_stem else ()
+        return self.objective == "box" and not name.startswith(tuple(f"backbone.{module}." for module in stem))
 
     def pretrained_backbone(self) -> Mapping[str, Tensor]:
-        """Returns the ResNet's pretrained weights; see `ResNet.pretrained`."""
+        """Returns the backbone's pretrained weights; see its method `pretrained`."""
         return self.network.backbone.pretrained()
 
     def load_backbone(self, weights: Mapping[str, Tensor], source: str | Path) -> None:
-        """Loads the ResNet's pretrained weights; see `ResNet.load_pretrained`."""
+        """Loads the backbone's pretrained weights; see its method `load_pretrained`."""
         self.network.backbone.load_pretrained(weights, source)
 
     def distillation_targets(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
