@@ -95,7 +95,7 @@ class WidthFromShape(Attention):
 def test_heads_are_cut_with_the_width_that_the_code_reads_from_a_shape():
     layers = nn.Sequential(nn.Linear(5, 16), WidthFromShape(16, 4), nn.LayerNorm(16), nn.Linear(16, 3))
     found = found_in(network := forward_of_sequential(layers), 7, 5)
-    assert [(g.size, dict(g.attributes)) for g in found.groups] == [(4, {"parts.1.heads": 1})]
+    assert [(g.size, dict(g.attributes)) for g in found.groups] == [(4, {"parts.1.heads": 1}), (16, {})]
     assert prune(network, found, 7, 5) < 1e-5
 
 
