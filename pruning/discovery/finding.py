@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -318,6 +318,20 @@ def _frozen(flow: Flow) -> list[LeftWhole]:
     return [LeftWhole(tuple(names), len(units), reason) for reason, (names, units) in found.items()]
 
 
+def _with_declared(network: nn.Module, groups: Sequence[Group]) -> list[Group]:
+    """Returns the groups with those that a module declares in place of what was found in its tensors.
+
+    A module with methods `groups` and `keep` stores structure that no graph shows, such as heads of several widths.
+    """
+    declared: list[Group] = []
+    for path, module in network.named_modules():
+        if path and callable(getattr(module, "groups", None)) and callable(getattr(module, "keep", None)):
+            declared += [group.with_prefix(f"{path}.") for group in cast(Any, module).groups()]
+    places = {(s.path, s.dim) for group in declared for s in group.slices}
+    found = [group for group in groups if not places & {(s.path, s.dim) for s in group.slices}]
+    return [*found, *declared]
+
+
 def cut_share(network: nn.Module, groups: Sequence[Group]) -> float:
     """Returns the fraction of the parameters that have an entry in some group."""
     total = cut = 0
@@ -353,7 +367,7 @@ def find_groups(network: nn.Module, inputs: InputFunction) -> Found:
     if recording.unused:
         recording = record(copy, lambda n: (n(**arguments), in_training(n, arguments)))
     groups, whole = groups_of_recording(copy, recording)
-    groups, refused = separate(network, groups, function)
+    groups, refused = separate(network, _with_declared(copy, groups), function)
     for group, reason in refused:
         names = tuple(f"{s.path}, dim {s.dim}" for s in group.slices)
         whole.append(LeftWhole(names, group.size, reason))
