@@ -1,6 +1,5 @@
 """Groups that are found in the networks of the trackers are those that the networks declare."""
 
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,8 @@ from pruning.discovery.finding import groups_of_recording
 from pruning.discovery.recording import record
 
 CONF = str(Path(__file__).parents[2] / "conf")
+
+
 def units_of(group: Group) -> frozenset[frozenset[tuple[str, int, int]]]:
     """Returns the entries that each unit owns: (tensor, dim, position)."""
     entries: list[set[tuple[str, int, int]]] = [set() for _ in range(group.size)]
