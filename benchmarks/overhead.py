@@ -46,13 +46,15 @@ def main() -> None:
     batch = next(iter(instantiate(cfg.datamodule, workers=0, device_batch_size=None).train_dataloader()))
     steps = {"dense": dense_step(cfg, batch)} | {m: sparsity_step(c, batch, given.steps) for m, c in methods.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
+    cpu: dict[str, list[float]] = {name: [] for name in steps}
     for run in track(range(WARMUP + given.steps), description="stepping"):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             step()
             if run >= WARMUP:
                 times[name].append(time.perf_counter() - start)
-    _print(cfg, times, given.threads)
+                cpu[name].append(time.process_time() - cpu_start)
+    _print(cfg, times, cpu, given.threads)
 
 
 def dense_step(cfg: DictConfig, batch: Batch) -> Callable[[], None]:
@@ -69,6 +71,7 @@ def sparsity_step(cfg: DictConfig, batch: Batch, steps: int) -> Callable[[], Non
         estimated_stepping_batches=WARMUP + steps,
         loggers=[],
         world_size=1,
+        precision_plugin=None,  # nothing scales the loss
         strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor),
     )
     callback.on_fit_start(trainer, tracker)
@@ -95,18 +98,20 @@ def _training(cfg: DictConfig, batch: Batch) -> tuple[L.LightningModule, Callabl
     return tracker, step
 
 
-def _print(cfg: DictConfig, times: dict[str, list[float]], threads: int) -> None:
+def _print(cfg: DictConfig, times: dict[str, list[float]], cpu: dict[str, list[float]], threads: int) -> None:
     table = Table(
-        title=f"{cfg.tracker._target_}, {cfg.scale}, batch {cfg.datamodule.batch_size}, float32, {threads} threads; "
-        f"median and mean of {len(times['dense'])} steps, in turns; the mean contains updates of the mask"
+        title=f"{cfg.tracker._target_}, {cfg.scale}, batch {cfg.datamodule.batch_size}, float32, {threads} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}; median and mean of {len(times['dense'])} steps, in turns; the "
+        "mean contains updates of the mask; CPU: median ratio of the CPU times of a turn"
     )
-    for column in ("step", "median (ms)", "over dense", "mean (ms)", "over dense"):
+    for column in ("step", "median (ms)", "over dense", "mean (ms)", "over dense", "CPU over dense"):
         table.add_column(column, justify="left" if column == "step" else "right")
     for name, values in times.items():
         cells = []
         for average in (statistics.median, statistics.mean):
             cells += [f"{1e3 * average(values):.1f}", f"{average(values) / average(times['dense']):.3f}"]
-        table.add_row(name, *cells)
+        ratios = [own / dense for own, dense in zip(cpu[name], cpu["dense"], strict=True)]
+        table.add_row(name, *cells, f"{statistics.median(ratios):.3f}")
     Console().print(table)
 
 
