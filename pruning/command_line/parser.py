@@ -65,13 +65,26 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="group that is not pruned, e.g. 'layer1.*'; may be repeated",
     )
-    parser.add_argument("--round-to", type=int, default=1, metavar="N", help="kept units become multiples of N")
+    parser.add_argument(
+        "--round-to",
+        type=_multiple,
+        default=1,
+        metavar="N",
+        help="kept units become multiples of N; auto measures which multiple is fast for each group",
+    )
     parser.add_argument(
         "--floor", type=float, default=0.1, help="smallest share of units of a group, relative to a uniform cut (0.1)"
     )
     parser.add_argument("--device", default="cpu", help="torch device on which times are measured (cpu)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the child; by default pruned/MODEL_RATIO")
     return parser.parse_args(arguments)
+
+
+def _multiple(text: str) -> int | str:
+    """Returns the number of "8", and "auto" as it is."""
+    if text != "auto" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number such as 8, or auto")
+    return text if text == "auto" else int(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -7,15 +7,13 @@ from math import prod
 from typing import Any, cast
 
 import numpy as np
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import nn
 
-from pruning.arguments import checked_function
-from pruning.cost import copy_to_meta
 from pruning.discovery.flow import Flow
 from pruning.discovery.gating import GateChooser, Place, UngateableError
 from pruning.discovery.naming import name_of
 from pruning.discovery.proof import separate
+from pruning.discovery.readable import readable_copy
 from pruning.discovery.recording import Recording, in_training, record
 from pruning.discovery.rules import RULES
 from pruning.discovery.tracked_sizes import TrackedInt
@@ -358,11 +356,11 @@ def find_groups(network: nn.Module, inputs: InputFunction) -> Found:
     Args:
         network: the network, of any kind; it stays as it is.
         inputs: returns the arguments of a forward of the network or of a cut copy of it, as for `Pruner.attach`.
+
+    Raises:
+        PruningError: the network does not run on the meta device, or the arguments do not fit it.
     """
-    function = checked_function(inputs, network)
-    assert function is not None
-    copy = copy_to_meta(network)
-    arguments = tree_map_only(Tensor, lambda t: t.to("meta"), dict(function(copy)))
+    copy, arguments, function = readable_copy(network, inputs)
     recording = record(copy, lambda n: n(**arguments))
     if recording.unused:
         recording = record(copy, lambda n: (n(**arguments), in_training(n, arguments)))
