@@ -243,13 +243,14 @@ def _candidates(
     full = {place for place, units in places.items() if (units != FIXED).all()}
     candidates = []
     for (found, _), units in alike.items():
-        if len(units) < 2:
-            continue
+        problem = "" if len(units) > 1 else "all of them depend on each other, so they are one unit"
         table = {place: _positions(places[place], units, count) for place, count in found}
         order = np.argsort(next(iter(table.values()))[:, 0])
         table = {place: positions[order] for place, positions in table.items()}
-        needs, problem = _attributes(network, counted[units[0]])
-        candidates.append(_Candidate(network, np.array(units)[order], table, full & table.keys(), needs, problem))
+        needs, uneven = _attributes(network, counted[units[0]])
+        candidates.append(
+            _Candidate(network, np.array(units)[order], table, full & table.keys(), needs, problem or uneven)
+        )
     return candidates
 
 

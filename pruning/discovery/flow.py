@@ -133,6 +133,14 @@ class Flow:
         self.units.unite(first, second, str(operator))
         return first
 
+    def unite_counts(self, first: np.ndarray | None, second: np.ndarray | None, operator: Operator) -> None:
+        """Unites the labels of two dimensions that must stay equally long, unless they have the same units anyway."""
+        if first is not None and second is not None:
+            units = [np.sort(self.units.find(labels)) for labels in (first, second)]
+            if np.array_equal(*units):
+                return  # e.g. the same channels in another order
+        self.unite(first, second, operator)
+
     def freeze(self, value: Value, reason: str, dims: Sequence[int] | None = None) -> None:
         """Freezes the units of some dimensions of a tensor."""
         labels = self.of(value)

@@ -15,7 +15,7 @@ def view(flow: Flow, operator: Operator) -> None:
     labels = reshaped(flow, operator, flow.of(value), value.shape, result.shape)
     for dim, size in operator.read_sizes.items():
         if dim < len(labels) and size == result.shape[dim]:  # `B, N, C = x.shape`, and later `reshape(B, N, C)`
-            labels[dim] = flow.unite(labels[dim], flow.of(size.tensor)[size.dim], operator)
+            flow.unite_counts(labels[dim], flow.of(size.tensor)[size.dim], operator)
     flow.set(result, labels)
     for dim, part in enumerate(labels):
         if part is not None:
@@ -150,6 +150,21 @@ def glu(flow: Flow, operator: Operator) -> None:
     flow.set(operator.results[0], labels)
 
 
+def pixel_shuffle(flow: Flow, operator: Operator) -> None:
+    """Moves blocks of neighbouring channels into the plane, or back."""
+    value, result = operator.values[0], operator.results[0]
+    labels, before, after = list(flow.of(value)), value.shape[-3], result.shape[-3]
+    part = labels[-3]
+    if part is not None and after < before:
+        blocks = part.reshape(after, -1)
+        for column in range(1, blocks.shape[1]):
+            flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))
+        labels[-3] = blocks[:, 0]
+    elif part is not None:
+        labels[-3] = np.repeat(part, after // before)
+    flow.set(result, labels)
+
+
 def cat(flow: Flow, operator: Operator) -> None:
     """Joins tensors along a dimension."""
     result, values = operator.results[0], [v for v in operator.values if v.shape != (0,)]
@@ -209,4 +224,5 @@ SHAPES = (
     | dict.fromkeys(("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk"), split)
     | dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d", "reflection_pad1d", "pad"), pad)
     | {"expand": expand, "repeat": repeat, "slice": slice_, "cat": cat, "stack": stack, "roll": roll, "glu": glu}
+    | dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), pixel_shuffle)
 )
