@@ -136,8 +136,8 @@ class Flow:
     def unite_counts(self, first: np.ndarray | None, second: np.ndarray | None, operator: Operator) -> None:
         """Unites the labels of two dimensions that must stay equally long, unless they have the same units anyway."""
         if first is not None and second is not None:
-            units = [np.sort(self.units.find(labels)) for labels in (first, second)]
-            if np.array_equal(*units):
+            one, other = (np.sort(self.units.find(labels)) for labels in (first, second))
+            if np.array_equal(one, other):
                 return  # e.g. the same channels in another order
         self.unite(first, second, operator)
 
