@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 ROUNDING = 1e-12  # relative; the entries of an uncut tensor differ by more
 
@@ -112,16 +113,23 @@ class Twin:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Any:
         """Returns the output for images (B, 3, H, W)."""
-        with _KeptStatistics(self.kept):
-            return self.network(images)
+        mode = _KeptStatistics(self.kept)
+        handles = [h for m in self.network.modules() for h in (_enter(m, mode.modules), _leave(m, mode.modules))]
+        try:
+            with mode:
+                return self.network(images)
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 class _KeptStatistics(TorchFunctionMode):
-    """Lets the layer, group and RMS norms of cut weights take statistics over the kept channels alone."""
+    """Lets layer, group and RMS norms of cut weights, and means over channels, count the kept channels alone."""
 
     def __init__(self, kept: dict[Tensor, list[Tensor]]):
         super().__init__()
         self.kept = kept
+        self.modules: list[nn.Module] = []  # that run, the outermost first
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -133,7 +141,31 @@ class _KeptStatistics(TorchFunctionMode):
             weight = given.get("weight")
             if isinstance(weight, Tensor) and weight in self.kept:
                 return _normalize(name, given, self.kept[weight][0].to(weight))
+        if name == "mean" and self.modules and (mask := self._mask_of_mean(args, kwargs)) is not None:
+            return func(args[0] * mask, *args[1:], **kwargs) / mask.mean()
         return func(*args, **kwargs)
+
+    def _mask_of_mean(self, args: tuple, kwargs: Mapping[str, Any]) -> Tensor | None:
+        """Returns the kept channels if a module averages over the channels that its own cut weight has."""
+        dim = args[1] if len(args) > 1 else kwargs.get("dim")
+        for weight in self.modules[-1].parameters(recurse=False):
+            kept = [k for k in self.kept.get(weight, []) if not bool(k.all())]
+            if isinstance(dim, int) and len(kept) == 1 and len(kept[0]) == args[0].shape[dim]:
+                shape = [1] * args[0].dim()
+                shape[dim] = -1
+                return kept[0].to(args[0]).view(shape)
+        return None
+
+
+def _enter(module: nn.Module, running: list[nn.Module]) -> RemovableHandle:
+    return module.register_forward_pre_hook(lambda m, _: running.append(m))
+
+
+def _leave(module: nn.Module, running: list[nn.Module]) -> RemovableHandle:
+    def leave(*_: Any) -> None:
+        running.pop()
+
+    return module.register_forward_hook(leave)
 
 
 def _normalize(name: str, given: Mapping[str, Any], kept: Tensor) -> Tensor:
