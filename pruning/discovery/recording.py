@@ -44,7 +44,8 @@ class Operator:
         module: path of the module whose forward calls it.
         sizes: tracked integers among the arguments of the function that the module calls, in order.
         equal_parts: whether the module asked for a number of equal parts, not for their sizes.
-        read_sizes: for a reshape, the sizes that were read from the shape of a tensor, by dimension of the result.
+        read_sizes: for a reshape, the sizes that were read from the shape of a tensor, by dimension of the result, and
+            those of which the dimension is a part, as C in `reshape(B, N, heads, C // heads)`.
         width_scales: whether an attention takes the scale of its logits from the width of its heads.
     """
 
@@ -142,8 +143,9 @@ def _tracked(arguments: Any) -> Iterator[TrackedInt]:
 
 
 def _read_sizes(arguments: Any) -> dict[int, ReadSize]:
-    """Returns the sizes among the arguments of a reshape that were read from a tensor, by position."""
-    return {i: leaf for i, leaf in enumerate(tree_leaves(arguments)) if isinstance(leaf, ReadSize)}
+    """Returns the sizes among the arguments of a reshape that were read from a tensor, or are a part, by position."""
+    sizes = enumerate(getattr(leaf, "part_of", None) or leaf for leaf in tree_leaves(arguments))
+    return {i: size for i, size in sizes if isinstance(size, ReadSize)}
 
 
 class _DispatchMode(TorchDispatchMode):

@@ -36,7 +36,10 @@ def _arithmetic(name: str, reflected: str) -> Callable[[ReadSize, Any], Any]:
 
     def method(self: ReadSize, other: Any) -> Any:
         if isinstance(other, TrackedInt):
-            return getattr(other, reflected)(int(self))
+            value = getattr(other, reflected)(int(self))
+            if name == "__floordiv__" and other.exact:
+                value.part_of = self
+            return value
         return operation(int(self), other)
 
     return method

@@ -13,10 +13,12 @@ class TrackedInt(int):
     Attributes:
         sources: names of the attributes, e.g. ("blocks.0.attn.num_heads",); an entry of a tuple is "split_sizes.1".
         exact: whether the integer is the value of the one attribute itself.
+        part_of: the size of a tensor that was divided by the attribute, see `tracked_shapes.ReadSize`; else None.
     """
 
     sources: tuple[str, ...]
     exact: bool
+    part_of: Any = None
 
     @classmethod
     def of(cls, value: int, sources: tuple[str, ...], exact: bool = False) -> "TrackedInt":

@@ -12,6 +12,7 @@ from pruning.discovery.units import FIXED
 def view(flow: Flow, operator: Operator) -> None:
     """Merges and splits dimensions."""
     value, result = operator.values[0], operator.results[0]
+    _unite_with_parts(flow, operator)
     labels = reshaped(flow, operator, flow.of(value), value.shape, result.shape)
     for dim, size in operator.read_sizes.items():
         if dim < len(labels) and size == result.shape[dim]:  # `B, N, C = x.shape`, and later `reshape(B, N, C)`
@@ -20,6 +21,17 @@ def view(flow: Flow, operator: Operator) -> None:
     for dim, part in enumerate(labels):
         if part is not None:
             flow.require(operator, result.shape[dim], part, result.shape[:dim].count(result.shape[dim]))
+
+
+def _unite_with_parts(flow: Flow, operator: Operator) -> None:
+    """Unites a last dimension, e.g. of queries, with that which `reshape(B, N, heads, C // heads)` takes C from."""
+    value, shape = operator.values[0], operator.results[0].shape
+    for dim, size in operator.read_sizes.items():
+        is_part = 0 < dim < len(shape) and shape[dim] != size == shape[dim] * shape[dim - 1]
+        if is_part and value.shape and value.shape[-1] % size == 0:
+            labels, other = flow.of(value)[-1], flow.of(size.tensor)[size.dim]
+            for block in [None] if labels is None else labels.reshape(-1, size):
+                flow.unite(block, other, operator)
 
 
 def permute(flow: Flow, operator: Operator) -> None:
