@@ -114,10 +114,6 @@ class Tracker(L.LightningModule, ABC):
     # For subclasses to implement or override
 
     @abstractmethod
-    def groups(self) -> list[Group]:
-        """Returns the pruning groups of the network in its present size; paths are relative to `network`."""
-
-    @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the scalar losses of a batch: "total", which is minimised, and its parts, which are logged."""
 
@@ -148,6 +144,19 @@ class Tracker(L.LightningModule, ABC):
     @abstractmethod
     def example_inputs(self) -> Batch:
         """Returns random inputs of a complete forward of `network` at batch 1. Pruning does not change their shapes."""
+
+    def groups(self) -> list[Group]:
+        """Returns the pruning groups of the network in its present size; paths are relative to `network`.
+
+        By default they are found in a run with `example_inputs`, see `pruning.find_groups`. They depend on shapes alone,
+        so they are the same before and after a training. Declare them to cut what no run shows.
+        """
+        from pruning import find_groups
+        from pruning.cost import copy_to_meta
+
+        inputs = self.example_inputs()
+        with torch.device("cpu"):  # discovery tries functions on numbers, also while a tracker is built on "meta"
+            return find_groups(copy_to_meta(self.network), lambda _: inputs).groups
 
     def frame_inputs(self, network: Any = None) -> dict[str, Any]:
         """Returns inputs of the forward that runs for every frame, for counting MACs and measuring latency.

@@ -13,6 +13,8 @@ from pruning import Group
 from pruning.cost import copy_to_meta
 from pruning.discovery.finding import groups_of_recording
 from pruning.discovery.recording import record
+from tests.trackers.networks import small_ostrack
+from trackers.base import Tracker
 
 CONF = str(Path(__file__).parents[2] / "conf")
 
@@ -52,3 +54,11 @@ def test_found_groups_are_the_declared_ones(tracker):
 )
 def test_found_groups_of_larger_networks_are_the_declared_ones(tracker, scale):
     compare(tracker, scale)
+
+
+def test_a_tracker_that_declares_nothing_finds_its_groups():
+    tracker = small_ostrack()
+    found = Tracker.groups(tracker)
+    assert {units_of(g) for g in found} == {units_of(g) for g in tracker.groups()}
+    with torch.device("meta"):  # as when a checkpoint is loaded
+        assert Tracker.groups(tracker.to("meta")) == found
