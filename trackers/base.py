@@ -148,7 +148,7 @@ class Tracker(L.LightningModule, ABC):
     def groups(self) -> list[Group]:
         """Returns the pruning groups of the network in its present size; paths are relative to `network`.
 
-        By default they are found in a run with `example_inputs`, see `pruning.find_groups`. They depend on shapes alone,
+        By default they are found in a run with `example_inputs`, see `find_groups`. They depend on shapes alone,
         so they are the same before and after a training. Declare them to cut what no run shows.
         """
         from pruning import find_groups
