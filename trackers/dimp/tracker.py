@@ -20,6 +20,7 @@ from trackers.dimp.losses import kl_grid, kl_regression, lb_hinge
 from trackers.dimp.network import DiMPNetwork
 from trackers.dimp.proposals import jittered_proposals, sample_proposals
 from trackers.errors import TrackerError
+from trackers.layers.backbones import ResNet
 from trackers.presence import Presence
 from trackers.runtimes.graph import Graph
 
@@ -94,7 +95,8 @@ class DiMP(Tracker):
         """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""
         network = self.network
         return super().departures_from_original() | {
-            "a small backbone of stride 8": network.backbone.stride == 8,
+            "a backbone of stride 8 or of timm": network.backbone.stride == 8
+            or not isinstance(network.backbone, ResNet),
             "batch norm in front of the features' norm": network.classifier.features.norm is not None,
             "correlation maps for the box regressor": bool(network.box_head.correlation),
         }

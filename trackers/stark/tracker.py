@@ -15,6 +15,7 @@ from trackers.base import Batch, Recipe, Tracker
 from trackers.boxes import xywh_to_xyxy
 from trackers.crops import CropSpec
 from trackers.errors import TrackerError
+from trackers.layers.backbones import ResNet
 from trackers.losses import box_losses, corner_loss, similarity_loss
 from trackers.presence import Presence
 from trackers.runtimes.graph import Graph
@@ -27,7 +28,7 @@ __all__ = ["STARK", "Updating"]
 
 
 class STARK(Tracker):
-    """Tracker of a ResNet and a transformer; with two templates, one of which is updated while tracking (STARK-ST).
+    """Tracker of a CNN and a transformer; with two templates, one of which is updated while tracking (STARK-ST).
 
     Args:
         template, search: geometry of the crops; `template.count` is 1 for STARK-S and 2 for STARK-ST.
@@ -93,7 +94,8 @@ class STARK(Tracker):
         """Returns options of small networks that are trained from scratch, and whether this tracker uses them."""
         transformer = self.network.transformer
         return super().departures_from_original() | {
-            "a small backbone of stride 8": self.network.backbone.stride == 8,
+            "a backbone of stride 8 or of timm": self.network.backbone.stride == 8
+            or not isinstance(self.network.backbone, ResNet),
             "attention that starts by comparing content": transformer.matching_init,
             "positions in the values of the encoder": transformer.position_in_values,
             "heads that start by looking at the template": transformer.template_bias is not None,
