@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
 from pruning.discovery.recording import Operator, Recording, Value
-from pruning.discovery.tracked_sizes import TrackedInt
-from pruning.discovery.units import FIXED, Units
+from pruning.discovery.tracked_attributes import TrackedInt
+from pruning.discovery.units import Units
 
 VIEWS = (
     "t",
@@ -25,6 +24,7 @@ VIEWS = (
     "_to_copy",
     "unsqueeze",
 )
+TensorDim = tuple[str, int]  # a tensor's name and a dimension
 Labels = list[np.ndarray | None]  # one entry a dimension: labels of its positions, or None if all are fixed
 
 
@@ -41,6 +41,21 @@ class Requirement:
     labels: np.ndarray
 
 
+@dataclass(frozen=True)
+class Split:
+    """A reshape that makes several dimensions of one with units. The index along one of them becomes the unit.
+
+    Attributes:
+        options: those of the new dimensions that would have several units, the one with most units first.
+        chosen: the dimension that has the units, as its number among the new dimensions.
+        labels: its labels.
+    """
+
+    options: list[int]
+    chosen: int
+    labels: np.ndarray
+
+
 Rule = Callable[["Flow", Operator], None]  # sets the labels of an operator's results
 
 
@@ -50,15 +65,14 @@ class Flow:
     Args:
         recording: the run.
         rules: by operator name, a `Rule`.
-        split_choices: for a reshape, by its number in the recording, the part of a split dimension whose index is the
-            unit; by default the part with most units.
+        unit_dims: for a reshape that splits a dimension, by its number in the recording, which of the new dimensions
+            has the units; by default the one with most units.
 
     Attributes:
         units: the units.
         labels: labels by tensor.
-        splits: reshapes that split a dimension with units, by number in the recording: the possible choices, the
-            choice, and its labels.
-        joint_norms: norms over units, as (operator, labels): their statistics depend on all units.
+        splits: reshapes that split a dimension with units, by number in the recording.
+        norms_over_units: norms over units, as (operator, labels): their statistics depend on all units.
         inputs: inputs of the network, and views of them.
         views: for each parameter or buffer, and each view of one, this parameter or buffer.
         products: products of two activations, as (operator, labels that it sums over).
@@ -69,19 +83,19 @@ class Flow:
         self,
         recording: Recording,
         rules: Mapping[str, Rule],
-        split_choices: dict[int, int] | None = None,
+        unit_dims: Mapping[int, int] | None = None,
     ):
         self.recording, self.units = recording, Units()
         self.labels: dict[Value, Labels] = {}
-        self.split_choices = split_choices or {}
-        self.splits: dict[int, tuple[list[int], int, np.ndarray]] = {}
-        self.joint_norms: list[tuple[Operator, np.ndarray]] = []
+        self.unit_dims = unit_dims or {}
+        self.splits: dict[int, Split] = {}
+        self.norms_over_units: list[tuple[Operator, np.ndarray]] = []
         self.requirements: list[Requirement] = []
         self.products: list[tuple[Operator, np.ndarray]] = []
         self.number = 0
         self.views: dict[Value, Value] = {}
         self.inputs: set[Value] = set()
-        self._places: dict[int, tuple[str, int]] = {}
+        self._places: dict[int, TensorDim] = {}
         for value in recording.tensors.values():
             self.set(value, [self.units.fresh(n) if n > 1 else None for n in value.shape])
             self.views[value] = value
@@ -108,7 +122,7 @@ class Flow:
             self.inputs.add(value)
         return self.labels[value]
 
-    def place(self, value: Value, dim: int) -> tuple[str, int] | None:
+    def place(self, value: Value, dim: int) -> TensorDim | None:
         """Returns the parameter or buffer, and its dimension, of which a dimension of a tensor is a view; else None."""
         return self._places.get(id(self.of(value)[dim])) if value in self.views else None
 
@@ -173,83 +187,9 @@ class Flow:
         self.requirements.append(Requirement(found[min(skip, len(found) - 1)], labels))
         return True
 
-    def keep_free(self, operator: Operator, labels: np.ndarray | None) -> None:
+    def freeze_mixed(self, operator: Operator, labels: np.ndarray | None) -> None:
         """Freezes labels of a dimension that an operator mixes."""
         self.units.freeze(labels, str(operator))
-
-
-def reshaped(flow: Flow, operator: Operator, labels: Labels, before: Sequence[int], after: Sequence[int]) -> Labels:
-    """Returns the labels of a tensor after a reshape from sizes `before` to sizes `after`."""
-    result: Labels = [None] * len(after)
-    left, right = ([d for d, n in enumerate(sizes) if n != 1] for sizes in (before, after))
-    while left and right:
-        ins, outs = [left.pop(0)], [right.pop(0)]
-        while (taken := prod(before[d] for d in ins)) != (given := prod(after[d] for d in outs)):
-            if taken < given:
-                ins.append(left.pop(0))
-            else:
-                outs.append(right.pop(0))
-        flat = _merged(flow, operator, [labels[d] for d in ins], [before[d] for d in ins])
-        if flat is None:
-            continue
-        if len(outs) == 1:
-            result[outs[0]] = flat
-        else:
-            which, part = _split(flow, operator, flat, [after[d] for d in outs])
-            result[outs[which]] = part
-    return result
-
-
-def _merged(flow: Flow, operator: Operator, parts: Labels, sizes: Sequence[int]) -> np.ndarray | None:
-    """Returns the labels of several dimensions that become one; only one of them keeps its units."""
-    known = [i for i, part in enumerate(parts) if part is not None]
-    if not known:
-        return None
-    live = [i for i in known if not _all_frozen(flow, parts[i])] or known
-    chosen = max(live, key=lambda i: sizes[i])
-    for i in known:
-        if i != chosen:
-            flow.keep_free(operator, parts[i])
-    part = parts[chosen]
-    assert part is not None
-    inner, outer = prod(sizes[chosen + 1 :]), prod(sizes[:chosen])
-    return part if inner == outer == 1 else np.tile(np.repeat(part, inner), outer)
-
-
-def _all_frozen(flow: Flow, labels: np.ndarray | None) -> bool:
-    if labels is None:
-        return True
-    return all(u == FIXED or u in flow.units.reasons for u in np.unique(flow.units.find(labels)).tolist())
-
-
-def _split(flow: Flow, operator: Operator, flat: np.ndarray, sizes: Sequence[int]) -> tuple[int, np.ndarray]:
-    """Splits a dimension: the index along one of the new dimensions becomes the unit.
-
-    Returns:
-        The number of this dimension, and its labels.
-    """
-    grid = flow.units.find(flat).reshape(*sizes)
-    counts = [_count_units(np.moveaxis(grid, d, 0).reshape(sizes[d], -1)) for d in range(len(sizes))]
-    order = sorted(range(len(sizes)), key=lambda d: (-counts[d], -sizes[d]))
-    chosen = flow.split_choices.get(flow.number, order[0])
-    rows = np.moveaxis(grid, chosen, 0).reshape(sizes[chosen], -1)
-    for column in range(1, rows.shape[1]):
-        flow.units.unite(rows[:, 0], rows[:, column], str(operator))
-    flow.splits[flow.number] = ([d for d in order if counts[d] > 1], chosen, rows[:, 0])
-    return chosen, rows[:, 0]
-
-
-def _count_units(rows: np.ndarray) -> int:
-    """Returns how many units remain if all labels of a row are united; rows with a FIXED label count as none."""
-    labels, numbers = np.unique(rows, return_inverse=True)
-    if len(labels) == rows.size and labels[0] != FIXED:
-        return len(rows)
-    pairs = np.unique(np.stack([np.arange(len(rows)).repeat(rows.shape[1]), numbers.reshape(-1)]), axis=1)
-    parts = Units()
-    row, label = parts.fresh(len(rows)), parts.fresh(len(labels))
-    parts.unite(row[pairs[0]], label[pairs[1]], "")
-    fixed = {int(u) for u in parts.find(label[labels == FIXED]).tolist()}
-    return len(set(parts.find(row).tolist()) - fixed)
 
 
 def integers(operator: Operator, name: str) -> list[int]:

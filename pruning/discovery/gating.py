@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from pruning.discovery.flow import Flow, integers
+from pruning.discovery.flow import Flow, TensorDim, integers
 from pruning.discovery.recording import Operator, Value
 from pruning.discovery.rules.elementwise import ELEMENTWISE, pointwise
 from pruning.discovery.rules.products import PRODUCTS, convolution, product
-
-Place = tuple[str, int]  # a tensor's name and a dimension
 
 
 class UngateableError(ValueError):
@@ -69,7 +67,7 @@ class GateChooser:
             self._groups_of_labels[id(labels)] = frozenset(found.tolist()) - {-1}
         return self._groups_of_labels[id(labels)]
 
-    def choose(self, group: int, places: Mapping[Place, int]) -> list[Place]:
+    def choose(self, group: int, places: Mapping[TensorDim, int]) -> list[TensorDim]:
         """Returns the weights that carry the gates of a group.
 
         Either the weights that produce the units or those that read them, whichever has fewer entries. If both have a
@@ -101,7 +99,7 @@ class GateChooser:
             return producers  # the scales of norms
         return min(options, key=lambda o: (sum(places[p] for p in o), o is producers))
 
-    def _read_weights(self, operator: Operator, group: int) -> list[Place]:
+    def _read_weights(self, operator: Operator, group: int) -> list[TensorDim]:
         """Returns the weights whose entries for the group an operator sums over."""
         places = [self.flow.place(v, d) for v, d in self.summed_dims(operator, group)]
         return [place for place in places if place is not None]
@@ -121,7 +119,7 @@ class GateChooser:
                 dims = [(weight, read), (x, len(x.shape) - len(weight.shape) + 1)]
         return [(v, d) for v, d in dims if group in self.groups_in(v)[d]]
 
-    def _try(self, operators: list[Operator], group: int, gated: Collection[Place]) -> tuple[Any, str | None]:
+    def _try(self, operators: list[Operator], group: int, gated: Collection[TensorDim]) -> tuple[Any, str | None]:
         """Returns `gated`, and the operator that shows that its gates do not close the units; None if they do."""
         state = _Zeros(self, group, set(gated))
         for operator in operators:
@@ -133,7 +131,7 @@ class GateChooser:
 class _Zeros:
     """Which tensors are zero at the closed units of a group, while some weights carry its gates."""
 
-    def __init__(self, chooser: GateChooser, group: int, gated: set[Place]):
+    def __init__(self, chooser: GateChooser, group: int, gated: set[TensorDim]):
         self.chooser, self.group, self.gated = chooser, group, gated
         self.zero: dict[Value, bool] = {}
 

@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from pruning.discovery.tracked_attributes import TrackedInt, tracked_attributes
 from pruning.discovery.tracked_shapes import ReadSize, plain_shape, tracked_shapes
-from pruning.discovery.tracked_sizes import TrackedInt, tracked_attributes
 
 RESHAPES = {"reshape", "view"}
 EQUAL_PARTS = {"chunk", "unsafe_chunk", "tensor_split"}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pruning.discovery.tracked_sizes import TrackedInt
+from pruning.discovery.tracked_attributes import TrackedInt
 
 SHAPE: Any = vars(torch._C.TensorBase)["shape"]
 

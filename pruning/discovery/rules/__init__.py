@@ -6,8 +6,8 @@ from pruning.discovery.flow import Rule
 from pruning.discovery.rules.elementwise import ELEMENTWISE
 from pruning.discovery.rules.indexing import INDEXING
 from pruning.discovery.rules.norms import NORMS
-from pruning.discovery.rules.positions import POSITIONS
 from pruning.discovery.rules.products import PRODUCTS
 from pruning.discovery.rules.shapes import SHAPES
+from pruning.discovery.rules.spatial import SPATIAL
 
-RULES: Mapping[str, Rule] = ELEMENTWISE | INDEXING | NORMS | POSITIONS | PRODUCTS | SHAPES
+RULES: Mapping[str, Rule] = ELEMENTWISE | INDEXING | NORMS | PRODUCTS | SHAPES | SPATIAL

@@ -30,9 +30,9 @@ def reduction(flow: Flow, operator: Operator) -> None:
     for d in reduced:
         units = labels[d]
         if units is not None and operator.name in ("mean", "var", "std") and len(reduced) == 1 and operator.module:
-            flow.joint_norms.append((operator, units))
+            flow.norms_over_units.append((operator, units))
         elif not sums:
-            flow.keep_free(operator, units)
+            flow.freeze_mixed(operator, units)
     keep = len(result.shape) == rank
     left = [None if d in reduced else labels[d] for d in range(rank) if keep or d not in reduced]
     for r in operator.results:
@@ -44,7 +44,7 @@ def along(flow: Flow, operator: Operator) -> None:
     value = operator.values[0]
     labels = list(flow.of(value))
     for dim in (*integers(operator, "dim"), *integers(operator, "dims")):
-        flow.keep_free(operator, labels[dim])
+        flow.freeze_mixed(operator, labels[dim])
         labels[dim] = None
     for result in operator.results:
         flow.set(result, labels if len(result.shape) == len(labels) else [None] * len(result.shape))

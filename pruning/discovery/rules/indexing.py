@@ -8,7 +8,7 @@ def embedding(flow: Flow, operator: Operator) -> None:
     """Takes rows of a table."""
     weight, indices = operator.arguments["weight"], operator.arguments["indices"]
     rows, columns = flow.of(weight)
-    flow.keep_free(operator, rows)
+    flow.freeze_mixed(operator, rows)
     flow.set(operator.results[0], [*[None] * len(indices.shape), columns])
 
 
@@ -19,7 +19,7 @@ def index(flow: Flow, operator: Operator) -> None:
     tensors += [None] * (len(x.shape) - len(tensors))
     labels, given = flow.of(x), [d for d, t in enumerate(tensors) if isinstance(t, Value)]
     for d in given:
-        flow.keep_free(operator, labels[d])
+        flow.freeze_mixed(operator, labels[d])
     wide = max((len(t.shape) for t in tensors if isinstance(t, Value)), default=0)
     rest = [labels[d] for d in range(len(x.shape)) if d not in given]
     together = given == list(range(given[0], given[-1] + 1)) if given else False
@@ -32,7 +32,7 @@ def index_select(flow: Flow, operator: Operator) -> None:
     """Takes entries of one dimension by their numbers."""
     x = operator.values[0]
     labels, dim = list(flow.of(x)), integers(operator, "dim")[0]
-    flow.keep_free(operator, labels[dim])
+    flow.freeze_mixed(operator, labels[dim])
     labels[dim] = None
     flow.set(operator.results[0], labels)
 
@@ -41,14 +41,14 @@ def gather(flow: Flow, operator: Operator) -> None:
     """Takes entries of one dimension by numbers of the result's shape."""
     x, numbers = operator.values[:2]
     labels, dim = list(flow.of(x)), integers(operator, "dim")[0] % len(x.shape)
-    flow.keep_free(operator, labels[dim])
+    flow.freeze_mixed(operator, labels[dim])
     labels[dim] = None
     for d, part in enumerate(flow.of(numbers)):
         if d != dim:
             if x.shape[d] == numbers.shape[d]:
                 labels[d] = flow.unite(labels[d], part, operator) if part is not None else labels[d]
             else:
-                flow.keep_free(operator, labels[d])
+                flow.freeze_mixed(operator, labels[d])
                 labels[d] = None
     flow.set(operator.results[0], labels)
 
@@ -62,8 +62,8 @@ def scatter(flow: Flow, operator: Operator) -> None:
             if d != dim and other.shape[d] == x.shape[d]:
                 labels[d] = flow.unite(labels[d], part, operator) if part is not None else labels[d]
             else:
-                flow.keep_free(operator, part)
-    flow.keep_free(operator, labels[dim])
+                flow.freeze_mixed(operator, part)
+    flow.freeze_mixed(operator, labels[dim])
     labels[dim] = None
     flow.set(operator.results[0], labels)
 

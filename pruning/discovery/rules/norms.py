@@ -15,7 +15,7 @@ def batch_norm(flow: Flow, operator: Operator) -> None:
     if operator.arguments.get("training") or operator.arguments.get("running_mean") is None:
         for d, part in enumerate(labels):
             if d != 1:
-                flow.keep_free(operator, part)
+                flow.freeze_mixed(operator, part)
     flow.set(operator.results[0], labels)
 
 
@@ -26,7 +26,7 @@ def layer_norm(flow: Flow, operator: Operator) -> None:
     over = integers(operator, "normalized_shape")
     if len(over) > 1:
         for part in labels[-len(over) :]:
-            flow.keep_free(operator, part)
+            flow.freeze_mixed(operator, part)
     for name in ("weight", "bias"):
         tensor = operator.arguments.get(name)
         if isinstance(tensor, Value):
@@ -34,7 +34,7 @@ def layer_norm(flow: Flow, operator: Operator) -> None:
                 at = d - len(over)
                 labels[at] = flow.unite(labels[at], part, operator)
     if len(over) == 1 and labels[-1] is not None:
-        flow.joint_norms.append((operator, labels[-1]))
+        flow.norms_over_units.append((operator, labels[-1]))
         flow.require(operator, over[0], labels[-1])
     flow.set(operator.results[0], labels)
 
@@ -49,13 +49,13 @@ def group_norm(flow: Flow, operator: Operator) -> None:
             labels[1] = flow.unite(labels[1], flow.of(tensor)[0], operator)
     channels = labels[1]
     if channels is not None and groups == 1:
-        flow.joint_norms.append((operator, channels))
+        flow.norms_over_units.append((operator, channels))
     elif channels is not None:
         blocks = channels.reshape(groups, -1)
         for column in range(1, blocks.shape[1]):
             flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))
         if not flow.require(operator, groups, blocks[:, 0]):
-            flow.keep_free(operator, channels)
+            flow.freeze_mixed(operator, channels)
     flow.set(operator.results[0], labels)
 
 

@@ -43,7 +43,7 @@ def convolution(flow: Flow, operator: Operator) -> None:
         flow.units.freeze(flow.of(weight)[d], "")
     entering = flow.of(x)[channel]
     for d in range(channel + 1, len(x.shape)):
-        flow.keep_free(operator, flow.of(x)[d])
+        flow.freeze_mixed(operator, flow.of(x)[d])
     leaving = writes
     if x in flow.inputs:
         flow.units.freeze(reads, "")
@@ -75,7 +75,7 @@ def _grouped(
     outputs = weight.shape[1] * groups if transposed else weight.shape[0]
     if first is None or entering is None:
         for part in (first, second, entering):
-            flow.keep_free(operator, part)
+            flow.freeze_mixed(operator, part)
         return None
     known = [s for s in operator.sizes if int(s) == groups]
     if known and groups >= max(inputs, outputs) / groups:
@@ -95,7 +95,7 @@ def _grouped(
     if second is not None:
         flow.units.unite(within[0], second, str(operator))
     else:
-        flow.keep_free(operator, within.flatten())
+        flow.freeze_mixed(operator, within.flatten())
     written = first.reshape(groups, per_group)
     for row in range(1, groups):
         flow.units.unite(written[0], written[row], str(operator))

@@ -4,8 +4,9 @@ from math import gcd
 
 import numpy as np
 
-from pruning.discovery.flow import Flow, Labels, integers, reshaped
+from pruning.discovery.flow import Flow, Labels, integers
 from pruning.discovery.recording import Operator
+from pruning.discovery.reshapes import reshaped
 from pruning.discovery.units import FIXED
 
 
@@ -82,7 +83,7 @@ def select(flow: Flow, operator: Operator) -> None:
     """Takes one entry of a dimension, or all entries one by one."""
     value = operator.values[0]
     labels, dim = list(flow.of(value)), (integers(operator, "dim") or [0])[0]
-    flow.keep_free(operator, labels.pop(dim))
+    flow.freeze_mixed(operator, labels.pop(dim))
     for result in operator.results:
         flow.set(result, labels)
 
@@ -102,7 +103,7 @@ def slice_(flow: Flow, operator: Operator) -> None:
         if not known:
             _unite_equal_parts(flow, operator, part, start, end)
         if step != 1:
-            flow.keep_free(operator, part)
+            flow.freeze_mixed(operator, part)
         labels[dim] = part[start:end:step]
     flow.set(result, labels)
 
@@ -111,7 +112,7 @@ def _unite_equal_parts(flow: Flow, operator: Operator, part: np.ndarray, start: 
     """Unites the equal parts of a dimension of which a module takes some by a computed size, e.g. a half."""
     length = gcd(start, end, len(part))
     if length < 2:
-        flow.keep_free(operator, part)
+        flow.freeze_mixed(operator, part)
     for other in range(length, len(part) if length > 1 else 0, length):
         flow.units.unite(part[:length], part[other : other + length], str(operator))
 
@@ -128,7 +129,7 @@ def split(flow: Flow, operator: Operator) -> None:
             for at in range(sizes[0], len(part), sizes[0]):
                 flow.units.unite(part[: sizes[0]], part[at : at + sizes[0]], str(operator))
         elif not known:
-            flow.keep_free(operator, part)
+            flow.freeze_mixed(operator, part)
     for result, size in zip(operator.results, sizes, strict=True):
         labels = list(flow.of(value))
         labels[dim] = None if part is None else part[start : start + size]
@@ -213,7 +214,7 @@ def pad(flow: Flow, operator: Operator) -> None:
         part = labels[dim]
         if part is not None and (before or after):
             if before < 0 or after < 0:
-                flow.keep_free(operator, part)
+                flow.freeze_mixed(operator, part)
                 labels[dim] = None
             else:
                 labels[dim] = np.concatenate([np.full(before, FIXED), part, np.full(after, FIXED)])
@@ -224,7 +225,7 @@ def roll(flow: Flow, operator: Operator) -> None:
     """Moves entries along dimensions, in a circle."""
     labels = list(flow.of(operator.values[0]))
     for dim in integers(operator, "dims") or range(len(labels)):
-        flow.keep_free(operator, labels[dim])
+        flow.freeze_mixed(operator, labels[dim])
     flow.set(operator.results[0], labels)
 
 

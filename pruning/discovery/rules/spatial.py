@@ -8,10 +8,10 @@ def spatial(flow: Flow, operator: Operator) -> None:
     """Keeps batch and channels, and mixes the positions behind them."""
     x = operator.values[0]
     rank = len(x.shape)
-    spatial_dims = SPATIAL.get(operator.name) or 2
+    spatial_dims = SPATIAL_DIMS[operator.name]
     labels = list(flow.of(x))
     for d in range(rank - spatial_dims, rank):
-        flow.keep_free(operator, labels[d])
+        flow.freeze_mixed(operator, labels[d])
         labels[d] = None
     for result in operator.results:
         flow.set(result, labels if len(result.shape) == rank else [None] * len(result.shape))
@@ -19,7 +19,7 @@ def spatial(flow: Flow, operator: Operator) -> None:
         flow.freeze(other, str(operator))
 
 
-SPATIAL = {
+SPATIAL_DIMS = {
     "max_pool2d_with_indices": 2,
     "max_pool2d": 2,
     "avg_pool2d": 2,
@@ -44,4 +44,4 @@ SPATIAL = {
     "upsample_nearest3d": 3,
     "grid_sampler_2d": 2,
 }
-POSITIONS = dict.fromkeys(SPATIAL, spatial)
+SPATIAL = dict.fromkeys(SPATIAL_DIMS, spatial)
