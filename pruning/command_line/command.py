@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pruning.arguments import first_argument
 from pruning.command_line.report import lines_of_whole, table_of_costs, table_of_groups
@@ -69,7 +70,7 @@ def prune(options: Namespace) -> None:
     console.print(table_of_groups(found.groups, pruner.kept_counts()))
     console.print(f"{found.share:.1%} of the parameters belong to a group. Left whole, by reason:")
     for line in lines_of_whole(found.whole):
-        console.print(f"  {line}", markup=False, highlight=False)
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     with progress.status("timing parent and child in turns"):
         costs, rounds = _costs([parent, network], draws[0], options.device)
     console.print(table_of_costs(costs))
@@ -77,11 +78,14 @@ def prune(options: Namespace) -> None:
         f"milliseconds: medians of {rounds} turns on {options.device}, eager, {torch.get_num_threads()} CPU threads",
         highlight=False,
     )
-    console.print(f"masked against cut: outputs differ by {report['masked_vs_compacted']:.1e} of the largest output")
+    difference = f"outputs differ by {report['masked_vs_compacted']:.1e} of the largest output"
+    if not _depends_on_input(network, draws):
+        difference = "with these weights the output does not depend on the input, so the comparison says nothing"
+    console.print(f"masked against cut: {difference}", soft_wrap=True)
     (shape,) = (x.shape for x in draws[0].values())
     about = {"input": list(shape), "parent and child": costs}
     save_pruned(folder, network, pruner.groups, pruner.plan, options.model, about)
-    console.print(f"saved in {folder}", highlight=False)
+    console.print(f"saved in {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_early(folder: Path, device: str) -> None:
@@ -121,6 +125,13 @@ def _check_forward(network: nn.Module, draw: Mapping[str, Tensor]) -> None:
             f"{first_line(error)}; give another shape, e.g. --input 1,3,224,224, or prune it in Python, where "
             "find_groups(network, inputs) takes any arguments"
         ) from error
+
+
+def _depends_on_input(network: nn.Module, draws: Sequence[Mapping[str, Tensor]]) -> bool:
+    """Returns whether outputs differ between draws. They do not if e.g. a new classifier starts with zeros."""
+    with torch.inference_mode():
+        outputs = [[x for x in tree_leaves(network(**draw)) if isinstance(x, Tensor)] for draw in draws]
+    return any(not torch.equal(x, y) for other in outputs[1:] for x, y in zip(outputs[0], other, strict=True))
 
 
 def _costs(networks: Sequence[nn.Module], draw: Mapping[str, Tensor], device: str) -> tuple[dict[str, list[Any]], int]:

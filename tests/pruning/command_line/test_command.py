@@ -24,6 +24,11 @@ class Net(nn.Module):
         x = self.norm(self.stem(image)).relu()
         return self.head((x + self.b(self.a(x).relu())).mean((2, 3)))
 
+def zeros():
+    net = Net()
+    nn.init.zeros_(net.head.weight)
+    return net
+
 def words():
     return "a network"
 
@@ -91,6 +96,11 @@ def test_protected_groups_keep_their_units_and_widths_are_rounded(
     assert child.stem.out_channels == 8
     assert child.a.out_channels == 8
     assert "protected" in capsys.readouterr().out
+
+
+def test_a_comparison_that_says_nothing_is_no_proof(my_net: Callable, capsys: pytest.CaptureFixture) -> None:
+    assert main(("my_net:zeros", *CALL[1:])) == 0
+    assert "so the comparison says nothing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
