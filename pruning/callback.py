@@ -73,7 +73,7 @@ class PruningCallback(Pruner, L.Callback):
         if callable(declared):
             self.attach(network, declared(), inputs)
         else:
-            self._attach_found(pl_module, inputs)
+            self._attach_found(trainer, pl_module, inputs)
         steps = trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise PruningError(
@@ -201,8 +201,11 @@ class PruningCallback(Pruner, L.Callback):
 
     # Helpers
 
-    def _attach_found(self, module: L.LightningModule, inputs: InputFunction | None) -> None:
+    def _attach_found(self, trainer: L.Trainer, module: L.LightningModule, inputs: InputFunction | None) -> None:
         """Attaches the network with the groups of a resumed stage, or with those that are found in the network.
+
+        All ranks use the groups of rank 0, and a resumed stage those of the stage, as trial cuts with other weights or on
+        another device might decide otherwise.
 
         Raises:
             PruningError: nothing gives the arguments of a forward.
@@ -215,8 +218,11 @@ class PruningCallback(Pruner, L.Callback):
                 "inputs=lambda network: {'x': torch.zeros(1, 3, 32, 32)} to the callback"
             )
         network, saved = network_of(module), (self._state or {}).get("groups")
-        # With the weights of a later step the trial cuts might decide otherwise, while the saved gates need the same.
-        groups = find_groups(network, inputs).groups if saved is None else [from_data(data) for data in saved]
+        if saved is None:
+            saved = [to_data(group) for group in find_groups(network, inputs).groups]
+            if trainer.world_size > 1:
+                saved = trainer.strategy.broadcast(saved)
+        groups = [from_data(data) for data in saved]
         self.attach(network, groups, inputs)
         self._found = groups
 

@@ -1,6 +1,7 @@
 """Trainings of LightningModules that know nothing of pruning."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,3 +143,10 @@ def test_attach_finds_the_groups_itself() -> None:
     pruner.update()
     pruner.finish([{"input": X}])
     assert network[0].out_features == pruner.kept_counts()["0"] < 12
+
+
+def test_all_ranks_use_the_groups_of_rank_0() -> None:
+    module, stage = Stranger(X[:1]), callback(protect=["head"])
+    first = SimpleNamespace(world_size=2, strategy=SimpleNamespace(broadcast=lambda groups: groups[:1]))
+    with pytest.raises(PruningError, match=r"protect names 'head'; the groups are \['model.0'\]"):
+        stage.on_fit_start(first, module)
