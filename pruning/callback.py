@@ -204,7 +204,7 @@ class PruningCallback(Pruner, L.Callback):
     def _attach_found(self, trainer: L.Trainer, module: L.LightningModule, inputs: InputFunction | None) -> None:
         """Attaches the network with the groups of a resumed stage, or with those that are found in the network.
 
-        All ranks use the groups of rank 0, and a resumed stage those of the stage, as trial cuts with other weights or on
+        All ranks use the groups of rank 0, and a resumed stage its own, as trial cuts with other weights or on
         another device might decide otherwise.
 
         Raises:
