@@ -50,7 +50,12 @@ def search(
         # what is kept falls about as the square of the channels
         (x, low), (y, high) = [(channels, math.sqrt(kept)) for channels, kept in (below, above)]
         channels = y + (x - y) * (high - math.sqrt(ratio - TOLERANCE / 2)) / (high - low)
-        network = prune(dense, images, channels, round_to)
+        try:
+            network = prune(dense, images, channels, round_to)
+        except Exception:
+            if smallest is None:
+                raise
+            break  # another ratio has worked
         kept = fraction(network)
         if kept <= ratio and (best is None or kept > best[0]):
             best = kept, network
