@@ -18,7 +18,8 @@ The package is the part of light-weight-trackers that imports no other part.
   `layer_sizes` tell what fails and which tensor a group has forgotten; `arguments` checks the inputs that users give.
 - `pruner`: `Pruner` joins these steps: `attach` puts gates on, `update` closes gates, `finish` cuts and checks.
   `expected_size` tells before a training what a cut will keep.
-- `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`.
+- `callback`: `PruningCallback` does the same during a Lightning training, along one of the `schedules`;
+  `lightning_network` takes the network and its arguments from any LightningModule.
 - `saved`: `save_pruned` and `load_pruned`, a child as weights and plain data. `group_data` writes groups as data,
   `state_dicts` reads weights, and `models` builds networks by name.
 - `command_line`: `python -m pruning MODEL --ratio R`. `turns` times parent and child in turns.
