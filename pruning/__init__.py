@@ -1,4 +1,4 @@
-"""Pruning of any network that declares which of its units can be cut.
+"""Pruning of any network: which of its units can only be cut together is declared, or found in the network.
 
 The package is the part of light-weight-trackers that imports no other part.
 
