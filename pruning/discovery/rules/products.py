@@ -77,8 +77,9 @@ def _grouped(
         for part in (first, second, entering):
             flow.freeze_mixed(operator, part)
         return None
-    known = [s for s in operator.sizes if int(s) == groups]
-    if known and groups >= max(inputs, outputs) / groups:
+    # A kernel that is an activation has as many groups as that activation has channels, whatever their number.
+    counted = weight not in flow.views or any(int(s) == groups for s in operator.sizes)
+    if counted and groups >= max(inputs, outputs) / groups:
         blocks = first.reshape(groups, per_group)
         for column in range(1, per_group):
             flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))

@@ -35,6 +35,15 @@ def _unite_with_parts(flow: Flow, operator: Operator) -> None:
                 flow.unite(block, other, operator)
 
 
+def as_strided(flow: Flow, operator: Operator) -> None:
+    """Gives a tensor another layout. Only dimensions of one entry may be added or dropped."""
+    value, result = operator.values[0], operator.results[0]
+    if [n for n in value.shape if n > 1] == [n for n in result.shape if n > 1]:
+        squeeze(flow, operator)
+    else:
+        flow.freeze_all(operator)
+
+
 def permute(flow: Flow, operator: Operator) -> None:
     """Changes the order of dimensions."""
     value, result, rank = operator.values[0], operator.results[0], len(operator.values[0].shape)
@@ -233,6 +242,7 @@ SHAPES = (
     dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_as"), view)
     | dict.fromkeys(("permute", "transpose", "t"), permute)
     | dict.fromkeys(("squeeze", "unsqueeze"), squeeze)
+    | {"as_strided": as_strided}
     | dict.fromkeys(("select", "unbind"), select)
     | dict.fromkeys(("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk"), split)
     | dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d", "reflection_pad1d", "pad"), pad)

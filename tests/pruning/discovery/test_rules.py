@@ -80,6 +80,12 @@ def mapped(n: Network, x):
     return n.head(F.pixel_shuffle(n.a(x), 2).flatten(1))
 
 
+def correlated(n: Network, x):
+    x = n.a(x)
+    kernel = x[:1].mean((2, 3)).view(-1, 1, 1, 1)
+    return pooled(n, F.conv2d(x, kernel, groups=x.shape[1]))
+
+
 def attended(n: Network, x):
     return n.head(n.attn(x, x, x, need_weights=False)[0])
 
@@ -174,6 +180,7 @@ NETWORKS = {
     ),
     "tied weights": (Network(tied, a=nn.Linear(6, 8, bias=False), head=head(6)), TOKENS, [8]),
     "pixel shuffle": (Network(mapped, a=conv(3, 8), head=head(2 * 144)), MAPS, [2]),
+    "kernel of activations": (Network(correlated, a=conv(3, 8), head=head(8)), MAPS, [8]),
     "flattened": (Network(lambda n, x: n.head(n.a(x).relu().flatten(1)), a=conv(3, 8), head=head(8 * 36)), MAPS, [8]),
     "interpolation": (
         Network(
