@@ -10,7 +10,6 @@ from torch import nn
 
 from pruning.discovery.counting import attributes_per_unit
 from pruning.discovery.flow import Flow, TensorDim
-from pruning.discovery.gating import GateChooser
 from pruning.discovery.naming import name_of
 from pruning.discovery.tracked_attributes import TrackedInt
 from pruning.discovery.units import FIXED
@@ -37,22 +36,15 @@ class Candidate:
     attributes: tuple[tuple[str, int], ...]
     problem: str
 
-    def group(self, chooser: GateChooser, number: int, gated: Sequence[TensorDim], taken: set[str]) -> Group:
+    def group(self, norms: tuple[str, ...], is_attention: bool, gated: Sequence[TensorDim], taken: set[str]) -> Group:
         """Returns the group.
 
         Args:
-            chooser: the chooser of gates.
-            number: number of the group there.
+            norms: see `Group.norms`.
+            is_attention: whether the units are heads or dims of heads.
             gated: weights that carry the gates.
             taken: names of other groups.
         """
-        norms = tuple(
-            dict.fromkeys(
-                operator.module
-                for operator, labels in chooser.flow.norms_over_units
-                if number in chooser.groups_in_labels(labels)
-            )
-        )
         masked = {norm for norm in norms if not is_plain_layer_norm(self.network.get_submodule(norm))}
         slices = []
         for (path, dim), positions in self.places.items():
@@ -65,7 +57,7 @@ class Candidate:
             elif path.rpartition(".")[0] in masked:
                 options["masked"] = True
             slices.append(Slice(path, dim, whole=(path, dim) in self.whole_dims, **options))
-        name, kind = name_of(self.network, slices, bool(norms), chooser.is_attention(number))
+        name, kind = name_of(self.network, slices, bool(norms), is_attention)
         names = (name, *(f"{name}.{i}" for i in range(2, len(taken) + 3)))
         unique = next(n for n in names if n not in taken)
         return Group(unique, kind, len(self.units), tuple(slices), norms=norms, attributes=self.attributes)

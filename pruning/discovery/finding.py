@@ -10,9 +10,11 @@ import numpy as np
 from torch import nn
 
 from pruning.discovery.candidates import find_candidates
+from pruning.discovery.closing import UngateableError
 from pruning.discovery.counting import unite_counted
 from pruning.discovery.flow import Flow, TensorDim
-from pruning.discovery.gating import GateChooser, UngateableError
+from pruning.discovery.gating import GateChooser
+from pruning.discovery.membership import Membership
 from pruning.discovery.proof import separate
 from pruning.discovery.readable import readable_copy
 from pruning.discovery.recording import Recording, in_training, record
@@ -61,11 +63,12 @@ def groups_of_recording(network: nn.Module, recording: Recording) -> tuple[list[
     flow = choose_unit_dims(recording)
     unite_counted(network, flow)
     candidates = find_candidates(network, flow)
-    chooser = GateChooser(flow, {unit: i for i, c in enumerate(candidates) for unit in c.units.tolist()})
+    membership = Membership(flow, {unit: i for i, c in enumerate(candidates) for unit in c.units.tolist()})
+    chooser = GateChooser(membership)
     groups: list[Group] = []
     whole: list[LeftWhole] = []
     for i, candidate in enumerate(candidates):
-        if not chooser.uses(i):
+        if not membership.operators(i):
             continue
         try:
             if candidate.problem:
@@ -75,7 +78,8 @@ def groups_of_recording(network: nn.Module, recording: Recording) -> tuple[list[
         except UngateableError as error:
             whole.append(LeftWhole(_names(candidate.places), len(candidate.units), str(error)))
             continue
-        groups.append(candidate.group(chooser, i, gated, {g.name for g in groups}))
+        norms, is_attention = membership.norms(i), membership.is_attention(i)
+        groups.append(candidate.group(norms, is_attention, gated, {g.name for g in groups}))
     return groups, [*whole, *_frozen(flow)]
 
 

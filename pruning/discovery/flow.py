@@ -85,7 +85,7 @@ class Flow:
         rules: Mapping[str, Rule],
         unit_dims: Mapping[int, int] | None = None,
     ):
-        self.recording, self.units = recording, Units()
+        self.recording, self.rules, self.units = recording, rules, Units()
         self.labels: dict[Value, Labels] = {}
         self.unit_dims = unit_dims or {}
         self.splits: dict[int, Split] = {}
@@ -101,9 +101,7 @@ class Flow:
             self.views[value] = value
             self._places |= {id(part): (value.name, dim) for dim, part in enumerate(self.labels[value])}
         for self.number, operator in enumerate(recording.operators):
-            rule = rules.get(operator.name)
-            if rule is None and torch.Tag.pointwise in operator.function.tags:
-                rule = rules["pointwise"]
+            rule = self.rule_of(operator)
             if rule is None:
                 self.freeze_all(operator)
                 continue
@@ -114,6 +112,11 @@ class Flow:
                 self.inputs.update(operator.results)
         for value in recording.outputs:
             self.freeze(value, "the network returns them")
+
+    def rule_of(self, operator: Operator) -> Rule | None:
+        """Returns the rule of an operator, None if no rule knows it."""
+        is_pointwise = torch.Tag.pointwise in operator.function.tags
+        return self.rules.get(operator.name, self.rules["pointwise"] if is_pointwise else None)
 
     def of(self, value: Value) -> Labels:
         """Returns the labels of a tensor; those of an input of the network are fixed."""
