@@ -150,6 +150,12 @@ class Flow:
         self.units.unite(first, second, str(operator))
         return first
 
+    def unite_rows(self, labels: np.ndarray, operator: Operator) -> np.ndarray:
+        """Unites all labels of each row of a matrix, and returns the first column."""
+        for column in range(1, labels.shape[1]):
+            self.units.unite(labels[:, 0], labels[:, column], str(operator))
+        return labels[:, 0]
+
     def unite_counts(self, first: np.ndarray | None, second: np.ndarray | None, operator: Operator) -> None:
         """Unites the labels of two dimensions that must stay equally long, unless they have the same units anyway."""
         if first is not None and second is not None:
@@ -158,11 +164,10 @@ class Flow:
                 return  # e.g. the same channels in another order
         self.unite(first, second, operator)
 
-    def freeze(self, value: Value, reason: str, dims: Sequence[int] | None = None) -> None:
-        """Freezes the units of some dimensions of a tensor."""
-        labels = self.of(value)
-        for dim in range(len(labels)) if dims is None else dims:
-            self.units.freeze(labels[dim], reason)
+    def freeze(self, value: Value, reason: str) -> None:
+        """Freezes all units of a tensor."""
+        for labels in self.of(value):
+            self.units.freeze(labels, reason)
 
     def freeze_all(self, operator: Operator) -> None:
         """Freezes all units of the arguments of an operator that no rule knows."""

@@ -64,11 +64,9 @@ def _split(flow: Flow, operator: Operator, flat: np.ndarray, sizes: Sequence[int
     counts = [_count_units(np.moveaxis(grid, d, 0).reshape(sizes[d], -1)) for d in range(len(sizes))]
     order = sorted(range(len(sizes)), key=lambda d: (-counts[d], -sizes[d]))
     chosen = flow.unit_dims.get(flow.number, order[0])
-    rows = np.moveaxis(grid, chosen, 0).reshape(sizes[chosen], -1)
-    for column in range(1, rows.shape[1]):
-        flow.units.unite(rows[:, 0], rows[:, column], str(operator))
-    flow.splits[flow.number] = Split([d for d in order if counts[d] > 1], chosen, rows[:, 0])
-    return chosen, rows[:, 0]
+    labels = flow.unite_rows(np.moveaxis(grid, chosen, 0).reshape(sizes[chosen], -1), operator)
+    flow.splits[flow.number] = Split([d for d in order if counts[d] > 1], chosen, labels)
+    return chosen, labels
 
 
 def _count_units(rows: np.ndarray) -> int:

@@ -1,4 +1,4 @@
-"""Pruning groups of a CNN of timm: they are found in its own graph, as no CNN of timm declares any."""
+"""Pruning groups of a CNN of timm: they are found in a run of it, as no CNN of timm declares any."""
 
 import copy
 from collections.abc import Sequence

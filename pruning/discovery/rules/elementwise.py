@@ -66,19 +66,10 @@ def same(flow: Flow, operator: Operator) -> None:
 
 # Functions of single elements that PyTorch does not mark as such.
 UNMARKED = (
-    "copy",
-    "masked_fill",
-    "where",
-    "lerp",
-    "addcmul",
-    "addcdiv",
-    "hardswish",
-    "hardsigmoid",
-    "hardtanh",
-    "mish",
+    ("copy", "masked_fill", "where", "lerp", "addcmul", "addcdiv", "hardswish", "hardsigmoid", "hardtanh")
+    + ("mish", "_prelu_kernel", "prelu", "softplus", "celu", "selu", "elu", "threshold", "log_sigmoid_forward")
+    + ("rrelu", "rsub", "floor_divide", "rrelu_with_noise", "true_divide", "remainder", "fmod", "pow")
 )
-UNMARKED += ("_prelu_kernel", "prelu", "softplus", "celu", "selu", "elu", "threshold", "log_sigmoid_forward", "rrelu")
-UNMARKED += ("rsub", "floor_divide", "rrelu_with_noise", "true_divide", "remainder", "fmod", "pow")
 
 ELEMENTWISE = (
     dict.fromkeys(("pointwise", *UNMARKED), pointwise)
@@ -96,7 +87,7 @@ ELEMENTWISE = (
     )
     | dict.fromkeys(
         ("clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "dropout", "native_dropout", "bernoulli")
-        + ("fill", "zero", "uniform", "normal", "contiguous", "_conj", "resolve_conj"),
+        + ("fill", "zero", "uniform", "normal", "_conj", "resolve_conj"),
         same,
     )
 )

@@ -1,6 +1,6 @@
 """Rules of norms."""
 
-from pruning.discovery.flow import Flow, integers
+from pruning.discovery.flow import Flow, Labels, integers
 from pruning.discovery.recording import Operator, Value
 
 
@@ -8,10 +8,7 @@ def batch_norm(flow: Flow, operator: Operator) -> None:
     """Normalises every channel by itself."""
     x = operator.values[0]
     labels = list(flow.of(x))
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        tensor = operator.arguments.get(name)
-        if isinstance(tensor, Value):
-            labels[1] = flow.unite(labels[1], flow.of(tensor)[0], operator)
+    _unite_channels(flow, operator, labels)
     if operator.arguments.get("training") or operator.arguments.get("running_mean") is None:
         for d, part in enumerate(labels):
             if d != 1:
@@ -43,20 +40,23 @@ def group_norm(flow: Flow, operator: Operator) -> None:
     """Normalises blocks of channels: a block is a unit, or, if there is one block, statistics are over all units."""
     x = operator.values[0]
     labels, groups = list(flow.of(x)), int(operator.arguments["group"])
-    for name in ("weight", "bias"):
-        tensor = operator.arguments.get(name)
-        if isinstance(tensor, Value):
-            labels[1] = flow.unite(labels[1], flow.of(tensor)[0], operator)
+    _unite_channels(flow, operator, labels)
     channels = labels[1]
     if channels is not None and groups == 1:
         flow.norms_over_units.append((operator, channels))
     elif channels is not None:
-        blocks = channels.reshape(groups, -1)
-        for column in range(1, blocks.shape[1]):
-            flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))
-        if not flow.require(operator, groups, blocks[:, 0]):
+        blocks = flow.unite_rows(channels.reshape(groups, -1), operator)
+        if not flow.require(operator, groups, blocks):
             flow.freeze_mixed(operator, channels)
     flow.set(operator.results[0], labels)
+
+
+def _unite_channels(flow: Flow, operator: Operator, labels: Labels) -> None:
+    """Unites the channels of an input with the entries of the norm's tensors."""
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        tensor = operator.arguments.get(name)
+        if isinstance(tensor, Value):
+            labels[1] = flow.unite(labels[1], flow.of(tensor)[0], operator)
 
 
 NORMS = (

@@ -80,26 +80,20 @@ def _grouped(
     # A kernel that is an activation has as many groups as that activation has channels, whatever their number.
     counted = weight not in flow.views or any(int(s) == groups for s in operator.sizes)
     if counted and groups >= max(inputs, outputs) / groups:
-        blocks = first.reshape(groups, per_group)
-        for column in range(1, per_group):
-            flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))
+        blocks = flow.unite_rows(first.reshape(groups, per_group), operator)
         flow.units.freeze(second, "")  # the entries within a group stay
-        flow.units.unite(np.repeat(blocks[:, 0], inputs // groups), entering, str(operator))
-        flow.require(operator, groups, blocks[:, 0])
-        return np.repeat(blocks[:, 0], outputs // groups)
-    within = entering.reshape(groups, inputs // groups)
-    for row in range(1, groups):
-        flow.units.unite(within[0], within[row], str(operator))
+        flow.units.unite(np.repeat(blocks, inputs // groups), entering, str(operator))
+        flow.require(operator, groups, blocks)
+        return np.repeat(blocks, outputs // groups)
+    within = flow.unite_rows(entering.reshape(groups, inputs // groups).T, operator)
     if transposed:
-        flow.units.unite(first, within.flatten(), str(operator))
+        flow.units.unite(first, entering, str(operator))
         return None if second is None else np.tile(second, groups)
     if second is not None:
-        flow.units.unite(within[0], second, str(operator))
+        flow.units.unite(within, second, str(operator))
     else:
-        flow.freeze_mixed(operator, within.flatten())
-    written = first.reshape(groups, per_group)
-    for row in range(1, groups):
-        flow.units.unite(written[0], written[row], str(operator))
+        flow.freeze_mixed(operator, within)
+    flow.unite_rows(first.reshape(groups, per_group).T, operator)
     return first
 
 

@@ -122,8 +122,8 @@ def _unite_equal_parts(flow: Flow, operator: Operator, part: np.ndarray, start: 
     length = gcd(start, end, len(part))
     if length < 2:
         flow.freeze_mixed(operator, part)
-    for other in range(length, len(part) if length > 1 else 0, length):
-        flow.units.unite(part[:length], part[other : other + length], str(operator))
+    else:
+        flow.unite_rows(part.reshape(-1, length).T, operator)
 
 
 def split(flow: Flow, operator: Operator) -> None:
@@ -135,8 +135,7 @@ def split(flow: Flow, operator: Operator) -> None:
     if part is not None:
         known = not operator.equal_parts and _require_sizes(flow, operator, part, sizes)
         if not known and len(set(sizes)) == 1:
-            for at in range(sizes[0], len(part), sizes[0]):
-                flow.units.unite(part[: sizes[0]], part[at : at + sizes[0]], str(operator))
+            flow.unite_rows(part.reshape(-1, sizes[0]).T, operator)
         elif not known:
             flow.freeze_mixed(operator, part)
     for result, size in zip(operator.results, sizes, strict=True):
@@ -166,9 +165,7 @@ def glu(flow: Flow, operator: Operator) -> None:
     labels, dim = list(flow.of(value)), (integers(operator, "dim") or [-1])[0]
     part = labels[dim]
     if part is not None:
-        half = len(part) // 2
-        flow.units.unite(part[:half], part[half:], str(operator))
-        labels[dim] = part[:half]
+        labels[dim] = flow.unite_rows(part.reshape(2, -1).T, operator)
     flow.set(operator.results[0], labels)
 
 
@@ -178,10 +175,7 @@ def pixel_shuffle(flow: Flow, operator: Operator) -> None:
     labels, before, after = list(flow.of(value)), value.shape[-3], result.shape[-3]
     part = labels[-3]
     if part is not None and after < before:
-        blocks = part.reshape(after, -1)
-        for column in range(1, blocks.shape[1]):
-            flow.units.unite(blocks[:, 0], blocks[:, column], str(operator))
-        labels[-3] = blocks[:, 0]
+        labels[-3] = flow.unite_rows(part.reshape(after, -1), operator)
     elif part is not None:
         labels[-3] = np.repeat(part, after // before)
     flow.set(result, labels)
