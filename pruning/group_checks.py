@@ -1,7 +1,7 @@
 """Checks of declared groups against a network, before anything is cut."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -62,58 +62,17 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
     names: dict[Tensor, str] = {}
     owned: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
-        if group.runs and (sum(group.runs) != group.size or min(group.runs) < 0):
-            raise PruningError(f"the runs {group.runs} of group '{group.name}' must add up to its {group.size} units")
-        for path in (*group.norms, *(group.vanish or ()), *([group.owner] if group.owner is not None else [])):
-            if path not in modules:
-                raise PruningError(
-                    f"group '{group.name}' names the module '{path}', which the network does not have"
-                    f"{_similar(path, modules)}"
-                )
-        for path in group.norms:
-            known = [s for s in slices_of_norm(group, path) if s.path in tensors and s.dim < tensors[s.path].dim()]
-            entries = tensors[known[0].path].shape[known[0].dim] if known else group.size
-            if not _normalizes(modules[path], entries):
-                over = f"the {entries} entries of '{known[0].path}'" if known else f"the {entries} units"
-                raise PruningError(
-                    f"'{path}' must be a norm over exactly {over} of group '{group.name}', e.g. a LayerNorm or "
-                    f"RMSNorm, or a GroupNorm with one group, not {modules[path]}"
-                )
+        _check_modules(group, modules, tensors)
         for s in group.slices:
-            if s.path not in tensors:
-                raise PruningError(
-                    f"group '{group.name}' cuts '{s.path}', which the network does not have{_similar(s.path, tensors)}"
-                )
-            name, shape = names.setdefault(tensors[s.path], s.path), tensors[s.path].shape
-            if name != s.path:
+            _check_slice(group, s, tensors)
+            if (name := names.setdefault(tensors[s.path], s.path)) != s.path:
                 raise PruningError(
                     f"group '{group.name}' cuts '{s.path}', which is the same tensor as '{name}'; declare all slices "
                     "of one tensor with the same name"
                 )
-            if not 0 <= s.dim < len(shape):
-                raise PruningError(
-                    f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}', of shape {tuple(shape)}; "
-                    f"choose a dim from 0 to {len(shape) - 1}"
-                )
-            reach = max(s.offsets, default=0) + group.size * s.inner
-            if s.table:
-                _check_table(group, s, shape)
-            elif min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
-                raise PruningError(
-                    f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
-                    f"(size={group.size}, offsets={s.offsets}, inner={s.inner})"
-                )
-            if s.gated and s.masked:
-                raise PruningError(
-                    f"group '{group.name}' declares '{s.path}' gated and masked; gated=True alone is enough"
-                )
             if s.gated and s.path in buffers:
                 raise PruningError(
                     f"group '{group.name}' gates the buffer '{s.path}', which has no gradient; declare it masked=True"
-                )
-            if s.rescaled and not tensors[s.path].is_floating_point():
-                raise PruningError(
-                    f"group '{group.name}' rescales '{s.path}', which holds {tensors[s.path].dtype} numbers"
                 )
             owned.setdefault((s.path, s.dim), []).append(s.positions(torch.arange(group.size)).flatten())
             entries = torch.cat(owned[s.path, s.dim])
@@ -128,6 +87,53 @@ def check_some_groups(network: nn.Module, groups: Iterable[Group]) -> list[Group
     _check_joint_norms(groups)
     _check_attributes(network, groups)
     return groups
+
+
+def _check_modules(group: Group, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Checks the runs of a group, and that the modules that it names exist and are norms over its units."""
+    if group.runs and (sum(group.runs) != group.size or min(group.runs) < 0):
+        raise PruningError(f"the runs {group.runs} of group '{group.name}' must add up to its {group.size} units")
+    for path in (*group.norms, *(group.vanish or ()), *([group.owner] if group.owner is not None else [])):
+        if path not in modules:
+            raise PruningError(
+                f"group '{group.name}' names the module '{path}', which the network does not have"
+                f"{_similar(path, modules)}"
+            )
+    for path in group.norms:
+        known = [s for s in slices_of_norm(group, path) if s.path in tensors and s.dim < tensors[s.path].dim()]
+        entries = tensors[known[0].path].shape[known[0].dim] if known else group.size
+        if not _normalizes(modules[path], entries):
+            over = f"the {entries} entries of '{known[0].path}'" if known else f"the {entries} units"
+            raise PruningError(
+                f"'{path}' must be a norm over exactly {over} of group '{group.name}', e.g. a LayerNorm or "
+                f"RMSNorm, or a GroupNorm with one group, not {modules[path]}"
+            )
+
+
+def _check_slice(group: Group, s: Slice, tensors: Mapping[str, Tensor]) -> None:
+    """Checks that a slice has entries of a tensor, and that its options go together."""
+    if s.path not in tensors:
+        raise PruningError(
+            f"group '{group.name}' cuts '{s.path}', which the network does not have{_similar(s.path, tensors)}"
+        )
+    shape = tensors[s.path].shape
+    if not 0 <= s.dim < len(shape):
+        raise PruningError(
+            f"group '{group.name}' cuts entries of dim {s.dim} of '{s.path}', of shape {tuple(shape)}; "
+            f"choose a dim from 0 to {len(shape) - 1}"
+        )
+    reach = max(s.offsets, default=0) + group.size * s.inner
+    if s.table:
+        _check_table(group, s, shape)
+    elif min(s.offsets, default=-1) < 0 or s.inner < 1 or reach > shape[s.dim]:
+        raise PruningError(
+            f"group '{group.name}' reaches entry {reach} of dim {s.dim} of '{s.path}', of shape {tuple(shape)} "
+            f"(size={group.size}, offsets={s.offsets}, inner={s.inner})"
+        )
+    if s.gated and s.masked:
+        raise PruningError(f"group '{group.name}' declares '{s.path}' gated and masked; gated=True alone is enough")
+    if s.rescaled and not tensors[s.path].is_floating_point():
+        raise PruningError(f"group '{group.name}' rescales '{s.path}', which holds {tensors[s.path].dtype} numbers")
 
 
 def _normalizes(norm: nn.Module, size: int) -> bool:

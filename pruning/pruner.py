@@ -122,7 +122,7 @@ class Pruner:
         self.regrow, self.kept_gates = regrow, kept_gates
         self.kinds = [kinds] if isinstance(kinds, str) else kinds
         self.protect = [protect] if isinstance(protect, str) else list(protect)
-        self._cached_cost: tuple[Any, Cost] | None = None
+        self._measured: tuple[Any, Cost, RemovalRules] | None = None
         self._tried: tuple | None = None
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
@@ -190,7 +190,7 @@ class Pruner:
         if self.ratio == 1:
             return
         ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
-        cost = self._measured(network, chosen, inputs)
+        cost, self.rules = self._cost_and_rules(network, chosen, inputs)
         fit_plan(chosen, ranks, cost, self.ratio, self.rules)
         self._try_cuts(network, chosen, trial_inputs or inputs)
 
@@ -212,7 +212,7 @@ class Pruner:
         if arguments is None:
             raise PruningError("estimate counts the MACs of a forward: estimate(network, groups, inputs)")
         chosen = self._choose(network, groups, arguments)
-        cost = self._measured(network, chosen, arguments)
+        cost, self.rules = self._cost_and_rules(network, chosen, arguments)
 
         def plan_of(scores: Mapping[str, Tensor]) -> Plan:
             return fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules)
@@ -235,7 +235,7 @@ class Pruner:
         inputs = checked_function(inputs, network)
         gates = Gates(network, self._choose(network, groups, inputs))
         self._try_cuts(network, gates.groups, inputs)
-        self.cost = self._measured(network, gates.groups, inputs)
+        self.cost, self.rules = self._cost_and_rules(network, gates.groups, inputs)
         self.gates, self.groups = gates, gates.groups
         self.plan, self.planned_ratio, self._without_inputs = Plan(), 1.0, inputs is None
 
@@ -382,8 +382,10 @@ class Pruner:
             try_cuts(network, groups, inputs, replace(self.rules, round_to=1) if self._rounds_by_time else self.rules)
             self._tried = key
 
-    def _measured(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
-        """Returns the cost that the ratio refers to, and sets the multiples of `rules` if they are measured.
+    def _cost_and_rules(
+        self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None
+    ) -> tuple[Cost, RemovalRules]:
+        """Returns the cost that the ratio refers to, and the rules, with multiples that are measured for "auto".
 
         Both are kept for the same network, because two measurements of times would differ.
         """
@@ -391,12 +393,12 @@ class Pruner:
         arguments = tree_leaves(inputs(copy_to_meta(network))) if needs_inputs else []
         shapes = tuple(t.shape for t in (*network.parameters(), *arguments) if isinstance(t, Tensor))
         key = (self.ratio_of, tuple(groups), shapes)
-        if self._cached_cost is None or self._cached_cost[0] != key:
-            cost = self._new_cost(network, groups, inputs)
+        if self._measured is None or self._measured[0] != key:
+            cost, rules = self._new_cost(network, groups, inputs), self.rules
             if self._rounds_by_time and self.ratio < 1 and not self.rules.whole_branches:
-                self.rules = replace(self.rules, round_to=self._fast_multiples(network, groups, inputs, cost))
-            self._cached_cost = (key, cost)
-        return self._cached_cost[1]
+                rules = replace(rules, round_to=self._fast_multiples(network, groups, inputs, cost))
+            self._measured = (key, cost, rules)
+        return self._measured[1:]
 
     def _fast_multiples(
         self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None, cost: Cost
