@@ -10,7 +10,7 @@ from torch import nn
 
 from pruning.discovery.counting import attributes_per_unit
 from pruning.discovery.flow import Flow, TensorDim
-from pruning.discovery.naming import name_of
+from pruning.discovery.naming import name_and_kind
 from pruning.discovery.tracked_attributes import TrackedInt
 from pruning.discovery.units import FIXED
 from pruning.groups import Group, Slice
@@ -57,7 +57,7 @@ class Candidate:
             elif path.rpartition(".")[0] in masked:
                 options["masked"] = True
             slices.append(Slice(path, dim, whole=(path, dim) in self.whole_dims, **options))
-        name, kind = name_of(self.network, slices, bool(norms), is_attention)
+        name, kind = name_and_kind(self.network, slices, bool(norms), is_attention)
         names = (name, *(f"{name}.{i}" for i in range(2, len(taken) + 3)))
         unique = next(n for n in names if n not in taken)
         return Group(unique, kind, len(self.units), tuple(slices), norms=norms, attributes=self.attributes)

@@ -137,12 +137,16 @@ def cut_share(network: nn.Module, groups: Sequence[Group]) -> float:
 def find_groups(network: nn.Module, inputs: InputFunction) -> Found:
     """Finds the groups of a network: which entries of its tensors can only be cut together.
 
-    The network runs once, on the meta device, and units flow through its operators. What no rule can follow is left
-    whole, and named with the operator that stopped it.
+    The network runs on the meta device, and units flow through its operators. What no rule can follow is left whole, and
+    named with the operator that stopped it. Then a part of the units of all groups is removed from copies of the
+    network; groups that fail are left whole, too.
 
     Args:
         network: the network, of any kind; it stays as it is.
         inputs: returns the arguments of a forward of the network or of a cut copy of it, as for `Pruner.attach`.
+
+    Returns:
+        The groups, ready for `Pruner.attach`, and what is left whole with the reasons.
 
     Raises:
         PruningError: the network does not run on the meta device, or the arguments do not fit it.

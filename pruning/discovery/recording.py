@@ -99,15 +99,22 @@ class Recording:
         return [name for name, value in self.tensors.items() if value not in read and not value.is_buffer]
 
 
+@dataclass
+class _Call:
+    """A function of torch that a module calls. See `Operator` for the attributes."""
+
+    name: str = ""
+    sizes: list[TrackedInt] = field(default_factory=list)
+    read_sizes: dict[int, ReadSize] = field(default_factory=dict)
+    width_scales: bool = False
+
+
 class _Context:
-    """What the running module asked for: its path and the functions that it calls, from the outermost."""
+    """What runs at the moment: paths of modules and calls of functions, from the outermost."""
 
     def __init__(self) -> None:
         self.modules: list[str] = [""]
-        self.sizes: list[list[TrackedInt]] = []
-        self.names: list[str] = []
-        self.width_scales: list[bool] = []
-        self.read_sizes: list[dict[int, ReadSize]] = []
+        self.calls: list[_Call] = []
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -119,19 +126,14 @@ class _FunctionMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        context, name = self.context, getattr(func, "__name__", "")
-        context.sizes.append(list(_tracked((args, kwargs))))
-        context.names.append(name)
-        scale = args[6] if len(args) > 6 else kwargs.get("scale")
-        context.read_sizes.append(_read_sizes(args[1:]) if name in RESHAPES else {})
-        context.width_scales.append(name == "scaled_dot_product_attention" and scale is None)
+        name, scale = getattr(func, "__name__", ""), args[6] if len(args) > 6 else kwargs.get("scale")
+        read_sizes = _read_sizes(args[1:]) if name in RESHAPES else {}
+        width_scales = name == "scaled_dot_product_attention" and scale is None
+        self.context.calls.append(_Call(name, list(_tracked((args, kwargs))), read_sizes, width_scales))
         try:
             return func(*args, **kwargs)
         finally:
-            context.sizes.pop()
-            context.names.pop()
-            context.width_scales.pop()
-            context.read_sizes.pop()
+            self.context.calls.pop()
 
 
 def _tracked(arguments: Any) -> Iterator[TrackedInt]:
@@ -170,17 +172,18 @@ class _DispatchMode(TorchDispatchMode):
         arguments = tree_map_only(Tensor, self.value, arguments)
         result = func(*args, **kwargs)
         results = [self.value(leaf) if isinstance(leaf, Tensor) else None for leaf in tree_leaves(result)]
-        context = self.context
+        calls = self.context.calls
+        innermost = calls[-1] if calls else _Call()
         self.operators.append(
             Operator(
                 func,
                 arguments,
                 [r for r in results if r is not None],
-                context.modules[-1],
-                list(context.sizes[-1]) if context.sizes else [],
-                any(name in EQUAL_PARTS for name in context.names),
-                any(context.width_scales),
-                context.read_sizes[-1] if context.read_sizes else {},
+                self.context.modules[-1],
+                sizes=innermost.sizes,
+                equal_parts=any(call.name in EQUAL_PARTS for call in calls),
+                width_scales=any(call.width_scales for call in calls),
+                read_sizes=innermost.read_sizes,
             )
         )
         return result
