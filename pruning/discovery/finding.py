@@ -137,8 +137,8 @@ def cut_share(network: nn.Module, groups: Sequence[Group]) -> float:
 def find_groups(network: nn.Module, inputs: InputFunction) -> Found:
     """Finds the groups of a network: which entries of its tensors can only be cut together.
 
-    The network runs on the meta device, and units flow through its operators. What no rule can follow is left whole, and
-    named with the operator that stopped it. Then a part of the units of all groups is removed from copies of the
+    The network runs on the meta device, and units flow through its operators. What no rule can follow is left whole,
+    and named with the operator that stopped it. Then a part of the units of all groups is removed from copies of the
     network; groups that fail are left whole, too.
 
     Args:
