@@ -1,5 +1,7 @@
 """Comparison of the outputs of a masked network and of the cut network."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ def difference(masked: Any, cut: Any) -> Tensor:
     """Returns the largest difference of all outputs, each relative to its largest entry; nan if an output has a nan.
 
     Args:
-        masked, cut: outputs of both networks: tensors, or mappings and sequences of tensors.
+        masked, cut: outputs of both networks: tensors, or mappings, sequences and dataclasses of tensors.
 
     Raises:
         PruningError: the outputs contain no tensors, or the shape of an output depends on the number of kept units.
@@ -26,7 +28,7 @@ def difference(masked: Any, cut: Any) -> Tensor:
     if not pairs[0]:
         raise PruningError(
             f"the network returns no tensors but a {type(masked).__name__}, so the masked and cut network cannot be "
-            "compared; return a tensor, or a tuple, a list or a dictionary of tensors"
+            "compared; return a tensor, or a tuple, a list, a dictionary or a dataclass of tensors"
         )
     if shapes[0] != shapes[1]:
         raise PruningError(
@@ -46,7 +48,16 @@ def are_finite(outputs: Any) -> bool:
     return all(bool(t.isfinite().all()) for t in _tensors(outputs))
 
 
+def output_leaves(outputs: Any) -> Iterator[Any]:
+    """Yields what outputs contain: entries of mappings and sequences, and fields of dataclasses."""
+    for leaf in tree_leaves(outputs):
+        if is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from output_leaves([getattr(leaf, field.name) for field in fields(leaf)])
+        else:
+            yield leaf
+
+
 def _tensors(outputs: Any) -> list[Tensor]:
     """Returns the tensors among the outputs; integers and booleans as floating-point numbers."""
-    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    tensors = [leaf for leaf in output_leaves(outputs) if isinstance(leaf, Tensor)]
     return [t if t.is_floating_point() or t.is_complex() else t.float() for t in tensors]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from pruning.groups import Group
@@ -36,6 +37,8 @@ def naming_modules(network: nn.Module, groups: Sequence[Group], plan: Plan) -> I
     running: list[tuple[str, nn.Module, tuple]] = [("", network, ())]
     hooks = []
     for path, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # it takes no hooks
 
         def enter(module: nn.Module, arguments: tuple, path: str = path) -> None:
             running.append((path, module, arguments))

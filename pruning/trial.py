@@ -6,8 +6,9 @@ compared on the CPU if the network is small: a masked unit must have the effect 
 
 import copy
 import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.budget import RemovalRules
-from pruning.comparison import TOLERANCE, are_finite, difference
+from pruning.comparison import TOLERANCE, are_finite, difference, output_leaves
 from pruning.cost import copy_to_meta
 from pruning.cut_errors import COMPLETE, CutError, first_line, naming_modules
 from pruning.errors import PruningError
@@ -115,6 +116,32 @@ class Trial:
         with naming_modules(cut, self.groups, plan):
             cut(**_arguments(cut, self.inputs))
 
+    def run_in_training(self, plan: Plan) -> None:
+        """Runs a cut copy of the network with its parts for the training."""
+        cut = self.cut(plan)
+        with naming_modules(cut, self.groups, plan), containers_in_training(cut):
+            cut(**_arguments(cut, self.inputs))
+
+    def compare_in_training(self, plan: Plan) -> None:
+        """Compares the cut network with the masked network, both with their parts for the training."""
+        self.compare(plan, containers_in_training)
+
+    def training_tests(self) -> list[Callable[[Plan], None]]:
+        """Returns the tests that also try what the network does in training only: none if that is nothing.
+
+        Values are compared if the training draws no random numbers.
+        """
+        arguments = self._without_constants(_arguments(self.network, self.inputs))
+        try:
+            plain = self.network(**arguments)
+            with containers_in_training(self.network):
+                first, second = self.network(**arguments), self.network(**arguments)
+        except Exception:  # of any kind: the training may need other arguments
+            return []
+        if _are_equal(plain, first):
+            return []
+        return [self.run_in_training, *([self.compare_in_training] if _are_equal(first, second) else [])]
+
     def compare_values(self, cuts: Sequence[Sequence[Plan]]) -> None:
         """Compares cut copies of the network with the masked network, and tries the gates."""
         self.vary_constants()
@@ -123,7 +150,7 @@ class Trial:
         for plans in cuts:
             self.try_all(plans, self.compare)
         for group in self.groups:
-            if len({s.path.rpartition(".")[0] for s in group.slices if s.gated}) > 1:
+            if has_gates_in_several_layers(group):
                 self.try_all([Plan({group.name: random_half(group, 1)})], self.scale)
 
     def vary_constants(self) -> None:
@@ -132,17 +159,32 @@ class Trial:
             if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
                 p += 0.1 * torch.randn_like(p)
 
-    def compare(self, plan: Plan) -> None:
-        """Compares the cut network with the masked network."""
+    def _without_constants(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Returns random numbers in place of constant tensors among the arguments: zeros would hide every fault.
+
+        Numbers that the network does not take, such as sizes of pictures, stay as they are.
+        """
+        varied = tree_map_only(Tensor, _varied, arguments)
+        if all(map(operator.is_, tree_leaves(varied), tree_leaves(arguments))):
+            return arguments
+        try:
+            usable = are_finite(self.network(**varied))
+        except Exception:  # of any kind: the network is the user's
+            return arguments
+        return varied if usable else arguments
+
+    def compare(self, plan: Plan, in_mode: Callable[[nn.Module], AbstractContextManager] = nullcontext) -> None:
+        """Compares the cut network with the masked network; `in_mode` puts a network in the mode of the forwards."""
         cut, gates, error = self.cut(plan), Gates(self.network, self.groups), 0.0
         gates.close(plan)
         for _ in range(DRAWS):
-            with naming_modules(cut, self.groups, plan):
+            with naming_modules(cut, self.groups, plan), in_mode(cut):
                 arguments, own = _arguments(self.network, self.inputs), _arguments(cut, self.inputs)
                 if _shapes(arguments) != _shapes(own):
                     return
+                arguments = self._without_constants(arguments)
                 output = cut(**arguments)
-            with gates.folded():
+            with gates.folded(), in_mode(self.network):
                 masked = self.network(**arguments)
             error = float(difference(masked, output))
             if error < TOLERANCE:
@@ -185,6 +227,11 @@ class Trial:
             f"a trial cut shows that the group{'s' * (len(counts) > 1)} {names} cannot be pruned{together}: {error}. "
             f"Correct the declaration, or leave the units whole: protect={[g.name for g in counts]}"
         )
+
+
+def has_gates_in_several_layers(group: Group) -> bool:
+    """Returns whether more than one module has gated weights of a group, so that its gates might act twice."""
+    return len({s.path.rpartition(".")[0] for s in group.slices if s.gated}) > 1
 
 
 def _cuts(groups: Sequence[Group], rules: RemovalRules, choose: Callable[[Group, int], tuple[int, ...]]) -> list[Plan]:
@@ -242,6 +289,21 @@ def _arguments(network: nn.Module, inputs: InputFunction | None) -> dict[str, An
     return tree_map_only(Tensor, lambda t: t.to(device), dict(inputs(network)))
 
 
+def _are_equal(first: Any, second: Any) -> bool:
+    """Returns whether all tensors of two outputs are equal."""
+    pairs = [[leaf for leaf in output_leaves(o) if isinstance(leaf, Tensor)] for o in (first, second)]
+    return len(pairs[0]) == len(pairs[1]) and all(map(torch.equal, *pairs))
+
+
+def _varied(tensor: Tensor) -> Tensor:
+    """Returns random numbers of the shape and type of a constant tensor, and other tensors as they are."""
+    if tensor.numel() < 2 or tensor.dtype == torch.bool or not bool((tensor == tensor.flatten()[0]).all()):
+        return tensor
+    if tensor.is_floating_point() or tensor.is_complex():
+        return torch.randn_like(tensor)
+    return torch.randint_like(tensor, 2)
+
+
 def _shapes(arguments: Mapping[str, Any]) -> list[torch.Size]:
     return [leaf.shape for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
 
@@ -254,6 +316,20 @@ def count_macs_on_meta(meta: nn.Module, inputs: InputFunction) -> float | None:
     except Exception:  # the forward reads values (`item()`), or an operator has no shapes: any error is possible
         return None
     return counter.get_total_flops() / 2
+
+
+@contextmanager
+def containers_in_training(network: nn.Module) -> Iterator[None]:
+    """Puts modules that contain others in training mode during the block, and all modules in evaluation mode after it.
+
+    Layers are not, so that batch norms of one position run.
+    """
+    for module in network.modules():
+        module.training = next(module.children(), None) is not None
+    try:
+        yield
+    finally:
+        network.eval()
 
 
 def copy_to_cpu(network: nn.Module) -> nn.Module:

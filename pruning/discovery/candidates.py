@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from pruning.discovery.counting import attributes_per_unit
 from pruning.discovery.flow import Flow, TensorDim
@@ -87,6 +87,8 @@ def find_candidates(network: nn.Module, flow: Flow) -> list[Candidate]:
     candidates = []
     for (found, _), units in alike.items():
         problem = "" if len(units) > 1 else "all of them depend on each other, so they are one unit"
+        if any(_tensor(network, path).is_complex() for (path, _), _ in found):
+            problem = problem or "complex weights cannot be gated"
         table = {place: _positions(places[place], units, count) for place, count in found}
         order = np.argsort(next(iter(table.values()))[:, 0])
         table = {place: positions[order] for place, positions in table.items()}
@@ -116,6 +118,12 @@ def _units_by_place(flow: Flow) -> tuple[dict[TensorDim, np.ndarray], list[tuple
         key = (need.size.sources, int(need.size), need.size.exact)
         sizes.setdefault(key, (need.size, units(need.labels)))
     return places, list(sizes.values())
+
+
+def _tensor(network: nn.Module, path: str) -> Tensor:
+    """Returns the parameter or buffer with a name."""
+    module, _, name = path.rpartition(".")
+    return getattr(network.get_submodule(module), name)
 
 
 def _positions(entries: np.ndarray, units: Sequence[int], count: int) -> np.ndarray:

@@ -38,6 +38,7 @@ class ClosedUnits:
     ):
         self.membership, self.group, self.gated, self.zero_functions = membership, group, gated, zero_functions
         self._zero: dict[Value, bool] = {}
+        self._memory: dict[Value, Value] = {}  # for a view the tensor of which it is a view
 
     def has(self, value: Any, dim: int | None = None) -> bool:
         """Returns whether a tensor has units of the group, along one dimension or any."""
@@ -65,6 +66,20 @@ class ClosedUnits:
         rule = self.membership.flow.rule_of(operator)
         zero = _RESULTS.get(rule, _of_copies)(self, operator)
         self._zero |= dict.fromkeys(operator.results, zero)
+        self._note_memory(operator, zero)
+
+    def _note_memory(self, operator: Operator, zero: bool) -> None:
+        """Notes which tensors share memory: what an operator writes into one of them is in all of them."""
+        if not (arguments := operator.function._schema.arguments):
+            return
+        first, alias = operator.arguments.get(arguments[0].name), arguments[0].alias_info
+        if alias is None or not isinstance(first, Value):
+            return
+        memory = self._memory.get(first, first)
+        if not alias.is_write:
+            self._memory |= dict.fromkeys(operator.results, memory)
+        elif not zero:
+            self._zero |= dict.fromkeys([memory, *(v for v, of in self._memory.items() if of is memory)], False)
 
 
 def _of_copies(units: ClosedUnits, operator: Operator) -> bool:

@@ -3,17 +3,31 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from pruning.cost import copy_to_meta
 from pruning.cut_errors import CutError
 from pruning.errors import PruningError
 from pruning.groups import Group
+from pruning.layer_sizes import check_layers
 from pruning.plan import Plan
 from pruning.tracing import InputFunction
-from pruning.trial import MAX_MACS, PRECISE, Trial, copy_to_cpu, count_macs_on_meta, random_half, random_numbers_kept
+from pruning.trial import (
+    MAX_MACS,
+    PRECISE,
+    Trial,
+    copy_to_cpu,
+    count_macs_on_meta,
+    has_gates_in_several_layers,
+    random_half,
+    random_numbers_kept,
+)
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 def separate(
@@ -22,8 +36,8 @@ def separate(
     """Separates groups that can be cut from groups that cannot.
 
     A part of the units of all groups is removed from a copy of the network. Shapes are tried on the meta device.
-    Values of the cut copy and of the masked network are compared if a forward needs less than `trial.MAX_MACS`. If a
-    trial fails, fewer groups are tried, until the groups at fault are known.
+    Values of the cut copy and of the masked network are compared if a forward needs less than `trial.MAX_MACS`, with the
+    parts for the training too. If a trial fails, fewer groups are tried, until the groups at fault are known.
 
     Args:
         network: the network; it stays as it is.
@@ -39,12 +53,47 @@ def separate(
         macs = count_macs_on_meta(meta, inputs)
         trial = Trial(meta if macs is not None else copy_to_cpu(network), list(groups), inputs)
         groups = _sieve(trial, list(groups), trial.run, refused)
-        precise = all(p.dtype in PRECISE and not p.is_meta for p in network.parameters())
-        if precise and (macs or 0) < MAX_MACS:
-            trial = Trial(copy_to_cpu(network), list(groups), inputs)
-            trial.vary_constants()
-            groups = _sieve(trial, list(groups), trial.compare, refused)
+        groups = _sieve(trial, groups, lambda _: check_layers(trial.network, trial.groups), refused)
+        if not any(p.is_meta for p in network.parameters()) and (macs or 0) < MAX_MACS:
+            precise = _precise(network, inputs)
+            groups = groups if precise is None else _sieve_values(*precise, groups, refused)
     return list(groups), refused
+
+
+def _precise(network: nn.Module, inputs: InputFunction) -> tuple[nn.Module, InputFunction] | None:
+    """Returns a copy of a network on the CPU whose numbers can be compared, and its inputs; None if it does not run."""
+    copy = copy_to_cpu(network)
+    if all(p.dtype in PRECISE for p in network.parameters()):
+        return copy, inputs
+
+    def in_float(of: nn.Module) -> dict[str, Any]:
+        return tree_map_only(Tensor, lambda t: t.float() if t.dtype in HALF else t, dict(inputs(of)))
+
+    try:
+        copy.float()(**tree_map_only(Tensor, Tensor.cpu, in_float(copy)))
+    except Exception:  # of any kind: the network may need its own type
+        return None
+    return copy, in_float
+
+
+def _sieve_values(
+    network: nn.Module, inputs: InputFunction, groups: list[Group], refused: list[tuple[Group, str]]
+) -> list[Group]:
+    """Returns the groups whose cut has the effect of closed gates, and adds the others to `refused`."""
+    trial = Trial(network, groups, inputs)
+    trial.vary_constants()
+    groups = _sieve(trial, groups, trial.compare, refused)
+    for test in trial.training_tests() if groups else []:
+        groups = _sieve(trial, groups, test, refused)
+    passed = []
+    for group in groups:
+        trial.groups = [group]
+        error = _error(trial, [group], trial.scale) if has_gates_in_several_layers(group) else None
+        if error is None:
+            passed.append(group)
+        else:
+            refused.append((group, error))
+    return passed
 
 
 def _sieve(
@@ -89,5 +138,5 @@ def _random_part(group: Group) -> tuple[int, ...]:
     """Returns random units, 30 to 80 % of a group. Two widths that must be equal would be so if all lost a half."""
     if group.runs:
         return random_half(group, 1)
-    count = max(round(group.size * float(torch.empty(()).uniform_(0.3, 0.8))), 1)
+    count = min(max(round(group.size * float(torch.empty(()).uniform_(0.3, 0.8))), 1), group.size - 1)
     return tuple(sorted(torch.randperm(group.size)[:count].tolist()))

@@ -33,7 +33,10 @@ def readable_copy(network: Any, inputs: Any) -> tuple[nn.Module, Mapping[str, An
     call = f"find_groups(network, lambda network: {{'{name}': {name}}})"
     if function is None:
         raise PruningError(f"groups are found in a run of the network, which needs inputs, not None; e.g. {call}")
-    copy = copy_to_meta(network)
+    try:
+        copy = copy_to_meta(network)
+    except Exception as error:  # of any kind: e.g. a lock, an open file, a weight that another one computes
+        raise PruningError(f"{kind} cannot be copied, and groups are found in a copy: {first_line(error)}") from error
     arguments = tree_map_only(Tensor, lambda t: t.to("meta"), dict(function(copy)))
     try:
         with torch.no_grad():

@@ -11,8 +11,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from pruning.comparison import output_leaves
 from pruning.discovery.tracked_attributes import TrackedInt, tracked_attributes
 from pruning.discovery.tracked_shapes import ReadSize, plain_shape, tracked_shapes
+from pruning.trial import containers_in_training
 
 RESHAPES = {"reshape", "view"}
 EQUAL_PARTS = {"chunk", "unsafe_chunk", "tensor_split"}
@@ -222,24 +224,17 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
             result = run(network)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    outputs = [values[id(t)] for t in tree_leaves(result) if isinstance(t, Tensor) and id(t) in values]
+    outputs = [values[id(t)] for t in output_leaves(result) if isinstance(t, Tensor) and id(t) in values]
     return Recording(mode.operators, tensors, outputs)
 
 
 def in_training(network: nn.Module, arguments: Mapping[str, Any]) -> Any:
-    """Runs a network with its parts for the training alone, such as a second classifier; returns its outputs.
-
-    Modules that contain others are in training mode. Layers are not, so that batch norms of one position run.
-    """
-    containers = [m for m in network.modules() if next(m.children(), None) is not None]
-    for module in containers:
-        module.training = True
+    """Runs a network with its parts for the training alone, such as a second classifier; returns its outputs."""
     try:
-        return network(**arguments)
+        with containers_in_training(network):
+            return network(**arguments)
     except Exception:  # the training may need other arguments: any error is possible
         return None
-    finally:
-        network.eval()
 
 
 @contextmanager
@@ -254,6 +249,8 @@ def _module_paths(network: nn.Module, context: _Context) -> Iterator[None]:
 
     handles = []
     for path, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # it takes no hooks
         handles.append(module.register_forward_pre_hook(enter(path)))
         handles.append(module.register_forward_hook(leave))
     try:
