@@ -90,6 +90,7 @@ class Trial:
 
     def __init__(self, network: nn.Module, groups: list[Group], inputs: InputFunction | None):
         self.network, self.groups, self.inputs = network, groups, inputs
+        self._takes_varied: bool | None = None  # not known yet
 
     def try_all(self, plans: Sequence[Plan], test: Callable[[Plan], Any]) -> None:
         """Tests all plans as one; if that fails, tests each of them alone to find the group that is at fault."""
@@ -167,11 +168,12 @@ class Trial:
         varied = tree_map_only(Tensor, _varied, arguments)
         if all(map(operator.is_, tree_leaves(varied), tree_leaves(arguments))):
             return arguments
-        try:
-            usable = are_finite(self.network(**varied))
-        except Exception:  # of any kind: the network is the user's
-            return arguments
-        return varied if usable else arguments
+        if self._takes_varied is None:
+            try:
+                self._takes_varied = are_finite(self.network(**varied))
+            except Exception:  # of any kind: the network is the user's
+                self._takes_varied = False
+        return varied if self._takes_varied else arguments
 
     def compare(self, plan: Plan, in_mode: Callable[[nn.Module], AbstractContextManager] = nullcontext) -> None:
         """Compares the cut network with the masked network; `in_mode` puts a network in the mode of the forwards."""

@@ -85,15 +85,11 @@ def _sieve_values(
     groups = _sieve(trial, groups, trial.compare, refused)
     for test in trial.training_tests() if groups else []:
         groups = _sieve(trial, groups, test, refused)
-    passed = []
-    for group in groups:
-        trial.groups = [group]
-        error = _error(trial, [group], trial.scale) if has_gates_in_several_layers(group) else None
-        if error is None:
-            passed.append(group)
-        else:
-            refused.append((group, error))
-    return passed
+    twice = {}
+    for kind, members in _by_kind([g for g in groups if has_gates_in_several_layers(g)]).items():
+        twice[kind] = _error(trial, members[:1], trial.scale)  # the other members have the same layers
+    refused += [(g, error) for g in groups if (error := twice.get(_kind(g)))]
+    return [g for g in groups if not twice.get(_kind(g))]
 
 
 def _sieve(
@@ -106,11 +102,8 @@ def _sieve(
     """
     if not groups or _error(trial, groups, test) is None:
         return groups
-    kinds: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        kinds[re.sub(r"\d+", "N", group.name)].append(group)
     passed: list[Group] = []
-    for members in kinds.values():
+    for members in _by_kind(groups).values():
         if _error(trial, [*passed, *members], test) is None:
             passed += members
             continue
@@ -121,6 +114,18 @@ def _sieve(
             else:
                 refused.append((group, error))
     return passed
+
+
+def _kind(group: Group) -> str:
+    """Returns the name of a group without its numbers, which alike layers of a network share."""
+    return re.sub(r"\d+", "N", group.name)
+
+
+def _by_kind(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    kinds: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        kinds[_kind(group)].append(group)
+    return kinds
 
 
 def _error(trial: Trial, groups: Sequence[Group], test: Callable[[Plan], object]) -> str | None:
