@@ -36,8 +36,8 @@ def separate(
     """Separates groups that can be cut from groups that cannot.
 
     A part of the units of all groups is removed from a copy of the network. Shapes are tried on the meta device.
-    Values of the cut copy and of the masked network are compared if a forward needs less than `trial.MAX_MACS`, with the
-    parts for the training too. If a trial fails, fewer groups are tried, until the groups at fault are known.
+    Values of the cut copy and of the masked network are compared if a forward needs less than `trial.MAX_MACS`, with
+    the parts for the training too. If a trial fails, fewer groups are tried, until the groups at fault are known.
 
     Args:
         network: the network; it stays as it is.
