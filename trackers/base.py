@@ -155,8 +155,7 @@ class Tracker(L.LightningModule, ABC):
         from pruning.cost import copy_to_meta
 
         inputs = self.example_inputs()
-        with torch.device("cpu"):  # discovery tries functions on numbers, also while a tracker is built on "meta"
-            return find_groups(copy_to_meta(self.network), lambda _: inputs).groups
+        return find_groups(copy_to_meta(self.network), lambda _: inputs).groups
 
     def frame_inputs(self, network: Any = None) -> dict[str, Any]:
         """Returns inputs of the forward that runs for every frame, for counting MACs and measuring latency.

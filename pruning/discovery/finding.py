@@ -7,6 +7,7 @@ from math import prod
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import nn
 
 from pruning.discovery.candidates import find_candidates
@@ -151,6 +152,11 @@ def find_groups(network: nn.Module, inputs: InputFunction) -> Found:
     Raises:
         PruningError: the network does not run on the meta device, or the arguments do not fit it.
     """
+    with torch.device("cpu"):  # discovery tries functions on numbers, also where a caller makes new tensors on "meta"
+        return _find(network, inputs)
+
+
+def _find(network: nn.Module, inputs: InputFunction) -> Found:
     copy, arguments, function = readable_copy(network, inputs)
     recording = record(copy, lambda n: n(**arguments))
     if recording.unused:

@@ -59,9 +59,7 @@ def find_timm_groups(body: nn.Module) -> TimmGroups:
         network = _ReadMaps(body, [m.shape[1] for m in body(pictures)]).eval()
     groups: list[Group] = []
     streams: list[dict[str, Slice]] = [{} for _ in network.get_submodule(READERS).children()]
-    with torch.device("cpu"):  # discovery tries functions on numbers, also while a caller builds a tracker on "meta"
-        found = find_groups(network, lambda _: {"pictures": pictures})
-    for group in found.groups:
+    for group in find_groups(network, lambda _: {"pictures": pictures}).groups:
         reads = {s: int(s.path.split(".")[1]) for s in group.slices if s.path.startswith(f"{READERS}.")}
         for s, number in reads.items():
             streams[number][group.name] = s

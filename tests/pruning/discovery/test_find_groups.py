@@ -159,3 +159,10 @@ def test_what_cannot_be_cut_is_left_whole_with_a_reason(network, shape, reason):
     assert found.share == 0
     (whole,) = [w for w in found.whole if "first.weight, dim 0" in w.tensors]
     assert reason in whole.reason
+
+
+def test_groups_are_found_while_new_tensors_are_meta():
+    network = Dense().eval()
+    with torch.device("meta"):
+        found = find_groups(network, lambda _: {"x": torch.randn(2, 3, 4, 4, device="cpu")})
+    assert [g.size for g in found.groups] == [8, 6]
