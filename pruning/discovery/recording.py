@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import torch
@@ -12,11 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from pruning.comparison import output_leaves
+from pruning.cut_errors import first_line
 from pruning.discovery.tracked_attributes import TrackedInt, tracked_attributes
 from pruning.discovery.tracked_shapes import ReadSize, plain_shape, tracked_shapes
+from pruning.errors import PruningError
 from pruning.trial import containers_in_training
 
 RESHAPES = {"reshape", "view"}
+_ONE_AT_A_TIME = RLock()  # a run replaces the shape of all tensors
 EQUAL_PARTS = {"chunk", "unsafe_chunk", "tensor_split"}
 
 
@@ -202,6 +206,9 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
     Args:
         network: the network; its attributes are replaced while it runs.
         run: calls the network and returns its outputs.
+
+    Raises:
+        PruningError: the network does not run with sizes that are of a subclass of int.
     """
     context, values, alive, tensors = _Context(), {}, [], {}
     buffers = {id(b) for b in network.buffers()}
@@ -210,10 +217,10 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
             values[id(tensor)] = tensors[name] = Value(tuple(tensor.shape), name, id(tensor) in buffers)
             alive.append(tensor)
     mode = _DispatchMode(context, values, alive)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with (
+            _ONE_AT_A_TIME,
+            _without_fast_path(),
             torch.no_grad(),
             tracked_attributes(network),
             _module_paths(network, context),
@@ -222,10 +229,24 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
             tracked_shapes(mode.value),
         ):
             result = run(network)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    except Exception as error:  # of any kind: the network is the user's
+        raise PruningError(
+            f"{type(network).__name__} runs, but not with sizes that remember where they come from, which are of a "
+            f"subclass of int: {first_line(error)}"
+        ) from error
     outputs = [values[id(t)] for t in output_leaves(result) if isinstance(t, Tensor) and id(t) in values]
     return Recording(mode.operators, tensors, outputs)
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Switches PyTorch's fused encoder off, which hides the operators of an attention."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def in_training(network: nn.Module, arguments: Mapping[str, Any]) -> Any:

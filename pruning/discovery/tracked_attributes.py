@@ -54,13 +54,13 @@ def tracked_attributes(network: nn.Module) -> Iterator[None]:
             place = f"{path}.{name}".lstrip(".")
             if type(value) is int:
                 before.append((module, name, value))
-                setattr(module, name, TrackedInt.of(value, (place,), exact=True))
+                vars(module)[name] = TrackedInt.of(value, (place,), exact=True)
             elif type(value) in (list, tuple) and value and all(type(v) is int for v in value):
                 before.append((module, name, value))
                 tracked = [TrackedInt.of(v, (f"{place}.{i}",), exact=True) for i, v in enumerate(value)]
-                setattr(module, name, type(value)(tracked))
+                vars(module)[name] = type(value)(tracked)
     try:
         yield
     finally:
         for module, name, value in before:
-            setattr(module, name, value)
+            vars(module)[name] = value

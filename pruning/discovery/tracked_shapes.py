@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -62,7 +63,11 @@ def tracked_shapes(stand_in: Callable[[Tensor], Any]) -> Iterator[None]:
         stand_in: returns what stands for a tensor.
     """
 
+    thread = get_ident()
+
     def shape(tensor: Tensor) -> torch.Size:
+        if get_ident() != thread:  # another thread may train meanwhile
+            return SHAPE.__get__(tensor)
         origin = stand_in(tensor)
         return torch.Size([ReadSize.of(n, origin, d) for d, n in enumerate(plain_shape(tensor))])
 

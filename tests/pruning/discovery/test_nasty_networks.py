@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -149,3 +150,42 @@ def test_a_network_that_cannot_be_copied_is_one_clear_error() -> None:
     network.last_output = network(torch.ones(1, 6))  # a part of a graph
     with pytest.raises(PruningError, match="Network cannot be copied"):
         find_groups(network, lambda _: {"x": torch.ones(1, 6)})
+
+
+class Strict(nn.Module):
+    """A network that refuses numbers of a subclass of int, and new values of its number of layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.layers = nn.Linear(6, 3), 1
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "layers" and name in vars(self):
+            raise AttributeError(f"{name} is read-only")
+        super().__setattr__(name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if type(self.layers) is not int:
+            raise KeyError("layers")
+        return self.layer(x)
+
+
+def test_a_network_that_refuses_tracked_sizes_is_one_clear_error_and_stays_as_it_is() -> None:
+    network, fast = Strict(), torch.backends.mha.get_fastpath_enabled()
+    with pytest.raises(PruningError, match=r"Strict runs, but not with sizes .* KeyError"):
+        find_groups(network, lambda _: {"x": torch.ones(2, 6)})
+    assert type(network.layers) is int
+    assert not network._forward_hooks
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert "shape" not in vars(torch.Tensor)
+
+
+def test_groups_can_be_found_in_several_threads_while_another_one_uses_shapes() -> None:
+    network, draw = convolutions(written_into_a_slice).eval(), torch.randn(2, 3, 8, 8)
+    kinds: set[type] = set()
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(find_groups, copy.deepcopy(network), lambda _: {"x": draw}) for _ in range(3)]
+        while not all(future.done() for future in found):
+            kinds.add(type(draw.shape[0]))
+    assert kinds == {int}
+    assert [[g.size for g in future.result().groups] for future in found] == [[8]] * 3
