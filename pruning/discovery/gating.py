@@ -46,7 +46,7 @@ class GateChooser:
         options = [o for o, p in ((producers, problem), (readers, problem_of_readers)) if o and not p]
         if not options:
             causes = (problem_of_readers, problem) if read and not problem else (problem, problem_of_readers)
-            raise UngateableError(next(filter(None, causes), "no weight reads them"))
+            raise UngateableError(next(filter(None, causes), "no weight makes or reads them"))
         if not problem and producers and all(name in self._vectors for name, _ in producers):
             return producers  # the scales of norms
         return min(options, key=lambda o: (sum(places[p] for p in o), o is producers))
