@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as L
 from torch import Tensor, nn
 
+from pruning.arguments import first_argument
 from pruning.discovery.finding import find_groups
 from pruning.errors import PruningError
 from pruning.group_data import from_data, to_data
@@ -215,7 +216,8 @@ class PruningCallback(Pruner, L.Callback):
             raise PruningError(
                 f"{name} has no groups(), so they are found in a run of its network, but nothing gives the arguments "
                 f"of the forward: set self.example_input_array = torch.zeros(1, 3, 32, 32) in {name}.__init__, or pass "
-                "inputs=lambda network: {'x': torch.zeros(1, 3, 32, 32)} to the callback"
+                f"inputs=lambda network: {{{first_argument(network_of(module))!r}: torch.zeros(1, 3, 32, 32)}} to the "
+                "callback"
             )
         network, saved = network_of(module), (self._state or {}).get("groups")
         if saved is None:

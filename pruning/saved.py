@@ -45,12 +45,13 @@ def save_pruned(
         about: further plain data to keep.
 
     Raises:
-        PruningError: the folder cannot be written.
+        PruningError: the groups are those of another network, or the folder cannot be written.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     cut = [g for g in groups if len(plan.units(g)) < g.size]
+    _check_is_cut_network(network, cut)
     recipe = {
         "format": FORMAT,
         "model": model,
@@ -101,6 +102,17 @@ def load_pruned(folder: str | Path, network: nn.Module | None = None) -> nn.Modu
         ) from error
     load_tensors(network, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     return network.eval()
+
+
+def _check_is_cut_network(network: nn.Module, cut: Sequence[Group]) -> None:
+    """Raises an error if no group cuts a tensor of the network, e.g. of a part of the network that was pruned."""
+    tensors = dict([*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)])
+    paths = [s.path for g in cut for s in g.slices]
+    if paths and not any(path in tensors for path in paths):
+        raise PruningError(
+            f"this {type(network).__name__} is not the network that was pruned: the groups cut {paths[0]!r}, which "
+            "it does not have; give the network that was attached, e.g. the whole LightningModule"
+        )
 
 
 def _read_recipe(folder: Path) -> dict[str, Any]:

@@ -122,8 +122,8 @@ def _check_forward(network: nn.Module, draw: Mapping[str, Tensor]) -> None:
         ((name, x),) = draw.items()
         raise PruningError(
             f"{type(network).__name__} does not run with a float tensor {name} of shape {tuple(x.shape)}: "
-            f"{first_line(error)}; give another shape, e.g. --input 1,3,224,224, or prune it in Python, where "
-            "find_groups(network, inputs) takes any arguments"
+            f"{first_line(error)}; give the shape that it takes by --input, or prune it in Python, where "
+            "find_groups(network, inputs) takes any arguments, e.g. integers or several tensors"
         ) from error
 
 

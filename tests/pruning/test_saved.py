@@ -49,6 +49,12 @@ def test_a_child_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert again.mlp[0].out_features == 3
 
 
+def test_a_part_of_the_network_that_was_pruned_is_not_saved(tmp_path: Path) -> None:
+    network = compact(Tied(), GROUPS, PLAN)
+    with pytest.raises(PruningError, match=r"this Sequential is not the network that was pruned.*'mlp\.0\.weight'"):
+        save_pruned(tmp_path, network.mlp, GROUPS, PLAN)
+
+
 def test_timm_models_are_built_by_name(tmp_path: Path) -> None:
     network = build_model("test_vit")
     folder = save_pruned(tmp_path, network, [], Plan(), "test_vit")
