@@ -58,7 +58,9 @@ def main() -> None:
     results = _read(path)
     missing = [(e, side) for e in entries for side in given.sides if given.only or (e, side) not in results]
     with path.open("a") as file:
-        for entry, side in track(missing, description="cutting", console=Console(stderr=True)):
+        for entry, side in track(
+            missing, description="cutting", console=Console(stderr=True), auto_refresh=False
+        ):  # forks want no threads
             arguments = entry, side, given.ratio, given.export
             row = in_process(row_of, *arguments, seconds=given.seconds, gigabytes=given.gigabytes)
             row = {"network": entry, "side": side, **row}
