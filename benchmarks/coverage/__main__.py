@@ -47,7 +47,7 @@ def main() -> None:
     options.add_argument("--sides", nargs="+", choices=("ours", "theirs"), default=("ours", "theirs"))
     options.add_argument("--ratio", type=float, default=0.5, help="fraction of the parameters (default: %(default)s)")
     options.add_argument("--seconds", type=float, default=120, help="limit for one network (default: %(default)s)")
-    options.add_argument("--gigabytes", type=float, default=8, help="limit of memory (default: %(default)s)")
+    options.add_argument("--gigabytes", type=float, default=12, help="limit of memory (default: %(default)s)")
     options.add_argument("--export", action="store_true", help="export the cut networks, too: some seconds for each")
     options.add_argument("--results", type=Path, help="file of JSON lines (default: coverage_LIST.jsonl in outputs/)")
     given = options.parse_args()

@@ -32,7 +32,7 @@ def in_process(function: Callable[..., dict], *arguments: Any, seconds: float, g
         return receiver.recv()
     except EOFError:
         process.join()
-        if process.exitcode == -signal.SIGXCPU:
+        if -process.exitcode in (signal.SIGXCPU, signal.SIGKILL):  # the soft and the hard limit of time
             return {"status": "refused", "reason": f"not done after {seconds:g} s"}
         return {"status": "refused", "reason": f"its process ended with the code {process.exitcode}"}
     finally:

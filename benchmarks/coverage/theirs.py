@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 import torch_pruning
 from timm.layers import set_fused_attn
+from timm.models.metaformer import Scale
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
@@ -125,5 +126,7 @@ def _correct_attributes(network: nn.Module, heads: dict[nn.Module, int]) -> None
             for name, value in (("head_dim", width // module.num_heads), ("attn_dim", width)):
                 if hasattr(module, name):
                     setattr(module, name, value)
+        if isinstance(module, Scale):  # the one attribute that its README asks to correct
+            module.shape = (*module.scale.shape, *module.shape[1:])
     if isinstance(network, VisionTransformer):
         network.hidden_dim = network.conv_proj.out_channels
