@@ -141,8 +141,8 @@ class _KeptStatistics(TorchFunctionMode):
             weight = given.get("weight")
             if isinstance(weight, Tensor) and weight in self.kept:
                 return _normalize(name, given, self.kept[weight][0].to(weight))
-        if name == "mean" and self.modules and (mask := self._mask_of_mean(args, kwargs)) is not None:
-            return func(args[0] * mask, *args[1:], **kwargs) / mask.mean()
+        if name in ("mean", "var") and self.modules and (mask := self._mask_of_mean(args, kwargs)) is not None:
+            return _statistic(name, args[0], mask, kwargs)
         return func(*args, **kwargs)
 
     def _mask_of_mean(self, args: tuple, kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -155,6 +155,16 @@ class _KeptStatistics(TorchFunctionMode):
                 shape[dim] = -1
                 return kept[0].to(args[0]).view(shape)
         return None
+
+
+def _statistic(name: str, x: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """Returns the mean or the variance of the kept channels; the mask has one dimension that is not 1."""
+    dim, keep = next(d for d, n in enumerate(mask.shape) if n > 1), options.get("keepdim", False)
+    mean = (x * mask).sum(dim, keepdim=True) / mask.sum()
+    if name == "var":
+        less = options.get("correction", int(options.get("unbiased", True)))
+        mean = ((x - mean).square() * mask).sum(dim, keepdim=True) / (mask.sum() - less)
+    return mean if keep else mean.squeeze(dim)
 
 
 def _enter(module: nn.Module, running: list[nn.Module]) -> RemovableHandle:
