@@ -148,6 +148,7 @@ class _KeptStatistics(TorchFunctionMode):
     def _mask_of_mean(self, args: tuple, kwargs: Mapping[str, Any]) -> Tensor | None:
         """Returns the kept channels if a module averages over the channels that its own cut weight has."""
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
+        dim = dim[0] if isinstance(dim, tuple | list) and len(dim) == 1 else dim
         for weight in self.modules[-1].parameters(recurse=False):
             kept = [k for k in self.kept.get(weight, []) if not bool(k.all())]
             if isinstance(dim, int) and len(kept) == 1 and len(kept[0]) == args[0].shape[dim]:

@@ -34,15 +34,17 @@ class GateChooser:
             UngateableError: neither the producers nor the readers can close the units.
         """
         operators = self.membership.operators(group)
-        read = {p for operator in operators for p in self.membership.read_weights(operator, group)} & places.keys()
+        reads = [self.membership.read_weights(operator, group) for operator in operators]
+        read = {place for found in reads for place in found} & places.keys()
         producers = [p for p in places if p not in read]
         readers = sorted(read)
         problem, problem_of_readers = self._problem(group, producers), self._problem(group, readers)
         if not problem:
-            for place in list(producers):  # in the order of use: what a later norm overwrites needs no gate
-                fewer = [p for p in producers if p != place]
-                if fewer and not self._problem(group, fewer):
-                    producers = fewer
+            producers = self._needed(
+                group, producers
+            )  # in the order of use: what a later norm overwrites needs no gate
+        if not problem_of_readers and any(len(found) > 1 for found in reads):
+            readers = self._needed(group, readers)  # one of two weights that are multiplied with each other
         options = [o for o, p in ((producers, problem), (readers, problem_of_readers)) if o and not p]
         if not options:
             causes = (problem_of_readers, problem) if read and not problem else (problem, problem_of_readers)
@@ -50,6 +52,14 @@ class GateChooser:
         if not problem and producers and all(name in self._vectors for name, _ in producers):
             return producers  # the scales of norms
         return min(options, key=lambda o: (sum(places[p] for p in o), o is producers))
+
+    def _needed(self, group: int, gated: list[TensorDim]) -> list[TensorDim]:
+        """Returns the weights without those whose gates the others make superfluous."""
+        for place in list(gated):
+            fewer = [p for p in gated if p != place]
+            if fewer and not self._problem(group, fewer):
+                gated = fewer
+        return gated
 
     def _problem(self, group: int, gated: Collection[TensorDim]) -> str:
         """Returns the operator which shows that gates on `gated` do not close the units, "" if they do."""

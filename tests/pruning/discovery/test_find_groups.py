@@ -99,6 +99,26 @@ def test_heads_are_cut_with_the_width_that_the_code_reads_from_a_shape():
     assert prune(network, found, 7, 5) < 1e-5
 
 
+class Latent(nn.Module):
+    """Attention pooling with one learned query."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent, self.q, self.kv = nn.Parameter(torch.randn(1, 1, 12)), nn.Linear(12, 8), nn.Linear(5, 16)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        q, (k, v) = self.q(self.latent), self.kv(x).chunk(2, -1)
+        return self.out((q @ k.transpose(1, 2)).softmax(-1) @ v)
+
+
+def test_of_two_weights_that_are_multiplied_with_each_other_one_has_the_gate():
+    found = found_in(network := Latent(), 7, 5)
+    group = next(g for g in found.groups if g.size == 12)
+    assert [s.path for s in group.slices if s.gated] == ["q.weight"]
+    assert prune(network, found, 7, 5, ratio=0.9) < 1e-5
+
+
 def conv(*arguments, **options) -> nn.Module:
     return nn.Sequential(nn.Conv2d(*arguments, **options), nn.BatchNorm2d(arguments[1]), nn.ReLU())
 
