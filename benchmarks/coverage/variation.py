@@ -23,7 +23,7 @@ def vary(network: nn.Module, images: Tensor) -> None:
                 parameter.uniform_(0.1, 0.3)
             else:
                 parameter.mul_(torch.rand_like(parameter) + 0.5)
-        parameter.mul_(1 + 1e-6 * torch.rand_like(parameter)).add_(1e-6 * torch.rand_like(parameter))
+        parameter.mul_(1 + 1e-3 * torch.rand_like(parameter)).add_(1e-6 * torch.rand_like(parameter))
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.train()
