@@ -15,7 +15,7 @@ from trackers.dimp.names import our_name
 from trackers.dimp.official import convert
 from trackers.dimp.proposals import overlaps, place_proposals
 from trackers.dimp.refinement import ScoreGradients, refine
-from trackers.dimp.regressor import BoxRegressor, Level, Modulation
+from trackers.dimp.regressor import FIRST, BoxRegressor, Level, Modulation
 
 from .cases import Case, each
 from .compare import agrees
@@ -32,8 +32,11 @@ OF_REFINEMENT = ("refine_*",)
 def build(case: Case, dtype: torch.dtype = torch.float32) -> BoxRegressor:
     """The case's regressor, in evaluation mode."""
     about = dict(convert(official_weights(case), case.about["network"]).recipe["box_head"])
-    head = BoxRegressor(**about | {"levels": [Level(**level) for level in about["levels"]]})
-    load_strictly(head, weights(case, "box_head."), case.path)
+    loaded = weights(case, "box_head.")
+    channels = [loaded[f"conv{FIRST + i}_1r.0.weight"].shape[1] for i in range(len(about["levels"]))]
+    levels = [Level(n, 8 << i, **level) for i, (n, level) in enumerate(zip(channels, about["levels"], strict=True))]
+    head = BoxRegressor(**about | {"levels": levels})
+    load_strictly(head, loaded, case.path)
     return head.to(dtype).eval()
 
 

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from trackers.contents import CheckpointContents
 from trackers.dimp.names import our_name
-from trackers.dimp.regressor import FIRST
 from trackers.published import published_recipe
 
 DEAD = ("feature_extractor.layer4.", "feature_extractor.fc.")  # never executed
@@ -43,8 +42,6 @@ def convert(weights: Mapping[str, Tensor], config_name: str | None) -> Checkpoin
         live[ours] = w.flatten() if ours.endswith(TABLES) else w
     name = _configuration(weights, config_name)
     recipe = published_recipe("dimp", *SCALES[name])
-    for i, level in enumerate(recipe["box_head"]["levels"]):
-        level |= {"channels": live[f"box_head.conv{FIRST + i}_1r.0.weight"].shape[1], "stride": 8 << i}
     recipe["compat"] = recipe["template"]["compat"] = recipe["search"]["compat"] = "reference"
     note = (
         f"{name} ({config_name or 'the file does not say how it was trained'}): {len(live)} weights. Left out: "
