@@ -233,7 +233,7 @@ def write_files(tmp_path, monkeypatch) -> Iterator[Callable[..., Path]]:
             vars(sys.modules[parent]).pop(child, None)
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_the_worked_example_is_trained_pruned_loaded_and_tracks(write_files, run):
     conf = write_files("adding-a-tracker.md", trackers)
     outputs = run("train", f"hydra.searchpath=[file://{conf}]", "tracker=siamese", "ratio=0.5")

@@ -198,7 +198,7 @@ def test_pruning_prints_what_happened_to_every_group(run, capsys):
     assert told.splitlines()[-1].startswith("next: python eval.py ")
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_a_failed_job_does_not_stop_the_sweep_and_is_the_only_one_that_is_tried_again(run, tmp_path, capsys):
     study = tmp_path / "study"
     command = ("train", "-m", "ratio=0.0001,0.5", f"hydra.sweep.dir={study}")
@@ -272,7 +272,7 @@ def test_a_dry_run_says_what_is_there_and_an_interrupted_stage_goes_on(run, monk
     assert resumed["units"] == whole["units"]
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_a_method_that_ranks_once_is_trained_once_for_all_ratios(run):
     half, quarter = results(run("train", "-m", "ratio=0.5,0.25", "pruning=icassp2023", "seed=5", NO_REPORT))
     assert half["seconds"]["ranking"] != "cached"
@@ -281,7 +281,7 @@ def test_a_method_that_ranks_once_is_trained_once_for_all_ratios(run):
     assert quarter["ratio_achieved"] <= 0.25 < half["ratio_achieved"] <= 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_force_makes_what_jobs_share_once_a_sweep(run):
     one_shot = ("pruning=magnitude", "stages.sparsity.steps=0", "stages.child.steps=0")
     sweep = run("train", "-m", "ratio=1,0.5", "seed=7", "force=true", *one_shot)

@@ -13,7 +13,7 @@ from pruning.criteria import Random
 from tests.processes import join_two_ranks, quick_spawn
 from tests.pruning.training import METHODS, fit, loader, pruning, weights
 
-pytestmark = pytest.mark.slow  # processes of their own
+pytestmark = pytest.mark.attack  # processes of their own
 
 STAGES = [
     (method, frozen)

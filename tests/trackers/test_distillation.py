@@ -306,7 +306,7 @@ def columns(outputs) -> set[str]:
     return {name for path in outputs.rglob("metrics.csv") for name in next(csv.reader(path.open()))}
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_a_job_distils_in_the_sparsity_and_child_stages_alone(run):
     given = ("ratio=0.5", "seed=11")
     (plain,) = results(run("train", *given))

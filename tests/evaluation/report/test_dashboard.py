@@ -41,7 +41,7 @@ def a_short_report(results: list[dict], folder: Path, title: str, command: str) 
     return folder / "report.html"
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_a_sweep_is_a_group_and_ends_with_a_run_of_its_own(run, monkeypatch):
     monkeypatch.setattr(report, "write_report", a_short_report)
     short = [

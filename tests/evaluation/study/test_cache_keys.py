@@ -163,7 +163,7 @@ def changed(cfg: DictConfig, leaf: str) -> DictConfig:
     return cfg
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_a_stage_is_made_again_for_the_keys_that_it_reads_and_for_no_others(cache):
     cfg = composed(cache, "+callbacks.stopping.patience=3")
     before, wrong, unused = own(stages(cfg)), {}, set(READ)
