@@ -20,9 +20,9 @@ from rich.table import Table
 from torch import nn
 
 from evaluation.export.timing.network_latency import latencies
-from evaluation.export.timing.turns import medians
 from pruning.cost import count_macs, count_params
 from pruning.plan import Plan
+from pruning.turns import medians
 from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import build_tracker
 

@@ -23,8 +23,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from evaluation.export.timing.turns import RUNS, WARMUP, medians
 from pruning.cost import count_macs
+from pruning.turns import RUNS, WARMUP, medians
 
 FORMATS = {"eager": "NCHW", "channels_last": "NHWC", "folded": "folded", "onnx": "ORT"}  # headings
 MEANING = "NCHW, NHWC: eager; folded: NHWC without batch norms; ORT: ONNX Runtime, without batch norms"

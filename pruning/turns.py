@@ -1,32 +1,77 @@
-"""Paired times: forwards that take turns, so that other work on the machine falls on all of them alike."""
+"""Timing of calls that take turns, since machines are noisy."""
 
+import math
+import random
+import statistics
 import time
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from pruning.latency import synchronised_time
 
-SECONDS, FEWEST, MOST = 3.0, 5, 50  # duration of a measurement, and limits on its number of rounds
+WARMUP, RUNS = 10, 50
+FEWEST = 10  # rounds of a comparison of slow calls
 
 
-def milliseconds_in_turns(calls: Sequence[Callable[[], Any]], device: str) -> tuple[list[float], int]:
-    """Returns the median milliseconds of each call, and the number of rounds. In a round every call runs once.
+def medians(calls: Mapping[Any, Callable[[], Any]], device: str = "cpu") -> dict[Any, float]:
+    """Returns the median milliseconds of each call after `WARMUP` rounds. The calls take turns."""
+    return {name: 1e3 * statistics.median(times) for name, times in time_in_turns(calls, device).items()}
+
+
+@torch.inference_mode()
+def time_in_turns(
+    calls: Mapping[Any, Callable[[], Any]],
+    device: str = "cpu",
+    seconds: float = math.inf,
+    runs: int | None = None,
+    before: Callable[[], Any] = lambda: None,
+) -> dict[Any, np.ndarray]:
+    """Times calls in rounds, in which each call runs once.
+
+    The order is drawn for each round, and no call runs twice in succession, so caches favour none of them.
 
     Args:
-        calls: functions to time, after two warm-up runs each.
+        calls: by name.
         device: torch device on which they compute.
+        seconds: time after which no further round starts, if there were `FEWEST` rounds.
+        runs: most rounds, None for `RUNS`.
+        before: is called before each call, and not timed.
+
+    Returns:
+        Seconds of each call in each round after `WARMUP` rounds, (rounds,).
     """
-    times: list[list[float]] = [[] for _ in calls]
-    with torch.inference_mode():
-        for call in (*calls, *calls):
-            call()
-        started = time.perf_counter()
-        while len(times[0]) < FEWEST or (time.perf_counter() - started < SECONDS and len(times[0]) < MOST):
-            for call, own in zip(calls, times, strict=True):
-                begin = synchronised_time(device)
-                call()
-                own.append(1e3 * (synchronised_time(device) - begin))
-    return [median(own) for own in times], len(times[0])
+    orders = _orders(list(calls))
+    for _ in _rounds(WARMUP, min(WARMUP, 1), seconds / 10):
+        for name in next(orders):
+            calls[name]()
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    most = RUNS if runs is None else runs
+    for _ in _rounds(most, min(most, FEWEST), seconds):
+        for name in next(orders):
+            before()
+            start = synchronised_time(device)
+            calls[name]()
+            times[name].append(synchronised_time(device) - start)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def _rounds(most: int, fewest: int, seconds: float) -> Iterator[int]:
+    """Yields numbers of rounds until there are `most`, or `fewest` and the time is over."""
+    start = time.perf_counter()
+    for number in range(most):
+        if number >= fewest and time.perf_counter() - start > seconds:
+            return
+        yield number
+
+
+def _orders(names: Sequence[Any]) -> Iterator[list[Any]]:
+    """Yields random orders without end. The first of an order is never the last of the order before."""
+    generator, last = random.Random(0), []
+    while True:
+        order = generator.sample(names, len(names))
+        if len(names) == 1 or order[:1] != last:
+            yield order
+            last = order[-1:]

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from benchmarks.coverage import ours, theirs
 from benchmarks.coverage.models import build
-from evaluation.export.timing.turns import medians
 from pruning.cost import count_macs, count_params
+from pruning.turns import medians
 
 MODELS = (
     "torchvision.resnet18@224",

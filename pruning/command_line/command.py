@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -23,8 +24,9 @@ from pruning.models import build_model, input_shape, is_function
 from pruning.pruner import Pruner
 from pruning.saved import save_pruned
 from pruning.state_dicts import load_tensors, read_tensors
-from pruning.turns import milliseconds_in_turns
+from pruning.turns import time_in_turns
 
+SECONDS = 3.0  # after which no further round of timing starts
 DRAWS = 3  # inputs on which the masked and the cut network are compared
 
 
@@ -138,9 +140,10 @@ def _costs(networks: Sequence[nn.Module], draw: Mapping[str, Tensor], device: st
     """Returns parameters, MACs and milliseconds of the networks, and how often they were timed."""
     placed = [copy.deepcopy(n).to(device).eval() for n in networks]
     arguments = {name: x.to(device) for name, x in draw.items()}
-    times, rounds = milliseconds_in_turns([partial(n, **arguments) for n in placed], device)
+    calls = {i: partial(n, **arguments) for i, n in enumerate(placed)}
+    times = list(time_in_turns(calls, device, SECONDS).values())
     counts: dict[str, list[Any]] = {
         "parameters": [count_params(n) for n in networks],
         "MACs": [count_macs(n, draw).total for n in networks],
     }
-    return counts | {"milliseconds": times}, rounds
+    return counts | {"milliseconds": [1e3 * float(np.median(own)) for own in times]}, len(times[0])

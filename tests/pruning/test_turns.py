@@ -1,13 +1,12 @@
-import pytest
-
-from pruning import turns
+from pruning.turns import FEWEST, WARMUP, time_in_turns
 
 
-def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "SECONDS", 0.0)
+def test_calls_take_turns() -> None:
     order: list[str] = []
-    times, rounds = turns.milliseconds_in_turns([lambda: order.append("a"), lambda: order.append("b")], "cpu")
-    assert rounds == turns.FEWEST
-    assert order == ["a", "b"] * (2 + rounds)
-    assert len(times) == 2
-    assert min(times) >= 0
+    times = time_in_turns({name: lambda name=name: order.append(name) for name in "ab"}, seconds=0.0)
+    rounds = len(times["a"])
+    assert rounds <= FEWEST
+    assert len(times["b"]) == rounds > 0
+    assert min(min(own) for own in times.values()) >= 0
+    assert order.count("a") == order.count("b")
+    assert rounds < order.count("a") <= rounds + WARMUP

@@ -1,1 +1,1 @@
-"""Timing and memory: calls that take turns, forwards of networks, and whole frames."""
+"""Timing and memory: forwards of networks, and whole frames. Calls take turns; see `pruning.turns`."""

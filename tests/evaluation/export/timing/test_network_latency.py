@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from evaluation.export.timing import network_latency, turns
+from evaluation.export.timing import network_latency
 from evaluation.export.timing.paired_ratio import paired_ratio
+from pruning import turns
 
 
 @pytest.fixture
