@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning.cost import count_macs, count_params
+from pruning.cost.turns import medians
 from pruning.gates import Gates
 from pruning.plan import Plan
-from pruning.turns import medians
 from trackers.checkpoints.checkpoint import build_tracker
 from trackers.layers.attention import Attention
 from trackers.ostrack.network import OSTrackNetwork

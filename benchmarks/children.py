@@ -21,8 +21,8 @@ from torch import nn
 
 from evaluation.export.timing.network_latency import latencies
 from pruning.cost import count_macs, count_params
+from pruning.cost.turns import medians
 from pruning.plan import Plan
-from pruning.turns import medians
 from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import build_tracker
 

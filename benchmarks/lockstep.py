@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from pruning.turns import RUNS, WARMUP, medians
+from pruning.cost.turns import RUNS, WARMUP, medians
 from trackers.base import Tracker
 from trackers.checkpoints.checkpoint import build_tracker
 from trackers.online import Lockstep

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruning.cost import count_macs
-from pruning.turns import RUNS, WARMUP, medians
+from pruning.cost.turns import RUNS, WARMUP, medians
 
 FORMATS = {"eager": "NCHW", "channels_last": "NHWC", "folded": "folded", "onnx": "ORT"}  # headings
 MEANING = "NCHW, NHWC: eager; folded: NHWC without batch norms; ORT: ONNX Runtime, without batch norms"

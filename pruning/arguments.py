@@ -1,14 +1,16 @@
 """Arguments of a network's forward, as users give them: by name, and as a function of the network for cut copies."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from pruning.errors import PruningError, describe_value
-from pruning.tracing import InputFunction
+
+# Returns the arguments of the forward of a network or of a cut copy of it.
+InputFunction = Callable[[nn.Module], Mapping[str, Any]]
 
 
 def checked_function(inputs: Any, network: nn.Module) -> InputFunction | None:

@@ -6,16 +6,15 @@ from typing import Any
 import pytorch_lightning as L
 from torch import Tensor, nn
 
-from pruning.arguments import first_argument
+from pruning.arguments import InputFunction, first_argument
 from pruning.discovery.finding import find_groups
 from pruning.errors import PruningError
-from pruning.group_data import from_data, to_data
 from pruning.groups import Group
+from pruning.groups.data import from_data, to_data
 from pruning.lightning_network import inputs_of, network_of
 from pruning.plan import Plan
 from pruning.pruner import Pruner
 from pruning.schedules import Schedule
-from pruning.tracing import InputFunction
 
 
 class PruningCallback(Pruner, L.Callback):

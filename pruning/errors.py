@@ -1,4 +1,4 @@
-"""The error for wrong input of this package, and how it names a wrong value."""
+"""The error for wrong input of this package, and how messages name a wrong value or another error."""
 
 from typing import Any
 
@@ -18,3 +18,8 @@ def describe_value(value: Any) -> str:
         return f"the class {value.__name__}"
     shape = getattr(value, "shape", None)
     return f"a {type(value).__name__}" if shape is None else f"a tensor of shape {tuple(shape)}"
+
+
+def first_line(error: Exception) -> str:
+    """Returns the type and the first line of an error; those of torch may have many."""
+    return f"{type(error).__name__}: " + str(error).strip().partition("\n")[0].rstrip(".")

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from pruning.cut_errors import first_line
-from pruning.errors import PruningError
-from pruning.tracing import InputFunction
+from pruning.arguments import InputFunction
+from pruning.errors import PruningError, first_line
 
 
 def network_of(module: L.LightningModule) -> nn.Module:

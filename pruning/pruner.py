@@ -11,26 +11,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pruning.arguments import checked_function, list_draws
+from pruning.arguments import InputFunction, checked_function, list_draws
 from pruning.budget import RemovalRules, check_ratio, fit_plan
-from pruning.comparison import TOLERANCE, are_finite, difference
+from pruning.budget.expected_size import expected_fractions
+from pruning.budget.ranking import check_ranking, quantile_ranks
+from pruning.budget.rounding import fast_multiples
 from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
+from pruning.cost.latency import LatencyCost
 from pruning.criteria.criterion import Criterion, check_kinds
-from pruning.cut_errors import CutError, naming_modules
 from pruning.discovery.finding import find_groups
 from pruning.errors import PruningError
-from pruning.expected_size import expected_fractions
 from pruning.gates import Gates
-from pruning.group_checks import check_groups
 from pruning.groups import Group
-from pruning.latency import LatencyCost
+from pruning.groups.checks import check_groups
 from pruning.plan import Plan
-from pruning.ranking import check_ranking, quantile_ranks
-from pruning.rounding import fast_multiples
 from pruning.surgery import compact
-from pruning.tracing import InputFunction
-from pruning.transaction import unchanged_on_error
-from pruning.trial import try_cuts
+from pruning.surgery.transaction import unchanged_on_error
+from pruning.trial.comparison import TOLERANCE, are_finite, difference
+from pruning.trial.cut_errors import CutError, naming_modules
+from pruning.trial.trials import try_cuts
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +182,7 @@ class Pruner:
 
         Raises:
             PruningError: the ratio is out of reach, a setting does not fit the groups, or a trial cut fails; see
-                `trial.try_cuts`.
+                `trials.try_cuts`.
         """
         inputs, trial_inputs = checked_function(inputs, network), checked_function(trial_inputs, network)
         chosen = self._choose(network, groups, trial_inputs or inputs)
@@ -230,7 +229,7 @@ class Pruner:
                 `finish`.
 
         Raises:
-            PruningError: a setting does not fit the groups, or a trial cut fails; see `trial.try_cuts`.
+            PruningError: a setting does not fit the groups, or a trial cut fails; see `trials.try_cuts`.
         """
         inputs = checked_function(inputs, network)
         gates = Gates(network, self._choose(network, groups, inputs))
@@ -292,7 +291,7 @@ class Pruner:
 
         Raises:
             PruningError: no network is attached, no `update` has closed gates, there are no inputs, the outputs cannot
-                be compared, surgery cannot make the cut, or the cut network does not run; see `trial.try_cuts`.
+                be compared, surgery cannot make the cut, or the cut network does not run; see `trials.try_cuts`.
             RuntimeError: the outputs differ by more than float rounding can explain, or are not finite for some draw;
                 or the gates are folded.
         """

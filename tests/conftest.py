@@ -164,7 +164,7 @@ def run_script(cache: Path, outputs: Path, script: str, *overrides: str) -> Path
     from hydra._internal.hydra import Hydra
 
     from evaluation.export.timing import network_latency
-    from pruning import turns
+    from pruning.cost import turns
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(turns, "WARMUP", 1)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.coverage import ours, theirs
 from benchmarks.coverage.models import build
 from pruning.cost import count_macs, count_params
-from pruning.turns import medians
+from pruning.cost.turns import medians
 
 MODELS = (
     "torchvision.resnet18@224",

@@ -29,7 +29,7 @@ from evaluation.study.stage_maker import CHECKPOINT, StageMaker
 from evaluation.study.stage_record import digest
 from evaluation.study.training import build_callbacks, training_progress
 from evaluation.tracking.sequence_results import SEQUENCES
-from pruning.table import group_table
+from pruning.cost.table import group_table
 from trackers.checkpoints.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)

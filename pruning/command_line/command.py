@@ -16,15 +16,14 @@ from torch.utils._pytree import tree_leaves
 from pruning.arguments import first_argument
 from pruning.command_line.report import lines_of_whole, table_of_costs, table_of_groups
 from pruning.cost import count_macs, count_params
+from pruning.cost.turns import time_in_turns
 from pruning.criteria import Magnitude, Random
-from pruning.cut_errors import first_line
 from pruning.discovery.finding import find_groups
-from pruning.errors import PruningError
-from pruning.models import build_model, input_shape, is_function
+from pruning.errors import PruningError, first_line
 from pruning.pruner import Pruner
-from pruning.saved import save_pruned
-from pruning.state_dicts import load_tensors, read_tensors
-from pruning.turns import time_in_turns
+from pruning.saving.models import build_model, input_shape, is_function
+from pruning.saving.saved import save_pruned
+from pruning.saving.state_dicts import load_tensors, read_tensors
 
 SECONDS = 3.0  # after which no further round of timing starts
 DRAWS = 3  # inputs on which the masked and the cut network are compared

@@ -13,8 +13,8 @@ from pruning.discovery.flow import Flow, TensorDim
 from pruning.discovery.naming import name_and_kind
 from pruning.discovery.tracked_attributes import TrackedInt
 from pruning.discovery.units import FIXED
+from pruning.gates.norms import is_plain_layer_norm
 from pruning.groups import Group, Slice
-from pruning.norms import is_plain_layer_norm
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pruning.attributes import CountAttribute
 from pruning.discovery.flow import Flow
 from pruning.discovery.tracked_attributes import TrackedInt
+from pruning.groups.attributes import CountAttribute
 
 
 def unite_counted(network: nn.Module, flow: Flow) -> None:

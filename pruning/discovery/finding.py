@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pruning.arguments import InputFunction
 from pruning.discovery.candidates import find_candidates
 from pruning.discovery.closing import UngateableError
 from pruning.discovery.counting import unite_counted
@@ -21,7 +22,6 @@ from pruning.discovery.readable import readable_copy
 from pruning.discovery.recording import Recording, in_training, record
 from pruning.discovery.splits import choose_unit_dims
 from pruning.groups import Group, Slice
-from pruning.tracing import InputFunction
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from pruning.arguments import InputFunction
 from pruning.cost import copy_to_meta
-from pruning.cut_errors import CutError
 from pruning.errors import PruningError
 from pruning.groups import Group
-from pruning.layer_sizes import check_layers
 from pruning.plan import Plan
-from pruning.tracing import InputFunction
-from pruning.trial import (
+from pruning.trial.cut_errors import CutError
+from pruning.trial.layer_sizes import check_layers
+from pruning.trial.trials import (
     MAX_MACS,
     PRECISE,
     Trial,
@@ -36,7 +36,7 @@ def separate(
     """Separates groups that can be cut from groups that cannot.
 
     A part of the units of all groups is removed from a copy of the network. Shapes are tried on the meta device.
-    Values of the cut copy and of the masked network are compared if a forward needs less than `trial.MAX_MACS`, with
+    Values of the cut copy and of the masked network are compared if a forward needs less than `trials.MAX_MACS`, with
     the parts for the training too. If a trial fails, fewer groups are tried, until the groups at fault are known.
 
     Args:

@@ -7,12 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from pruning.arguments import checked_function, first_argument
+from pruning.arguments import InputFunction, checked_function, first_argument
 from pruning.cost import copy_to_meta
-from pruning.cut_errors import first_line
-from pruning.errors import PruningError
-from pruning.group_checks import check_some_groups
-from pruning.tracing import InputFunction
+from pruning.errors import PruningError, first_line
+from pruning.groups.checks import check_some_groups
 
 
 def readable_copy(network: Any, inputs: Any) -> tuple[nn.Module, Mapping[str, Any], InputFunction]:

@@ -12,12 +12,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from pruning.comparison import output_leaves
-from pruning.cut_errors import first_line
 from pruning.discovery.tracked_attributes import TrackedInt, tracked_attributes
 from pruning.discovery.tracked_shapes import ReadSize, plain_shape, tracked_shapes
-from pruning.errors import PruningError
-from pruning.trial import containers_in_training
+from pruning.errors import PruningError, first_line
+from pruning.trial.comparison import output_leaves
+from pruning.trial.trials import containers_in_training
 
 RESHAPES = {"reshape", "view"}
 _ONE_AT_A_TIME = RLock()  # a run replaces the shape of all tensors

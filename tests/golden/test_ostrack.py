@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 import trackers.online
 from pruning.budget import RemovalRules, fit_plan
+from pruning.budget.ranking import quantile_ranks
 from pruning.callback import PruningCallback
 from pruning.cost import ParamCost, UnitCost, count_macs
 from pruning.criteria import Slim
 from pruning.gates import Gates
 from pruning.plan import Plan
-from pruning.ranking import quantile_ranks
 from pruning.schedules import Cubic
 from pruning.surgery import compact
 from trackers.base import Online

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 import trackers.online
 from pruning.budget import RemovalRules, fit_plan
+from pruning.budget.ranking import quantile_ranks
 from pruning.cost import ParamCost, Polynomial, Term, UnitCost, count_macs, count_params
+from pruning.cost.tracing import AffineSize
 from pruning.criteria import NetworkSlimming, Slim
 from pruning.criteria.chipnet import ChipNet, Hardening, Sharpness, heaviside, logistic, remaining_cost, smooth_round
 from pruning.gates import Gates
 from pruning.groups import Group, Slice
 from pruning.plan import Plan
-from pruning.ranking import quantile_ranks
 from pruning.surgery import compact
-from pruning.tracing import AffineSize
 from trackers.checkpoints.gate_reading import GateReading
 from trackers.crops import CropSpec, Window
 from trackers.layers.backbones import ResNet

@@ -16,8 +16,8 @@ from pruning.cost import ParamCost, UnitCost
 from pruning.criteria import Magnitude, NetworkSlimming, Slim, Taylor
 from pruning.errors import PruningError
 from pruning.gates import Gates
+from pruning.gates.norms import MaskedLayerNorm
 from pruning.groups import Group
-from pruning.norms import MaskedLayerNorm
 from pruning.schedules import Linear, OneShot
 from pruning.surgery import compact
 from tests.pruning.networks import shake

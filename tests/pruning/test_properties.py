@@ -13,8 +13,8 @@ from torch import nn
 from pruning.budget import RemovalRules, fit_plan
 from pruning.cost import MacCost, ParamCost, UnitCost, count_macs, count_params
 from pruning.gates import Gates
-from pruning.group_checks import check_groups
 from pruning.groups import Group, branches
+from pruning.groups.checks import check_groups
 from pruning.plan import Plan
 from pruning.surgery import compact
 from tests.pruning.networks import Mixed, Recipe, compacted, largest_error, shake

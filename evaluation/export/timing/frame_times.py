@@ -15,8 +15,8 @@ from datamodules.synthetic.scene import Scene
 from evaluation.export.rendered_video import RenderedVideo
 from evaluation.export.timing.matrix_product import MatrixProduct
 from evaluation.export.timing.paired_ratio import paired_ratio
-from pruning.latency import synchronised_time
-from pruning.turns import WARMUP, time_in_turns
+from pruning.cost.latency import synchronised_time
+from pruning.cost.turns import WARMUP, time_in_turns
 from trackers.online import OnlineTracker
 
 WIDTH, HEIGHT, FRAMES, SEED = 1280, 720, 40, 2  # of the video: one object in full sight, of 106 x 88 pixels at first

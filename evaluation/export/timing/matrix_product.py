@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pruning.latency import synchronised_time
+from pruning.cost.latency import synchronised_time
 
 SIDES = {"cpu": (256, 512, 1024), "cuda": (1024, 2048, 4096, 8192)}  # of square matrices, by type of device
 SECONDS = 0.1  # for each candidate

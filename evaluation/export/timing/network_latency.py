@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from evaluation.export.timing.paired_ratio import paired_ratio
-from pruning.turns import WARMUP, time_in_turns
+from pruning.cost.turns import WARMUP, time_in_turns
 from trackers.base import Tracker
 
 SECONDS = 30.0  # after this time, a comparison starts no further round; a tenth of it is for warm-up

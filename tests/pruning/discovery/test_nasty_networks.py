@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning import Found, Plan, PruningError, compact, find_groups
-from pruning.comparison import difference
 from pruning.gates import Gates
+from pruning.trial.comparison import difference
 
 Forward = Callable[["Network", Tensor], object]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning.gates import Gates
-from pruning.group_checks import check_groups
 from pruning.groups import Group
+from pruning.groups.checks import check_groups
 from pruning.plan import Plan
 from pruning.surgery import compact
 from trackers.dimp.classifier import Classifier, normalise

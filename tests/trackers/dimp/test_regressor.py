@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pruning.gates import Gates
-from pruning.group_checks import check_groups
+from pruning.groups.checks import check_groups
 from pruning.surgery import compact
 from tests.pruning.networks import random_plan, shake
 from trackers.dimp.pooling import bin_weights

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pruning.cost import ParamCost, count_macs, count_params
 from pruning.gates import Gates
-from pruning.group_checks import check_groups
+from pruning.groups.checks import check_groups
 from pruning.surgery import compact
 from tests.pruning.networks import random_plan
 from trackers.checkpoints.checkpoint import Checkpoint, build_tracker, load_checkpoint

@@ -13,7 +13,7 @@ from pruning import check_groups
 from pruning.cost import MacCost, ParamCost, count_macs, count_params
 from pruning.gates import Gates
 from pruning.surgery import compact
-from pruning.trial import try_cuts
+from pruning.trial.trials import try_cuts
 from tests.pruning.networks import random_plan
 from tests.trackers.networks import LOSS, RECIPE
 from trackers import load_checkpoint

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pruning.cost import ParamCost, count_macs, count_params
 from pruning.gates import Gates
-from pruning.group_checks import check_groups
+from pruning.groups.checks import check_groups
 from pruning.plan import Plan
 from pruning.surgery import compact
 from tests.conftest import CONF

@@ -9,7 +9,7 @@ from evaluation.export.rendered_video import RenderedVideo
 from evaluation.export.timing import frame_times
 from evaluation.export.timing.frame_times import CallClock, FrameTimes, time_frames
 from evaluation.export.timing.matrix_product import MatrixProduct
-from pruning import turns
+from pruning.cost import turns
 
 FRAMES = [np.full((4, 6, 3), i, np.uint8) for i in range(4)]
 

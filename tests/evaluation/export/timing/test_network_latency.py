@@ -8,7 +8,7 @@ import pytest
 
 from evaluation.export.timing import network_latency
 from evaluation.export.timing.paired_ratio import paired_ratio
-from pruning import turns
+from pruning.cost import turns
 
 
 @pytest.fixture

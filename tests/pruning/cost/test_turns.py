@@ -1,0 +1,12 @@
+from pruning.cost.turns import FEWEST, WARMUP, time_in_turns
+
+
+def test_calls_take_turns() -> None:
+    order: list[str] = []
+    times = time_in_turns({name: lambda name=name: order.append(name) for name in "ab"}, seconds=0.0)
+    rounds = len(times["a"])
+    assert rounds <= FEWEST
+    assert len(times["b"]) == rounds > 0
+    assert min(min(own) for own in times.values()) >= 0
+    assert order.count("a") == order.count("b")
+    assert rounds < order.count("a") <= rounds + WARMUP
