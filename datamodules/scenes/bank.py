@@ -1,4 +1,7 @@
-"""The bank of pictures from which scenes are composed: objects in all poses, and backdrops. It is painted once."""
+"""The bank of pictures from which scenes are composed: objects in all poses, and backdrops. It is made once.
+
+Pictures are painted, or taken from annotated real pictures.
+"""
 
 import hashlib
 import json
@@ -12,6 +15,7 @@ from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from datamodules.cutouts.collection import RealPictures
 from datamodules.errors import DataError
 from datamodules.scenes.camera import LUMA
 from datamodules.shared_files import hold_lock
@@ -19,6 +23,7 @@ from datamodules.synthetic.bank_pictures import paint_backdrop, paint_object
 
 # Part of the file's name. Raise it whenever the same spec gives other pictures.
 VERSION = 1
+REAL_VERSION = 1  # the same for the pictures that are taken from real ones
 OCCLUDERS = 0.15  # fraction of the objects that are occluders
 FEW = 100  # up to this number of pictures, painting in this process is faster than starting others
 
@@ -32,9 +37,10 @@ class BankSpec:
         object_size: side of an object's picture, pixels.
         height, width: of a backdrop, pixels.
         seed: another seed gives other objects and backdrops.
+        real_objects, real_backdrops: shares of the objects and of the backdrops that come from real pictures, 0 to 1.
 
     Raises:
-        DataError: a number is below 8.
+        DataError: a number is below 8, or a share is out of its range.
     """
 
     objects: int
@@ -43,6 +49,8 @@ class BankSpec:
     height: int
     width: int
     seed: int
+    real_objects: float = 0.0
+    real_backdrops: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("objects", "backdrops", "object_size", "height", "width"):
@@ -50,11 +58,27 @@ class BankSpec:
                 raise DataError(
                     f"datamodule.bank.{name}={getattr(self, name)} must be at least 8; see conf/datamodule/scenes.yaml"
                 )
+        for name in ("real_objects", "real_backdrops"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(
+                    f"datamodule.bank.{name}={getattr(self, name)} must be between 0 and 1; "
+                    f"e.g. datamodule.bank.{name}=0.5"
+                )
 
     @property
-    def file_name(self) -> str:
-        """Name of the bank's file. It is the same only for equal specs of the same `VERSION`."""
-        text = json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+    def takes_real_pictures(self) -> bool:
+        """Whether real pictures are needed."""
+        return self.real_objects > 0 or self.real_backdrops > 0
+
+    def file_name(self, pictures: RealPictures | None) -> str:
+        """Returns the name of the bank's file. It is the same only for banks with equal content.
+
+        Args:
+            pictures: real pictures; None for a bank that is painted only.
+        """
+        spec = {name: value for name, value in asdict(self).items() if self.takes_real_pictures or "real" not in name}
+        real = {"real": [REAL_VERSION, pictures.content()]} if pictures else {}
+        text = json.dumps({"version": VERSION, **spec, **real}, sort_keys=True)
         return f"scenes-{hashlib.sha256(text.encode()).hexdigest()[:10]}.safetensors"
 
 
@@ -67,6 +91,7 @@ class Bank(NamedTuple):
         frames: (N, 3), geometry of an object in its picture: one object size, and the origin's x and y, in units of the
             picture's side.
         backdrops: (M, 3, H, W) uint8, RGB.
+        real: (N,) bool, objects that are cut out of real pictures.
         object_colours: (N, 3) in 0..1, mean colours of the objects.
         backdrop_colours: (M, 3) in 0..1, mean colours of the backdrops.
         backdrop_contrasts: (M,) in 0..1, standard deviations of the brightness of the backdrops.
@@ -76,19 +101,23 @@ class Bank(NamedTuple):
     extents: Tensor
     frames: Tensor
     backdrops: Tensor
+    real: Tensor
     object_colours: Tensor
     backdrop_colours: Tensor
     backdrop_contrasts: Tensor
 
     @classmethod
-    def from_pictures(cls, objects: Tensor, extents: Tensor, frames: Tensor, backdrops: Tensor) -> "Bank":
-        """Returns a bank with the colours and contrasts of its pictures."""
+    def from_pictures(
+        cls, objects: Tensor, extents: Tensor, frames: Tensor, backdrops: Tensor, real: Tensor | None = None
+    ) -> "Bank":
+        """Returns a bank with the colours and contrasts of its pictures; without `real`, all objects are painted."""
+        real = torch.zeros(len(objects), dtype=torch.bool) if real is None else real
         sums = objects[:, 0].sum((2, 3), dtype=torch.float32)
         object_colours = sums[:, :3] / sums[:, 3:].clamp_min(1)
         backdrop_colours = backdrops.sum((2, 3), dtype=torch.float32) / backdrops[0, 0].numel() / 255
         brightness = torch.einsum("mchw,c->mhw", backdrops[..., ::4, ::4].float(), torch.tensor(LUMA)) / 255
         contrasts = brightness.std((1, 2))
-        return cls(objects, extents, frames, backdrops, object_colours, backdrop_colours, contrasts)
+        return cls(objects, extents, frames, backdrops, real, object_colours, backdrop_colours, contrasts)
 
     @property
     def occluder_count(self) -> int:
@@ -96,31 +125,61 @@ class Bank(NamedTuple):
         return round(OCCLUDERS * len(self.objects))
 
 
-def ensure_bank(spec: BankSpec, cache: Path) -> Path:
-    """Returns the file of a bank and paints it on the first call. If several processes ask for it, one paints."""
-    file = Path(cache) / spec.file_name
+def ensure_bank(spec: BankSpec, cache: Path, pictures: RealPictures | None = None) -> Path:
+    """Returns the file of a bank and makes it on the first call. If several processes ask for it, one makes it.
+
+    Args:
+        spec: size and seed.
+        cache: folder of the file.
+        pictures: real pictures, if the spec takes any.
+
+    Raises:
+        DataError: there are too few real things, or a real picture cannot be read.
+    """
+    file = Path(cache) / spec.file_name(pictures)
     file.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(file, "the bank of pictures"):
         if not file.is_file():
             unfinished = file.with_suffix(".tmp")
-            save_file(_paint(spec), unfinished)
+            save_file(_make(spec, pictures), unfinished)
             unfinished.rename(file)
     return file
 
 
 def load_bank(file: Path) -> Bank:
-    """Loads a painted bank."""
+    """Loads a bank."""
     return Bank.from_pictures(**load_file(file))
 
 
-def _paint(spec: BankSpec) -> dict[str, Tensor]:
+def _make(spec: BankSpec, pictures: RealPictures | None) -> dict[str, Tensor]:
     first_occluder = spec.objects - round(OCCLUDERS * spec.objects)
     workers = -1 if spec.objects + spec.backdrops > FEW else 1
     pool = Parallel(workers, backend="loky", batch_size=8)
-    painted = pool(
-        delayed(paint_object)(spec.seed, i, spec.object_size, i >= first_occluder) for i in range(spec.objects)
+    real, real_backdrops = _spread(spec.objects, spec.real_objects), _spread(spec.backdrops, spec.real_backdrops)
+    things = pool(
+        delayed(paint_object)(spec.seed, i, spec.object_size, i >= first_occluder) for i in np.flatnonzero(~real)
     )
-    backdrops = pool(delayed(paint_backdrop)(spec.seed, i, spec.height, spec.width) for i in range(spec.backdrops))
-    objects, extents, frames = (torch.from_numpy(np.stack(parts)) for parts in zip(*painted, strict=True))
+    backdrops = pool(
+        delayed(paint_backdrop)(spec.seed, i, spec.height, spec.width) for i in np.flatnonzero(~real_backdrops)
+    )
+    taken = {}
+    if pictures:
+        taken = {"real": torch.from_numpy(real)}
+        cut = pictures.cut_things(real.sum(), spec.object_size, spec.seed, pool)
+        things = _merge(things, cut, real)
+        cropped = pictures.crop_backdrops(real_backdrops.sum(), spec.height, spec.width, spec.seed, pool)
+        backdrops = _merge(backdrops, cropped, real_backdrops)
+    objects, extents, frames = (torch.from_numpy(np.stack(parts)) for parts in zip(*things, strict=True))
     backdrops = torch.from_numpy(np.stack(backdrops))
-    return {"objects": objects, "extents": extents, "frames": frames, "backdrops": backdrops}
+    return {"objects": objects, "extents": extents, "frames": frames, "backdrops": backdrops, **taken}
+
+
+def _spread(count: int, share: float) -> np.ndarray:
+    """Returns which of `count` pictures are real, (count,) bool: `share` of them, evenly spread."""
+    return np.diff(np.floor(np.arange(count + 1) * share + 1e-6)) > 0
+
+
+def _merge(painted: list, real: list, is_real: np.ndarray) -> list:
+    """Returns the next real or the next painted picture for each entry of `is_real`."""
+    parts = {True: iter(real), False: iter(painted)}
+    return [next(parts[bool(each)]) for each in is_real]

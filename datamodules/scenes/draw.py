@@ -152,15 +152,15 @@ class _SceneBatch:
         self.target = self._draw_objects()
         numbers = self._draw_poses(self.target)
         self.camouflage = self.realism.hide * rng.random((count, 1, 1))
-        matrix, pattern = self._draw_matrices(self.target_size), self._draw_patterns()
-        self._place(TARGET, np.ones(count, bool), numbers, matrix, centre, pattern)
+        matrix, self.target_pattern = self._draw_matrices(self.target_size), self._draw_patterns()
+        self._place(TARGET, np.ones(count, bool), numbers, matrix, centre, self.target_pattern)
         self.box = self._box(numbers, matrix, centre)
 
     def _draw_distractors(self) -> None:
         """Draws objects around the target. Half of them look like the target, mostly in another colour."""
         rng, gap, size = self.rng, self.gap, self.target_size
         count, views = gap.shape
-        centre, pattern = self.centre[:, :, TARGET], self.pattern[:, 0, TARGET]
+        centre, pattern = self.centre[:, :, TARGET], self.target_pattern
         distractors = rng.choice(BEHIND + 1, count, p=[0.25, 0.25, 0.2, 0.3])
         front = rng.random(count) < 0.35
         for i in range(BEHIND):
@@ -262,11 +262,20 @@ class _SceneBatch:
         self.matrix[:, :, layer] = np.where(present[..., None, None], matrix, self.matrix[:, :, layer])
         self.centre[:, :, layer] = np.where(present[..., None], centre, self.centre[:, :, layer])
         flicker = np.exp(0.15 * self.gap[..., None] * self.rng.standard_normal((*self.gap.shape, 1)))
-        colours = self.bank.object_colours.numpy()[numbers // self.bank.extents.shape[1]].clip(0.02)
+        objects = numbers // self.bank.extents.shape[1]
+        real = self.bank.real.numpy()[objects]
+        colours = self.bank.object_colours.numpy()[objects].clip(0.02)
         backdrop = self.bank.backdrop_colours.numpy()[self.backdrop[:, :1]]
-        towards = (backdrop / colours).clip(0.2, 5) ** self.camouflage
+        hidden = self._weaken(self.camouflage, self.realism.hide, real[..., None])
+        towards = (backdrop / colours).clip(0.2, 5) ** hidden
         self.gain[:, :, layer] = np.where(present[..., None], tint * flicker * towards, self.gain[:, :, layer])
         self.pattern[:, :, layer] = np.where(present[..., None], pattern[:, None], self.pattern[:, :, layer])
+        strength = self._weaken(self.pattern[:, :, layer, 1], self.realism.pattern, real & present)
+        self.pattern[:, :, layer, 1] = strength
+
+    def _weaken(self, strength: np.ndarray, largest: float, real: np.ndarray) -> np.ndarray:
+        """Returns strengths, which are uniform up to `largest`, as they are for painted and weaker for real objects."""
+        return np.where(real, np.maximum(strength - (1 - self.realism.real) * largest, 0), strength)
 
     def _draw_patterns(self) -> np.ndarray:
         """Draws a pattern for an object of each sample, (B, 8), see `pattern`."""

@@ -1,6 +1,7 @@
 """The Lightning datamodule of rendered scenes: loader processes draw them, the training device renders them."""
 
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,21 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from datamodules.augmentation import Augmentation
+from datamodules.cutouts.collection import RealPictures
 from datamodules.errors import DataError
 from datamodules.loading import EpochSampler, build_loader, count_trained_batches, rank_and_world_size
 from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
 from datamodules.scenes.draw import draw_scenes
 from datamodules.scenes.photo_realism import PhotoRealism
 from datamodules.scenes.renderer import Renderer
+from datamodules.sequences.outside import without_outside_boxes
+from datamodules.sources import Source, check_weights, read_sources
 from datamodules.workers import choose_workers
 from trackers.crops import CropSpec
 
 
 class SceneDataModule(L.LightningDataModule):
-    """Generates training and validation samples from random scenes. It reads no data set.
+    """Generates training and validation samples from random scenes. It reads a data set only for real pictures.
 
     Args:
         bank: size and seed of the pictures that scenes are composed of.
@@ -37,9 +41,11 @@ class SceneDataModule(L.LightningDataModule):
         negatives: fraction of negative samples that the tracker's recipe asks for. It must be 0.
         device_batch_size: samples that one device takes at once, a part of `batch_size`; None for all of them.
         jobs_at_once: jobs that run on this machine at once and share its cores.
+        pictures: annotated data sets, by name, from which the bank takes its real objects and backdrops.
 
     Raises:
-        DataError: crops with compat="reference", negatives, or fewer samples than a batch.
+        DataError: crops with compat="reference", negatives, fewer samples than a batch, or no weight for a source of
+            real pictures that the bank takes.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class SceneDataModule(L.LightningDataModule):
         negatives: float = 0.0,
         device_batch_size: int | None = None,
         jobs_at_once: int = 1,
+        pictures: Mapping[str, Source] | None = None,
     ):
         super().__init__()
         if negatives:
@@ -79,17 +86,40 @@ class SceneDataModule(L.LightningDataModule):
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.device_batch_size = device_batch_size or batch_size
         self.jobs_at_once = jobs_at_once
+        self.sources = pictures or {}
+        if bank.takes_real_pictures:
+            check_weights(self.sources)
 
     def check(self) -> None:
-        """Does nothing: a missing bank is painted in `setup`."""
+        """Reads the data sets of real pictures, if the bank takes any. A missing bank is made in `setup`.
+
+        Raises:
+            DataError: a data set is missing or broken.
+        """
+        _ = self.real_pictures
 
     def content(self) -> dict[str, Any]:
-        """Returns the content of the bank as plain data for a cache key: the file of one name has always the same."""
-        return {"bank": self.bank.file_name}
+        """Returns the content of the bank as plain data for a cache key: the file of one name has always the same.
+
+        Raises:
+            DataError: a data set of real pictures is missing or broken.
+        """
+        return {"bank": self.bank.file_name(self.real_pictures)}
+
+    @cached_property
+    def real_pictures(self) -> RealPictures | None:
+        """The data sets of real pictures; None if the bank takes none. They are read once."""
+        if not self.bank.takes_real_pictures:
+            return None
+        tables = read_sources("pictures", self.sources)
+        return RealPictures(
+            {name: without_outside_boxes(table)[0] for name, table in tables.items()},
+            {name: self.sources[name].weight for name in tables},
+        )
 
     def setup(self, stage: str) -> None:
-        """Paints the bank unless its file exists."""
-        self._bank_file = ensure_bank(self.bank, self.cache)
+        """Makes the bank unless its file exists."""
+        self._bank_file = ensure_bank(self.bank, self.cache, self.real_pictures)
 
     def train_dataloader(self) -> DataLoader:
         """Returns a loader with new samples in every epoch."""

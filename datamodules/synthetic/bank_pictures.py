@@ -1,5 +1,7 @@
 """Paints the pictures of `datamodules.scenes.bank`, in processes that need not import torch."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -28,12 +30,17 @@ def paint_object(seed: int, index: int, side: int, occluder: bool) -> tuple[np.n
     sprite = make(rng, PAINTED_SIZE, 1.0, rng.uniform(60, 170) * np.ones(3))
     pictures = [cv2.resize(pose, (side, side), interpolation=cv2.INTER_AREA) for pose in sprite.poses]
     pictures = np.stack([picture[..., [2, 1, 0, 3]].transpose(2, 0, 1) for picture in pictures])
-    angle = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
-    direction = np.stack([np.cos(angle), np.sin(angle)])
-    extents = np.stack([hull[(hull @ direction).argmax(0)] for hull in sprite.hulls]).astype(np.float32)
+    extents = find_extents(sprite.hulls)
     poses = np.arange(POSES) % len(pictures)
     frame = np.array([sprite.unit, *sprite.centre], np.float32) / sprite.poses[0].shape[0]
     return pictures[poses], extents[poses], frame
+
+
+def find_extents(hulls: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the outermost points of convex hulls (points, 2) in all directions, (hulls, directions, 2) float32."""
+    angle = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
+    direction = np.stack([np.cos(angle), np.sin(angle)])
+    return np.stack([hull[(hull @ direction).argmax(0)] for hull in hulls]).astype(np.float32)
 
 
 def paint_backdrop(seed: int, index: int, height: int, width: int) -> np.ndarray:

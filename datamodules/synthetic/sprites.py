@@ -180,7 +180,7 @@ def _over(canvas: np.ndarray, layer: np.ndarray) -> np.ndarray:
     return cv2.add(cv2.multiply(canvas, cv2.merge([rest] * 4), scale=1 / 255), layer)
 
 
-def _convex_hull(alpha: np.ndarray) -> np.ndarray:
+def convex_hull(alpha: np.ndarray) -> np.ndarray:
     """Returns the convex hull (points, 2), in pixels, of all pixels that are at least half opaque, corners included."""
     pixels = cv2.findNonZero((alpha >= 128).astype(np.uint8)).reshape(-1, 2).astype(np.float32)
     hull = cv2.convexHull(pixels).reshape(-1, 2)
@@ -211,7 +211,7 @@ def _assemble(rng: Generator, parts: list[_Part], skins: list[np.ndarray], scale
             # pyrefly: ignore[no-matching-overload]  one map holds both coordinates, so there is no second one
             canvas = cv2.remap(canvas, flow, None, cv2.INTER_LINEAR)
         poses.append(canvas)
-    hulls = [_convex_hull(pose[..., 3]) for pose in poses]
+    hulls = [convex_hull(pose[..., 3]) for pose in poses]
     low, high = hulls[0].min(0), hulls[0].max(0)
     centre, unit = (low + high) / 2, float(np.sqrt(np.prod(high - low)))
     return Sprite(

@@ -10,7 +10,7 @@ from evaluation.study.speed import Speed
 # Keys, with wildcards, that change where and how fast a result is computed, but not the result. Of data their content
 # counts (`datamodule.content`, `benchmark.content`) and not the settings that say where they lie.
 NO_EFFECT = (
-    *("datamodule.train", "datamodule.val", "benchmark.sequences"),
+    *("datamodule.train", "datamodule.val", "datamodule.pictures", "benchmark.sequences"),
     *("datamodule.workers", "datamodule.jobs_at_once", "datamodule.cache"),
     *("callbacks.progress.*", "callbacks.input_wait"),
     *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.strategy"),
