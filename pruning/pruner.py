@@ -20,6 +20,7 @@ from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
 from pruning.cost.latency import LatencyCost
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.discovery.finding import find_groups
+from pruning.discovery.reasons import no_groups_error
 from pruning.errors import PruningError
 from pruning.gates import Gates
 from pruning.groups import Group
@@ -138,7 +139,7 @@ class Pruner:
         self.criterion.check(groups, self.ratio_of)
         for pattern in self.protect:
             if not any(fnmatchcase(g.name, pattern) for g in groups):
-                raise PruningError(f"pruning.protect names '{pattern}'; the groups are {[g.name for g in groups]}")
+                raise PruningError(f"pruning.protect={pattern} is no group; the groups are {[g.name for g in groups]}")
         return [
             g
             for g in groups
@@ -158,13 +159,26 @@ class Pruner:
                     "groups=None finds the groups in a run of the network, which needs the arguments of its forward: "
                     "inputs=lambda network: {'x': x}"
                 )
-            groups = find_groups(network, inputs).groups
+            found = find_groups(network, inputs)
+            if not found.groups and self.ratio < 1:
+                raise no_groups_error(type(network).__name__, found.whole)
+            groups = found.groups
         groups = check_groups(network, groups)
         chosen = self.select(groups)
         if self.ratio < 1 and not any(g.size for g in chosen):
-            why = f"kinds={self.kinds} and protect={self.protect} leave out all of" if groups else "there are"
-            raise PruningError(f"ratio={self.ratio} needs groups to prune, but {why} {len(groups) or 'no'} groups")
+            raise PruningError(f"ratio={self.ratio} needs groups to prune, but {self._why_none(groups)}")
         return chosen
+
+    def _why_none(self, groups: Sequence[Group]) -> str:
+        """Returns why none of the network's groups is pruned, and what would change it."""
+        if not any(g.size for g in groups):
+            return (
+                "the network has no groups with units; declare some, or have them found: attach(network, None, inputs)"
+            )
+        settings = {"kinds": self.kinds, "protect": self.protect}
+        given = " and ".join(f"pruning.{name}={value}" for name, value in settings.items() if value)
+        names = ", ".join(f"'{g.name}'" for g in groups[:3]) + ", ..." * (len(groups) > 3)
+        return f"nothing is left to prune with {given}; leave one of the {len(groups)} groups to prune: {names}"
 
     def check(
         self,

@@ -242,14 +242,21 @@ def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: f
     largest = sorted(zip(shares, range(len(groups)), strict=True), reverse=True)[:3]
     remains = [f"{cost([0] * len(groups)) / dense:.2%} that no group cuts"]
     remains += [
-        f"{share / dense:.2%} in '{groups[i].name}' ({min_counts[i]} units)" for share, i in largest if share > 0
+        f"{share / dense:.2%} in '{groups[i].name}' ({min_counts[i]} of {sizes[i]} units)"
+        for share, i in largest
+        if share > 0
     ]
     count = f"{len(groups)} group{'s' * (len(groups) > 1)}"
+    remedies = ["ask for a larger ratio", "prune more groups"]
+    if rules.round_to != 1:
+        remedies.append(f"round less (pruning.round_to=1, now {_in_words(rules.round_to)})")
+    if rules.whole_branches:
+        remedies.append("remove single units (pruning.whole_branches=False)")
+    elif rules.floor:
+        remedies.append(f"keep less of each group (pruning.floor=0, now {rules.floor})")
     return (
         f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(min_counts)} of {sum(sizes)} units left "
-        f"in {count} (floor={rules.floor}, round_to={_in_words(rules.round_to)}, "
-        f"whole_branches={rules.whole_branches}). The remaining cost is {', '.join(remains)}. Ask for a larger ratio, "
-        "prune more kinds (pruning.kinds), round less (pruning.round_to), or let groups vanish (pruning.floor=0)"
+        f"in {count}. The remaining cost is {', '.join(remains)}. Possible remedies: {'; '.join(remedies)}"
     )
 
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruning.arguments import first_argument
-from pruning.command_line.report import lines_of_whole, table_of_costs, table_of_groups
+from pruning.command_line.report import table_of_costs, table_of_groups
 from pruning.cost import count_macs, count_params
 from pruning.cost.turns import time_in_turns
 from pruning.criteria import Magnitude, Random
 from pruning.discovery.finding import find_groups
+from pruning.discovery.reasons import lines_of_whole, no_groups_error
 from pruning.errors import PruningError, first_line
 from pruning.pruner import Pruner
 from pruning.saving.models import build_model, input_shape, is_function
@@ -62,8 +63,7 @@ def prune(options: Namespace) -> None:
     with progress.status("finding groups"):
         found = find_groups(network, lambda _: draws[0])
     if not found.groups:
-        reasons = "; ".join(lines_of_whole(found.whole)[:3])
-        raise PruningError(f"no group of units of {options.model} can be cut: {reasons}")
+        raise no_groups_error(options.model, found.whole)
     with progress.status("cutting"):
         pruner.attach(network, found.groups, lambda _: draws[0])
         pruner.update()

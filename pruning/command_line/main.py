@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from pruning.command_line.parser import parse
+from pruning.command_line.spelling import spell_options
 from pruning.errors import PruningError
 
 
@@ -19,6 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         prune(options)
     except PruningError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {spell_options(str(error), vars(options))}", file=sys.stderr)
         return 2
     return 0

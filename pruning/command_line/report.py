@@ -1,12 +1,9 @@
-"""What `python -m pruning` prints: groups, what is left whole, and parent against child."""
+"""Tables that `python -m pruning` prints: the groups, and the parent against the child."""
 
-import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from pruning.discovery.finding import LeftWhole
 from pruning.groups import Group
 
 
@@ -20,28 +17,6 @@ def table_of_groups(groups: Sequence[Group], kept: Mapping[str, int]) -> Table:
     for group in groups:
         table.add_row(group.name, group.kind, str(group.size), str(kept.get(group.name, "protected")))
     return table
-
-
-def lines_of_whole(whole: Sequence[LeftWhole]) -> list[str]:
-    """Returns one line for each reason for which units are left whole, with their number and an example.
-
-    Reasons that differ only in shapes and in the numbers in names of modules are equal.
-    """
-    found: dict[str, list[LeftWhole]] = defaultdict(list)
-    for left in whole:
-        found[_operator(left.reason)].append(left)
-    lines = []
-    for reason, entries in sorted(found.items(), key=lambda item: -len(item[1])):
-        tensors = [name for entry in entries for name in entry.tensors]
-        more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
-        lines.append(f"{reason}: {sum(e.units for e in entries)} units of {tensors[0]}{more}")
-    return lines
-
-
-def _operator(reason: str) -> str:
-    """Returns a reason in one short line, without shapes, and without the numbers in names of modules."""
-    short = re.sub(r"\[[\d, ]*\](?:, )?", "", reason.partition("\n")[0][:200])
-    return re.sub(r"\.\d+\b", ".*", short.replace("()", ""))
 
 
 def table_of_costs(costs: Mapping[str, Sequence[float]]) -> Table:

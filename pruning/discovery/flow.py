@@ -24,6 +24,7 @@ VIEWS = (
     "_to_copy",
     "unsqueeze",
 )
+RETURNED = "the network returns them"  # the reason for which every network has units that stay
 TensorDim = tuple[str, int]  # a tensor's name and a dimension
 Labels = list[np.ndarray | None]  # one entry a dimension: labels of its positions, or None if all are fixed
 
@@ -111,7 +112,7 @@ class Flow:
             if operator.name in VIEWS and operator.values[0] in self.inputs:
                 self.inputs.update(operator.results)
         for value in recording.outputs:
-            self.freeze(value, "the network returns them")
+            self.freeze(value, RETURNED)
 
     def rule_of(self, operator: Operator) -> Rule | None:
         """Returns the rule of an operator, None if no rule knows it."""

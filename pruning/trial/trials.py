@@ -228,7 +228,7 @@ class Trial:
         together = "" if len(counts) == 1 else " together, though each of them alone can be cut"
         return (
             f"a trial cut shows that the group{'s' * (len(counts) > 1)} {names} cannot be pruned{together}: {error}. "
-            f"Correct the declaration, or leave the units whole: protect={[g.name for g in counts]}"
+            f"Correct the declaration, or leave the units whole: pruning.protect={[g.name for g in counts]}"
         )
 
 

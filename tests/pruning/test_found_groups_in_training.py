@@ -148,5 +148,5 @@ def test_attach_finds_the_groups_itself() -> None:
 def test_all_ranks_use_the_groups_of_rank_0() -> None:
     module, stage = Stranger(X[:1]), callback(protect=["head"])
     first = SimpleNamespace(world_size=2, strategy=SimpleNamespace(broadcast=lambda groups: groups[:1]))
-    with pytest.raises(PruningError, match=r"protect names 'head'; the groups are \['model.0'\]"):
+    with pytest.raises(PruningError, match=r"protect=head is no group; the groups are \['model.0'\]"):
         stage.on_fit_start(first, module)

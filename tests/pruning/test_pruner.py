@@ -176,7 +176,7 @@ def test_protected_groups_stay_whole() -> None:
 def test_protecting_what_does_not_exist_is_refused() -> None:
     network = MapBranches()
     for pattern in ("branches", "branches.7", "Width"):
-        with pytest.raises(ValueError, match=rf"pruning.protect names '{pattern}'; the groups are \['branches.0'"):
+        with pytest.raises(ValueError, match=rf"pruning.protect={pattern} is no group; the groups are \['branches.0'"):
             pruner(protect=["width", pattern]).attach(network, network.groups())
 
 

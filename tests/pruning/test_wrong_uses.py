@@ -130,7 +130,7 @@ DECLARATIONS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: [*GROUPS, Group("out", "out", 4, tuple(Slice(f"fc.{t}", 0, gated=True) for t in ("weight", "bias")))],
         "'out' .* leave the group of the units that the network returns out",
     ),
-    "none": (lambda: [], "ratio=0.5 needs groups to prune, but there are no groups"),
+    "none": (lambda: [], "ratio=0.5 needs groups to prune, but .* or have them found: attach(network, None, inputs)"),
     "one group": (lambda: FIRST, "groups must be a list of Group, not a Group"),
     "dictionary": (lambda: {"first": FIRST}, "groups must be a list of Group, not a dict"),
     "method": (lambda: list, "groups must be a list of Group, not the class list; call it: groups()"),
@@ -196,8 +196,12 @@ def test_a_ratio_is_a_number_from_0_to_1(ratio: Any) -> None:
         ({"floor": "0.1"}, "floor='0.1' must lie in [0, 1]"),
         ({"round_to": 8.0}, "round_to=8.0 must be a positive integer"),
         ({"kinds": ["mlp"]}, "kinds names ['mlp']; this network has groups of the kinds ['conv']"),
-        ({"protect": ["third"]}, "protect names 'third'; the groups are ['first', 'second']"),
-        ({"protect": "*"}, "needs groups to prune, but kinds=None and protect=['*'] leave out all of 2 groups"),
+        ({"protect": ["third"]}, "protect=third is no group; the groups are ['first', 'second']"),
+        ({"protect": "*"}, "pruning.protect=['*']; leave one of the 2 groups to prune: 'first', 'second'"),
+        (
+            {"protect": "*", "kinds": "conv"},
+            "to prune with pruning.kinds=['conv'] and pruning.protect=['*']; leave one",
+        ),
         ({"ratio": 0.001}, "ratio=0.001 is out of reach: the smallest is"),
         (
             {"given": {"image": X}},

@@ -224,10 +224,10 @@ def test_only_without_floor_and_only_where_they_may_groups_lose_all_units() -> N
     assert fit_plan(groups, places, units(groups), 0.5, RemovalRules(1e-9)) == Plan({"a": (3,), "b": (1, 2, 3)})
     assert fit_plan(groups, places, units(groups), 1 / 8, RemovalRules(0)) == Plan({"a": (), "b": (3,)})
     with pytest.raises(
-        ValueError, match=r"the smallest is 0\.125, with 1 of 8 units left in 2 groups \(floor=0,.* 'b' \(1 units\)"
+        ValueError, match=r"the smallest is 0\.125, with 1 of 8 units left in 2 groups\. .* 'b' \(1 of 4 units\)"
     ):
         fit_plan(groups, places, units(groups), 0.1, RemovalRules(0))
-    with pytest.raises(ValueError, match=r"the smallest is 0\.25, with 2 of 8 units left in 2 groups \(floor=0\.1,"):
+    with pytest.raises(ValueError, match=r"the smallest is 0\.25, .*floor=0, now 0\.1"):
         fit_plan(groups, places, units(groups), 0.2, RemovalRules(0.1))
 
 
@@ -336,7 +336,7 @@ def test_a_run_shorter_than_a_block_stays_or_leaves_whole() -> None:
     groups = [Group("a", "mlp", 3, (), vanish=()), Group("b", "mlp", 8, ())]
     places = {"a": torch.full((3,), 0.1), "b": torch.full((8,), 0.5)}
     assert counts(groups, fit_plan(groups, places, units(groups), 0.9, RemovalRules(0, 8))) == [0, 8]
-    with pytest.raises(ValueError, match=r"smallest is 0\.7273, with 8 of 11 .* round_to=8.* 'b' \(8 units\)"):
+    with pytest.raises(ValueError, match=r"smallest is 0\.7273, .* 'b' \(8 of 8 units\).*pruning.round_to=1, now 8"):
         fit_plan(groups, places, units(groups), 0.5, RemovalRules(0, 8))
 
 
@@ -393,7 +393,7 @@ def test_the_worst_branch_leaves_first() -> None:
     assert counts(groups, fit_plan(groups, places, units(groups), 0.65, whole)) == [0, 0, 2, 3, 6, 3]  # b returns
     assert counts(groups, fit_plan(groups, places, units(groups), 0.45, whole)) == [0, 0, 0, 0, 6, 3]
     with pytest.raises(
-        ValueError, match=r"smallest is 0\.1364, with 3 of 22 .* whole_branches=True.* 13\.64% in 'width'"
+        ValueError, match=r"smallest is 0\.1364, with 3 of 22 .* 13\.64% in 'width' .*pruning.whole_branches=False"
     ):
         fit_plan(groups, places, units(groups), 0.1, whole)
 
@@ -469,7 +469,9 @@ def test_a_share_of_units_is_exact_although_floats_are_not() -> None:
 
 @pytest.mark.parametrize("rules", [RemovalRules(0), RemovalRules(0.5), RemovalRules(0.2, 8), RemovalRules(0, 1, True)])
 @pytest.mark.parametrize("of", ["params", "units"])
-def test_the_message_tells_what_is_in_the_way(of: str, rules: RemovalRules) -> None:
+def test_the_message_tells_what_is_in_the_way_and_names_the_settings_that_would_help(
+    of: str, rules: RemovalRules
+) -> None:
     network = TINY["ostrack"]()
     groups = [g for g in network.groups() if g.kind != "width"]
     cost, places = ParamCost(network, groups) if of == "params" else units(groups), random_places(groups)
@@ -484,13 +486,15 @@ def test_the_message_tells_what_is_in_the_way(of: str, rules: RemovalRules) -> N
         fit_plan(groups, places, cost, float(smallest) - 2e-4, rules)
     constant = float(re.search(r"The remaining cost is ([\d.]+)% that no group cuts", message)[1])
     assert constant == pytest.approx(100 * cost([0] * len(groups)) / dense, abs=0.01)
-    named = re.findall(r"([\d.]+)% in '([^']+)' \((\d+) units\)", message)
+    named = re.findall(r"([\d.]+)% in '([^']+)' \((\d+) of \d+ units\)", message)
     assert 1 <= len(named) <= 3
     shares = [float(share) for share, _, _ in named]
     assert shares == sorted(shares, reverse=True)
     assert {name for _, name, _ in named} <= {g.name for g in groups}
     assert all(int(n) <= next(g.size for g in groups if g.name == name) for _, name, n in named)
-    assert f"round_to={rules.round_to}, whole_branches={rules.whole_branches}" in message
+    assert ("(pruning.round_to=1, now" in message) == (rules.round_to > 1)
+    assert ("(pruning.floor=0, now" in message) == (rules.floor > 0)
+    assert ("(pruning.whole_branches=False)" in message) == rules.whole_branches
 
 
 @pytest.mark.parametrize("step", [0, -1, 1.5])

@@ -143,7 +143,7 @@ def test_each_group_has_its_own_multiple() -> None:
     kept = [len(plan.units(g)) for g in groups]
     assert kept[0] % 4 == 0
     assert sum(kept) == 20
-    with pytest.raises(ValueError, match=r"round_to=1 to 4 by group"):
+    with pytest.raises(ValueError, match=r"round_to=1, now 1 to 4 by group"):
         fit_plan(groups, ranks, sum, 0.01, RemovalRules(0.1, {"a": 4, "b": 1}))
     with pytest.raises(ValueError, match=r"round_to=0 must be"):
         RemovalRules(0.1, {"a": 0})

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,14 @@ class Net(nn.Module):
     def forward(self, image):
         x = self.norm(self.stem(image)).relu()
         return self.head((x + self.b(self.a(x).relu())).mean((2, 3)))
+
+class whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, image):
+        return self.b(self.a(image).cumsum(-1))
 
 def zeros():
     net = Net()
@@ -120,7 +129,15 @@ def test_a_comparison_that_says_nothing_is_no_proof(my_net: Callable, capsys: py
         (("--weights", "my_net.py"), "no tensors that can be read safely"),
         (("--device", "abacus"), "e.g. --device cpu"),
         (("--output", "my_net.py"), "e.g. --output child"),
-        (("--protect", "*"), "protect"),
+        (("--protect", "stm"), "--protect stm is no group; the groups are ["),
+        (("--protect", "*"), "nothing is left to prune with --protect '*'; leave one of the"),
+        (("--floor", "2"), "--floor 2.0 must lie in [0, 1]"),
+        (("--round-to", "0"), "--round-to 0 must be a positive integer or auto"),
+        (
+            ("--ratio", "0.001", "--round-to", "4"),
+            "round less (--round-to 1, now 4); keep less of each group (--floor 0, now 0.1)",
+        ),
+        (("my_net:whole",), "no group of units of my_net:whole can be cut: cumsum in the network: 8 units of a.weight"),
     ],
     ids=" ".join,
 )
@@ -132,6 +149,7 @@ def test_errors_are_one_line(
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert message in error
+    assert not re.search(r"\bpruning\.\w|\b(ratio|protect|floor|round_to)=", error), "no setting of another door"
 
 
 def test_a_network_whose_import_fails_keeps_its_error(my_net: Callable) -> None:
