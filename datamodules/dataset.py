@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.augmentation import Augmentation, LabelledCrop, jitter
+from datamodules.crop_camera import draw_crop_cameras
 from datamodules.errors import DataError
 from datamodules.frames.frame import Frame, largest_reduction
 from datamodules.frames.pictures import UnreadableFrameError
@@ -61,7 +62,8 @@ class TrackingDataset(Dataset):
             "template" (T, 3, h, w) and "search" (S, 3, H, W) uint8; "template_box" (T, 4) and "search_box" (S, 4),
             xywh in units of the crop's side; "template_padding" (T, 2, h) and "search_padding" (S, 2, H) bool, the rows
             and columns that show padding; "present" (S,) float32, 1 if a search region shows the target, or 0 if it
-            does not and its box is meaningless; "unreadable" (), number of draws that met an unreadable frame.
+            does not and its box is meaningless; "unreadable" (), number of draws that met an unreadable frame. If a
+            source has a camera, also the entries of `draw_crop_cameras`.
 
         Raises:
             DataError: every draw met an unreadable frame, or one whose box lies outside of the picture.
@@ -70,7 +72,8 @@ class TrackingDataset(Dataset):
         last_unreadable = None
         for unreadable in range(MAX_UNREADABLE):
             counts = [self.specs[role].count for role in ("template", "search")]
-            frames = self.sampler.draw(self.sequences.draw(rng), rng, *counts)
+            source = self.sequences.draw(rng)
+            frames = self.sampler.draw(self.sequences.sources[source], rng, *counts)
             try:
                 crops = self._crops(frames, rng)
             except UnreadableFrameError as error:
@@ -80,7 +83,11 @@ class TrackingDataset(Dataset):
             crops = self.augmentation(crops, rng, self.train)
             sample = _stack("template", crops[: counts[0]]) | _stack("search", crops[counts[0] :])
             present = torch.full((counts[1],), float(frames.present))
-            return sample | {"present": present, "unreadable": torch.tensor(unreadable)}
+            sample |= {"present": present, "unreadable": torch.tensor(unreadable)}
+            if any(self.sequences.cameras):
+                still = frames.templates[0][0].still
+                sample |= draw_crop_cameras(rng, self.sequences.cameras[source], still, *counts)
+            return sample
         raise DataError(
             f"{MAX_UNREADABLE} frames in a row could not be read, the last is {last_unreadable}; check the data"
         )

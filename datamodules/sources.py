@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,12 @@ class Source:
     Attributes:
         read: returns the sequences of the data set; raises DataError.
         weight: share of the samples relative to the other sources, whatever their sizes; 0 leaves the source out.
+        camera: share of the samples that the simulated camera changes, see `datamodules.crop_camera`.
     """
 
     read: Callable[[], SequenceTable]
     weight: float
+    camera: float = 0.0
 
 
 class Mixture:
@@ -31,6 +34,11 @@ class Mixture:
         weights: weights of the same sources, not all 0.
         sampler: selects the usable sequences.
         templates, searches: number of template crops and of search regions in a sample.
+        cameras: share of the samples that the simulated camera changes, by source; 0 without an entry.
+
+    Attributes:
+        sources: usable sequences of each source.
+        cameras: shares of the same sources.
 
     Raises:
         DataError: a source has no usable sequence.
@@ -43,8 +51,10 @@ class Mixture:
         sampler: FrameSampler,
         templates: int,
         searches: int,
+        cameras: Mapping[str, float] | None = None,
     ):
         self.sources: list[Selection] = []
+        self.cameras = [(cameras or {}).get(name, 0.0) for name in tables]
         for name, table in tables.items():
             try:
                 self.sources.append(sampler.select_usable(table, templates, searches))
@@ -53,12 +63,11 @@ class Mixture:
         shares = np.array([weights[name] for name in tables], float)
         self.cumulative_shares = np.cumsum(shares / shares.sum())
 
-    def draw(self, rng: np.random.Generator) -> Selection:
-        """Draws a source and returns its sequences."""
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draws a source and returns its number in `sources`."""
         if len(self.sources) == 1:
-            return self.sources[0]
-        drawn = np.searchsorted(self.cumulative_shares[:-1], rng.random(), side="right")
-        return self.sources[int(drawn)]
+            return 0
+        return int(np.searchsorted(self.cumulative_shares[:-1], rng.random(), side="right"))
 
 
 def read_sources(split: str, sources: Mapping[str, Source]) -> dict[str, SequenceTable]:
@@ -104,7 +113,7 @@ def _describe_absent(split: str, errors: Mapping[str, NoDataError]) -> str:
     )
 
 
-def check_weights(sources: Mapping[str, Source]) -> None:
+def check_weights(sources: Mapping[str, Any]) -> None:
     """Raises DataError if a weight is negative or no weight is positive."""
     weights = {name: source.weight for name, source in sources.items()}
     if min(weights.values(), default=0) < 0 or not any(weights.values()):

@@ -3,5 +3,6 @@
 from datamodules.scenes.bank import BankSpec
 from datamodules.scenes.module import SceneDataModule
 from datamodules.scenes.photo_realism import PhotoRealism
+from datamodules.scenes.source import SceneSource
 
-__all__ = ["BankSpec", "PhotoRealism", "SceneDataModule"]
+__all__ = ["BankSpec", "PhotoRealism", "SceneDataModule", "SceneSource"]

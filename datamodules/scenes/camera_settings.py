@@ -4,8 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from datamodules.augmentation import Augmentation
-from datamodules.scenes.bank import Bank
-from datamodules.scenes.camera import LUMA, SCALES, SETTINGS
+from datamodules.scenes.camera import SCALES, SETTINGS
 from datamodules.scenes.photo_realism import PhotoRealism
 
 
@@ -15,8 +14,8 @@ def draw_camera_settings(
     magnification: np.ndarray,
     augmentation: Augmentation,
     realism: PhotoRealism,
-    bank: Bank,
-    backdrop: np.ndarray,
+    brightness: np.ndarray,
+    deviation: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the camera settings (B, V, 12), see `SETTINGS`, and the scale at which the sensor sees a crop (B, V).
 
@@ -24,8 +23,9 @@ def draw_camera_settings(
         rng: random generator.
         gap: (B, V), time gap of each crop.
         magnification: (B, V), crop pixels per frame pixel.
-        augmentation, realism, bank: see `draw_scenes`.
-        backdrop: (B,), number of the backdrop that the camera is exposed for.
+        augmentation, realism: see `draw_scenes`.
+        brightness, deviation: (B,) in 0..1, mean and standard deviation of the brightness of what the camera is exposed
+            for.
     """
     count = len(gap)
 
@@ -38,10 +38,10 @@ def draw_camera_settings(
 
     gamma = np.exp(varying(0.2, 0.2))
     gain = np.exp(varying(0.1, 0.12)) * rng.uniform(1 - augmentation.brightness, 1 + augmentation.brightness, gap.shape)
-    middle = (bank.backdrop_colours.numpy()[backdrop] @ np.array(LUMA)).clip(0.02)[:, None] ** gamma
+    middle = brightness.clip(0.02)[:, None] ** gamma
     gain *= (0.5 / middle).clip(0.5, 3) ** realism.exposure
     gains = [gain * np.exp(varying(0.07, 0.08)) for _ in range(3)]
-    stretch = (realism.contrast / bank.backdrop_contrasts.numpy()[backdrop].clip(0.01)).clip(0.7, 4)[:, None]
+    stretch = (realism.contrast / deviation.clip(0.01)).clip(0.7, 4)[:, None]
     stretch = stretch * np.exp(varying(0.3, 0.1))
     contrast = stretch if realism.contrast else np.ones(gap.shape)
     saturation = sometimes(0.62, rng.uniform(0.15, 0.8, (count, 1)), 1.0)

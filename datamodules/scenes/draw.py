@@ -12,6 +12,7 @@ from numpy.random import Generator
 
 from datamodules.augmentation import Augmentation
 from datamodules.scenes.bank import Bank
+from datamodules.scenes.camera import LUMA
 from datamodules.scenes.camera_settings import draw_camera_settings, find_affected
 from datamodules.scenes.photo_realism import PhotoRealism
 from trackers.crops import CropSpec
@@ -74,7 +75,10 @@ def draw_scenes(
     width, height = drawn.shape[:, 0, None], drawn.shape[:, 1, None]
     frame = np.stack([-left / side, -top / side, (width - left) / side, (height - top) / side], -1)
     sizes = np.array([c.size for c in crops])
-    camera, scale = draw_camera_settings(rng, gap, sizes / side, augmentation, realism, bank, drawn.backdrop[:, 0])
+    backdrop = drawn.backdrop[:, 0]
+    brightness = bank.backdrop_colours.numpy()[backdrop] @ np.array(LUMA)
+    deviation = bank.backdrop_contrasts.numpy()[backdrop]
+    camera, scale = draw_camera_settings(rng, gap, sizes / side, augmentation, realism, brightness, deviation)
     pixels = np.array([bank.objects.shape[-1], bank.backdrops.shape[-1]])
     scales = np.concatenate([_scale_of(backdrop_map)[..., None] * pixels[1], _scale_of(object_map) * pixels[0]], -1)
     reduction = scales / sizes[:, None] / 2  # picture pixels per crop pixel

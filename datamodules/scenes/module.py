@@ -1,25 +1,22 @@
 """The Lightning datamodule of rendered scenes: loader processes draw them, the training device renders them."""
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as L
-import torch
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from datamodules.augmentation import Augmentation
-from datamodules.cutouts.collection import RealPictures
 from datamodules.errors import DataError
 from datamodules.loading import EpochSampler, build_loader, count_trained_batches, rank_and_world_size
-from datamodules.scenes.bank import Bank, BankSpec, ensure_bank, load_bank
+from datamodules.scenes.bank import Bank, BankSpec
 from datamodules.scenes.draw import draw_scenes
 from datamodules.scenes.photo_realism import PhotoRealism
-from datamodules.scenes.renderer import Renderer
-from datamodules.sequences.outside import without_outside_boxes
-from datamodules.sources import Source, check_weights, read_sources
+from datamodules.scenes.rendered_batch import check_crops, load_bank_once, render_batch
+from datamodules.scenes.source import SceneSource
+from datamodules.sources import Source
 from datamodules.workers import choose_workers
 from trackers.crops import CropSpec
 
@@ -67,28 +64,18 @@ class SceneDataModule(L.LightningDataModule):
         pictures: Mapping[str, Source] | None = None,
     ):
         super().__init__()
-        if negatives:
-            raise DataError(f"scenes always show the target, so tracker.recipe.negatives={negatives} must be 0")
-        for name, spec in (("template", template), ("search", search)):
-            if spec.compat != "exact":
-                raise DataError(
-                    f"scenes are rendered for exact crops, not for {spec.compat}; set tracker.{name}.compat=exact"
-                )
+        self.roles = (("template", template), ("search", search))
+        check_crops(self.roles, negatives)
         self.samples = {"train": samples_per_epoch, "val": val_samples}
         for split, samples in self.samples.items():
             if 0 < samples < batch_size:
                 raise DataError(
                     f"{samples} {split} samples are fewer than a batch of {batch_size}; lower datamodule.batch_size"
                 )
-        self.bank, self.cache, self.augmentation = bank, Path(cache), augmentation
-        self.realism = look or PhotoRealism()
-        self.roles = (("template", template), ("search", search))
+        self.scenes = SceneSource(bank, cache, augmentation, look, weight=1.0, pictures=pictures)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.device_batch_size = device_batch_size or batch_size
         self.jobs_at_once = jobs_at_once
-        self.sources = pictures or {}
-        if bank.takes_real_pictures:
-            check_weights(self.sources)
 
     def check(self) -> None:
         """Reads the data sets of real pictures, if the bank takes any. A missing bank is made in `setup`.
@@ -96,7 +83,7 @@ class SceneDataModule(L.LightningDataModule):
         Raises:
             DataError: a data set is missing or broken.
         """
-        _ = self.real_pictures
+        self.scenes.check()
 
     def content(self) -> dict[str, Any]:
         """Returns the content of the bank as plain data for a cache key: the file of one name has always the same.
@@ -104,22 +91,11 @@ class SceneDataModule(L.LightningDataModule):
         Raises:
             DataError: a data set of real pictures is missing or broken.
         """
-        return {"bank": self.bank.file_name(self.real_pictures)}
-
-    @cached_property
-    def real_pictures(self) -> RealPictures | None:
-        """The data sets of real pictures; None if the bank takes none. They are read once."""
-        if not self.bank.takes_real_pictures:
-            return None
-        tables = read_sources("pictures", self.sources)
-        return RealPictures(
-            {name: without_outside_boxes(table)[0] for name, table in tables.items()},
-            {name: self.sources[name].weight for name in tables},
-        )
+        return {"bank": self.scenes.bank_name}
 
     def setup(self, stage: str) -> None:
         """Makes the bank unless its file exists."""
-        self._bank_file = ensure_bank(self.bank, self.cache, self.real_pictures)
+        self._bank_file = self.scenes.ensure_bank()
 
     def train_dataloader(self) -> DataLoader:
         """Returns a loader with new samples in every epoch."""
@@ -138,15 +114,7 @@ class SceneDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Renders a drawn batch. The result has the entries that `trackers.base.Tracker` trains on."""
-        device = batch["search"]["box"].device
-        render = _load_renderer(self._bank_file, device)
-        generator = torch.Generator(device).manual_seed(batch["seed"])
-        result = {}
-        for role, spec in self.roles:
-            scene = batch[role]
-            result[role] = render(scene, spec.size, spec.repeats_border, generator)
-            result |= {f"{role}_box": scene["box"], f"{role}_padding": scene["padding"]}
-        return result | {"present": torch.ones_like(result["search_box"][..., 0])}
+        return render_batch(batch, self.roles, self._bank_file)
 
     def _next_batch(self) -> int:
         """Returns the number of the next part of a training batch."""
@@ -160,10 +128,10 @@ class SceneDataModule(L.LightningDataModule):
         train, parts = split == "train", self.batch_size // self.device_batch_size
         workers = self.suitable_workers() if self.workers is None else self.workers
         drawn = SceneBatches(
-            _load_bank_once(self._bank_file),
+            load_bank_once(self._bank_file),
             self.roles,
-            self.augmentation,
-            self.realism,
+            self.scenes.augmentation,
+            self.scenes.realism,
             self.batch_size,
             parts,
             self.seed,
@@ -214,17 +182,6 @@ class SceneBatches(Dataset):
         rows = slice(part, None, self.parts)
         scenes = draw_scenes(rng, self.samples, self.roles, self.bank, self.augmentation, self.realism, rows)
         return scenes | {"seed": int(rng.integers(2**31)) + part}
-
-
-@lru_cache(maxsize=1)
-def _load_bank_once(file: Path) -> Bank:
-    """Loads the bank once for all stages of a process."""
-    return load_bank(file)
-
-
-@lru_cache(maxsize=1)
-def _load_renderer(file: Path, device: torch.device) -> Renderer:
-    return Renderer(Bank(*(tensor.to(device) for tensor in _load_bank_once(file))))
 
 
 def _identity(batch: Any) -> Any:
