@@ -53,7 +53,7 @@ class MixedBatches(Dataset):
         """Returns part `index`, counted over all batches.
 
         Returns:
-            "scenes", drawn scenes with "seed", the seed of their noise, and "bank_file"; "samples", the collated samples
+            "scenes", drawn scenes with "seed", the seed of their noise, and "bank_file"; "samples", the stacked samples
             of the data sets. A part without scenes or without samples lacks the entry.
 
         Raises:

@@ -1,7 +1,6 @@
 """The Lightning datamodule of rendered scenes: loader processes draw them, the training device renders them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -132,6 +132,7 @@ RULES: dict[str, Rule] = {
     "datamodule.*.weight": WEIGHT,
     "datamodule.*.camera": SHARE,
     "*.only_complete": FLAG,
+    "datamodule.*bank.real_*": SHARE,
     "datamodule.*bank.*": whole("[8, inf)", 1000),
     "synthetic.width": whole("[32, 8192]", 320),
     "synthetic.height": whole("[32, 8192]", 240),
