@@ -1,6 +1,6 @@
 """Cuts of torch's layers: which cuts a layer allows, and the sizes that it stores besides its tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -57,39 +57,10 @@ def check_layer_cut(cut: LayerCut) -> None:
         PruningError: surgery does not support the layer, or the kept entries do not fit the groups or heads of the
             layer. The message has the path of the layer.
     """
-    layer = cut.module
-    is_foreign = isinstance(layer, nn.MultiheadAttention) and type(layer).forward not in ATTENTIONS
-    if isinstance(layer, UNSUPPORTED) or is_foreign:
-        raise PruningError(f"surgery does not support {type(layer).__name__}: '{cut.path}'")
-    if parametrize.is_parametrized(layer) or isinstance(layer, parametrize.ParametrizationList):
-        raise PruningError(
-            f"surgery does not support parametrizations: '{cut.path}'. Make the weight a parameter of its own before: "
-            "torch.nn.utils.parametrize.remove_parametrizations(layer, name)"
-        )
-    for name in cut.kept:
-        tensor = getattr(layer.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
-        if tensor.layout != torch.strided:
-            raise PruningError(f"surgery does not support sparse tensors: '{cut.path}.{name}' ({tensor.layout})")
-    if (
-        isinstance(layer, _ConvNd | nn.Linear)
-        and 1 in cut.kept.get("weight", {})
-        and not _is_linear_in_weight(type(layer))
-    ):
-        raise PruningError(
-            f"surgery does not support layers that change their weight, as {type(layer).__name__} does: '{cut.path}'. "
-            "The change depends on all inputs, so it would be another one after a cut of inputs"
-        )
-    if isinstance(layer, _ConvNd) and isinstance(layer.weight, nn.Parameter):
-        _check_convolution(cut)
-    elif isinstance(layer, nn.GroupNorm):
-        _check_group_norm(cut)
-    elif isinstance(layer, nn.MultiheadAttention):
-        _check_attention(cut)
-    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag) and 0 in cut.kept.get("weight", {}):
-        raise PruningError(
-            f"'{cut.path}.weight' loses rows, but a row of {type(layer).__name__} is the meaning of an index, which "
-            f"the cut would change; cut dim 1: Slice('{cut.path}.weight', 1)"
-        )
+    _check_supported(cut)
+    for kinds, check in _CHECKS:
+        if isinstance(cut.module, kinds):
+            check(cut)
 
 
 def sync_sizes(cut: LayerCut) -> None:
@@ -120,6 +91,33 @@ def sync_sizes(cut: LayerCut) -> None:
         layer.normalized_shape = (cut.norm_size,)
 
 
+def _check_supported(cut: LayerCut) -> None:
+    """Checks that the tensors of a layer are all that a cut of it has to change."""
+    layer = cut.module
+    is_foreign = isinstance(layer, nn.MultiheadAttention) and type(layer).forward not in ATTENTIONS
+    if isinstance(layer, UNSUPPORTED) or is_foreign:
+        raise PruningError(f"surgery does not support {type(layer).__name__}: '{cut.path}'")
+    if parametrize.is_parametrized(layer) or isinstance(layer, parametrize.ParametrizationList):
+        raise PruningError(
+            f"surgery does not support parametrizations: '{cut.path}'. Make the weight a parameter of its own before: "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, name)"
+        )
+    for name in cut.kept:
+        tensor = getattr(layer.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+        if tensor.layout != torch.strided:
+            raise PruningError(f"surgery does not support sparse tensors: '{cut.path}.{name}' ({tensor.layout})")
+
+
+def _check_weight_is_used_as_it_is(cut: LayerCut) -> None:
+    """Checks that a layer that loses inputs does not change its weight, e.g. standardise it, before it is used."""
+    kind = type(cut.module)
+    if 1 in cut.kept.get("weight", {}) and not _is_linear_in_weight(kind):
+        raise PruningError(
+            f"surgery does not support layers that change their weight, as {kind.__name__} does: '{cut.path}'. "
+            "The change depends on all inputs, so it would be another one after a cut of inputs"
+        )
+
+
 @cache
 def _is_linear_in_weight(kind: type[Any]) -> bool:
     """Returns whether outputs of a class of convolutions or linear layers are linear in their weight.
@@ -141,6 +139,8 @@ def _is_linear_in_weight(kind: type[Any]) -> bool:
 def _check_convolution(cut: LayerCut) -> None:
     """Checks that every group of a convolution stays whole, or keeps as many entries as all others."""
     conv, groups = cut.module, cut.count("groups")
+    if not isinstance(conv.weight, nn.Parameter):
+        return  # other parameters make the weight, as with torch.nn.utils.weight_norm, and they are cut
     rows = cut.entries("weight", 0)  # outputs, or inputs of a transposed convolution
     per_group = _entries_per_block(rows, conv.weight.shape[0], conv.groups)
     if not _fit_blocks(per_group, groups):
@@ -211,6 +211,15 @@ def _check_attention(cut: LayerCut) -> None:
         )
 
 
+def _check_embedding(cut: LayerCut) -> None:
+    """Checks that a table of vectors keeps all its rows."""
+    if 0 in cut.kept.get("weight", {}):
+        raise PruningError(
+            f"'{cut.path}.weight' loses rows, but a row of {type(cut.module).__name__} is the meaning of an index, "
+            f"which the cut would change; cut dim 1: Slice('{cut.path}.weight', 1)"
+        )
+
+
 def _entries_per_block(kept: Tensor, size: int, blocks: int) -> Tensor:
     """Returns how many of the `kept` entries lie in each block, if `size` entries form equal blocks: (blocks,)."""
     return torch.bincount(kept // (size // blocks), minlength=blocks)
@@ -225,3 +234,13 @@ def _fit_blocks(per_block: Tensor, blocks: int) -> bool:
 def _listed(counts: Tensor) -> str:
     """Returns the counts as text, the first of them if there are many."""
     return f"{counts[:8].tolist()}{'...' * (len(counts) > 8)}"
+
+
+# What each kind of layer allows. A layer may be of several kinds.
+_CHECKS: tuple[tuple[Any, Callable[[LayerCut], None]], ...] = (
+    (_ConvNd | nn.Linear, _check_weight_is_used_as_it_is),
+    (_ConvNd, _check_convolution),
+    (nn.GroupNorm, _check_group_norm),
+    (nn.MultiheadAttention, _check_attention),
+    (nn.Embedding | nn.EmbeddingBag, _check_embedding),
+)
