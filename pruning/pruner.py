@@ -1,23 +1,17 @@
 """The pruner: ranks units, closes their gates to meet a ratio, and cuts the network. It needs no training framework."""
 
-import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from pruning.arguments import InputFunction, checked_function, list_draws
-from pruning.budget import RemovalRules, check_ratio, fit_plan
+from pruning.budget import check_ratio, fit_plan
 from pruning.budget.expected_size import expected_fractions
+from pruning.budget.measured import MeasuredBudget
 from pruning.budget.ranking import check_ranking, quantile_ranks
-from pruning.budget.rounding import fast_multiples
-from pruning.cost import Cost, MacCost, ParamCost, UnitCost, copy_to_meta
-from pruning.cost.latency import LatencyCost
 from pruning.criteria.criterion import Criterion, check_kinds
 from pruning.discovery.finding import find_groups
 from pruning.discovery.reasons import no_groups_error
@@ -26,15 +20,10 @@ from pruning.gates import Gates
 from pruning.groups import Group
 from pruning.groups.checks import check_groups
 from pruning.plan import Plan
-from pruning.surgery import compact
-from pruning.surgery.transaction import unchanged_on_error
-from pruning.trial.comparison import TOLERANCE, are_finite, difference
-from pruning.trial.cut_errors import CutError, naming_modules
+from pruning.trial.cut_errors import CutError
+from pruning.trial.final_cut import cut_and_compare
 from pruning.trial.trials import try_cuts
 
-log = logging.getLogger(__name__)
-
-RATIOS_OF = ("params", "macs", "units", "latency")
 KEPT_GATES = ("fold", "one")
 
 
@@ -97,9 +86,8 @@ class Pruner:
         layer_below: float = 0.0,
     ):
         check_ratio(ratio)
-        for option, value, choices in (("ratio_of", ratio_of, RATIOS_OF), ("kept_gates", kept_gates, KEPT_GATES)):
-            if value not in choices:
-                raise PruningError(f"pruning.{option}={value} is not known; choose one of {choices}")
+        if kept_gates not in KEPT_GATES:
+            raise PruningError(f"pruning.kept_gates={kept_gates} is not known; choose one of {KEPT_GATES}")
         if isinstance(scope, str):
             raise PruningError(f"pruning.scope={scope} must name kinds of groups; set pruning.scope.default={scope}")
         if not isinstance(criterion, Criterion):
@@ -113,16 +101,11 @@ class Pruner:
         if ratio < layer_below:
             self.scope = dict.fromkeys(("default", *self.scope), "layer")
         self.ratio, self.ratio_of, self.criterion, self.device = ratio, ratio_of, criterion, device
-        self._rounds_by_time = round_to == "auto"
-        if isinstance(round_to, str) and not self._rounds_by_time:
-            raise PruningError(
-                f"pruning.round_to={round_to} must be a positive integer or auto: groups keep multiples of it, e.g. 8"
-            )
-        self.rules = RemovalRules(floor, 1 if isinstance(round_to, str) else round_to, whole_branches)
+        self._budget = MeasuredBudget(ratio, ratio_of, floor, round_to, whole_branches, device)
+        self.rules = self._budget.rules
         self.regrow, self.kept_gates = regrow, kept_gates
         self.kinds = [kinds] if isinstance(kinds, str) else kinds
         self.protect = [protect] if isinstance(protect, str) else list(protect)
-        self._measured: tuple[Any, Cost, RemovalRules] | None = None
         self._tried: tuple | None = None
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
@@ -203,7 +186,7 @@ class Pruner:
         if self.ratio == 1:
             return
         ranks = self._rank({g.name: torch.ones(g.size) for g in chosen}, chosen)
-        cost, self.rules = self._cost_and_rules(network, chosen, inputs)
+        cost, self.rules = self._budget(network, chosen, inputs)
         fit_plan(chosen, ranks, cost, self.ratio, self.rules)
         self._try_cuts(network, chosen, trial_inputs or inputs)
 
@@ -225,7 +208,7 @@ class Pruner:
         if arguments is None:
             raise PruningError("estimate counts the MACs of a forward: estimate(network, groups, inputs)")
         chosen = self._choose(network, groups, arguments)
-        cost, self.rules = self._cost_and_rules(network, chosen, arguments)
+        cost, self.rules = self._budget(network, chosen, arguments)
 
         def plan_of(scores: Mapping[str, Tensor]) -> Plan:
             return fit_plan(chosen, self._rank(scores, chosen), cost, self.ratio, self.rules)
@@ -248,7 +231,7 @@ class Pruner:
         inputs = checked_function(inputs, network)
         gates = Gates(network, self._choose(network, groups, inputs))
         self._try_cuts(network, gates.groups, inputs)
-        self.cost, self.rules = self._cost_and_rules(network, gates.groups, inputs)
+        self.cost, self.rules = self._budget(network, gates.groups, inputs)
         self.gates, self.groups = gates, gates.groups
         self.plan, self.planned_ratio, self._without_inputs = Plan(), 1.0, inputs is None
 
@@ -319,7 +302,7 @@ class Pruner:
             )
         network, draws = attached.network, list_draws(inputs, attached.network)
         try:
-            error = self._cut(attached, draws)
+            error = cut_and_compare(attached, self.plan, draws, fold_values=self.kept_gates == "fold")
         except (CutError, PruningError, RuntimeError) as fault:
             if self._without_inputs:  # the trial cut has not run the network; this one names the group that is at fault
                 try_cuts(network, self.groups, lambda _: draws[0], self.rules)
@@ -328,33 +311,6 @@ class Pruner:
             raise
         del self.gates  # the gates fit only the network before the cut
         return {"masked_vs_compacted": error, "ratio_achieved": self.ratio_achieved}
-
-    def _cut(self, attached: Gates, draws: Sequence[Mapping[str, Any]]) -> float:
-        """Cuts the network to the plan and returns the difference between masked and cut network; see `finish`."""
-        network = attached.network
-        with unchanged_on_error(network), torch.no_grad():
-            gates = Gates(network, attached.groups)
-            gates.close(self.plan)
-            if self.kept_gates == "fold":
-                gates.values.copy_(attached.values)
-            network.eval()
-            with gates.folded():
-                masked = [network(**draw) for draw in draws]
-            if not all(are_finite(output) for output in masked):
-                raise RuntimeError("the outputs of the masked network are not finite, so its weights cannot be used")
-            gates.fold_permanently()
-            compact(network, gates.groups, self.plan)
-            with naming_modules(network, gates.groups, self.plan):
-                cut = [network(**draw) for draw in draws]
-            errors = torch.stack([difference(m, c) for m, c in zip(masked, cut, strict=True)])
-            # `max` returns nan if there is one
-            error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())
-            if not error < TOLERANCE:
-                raise RuntimeError(
-                    f"the compacted network differs from the masked one by {error:.1e} relative to the largest output: "
-                    "some group does not declare all tensors that its units cut. The network is left uncut"
-                )
-        return error
 
     def _attached_gates(self) -> Gates:
         """Returns the gates, on the device of the network.
@@ -391,50 +347,5 @@ class Pruner:
         """Makes a trial cut, unless `check` has made it for the same network."""
         key = (type(network), tuple(groups), tuple(t.shape for t in network.parameters()))
         if self.ratio < 1 and self._tried != key:
-            # Measured multiples may be those of another network.
-            try_cuts(network, groups, inputs, replace(self.rules, round_to=1) if self._rounds_by_time else self.rules)
+            try_cuts(network, groups, inputs, self._budget.rules)
             self._tried = key
-
-    def _cost_and_rules(
-        self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None
-    ) -> tuple[Cost, RemovalRules]:
-        """Returns the cost that the ratio refers to, and the rules, with multiples that are measured for "auto".
-
-        Both are kept for the same network, because two measurements of times would differ.
-        """
-        needs_inputs = inputs is not None and (self.ratio_of in ("macs", "latency") or self._rounds_by_time)
-        arguments = tree_leaves(inputs(copy_to_meta(network))) if needs_inputs else []
-        shapes = tuple(t.shape for t in (*network.parameters(), *arguments) if isinstance(t, Tensor))
-        key = (self.ratio_of, tuple(groups), shapes)
-        if self._measured is None or self._measured[0] != key:
-            cost, rules = self._new_cost(network, groups, inputs), self.rules
-            if self._rounds_by_time and self.ratio < 1 and not self.rules.whole_branches:
-                rules = replace(rules, round_to=self._fast_multiples(network, groups, inputs, cost))
-            self._measured = (key, cost, rules)
-        return self._measured[1:]
-
-    def _fast_multiples(
-        self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None, cost: Cost
-    ) -> dict[str, int]:
-        """Returns the fast multiple of each group, and logs how many groups have which."""
-        if inputs is None:
-            raise PruningError(
-                "pruning.round_to=auto measures operations, which needs the arguments of a forward: "
-                "attach(..., inputs=...); or set a number, e.g. round_to=8"
-            )
-        multiples = fast_multiples(network, groups, inputs, cost, self.ratio, self.device)
-        for kind in dict.fromkeys(g.kind for g in groups):
-            counts = Counter(multiples[g.name] for g in groups if g.kind == kind)
-            log.info("groups of kind %s keep multiples of %s", kind, " or ".join(map(str, sorted(counts))))
-        return multiples
-
-    def _new_cost(self, network: nn.Module, groups: Sequence[Group], inputs: InputFunction | None) -> Cost:
-        if self.ratio_of not in ("macs", "latency"):
-            return {"params": ParamCost, "units": UnitCost}[self.ratio_of](network, groups)
-        if inputs is None:
-            raise PruningError(
-                f"pruning.ratio_of={self.ratio_of} needs the arguments of a forward: attach(..., inputs=...)"
-            )
-        if self.ratio_of == "macs":
-            return MacCost(network, groups, inputs)
-        return LatencyCost(network, groups, inputs, self.device)
