@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pruning.arguments import InputFunction, first_argument
 from pruning.discovery.finding import find_groups
+from pruning.discovery.reasons import no_groups_error
 from pruning.errors import PruningError
 from pruning.groups import Group
 from pruning.groups.data import from_data, to_data
@@ -208,7 +209,7 @@ class PruningCallback(Pruner, L.Callback):
         another device might decide otherwise.
 
         Raises:
-            PruningError: nothing gives the arguments of a forward.
+            PruningError: nothing gives the arguments of a forward, or no group is found.
         """
         if inputs is None:
             name = type(module).__name__
@@ -220,9 +221,12 @@ class PruningCallback(Pruner, L.Callback):
             )
         network, saved = network_of(module), (self._state or {}).get("groups")
         if saved is None:
-            saved = [to_data(group) for group in find_groups(network, inputs).groups]
+            found = find_groups(network, inputs)
+            saved = [to_data(group) for group in found.groups]
             if trainer.world_size > 1:
                 saved = trainer.strategy.broadcast(saved)
+            if not saved:
+                raise no_groups_error(type(network).__name__, found.whole)
         groups = [from_data(data) for data in saved]
         self.attach(network, groups, inputs)
         self._found = groups

@@ -208,7 +208,7 @@ class Trial:
         """Scales the gates of the units that `plan` removes, to find out whether the gates act once."""
         group = next(g for g in self.groups if g.name in plan.kept)
         gates, scaled = Gates(self.network, [group]), sorted({*range(group.size)} - {*plan.units(group)})
-        arguments, outputs = _arguments(self.network, self.inputs), []
+        arguments, outputs = self._without_constants(_arguments(self.network, self.inputs)), []
         for value in (0, 1 / 32, 1 / 16, 1 / 8):
             gates.values[scaled] = value
             with gates.folded():

@@ -57,6 +57,22 @@ class WithNetwork(Stranger):
         return self.network(features * scale)
 
 
+class Sums(nn.Module):
+    """Adds up its entries one after the other, so that none of them can be removed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(-1)
+
+
+class WithoutGroups(Stranger):
+    """The same with a network of which nothing can be cut."""
+
+    def __init__(self, example: Any = None) -> None:
+        super().__init__(example)
+        self.model = nn.Sequential(nn.Linear(6, 8), Sums())
+        self.twin = self.model[0]
+
+
 def loader() -> DataLoader:
     return DataLoader(TensorDataset(X), batch_size=4)
 
@@ -127,6 +143,7 @@ def test_checkpoints_hold_ungated_weights_and_a_resumed_stage_goes_on(module: ty
         (Stranger, None, "set self.example_input_array"),
         (Stranger, (X, X, X), "does not fit the forward of Stranger"),
         (WithNetwork, X[:, :2], "WithNetwork does not run with its example_input_array"),
+        (WithoutGroups, X[:1], "no group of units of WithoutGroups can be cut: cumsum in model.*: 8 units"),
     ],
 )
 def test_what_is_missing_is_named(module: type[Stranger], example: Any, message: str, tmp_path: Path) -> None:

@@ -182,6 +182,14 @@ def test_what_can_be_cut_passes(name: str, rules: RemovalRules) -> None:
     try_cuts(network, network.groups(), inputs, rules)
 
 
+@pytest.mark.parametrize("seed", [407, 650, 683])
+def test_gates_that_act_once_pass_also_if_the_inputs_are_zeros(seed: int) -> None:
+    """With zeros, the effect of a gate on these three networks was nearly the square of its value."""
+    torch.manual_seed(seed)
+    network = BranchNet(width=32, hidden=64, depth=1)
+    try_cuts(network, network.groups(), lambda _: {"x": torch.zeros(3, 6)})
+
+
 @pytest.mark.parametrize("tracker", ["ostrack", "stark", "dimp"])
 def test_a_trial_of_a_tiny_tracker_takes_less_than_a_second(tracker: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
