@@ -1,22 +1,27 @@
 """Measures how much of the saved MACs becomes saved time on the CPU, in several formats and runtimes.
 
-python benchmarks/speedup.py tracker=ostrack scale=full tracker.elimination=null pruning.round_to=8
-python benchmarks/speedup.py --ratios 0.25 --formats eager,onnx tracker=stark scale=full pruning.round_to=8
-python benchmarks/speedup.py --ratios 0.25 tracker=dimp scale=full pruning.ratio_of=macs pruning.round_to=8
+python benchmarks/speedup.py tracker=ostrack scale=full tracker.elimination=null pruning.ratio_of=macs
+python benchmarks/speedup.py --ratios 0.25 --round-to 1,8,auto tracker=dimp scale=full pruning.ratio_of=macs
+python benchmarks/speedup.py --ratios 0.25 --formats eager,openvino tracker=stark scale=full pruning.ratio_of=macs
 
-The realised speed-up is (latency of the dense network / latency of the child) / (MACs of the dense network / MACs of
-the child), both in the same format; 1 is ideal. The timed call is the forward of every frame. Children are those of
+The realised speed-up is (time of the dense network / time of the child) / (MACs of the dense network / MACs of the
+child), both in the same format; 1 is ideal. It is the median over rounds, in which all networks and formats take turns.
+With one thread, the clock is the processor time of the process, which other work on the machine does not lengthen; with
+more threads it is the clock on the wall. The timed call is the forward of every frame. Children are those of
 `children.py`; nothing is trained.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from children import child
 from command import composed, parser
-from export import channels_last, folded, onnx_call
+from export import channels_last, folded, onnx_call, openvino_call
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -24,52 +29,70 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruning.cost import count_macs
-from pruning.cost.turns import RUNS, WARMUP, medians
+from pruning.cost.turns import WARMUP, time_in_turns
 
-FORMATS = {"eager": "NCHW", "channels_last": "NHWC", "folded": "folded", "onnx": "ORT"}  # headings
-MEANING = "NCHW, NHWC: eager; folded: NHWC without batch norms; ORT: ONNX Runtime, without batch norms"
+# Headings of the formats.
+FORMATS = {"eager": "NCHW", "channels_last": "NHWC", "folded": "folded", "onnx": "ORT", "openvino": "OpenVINO"}
+MEANING = "NCHW, NHWC: eager; folded: NHWC without batch norms; ORT: ONNX Runtime; both runtimes without batch norms"
+
+
+class Cut(NamedTuple):
+    """Child: the ratio that it keeps, and `pruning.round_to` of its cut."""
+
+    ratio: float
+    round_to: str
+
+
+DENSE = Cut(1.0, "-")
 
 
 def main() -> None:
-    """Prints a table with the dense network and one row per ratio."""
+    """Prints a table with the dense network and one row per child."""
     options = parser(__doc__)
     options.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
+    options.add_argument("--round-to", default="1", help="values of pruning.round_to (default: %(default)s)")
     options.add_argument("--threads", type=int, default=1, help="threads of each runtime (default: %(default)s)")
     options.add_argument("--formats", default=",".join(FORMATS), help="formats to compare (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=50, help="timed rounds (default: %(default)s)")
     given, overrides = options.parse_known_args()
     formats = given.formats.split(",")
     if unknown := sorted({*formats} - {*FORMATS}):
         options.error(f"--formats names {unknown}; choose from {sorted(FORMATS)}")
     torch.set_num_threads(given.threads)
-    cfg = composed(overrides)
 
-    ratios = [1.0, *(float(r) for r in given.ratios.split(",") if float(r) < 1)]
-    macs, errors, calls = {}, {}, {}
-    for ratio in track(ratios, description="cutting and exporting"):
-        tracker, _ = child(cfg, ratio)
+    rounding = given.round_to.split(",")
+    cuts = [DENSE, *(Cut(float(r), to) for r in given.ratios.split(",") if float(r) < 1 for to in rounding)]
+    macs: dict[Cut, int] = {}
+    errors: dict[Cut, float] = {}
+    calls: dict[tuple[Cut, str], Callable[[], Any]] = {}
+    for cut in track(cuts, description="cutting and exporting"):
+        cfg = composed(overrides if cut == DENSE else [*overrides, f"pruning.round_to={cut.round_to}"])
+        tracker, _ = child(cfg, cut.ratio)
         network, inputs = tracker.network.eval().requires_grad_(False), tracker.frame_inputs()
-        macs[ratio] = count_macs(network, inputs).total
+        macs[cut] = count_macs(network, inputs).total
         made = {name: in_format(network, inputs, name, given.threads) for name in formats}
-        errors[ratio] = _difference(made, partial(network, **inputs))
-        calls |= {(ratio, name): call for name, call in made.items()}
-    where = f"{given.threads} threads" if given.threads > 1 else "1 thread"
+        errors[cut] = _difference(made, partial(network, **inputs))
+        calls |= {(cut, name): call for name, call in made.items()}
+    clock = time.process_time if given.threads == 1 else time.perf_counter
     protocol = (
-        f"batch 1, float32, CPU, {where}, median of {RUNS} after {WARMUP} warm-ups, all interleaved in one process"
+        f"batch 1, float32, CPU, {torch.backends.cpu.get_cpu_capability()}, threads: {given.threads}, "
+        f"{'processor' if given.threads == 1 else 'wall'} time, {given.rounds} rounds after {WARMUP} warm-ups"
     )
     _print(
-        f"{cfg.tracker._target_}, {cfg.scale}: realised speed-up in the same format; {protocol}; {MEANING}",
-        cfg.tracker._target_.rpartition(".")[2],
+        f"{cfg.tracker._target_}, {cfg.scale}: median milliseconds, and median realised speed-up in the same format; "
+        f"{protocol}; {MEANING}",
         formats,
         macs,
         errors,
-        medians(calls),
+        time_in_turns(calls, runs=given.rounds, clock=clock),
     )
 
 
 def in_format(network: nn.Module, inputs: dict[str, Any], name: str, threads: int) -> Callable[[], Any]:
     """Returns a function that runs the forward in one of `FORMATS`."""
-    if name == "onnx":
-        return onnx_call(folded(network, inputs), inputs, threads)
+    if name in ("onnx", "openvino"):
+        call = onnx_call if name == "onnx" else openvino_call
+        return call(folded(network, inputs), inputs, threads)
     if name == "eager":
         return partial(network, **inputs)
     return partial(channels_last(folded(network, inputs) if name == "folded" else network), **inputs)
@@ -89,23 +112,23 @@ def _difference(made: dict[str, Callable[[], Any]], reference: Callable[[], Any]
 
 def _print(
     title: str,
-    tracker: str,
     formats: list[str],
-    macs: dict[float, int],
-    errors: dict[float, float],
-    times: dict[tuple[float, str], float],
+    macs: Mapping[Cut, int],
+    errors: Mapping[Cut, float],
+    times: Mapping[tuple[Cut, str], np.ndarray],
 ) -> None:
     table = Table(title=title)
-    for column in ("tracker", "ratio", "MACs (G)", "of dense", *(FORMATS[name] for name in formats), "error"):
+    for column in ("ratio", "round_to", "MACs (G)", "of dense", *(FORMATS[name] for name in formats), "error"):
         table.add_column(column, justify="right")
-    for ratio, count in macs.items():
-        share = count / macs[1.0]
-        cells = [
-            f"{times[ratio, name]:.1f} ms"
-            + (f"  {times[1.0, name] / times[ratio, name] * share:.2f}" if ratio < 1 else "")
-            for name in formats
-        ]
-        table.add_row(tracker, f"{ratio:g}", f"{count / 1e9:.3f}", f"{share:.3f}", *cells, f"{errors[ratio]:.0e}")
+    for cut, count in macs.items():
+        share = count / macs[DENSE]
+        cells = []
+        for name in formats:
+            own, dense = times[cut, name], times[DENSE, name]
+            cells.append(f"{1e3 * median(own):.1f} ms" + (f"  {median(dense / own) * share:.3f}" if cut != DENSE else ""))
+        table.add_row(
+            f"{cut.ratio:g}", cut.round_to, f"{count / 1e9:.3f}", f"{share:.3f}", *cells, f"{errors[cut]:.0e}"
+        )
     Console().print(table)
 
 

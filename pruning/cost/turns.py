@@ -5,6 +5,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ def time_in_turns(
     seconds: float = math.inf,
     runs: int | None = None,
     before: Callable[[], Any] = lambda: None,
+    clock: Callable[[], float] | None = None,
 ) -> dict[Any, np.ndarray]:
     """Times calls in rounds, in which each call runs once.
 
@@ -39,11 +41,13 @@ def time_in_turns(
         seconds: time after which no further round starts, if there were `FEWEST` rounds.
         runs: most rounds, None for `RUNS`.
         before: is called before each call, and not timed.
+        clock: returns seconds, e.g. `time.process_time`; None for the time on the wall, when the device has finished.
 
     Returns:
         Seconds of each call in each round after `WARMUP` rounds, (rounds,).
     """
     orders = _orders(list(calls))
+    clock = partial(synchronised_time, device) if clock is None else clock
     for _ in _rounds(WARMUP, min(WARMUP, 1), seconds / 10):
         for name in next(orders):
             calls[name]()
@@ -52,9 +56,9 @@ def time_in_turns(
     for _ in _rounds(most, min(most, FEWEST), seconds):
         for name in next(orders):
             before()
-            start = synchronised_time(device)
+            start = clock()
             calls[name]()
-            times[name].append(synchronised_time(device) - start)
+            times[name].append(clock() - start)
     return {name: np.array(values) for name, values in times.items()}
 
 
