@@ -2,10 +2,14 @@
 
 python benchmarks/overhead.py tracker=ostrack
 python benchmarks/overhead.py --methods slim,magnitude --steps 8 tracker=stark scale=full datamodule.batch_size=2
+python benchmarks/overhead.py --methods gates,masks tracker=dimp
 
 All steps take turns in one process, on the same batch of synthetic video, each with its own network and AdamW. The
 sparsity step runs the hooks of the pruning callback in Lightning's order, through a whole short stage: gates, penalties
 and decaying masks at every step, and an update of the mask every `pruning.every` steps, which only the mean shows.
+
+Two rows have no criterion, no schedule and no update: `gates` has random masks of half of the units and gradients of the
+gates, `masks` has the same without gradients of the gates.
 """
 
 import statistics
@@ -22,10 +26,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from pruning.gates.gates import Gates
 from trackers.base import Batch
 from trackers.checkpoints.checkpoint import build_tracker
 
-METHODS = "slim,magnitude,taylor,network_slimming,chipnet"
+WITHOUT_CRITERION = {"gates": True, "masks": False}  # by name, whether gates have gradients
 WARMUP = 3
 
 
@@ -35,16 +40,18 @@ def main() -> None:
     options.add_argument(
         "--methods",
         default="slim,magnitude,taylor,network_slimming,chipnet",
-        help="choices of pruning= (default: %(default)s)",
+        help="choices of pruning=, gates or masks (default: %(default)s)",
     )
     options.add_argument("--steps", type=int, default=60, help="timed steps of each method (default: %(default)s)")
     options.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     given, overrides = options.parse_known_args()
     torch.set_num_threads(given.threads)
     cfg = composed(["ratio=0.25", *overrides])
-    methods = {m: composed(["ratio=0.25", f"pruning={m}", *overrides]) for m in given.methods.split(",")}
+    asked = given.methods.split(",")
+    methods = {m: composed(["ratio=0.25", f"pruning={m}", *overrides]) for m in asked if m not in WITHOUT_CRITERION}
     batch = next(iter(instantiate(cfg.datamodule, workers=0, device_batch_size=None).train_dataloader()))
     steps = {"dense": dense_step(cfg, batch)} | {m: sparsity_step(c, batch, given.steps) for m, c in methods.items()}
+    steps |= {name: gated_step(cfg, batch, WITHOUT_CRITERION[name]) for name in asked if name in WITHOUT_CRITERION}
     times: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
     for run in track(range(WARMUP + given.steps), description="stepping"):
@@ -80,6 +87,23 @@ def sparsity_step(cfg: DictConfig, batch: Batch, steps: int) -> Callable[[], Non
         callback.on_train_batch_start(trainer, tracker)
         train(lambda: callback.on_before_optimizer_step(trainer, tracker))
         trainer.global_step += 1
+
+    return step
+
+
+def gated_step(cfg: DictConfig, batch: Batch, gate_gradients: bool) -> Callable[[], None]:
+    """Returns a function that takes a training step with random masks of half of the units, without a criterion."""
+    tracker, train = _training(cfg, batch)
+    gates = Gates(tracker.network, tracker.groups())
+    gates.mask.bernoulli_(0.5)
+
+    def unfold() -> None:
+        gates.unfold(gate_gradients)
+        gates.values.grad = None
+
+    def step() -> None:
+        gates.fold()
+        train(unfold)
 
     return step
 

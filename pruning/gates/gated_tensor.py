@@ -26,6 +26,7 @@ class GatedTensor:
         self.dims, self.factor_ids = tuple(factor_ids), tuple(factor_ids.values())
         self.ungated: Tensor | None = None
         self._gated: Tensor | None = None  # memory of the gated tensor, kept between training steps
+        self._views = [[-1 if d == dim else 1 for d in range(self.tensor.dim())] for dim in self.dims]
 
     @property
     def tensor(self) -> Tensor:
@@ -34,23 +35,21 @@ class GatedTensor:
 
     def factors(self, entries: Sequence[Tensor]) -> list[Tensor]:
         """Returns factors, one (entries,) for each of `dims`, shaped to broadcast over the tensor."""
-        return [
-            by_entry.view([-1 if d == dim else 1 for d in range(self.tensor.dim())])
-            for dim, by_entry in zip(self.dims, entries, strict=True)
-        ]
+        return [by_entry.view(view) for view, by_entry in zip(self._views, entries, strict=True)]
 
     def fold(self, factors: Sequence[Tensor]) -> None:
         """Multiplies the tensor by `factors`. New memory is taken only if none of the same layout is left."""
-        ungated, gated = self.tensor.data, self._gated
+        parameter = self.tensor
+        ungated, gated = parameter.data, self._gated
         if gated is None or _layout(gated) != _layout(ungated):
             with torch.inference_mode(False):  # the memory may serve a training later
                 gated = torch.empty_like(ungated)
-            self.ungated, self._gated, self.tensor.data = ungated, gated, gated
+            self.ungated, self._gated, parameter.data = ungated, gated, gated
         else:
-            self.ungated, self.tensor.data = ungated, gated
+            self.ungated, parameter.data = ungated, gated
             # Unlike `data`, the detached tensor has the version of the parameter. Caches that compare addresses and
             # versions of weights then notice that the values change.
-            gated = self.tensor.detach()
+            gated = parameter.detach()
         torch.mul(ungated, factors[0], out=gated)
         for factor in factors[1:]:
             gated.mul_(factor)
@@ -101,6 +100,8 @@ def _sums(product: Tensor, dims: Sequence[int], factors: Sequence[Tensor]) -> li
         For each of `dims` the sum of `product`, times the other factors, over all other dimensions: (entries,). Only
         products of matrices and vectors are computed, in the order of the memory, and no copies of the tensor.
     """
+    if product.dim() == 1:
+        return [product]
     if not product.numel():
         return [f.flatten() * 0 for f in factors]
     order = sorted(range(product.dim()), key=lambda d: -product.stride(d))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.gates.gated_tensor import GatedTensor
-from pruning.gates.norms import clear_mask, is_plain_layer_norm, set_mask
+from pruning.gates.norms import UnitMask, clear_mask, is_plain_layer_norm, set_mask
 from pruning.groups import Group, Slice, slices_of_norm
 from pruning.groups.checks import check_some_groups
 from pruning.plan import Plan
@@ -66,8 +66,11 @@ class Gates:
             start += group.size
         return [GatedTensor(self.network, path, factor_ids) for path, factor_ids in index.items()]
 
-    def _find_norms(self, device: torch.device) -> list[tuple[nn.Module, Tensor]]:
-        """Returns the norms over units, each with the index of the mask of each entry; the last one is of no unit."""
+    def _find_norms(self, device: torch.device) -> list[tuple[list[nn.Module], Tensor]]:
+        """Returns the norms over units, with the index of the mask of each entry; the last one is of no unit.
+
+        Norms of equal indices are together, since their mask is the same.
+        """
         norms: dict[str, Tensor] = {}
         start = 0
         for group in self.groups:
@@ -81,7 +84,10 @@ class Gates:
                 for s in slices:
                     norms[path][s.positions(units)] = (units + start).repeat_interleave(s.inner)
             start += group.size
-        return [(self.network.get_submodule(path), ids) for path, ids in norms.items()]
+        together: dict[tuple[int, ...], tuple[list[nn.Module], Tensor]] = {}
+        for path, ids in norms.items():
+            together.setdefault(tuple(ids.tolist()), ([], ids))[0].append(self.network.get_submodule(path))
+        return list(together.values())
 
     def _is_in_norm(self, group: Group, s: Slice) -> bool:
         """Returns whether a slice is of a norm over the units that needs masked weights; see `norms.set_mask`."""
@@ -152,8 +158,10 @@ class Gates:
             self._fast_path = torch.backends.mha.get_fastpath_enabled()
             torch.backends.mha.set_fastpath_enabled(False)
         masks = torch.cat([self.mask, self.mask.new_ones(1)])
-        for norm, ids in self._norms:
-            set_mask(norm, masks[ids.to(masks.device)])
+        for norms, ids in self._norms:
+            units = UnitMask.of(masks[ids.to(masks.device)])
+            for norm in norms:
+                set_mask(norm, units)
 
     @torch.no_grad()
     def unfold(self, gate_gradients: bool = True) -> None:
@@ -224,7 +232,7 @@ class Gates:
         if self._avoids_fast_path and self.is_folded:
             torch.backends.mha.set_fastpath_enabled(self._fast_path)
         self._factors = None
-        for norm, _ in self._norms:
+        for norm in (norm for norms, _ in self._norms for norm in norms):
             clear_mask(norm)
 
     def _all_factors(self) -> list[list[Tensor]]:

@@ -6,7 +6,7 @@ Any other norm runs its own forward inside `KeptStatistics`.
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,24 +51,40 @@ class MaskedLayerNorm(nn.LayerNorm):
         return F.layer_norm(filled, self.normalized_shape, weight, bias, self.eps * self.share)
 
 
-def set_mask(norm: Any, mask: Tensor) -> None:
+class UnitMask(NamedTuple):
+    """Mask of units, and what follows from it. All norms over the same units share it; see `MaskedLayerNorm`."""
+
+    mask: Tensor
+    closed: Tensor
+    scale: Tensor
+    share: float
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "UnitMask":
+        """Returns what follows from a mask (units,) in [0, 1]."""
+        # With no kept unit the output is zero, so any positive share will do.
+        share = float(mask.double().mean()) or 1 / mask.numel()
+        return cls(mask, 1 - mask, mask * share**0.5, share)
+
+
+def set_mask(norm: Any, units: UnitMask) -> None:
     """Makes a norm compute its statistics over the kept units only.
 
     Args:
         norm: a norm over exactly the units; see `Group.norms`. If it is no LayerNorm over the last dimension, its own
             weights must be masked as well.
-        mask: (units,), in [0, 1].
+        units: mask of the units.
     """
-    share = float(mask.double().mean())
-    weight = next(norm.parameters(recurse=False), None)
-    mask = mask if weight is None else mask.to(weight.dtype)
     if not hasattr(norm, "plain_class"):
         norm.plain_class = type(norm)
         norm.__class__ = MaskedLayerNorm if is_plain_layer_norm(norm) else _masked_class(type(norm))
-    norm.share = share or 1 / mask.numel()  # with no kept unit the output is zero, so any positive share will do
-    tensors = {"mask": mask}
+    weight = next(norm.parameters(recurse=False), None)
+    if weight is not None and weight.dtype != units.mask.dtype:
+        units = UnitMask.of(units.mask.to(weight.dtype))
+    norm.share = units.share
+    tensors = {"mask": units.mask}
     if isinstance(norm, MaskedLayerNorm):
-        tensors |= {"closed": 1 - mask, "scale": mask * norm.share**0.5}
+        tensors |= {"closed": units.closed, "scale": units.scale}
     for name, tensor in tensors.items():
         norm.register_buffer(name, tensor, persistent=False)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pruning.gates import Gates
-from pruning.gates.norms import MaskedLayerNorm, set_mask
+from pruning.gates.norms import MaskedLayerNorm, UnitMask, set_mask
 from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compact
@@ -85,7 +85,7 @@ def test_gradients_are_those_of_autograd(name: str, state: str, passes: int) -> 
     scale = {k: v.detach().clone().requires_grad_() for k, v in gates.split(gates.values * gates.mask).items()}
     for group, mask in zip(groups, gates.mask.split(gates.sizes), strict=True):
         for norm in group.norms:
-            set_mask(twin.get_submodule(norm), mask)
+            set_mask(twin.get_submodule(norm), UnitMask.of(mask))
     for i in range(passes):
         tensors = reference(twin, groups, scale, gates.split(gates.mask.to(torch.float64)))
         loss_of(functional_call(twin, tensors, kwargs=inputs), i + 1).backward()

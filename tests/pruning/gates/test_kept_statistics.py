@@ -15,7 +15,7 @@ from pruning import Group, Pruner, PruningError, Slice, compact
 from pruning.criteria import Magnitude
 from pruning.gates import Gates
 from pruning.gates.kept_statistics import KeptStatistics
-from pruning.gates.norms import MaskedLayerNorm, clear_mask, set_mask
+from pruning.gates.norms import MaskedLayerNorm, UnitMask, clear_mask, set_mask
 from pruning.groups.checks import check_groups
 from tests.pruning.networks import compacted, random_gates, random_plan, shake
 
@@ -165,7 +165,7 @@ def test_a_norm_gets_its_class_back_and_the_class_is_made_once() -> None:
     first, second, plain = LayerNorm2d(6), LayerNorm2d(6), nn.LayerNorm(6)
     before = set(vars(first))
     for norm in (first, second, plain):
-        set_mask(norm, torch.tensor([1.0, 0, 1, 1, 0.5, 1]))
+        set_mask(norm, UnitMask.of(torch.tensor([1.0, 0, 1, 1, 0.5, 1])))
     assert type(first) is type(second)
     assert issubclass(type(first), LayerNorm2d)
     assert type(plain) is MaskedLayerNorm
@@ -177,7 +177,7 @@ def test_a_bfloat16_input_has_the_eps_of_torch() -> None:
     kept = torch.tensor([1.0, 0, 1, 1])
     x = (0.01 * torch.randn(50, 4) * kept).bfloat16()
     norm = nn.RMSNorm(4, dtype=torch.bfloat16)
-    set_mask(norm, kept)
+    set_mask(norm, UnitMask.of(kept))
     expected = nn.RMSNorm(3, dtype=torch.bfloat16)(x[:, kept.bool()])
     torch.testing.assert_close(norm(x)[:, kept.bool()], expected, rtol=0.02, atol=0.02)
 

@@ -5,7 +5,7 @@ import torch
 from timm.layers import LayerNorm as TimmLayerNorm
 from torch import nn
 
-from pruning.gates.norms import MaskedLayerNorm, clear_mask, set_mask
+from pruning.gates.norms import MaskedLayerNorm, UnitMask, clear_mask, set_mask
 
 KEPT = torch.tensor([1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 1], dtype=torch.float32)  # 7 of 11: no exact float32 share
 
@@ -32,7 +32,7 @@ def norms(bias: bool = True, eps: float = 1e-5) -> tuple[nn.LayerNorm, nn.LayerN
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_is_the_layer_norm_of_the_kept_channels(scale: float, eps: float, bias: bool) -> None:
     full, small = norms(bias, eps)
-    set_mask(full, KEPT)
+    set_mask(full, UnitMask.of(KEPT))
     x = stream(scale)
     out = full(x)
     torch.testing.assert_close(out[..., KEPT.bool()], small(x[..., KEPT.bool()]), rtol=1e-12, atol=1e-12)
@@ -41,7 +41,7 @@ def test_it_is_the_layer_norm_of_the_kept_channels(scale: float, eps: float, bia
 
 def test_gradients_of_kept_channels_are_those_of_the_small_norm() -> None:
     full, small = norms()
-    set_mask(full, KEPT)
+    set_mask(full, UnitMask.of(KEPT))
     x = stream().requires_grad_()
     y = x.detach()[..., KEPT.bool()].requires_grad_()
     up = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -57,13 +57,13 @@ def test_an_open_mask_changes_nothing() -> None:
     full, _ = norms()
     x = stream() + 0.1
     before = full(x)
-    set_mask(full, torch.ones(len(KEPT)))
+    set_mask(full, UnitMask.of(torch.ones(len(KEPT))))
     torch.testing.assert_close(full(x), before, rtol=1e-13, atol=1e-13)
 
 
 def test_without_channels_it_is_zero_and_so_are_its_gradients() -> None:
     full, _ = norms()
-    set_mask(full, torch.zeros(len(KEPT)))
+    set_mask(full, UnitMask.of(torch.zeros(len(KEPT))))
     x = torch.zeros(3, len(KEPT), dtype=torch.float64, requires_grad=True)
     out = full(x)
     out.sum().backward()
@@ -77,7 +77,7 @@ SOFT = torch.tensor([1, 0.3, 0, 1, 0, 0.3, 1, 1, 0.3, 1, 0.7], dtype=torch.float
 def test_channels_that_leave_count_in_part() -> None:
     """The mean of channels m * u is weighted by m, and so are the deviations from it."""
     full, _ = norms(eps=1e-2)
-    set_mask(full, SOFT)
+    set_mask(full, UnitMask.of(SOFT))
     u = torch.randn(4, 9, len(SOFT), dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.7
     mean = (SOFT * u).sum(-1, keepdim=True) / SOFT.sum()
     deviation = SOFT * (u - mean)
@@ -92,7 +92,7 @@ def test_there_is_no_jump_between_open_and_closed() -> None:
     dense, outputs = full(u), []
     for step in range(101):
         mask = KEPT.double() + (1 - KEPT.double()) * (1 - step / 100)
-        set_mask(full, mask)
+        set_mask(full, UnitMask.of(mask))
         outputs.append(full(mask * u))
     torch.testing.assert_close(outputs[0], dense, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(outputs[-1][..., kept], small(u[..., kept]), rtol=1e-12, atol=1e-12)
@@ -106,8 +106,8 @@ def test_set_and_clear_leave_no_trace(kind: type[nn.LayerNorm]) -> None:
     norm = kind(len(KEPT))
     parameters, attributes = list(norm.parameters()), set(vars(norm))
     state = copy.deepcopy(norm.state_dict())
-    set_mask(norm, KEPT)
-    set_mask(norm, 1 - KEPT)  # twice is one mask, the later one
+    set_mask(norm, UnitMask.of(KEPT))
+    set_mask(norm, UnitMask.of(1 - KEPT))  # twice is one mask, the later one
     assert type(norm) is MaskedLayerNorm
     assert torch.equal(norm.mask, 1 - KEPT)
     assert norm.state_dict().keys() == state.keys()  # the mask is not saved
@@ -122,5 +122,5 @@ def test_set_and_clear_leave_no_trace(kind: type[nn.LayerNorm]) -> None:
 
 def test_a_bfloat16_norm_stays_bfloat16() -> None:
     norm = nn.LayerNorm(len(KEPT), dtype=torch.bfloat16)
-    set_mask(norm, KEPT)
+    set_mask(norm, UnitMask.of(KEPT))
     assert norm(stream().bfloat16()).dtype == torch.bfloat16
