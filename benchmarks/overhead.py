@@ -8,8 +8,8 @@ All steps take turns in one process, on the same batch of synthetic video, each 
 sparsity step runs the hooks of the pruning callback in Lightning's order, through a whole short stage: gates, penalties
 and decaying masks at every step, and an update of the mask every `pruning.every` steps, which only the mean shows.
 
-Two rows have no criterion, no schedule and no update: `gates` has random masks of half of the units and gradients of the
-gates, `masks` has the same without gradients of the gates.
+Two rows have no criterion, no schedule and no update: `gates` has random masks of half of the units and gradients of
+the gates, `masks` has the same without gradients of the gates.
 """
 
 import statistics

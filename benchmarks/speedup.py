@@ -125,7 +125,8 @@ def _print(
         cells = []
         for name in formats:
             own, dense = times[cut, name], times[DENSE, name]
-            cells.append(f"{1e3 * median(own):.1f} ms" + (f"  {median(dense / own) * share:.3f}" if cut != DENSE else ""))
+            realised = f"  {median(dense / own) * share:.3f}" if cut != DENSE else ""
+            cells.append(f"{1e3 * median(own):.1f} ms{realised}")
         table.add_row(
             f"{cut.ratio:g}", cut.round_to, f"{count / 1e9:.3f}", f"{share:.3f}", *cells, f"{errors[cut]:.0e}"
         )
