@@ -1,7 +1,7 @@
 """Candidates: sets of units that lie alike in the same tensors, each of which may become a group."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,27 +36,40 @@ class Candidate:
     attributes: tuple[tuple[str, int], ...]
     problem: str
 
-    def group(self, norms: tuple[str, ...], is_attention: bool, gated: Sequence[TensorDim], taken: set[str]) -> Group:
+    def is_floating(self, path: str) -> bool:
+        """Returns whether the entries of a tensor are floating-point numbers."""
+        return _tensor(self.network, path).is_floating_point()
+
+    def group(
+        self,
+        norms: tuple[str, ...],
+        is_attention: bool,
+        gated: Sequence[TensorDim],
+        rescaled: Mapping[TensorDim, Sequence[int]],
+        taken: set[str],
+    ) -> Group:
         """Returns the group.
 
         Args:
             norms: see `Group.norms`.
             is_attention: whether the units are heads or dims of heads.
-            gated: weights that carry the gates.
+            gated: weights that carry the gates, and buffers that are masked with them.
+            rescaled: entries that the cut rescales, see `rescaling`.
             taken: names of other groups.
         """
         masked = {norm for norm in norms if not is_plain_layer_norm(self.network.get_submodule(norm))}
         slices = []
         for (path, dim), positions in self.places.items():
-            form = _as_offsets(positions)
-            options: dict[str, Any] = {} if form is None else {"offsets": form[0], "inner": form[1]}
-            if form is None:
-                options["table"] = tuple(map(tuple, positions.tolist()))
+            options: dict[str, Any] = {"whole": (path, dim) in self.whole_dims}
             if (path, dim) in gated:
-                options["gated"] = True
+                options["gated" if isinstance(_tensor(self.network, path), nn.Parameter) else "masked"] = True
             elif path.rpartition(".")[0] in masked:
                 options["masked"] = True
-            slices.append(Slice(path, dim, whole=(path, dim) in self.whole_dims, **options))
+            is_rescaled = np.isin(positions, rescaled.get((path, dim), ()))
+            for part in (True, False):
+                if (is_rescaled == part).any():
+                    chosen = positions[is_rescaled == part].reshape(len(positions), -1)
+                    slices.append(Slice(path, dim, rescaled=part, **_layout(chosen), **options))
         name, kind = name_and_kind(self.network, slices, bool(norms), is_attention)
         names = (name, *(f"{name}.{i}" for i in range(2, len(taken) + 3)))
         unique = next(n for n in names if n not in taken)
@@ -131,6 +144,12 @@ def _positions(entries: np.ndarray, units: Sequence[int], count: int) -> np.ndar
     order = np.argsort(entries, kind="stable")
     starts = np.searchsorted(entries[order], units)
     return order[starts[:, None] + np.arange(count)]
+
+
+def _layout(positions: np.ndarray) -> dict[str, Any]:
+    """Returns the arguments of a `Slice` for positions (units, per unit)."""
+    form = _as_offsets(positions)
+    return {"table": tuple(map(tuple, positions.tolist()))} if form is None else {"offsets": form[0], "inner": form[1]}
 
 
 def _as_offsets(positions: np.ndarray) -> tuple[tuple[int, ...], int] | None:

@@ -20,7 +20,8 @@ from pruning.discovery.membership import Membership
 from pruning.discovery.proof import separate
 from pruning.discovery.readable import readable_copy
 from pruning.discovery.recording import Recording, in_training, record
-from pruning.discovery.splits import choose_unit_dims
+from pruning.discovery.rescaling import rescaled_entries
+from pruning.discovery.splits import UnitDims
 from pruning.groups import Group, Slice
 
 
@@ -54,20 +55,34 @@ class Found:
     share: float
 
 
-def groups_of_recording(network: nn.Module, recording: Recording) -> tuple[list[Group], list[LeftWhole]]:
+def groups_of_recording(
+    network: nn.Module, recording: Recording, choice: UnitDims | None = None
+) -> tuple[list[Group], list[LeftWhole]]:
     """Returns the groups of a recorded run, and what cannot be cut.
 
     Args:
         network: the network of the run.
         recording: the run.
+        choice: the choice of heads or dims as the units of attentions; by default a new one. It changes if no weights
+            can carry the gates of the units.
     """
-    flow = choose_unit_dims(recording)
+    choice = choice or UnitDims(recording)
+    while True:
+        groups, whole, failed = _groups_of_flow(network, choice.flow)
+        if not choice.reject(failed):
+            return groups, whole
+
+
+def _groups_of_flow(network: nn.Module, flow: Flow) -> tuple[list[Group], list[LeftWhole], set[int]]:
+    """Returns the groups of a flow of units, what cannot be cut, and the units that no weights can close."""
+    recording = flow.recording
     unite_counted(network, flow)
     candidates = find_candidates(network, flow)
     membership = Membership(flow, {unit: i for i, c in enumerate(candidates) for unit in c.units.tolist()})
     chooser = GateChooser(membership)
     groups: list[Group] = []
     whole: list[LeftWhole] = []
+    failed: set[int] = set()
     for i, candidate in enumerate(candidates):
         if not membership.operators(i):
             continue
@@ -75,13 +90,27 @@ def groups_of_recording(network: nn.Module, recording: Recording) -> tuple[list[
             if candidate.problem:
                 raise UngateableError(candidate.problem)
             parameters = [place for place in candidate.places if not recording.tensors[place[0]].is_buffer]
-            gated = chooser.choose(i, {place: prod(recording.tensors[place[0]].shape) for place in parameters})
+            buffers = [p for p in candidate.places if p not in parameters and candidate.is_floating(p[0])]
+            sizes = {place: prod(recording.tensors[place[0]].shape) for place in parameters}
+            gated = chooser.choose(i, sizes, buffers)
+            rescaled = rescaled_entries(membership, i)
         except UngateableError as error:
             whole.append(LeftWhole(_names(candidate.places), len(candidate.units), str(error)))
+            failed.update(candidate.units.tolist())
             continue
         norms, is_attention = membership.norms(i), membership.is_attention(i)
-        groups.append(candidate.group(norms, is_attention, gated, {g.name for g in groups}))
-    return groups, [*whole, *_frozen(flow)]
+        groups.append(candidate.group(norms, is_attention, gated, rescaled, {g.name for g in groups}))
+    return groups, [*whole, *_frozen(flow)], failed
+
+
+def _units_of(flow: Flow, group: Group) -> set[int]:
+    """Returns the units of a group in a flow."""
+    units: set[int] = set()
+    for s in group.slices:
+        labels = flow.of(flow.recording.tensors[s.path])[s.dim] if s.path in flow.recording.tensors else None
+        if labels is not None:
+            units.update(flow.units.find(labels[s.positions(torch.arange(group.size)).flatten().numpy()]).tolist())
+    return units
 
 
 def _frozen(flow: Flow) -> list[LeftWhole]:
@@ -161,8 +190,12 @@ def _find(network: nn.Module, inputs: InputFunction) -> Found:
     recording = record(copy, lambda n: n(**arguments))
     if recording.unused:
         recording = record(copy, lambda n: (n(**arguments), in_training(n, arguments)))
-    groups, whole = groups_of_recording(copy, recording)
-    groups, refused = separate(network, _with_declared(copy, groups), function)
+    choice = UnitDims(recording)
+    while True:
+        groups, whole = groups_of_recording(copy, recording, choice)
+        groups, refused = separate(network, _with_declared(copy, groups), function)
+        if not choice.reject({unit for group, _ in refused for unit in _units_of(choice.flow, group)}):
+            break
     for group, reason in refused:
         whole.append(LeftWhole(_names([(s.path, s.dim) for s in group.slices]), group.size, reason))
     return Found(groups, whole, cut_share(network, groups))

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from pruning.discovery.recording import Operator, Recording, Value
 from pruning.discovery.tracked_attributes import TrackedInt
-from pruning.discovery.units import Units
+from pruning.discovery.units import FIXED, Units
 
 VIEWS = (
     "t",
@@ -101,6 +101,7 @@ class Flow:
             self.set(value, [self.units.fresh(n) if n > 1 else None for n in value.shape])
             self.views[value] = value
             self._places |= {id(part): (value.name, dim) for dim, part in enumerate(self.labels[value])}
+        self._of_tensors = self.units.count  # labels of parameters and buffers are the first ones
         for self.number, operator in enumerate(recording.operators):
             rule = self.rule_of(operator)
             if rule is None:
@@ -164,6 +165,10 @@ class Flow:
             if np.array_equal(one, other):
                 return  # e.g. the same channels in another order
         self.unite(first, second, operator)
+
+    def in_tensors(self, labels: np.ndarray | None) -> bool:
+        """Returns whether some of the units lie in a parameter or buffer, and not only in results of operators."""
+        return labels is not None and bool((self.units.find(labels[labels != FIXED]) < self._of_tensors).any())
 
     def freeze(self, value: Value, reason: str) -> None:
         """Freezes all units of a tensor."""

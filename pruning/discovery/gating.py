@@ -1,6 +1,6 @@
 """Choice of the weights that carry the gates of a group, such that closed gates equal removed units."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from pruning.discovery.closing import ClosedUnits, UngateableError
 from pruning.discovery.flow import TensorDim
@@ -20,7 +20,7 @@ class GateChooser:
         self._vectors = {name for name, value in tensors.items() if len(value.shape) == 1}
         self._zero_functions: dict[tuple, bool] = {}
 
-    def choose(self, group: int, places: Mapping[TensorDim, int]) -> list[TensorDim]:
+    def choose(self, group: int, places: Mapping[TensorDim, int], buffers: Sequence[TensorDim] = ()) -> list[TensorDim]:
         """Returns the weights that carry the gates of a group.
 
         Either the weights that produce the units or those that read them, whichever has fewer entries. If both have a
@@ -29,6 +29,8 @@ class GateChooser:
         Args:
             group: number of the group.
             places: parameters with units of the group, with their number of entries.
+            buffers: buffers with units of the group, which can be masked, e.g. a bias of keys that is always zero. They
+                are among the result if they make units together with the parameters.
 
         Raises:
             UngateableError: neither the producers nor the readers can close the units.
@@ -39,10 +41,11 @@ class GateChooser:
         producers = [p for p in places if p not in read]
         readers = sorted(read)
         problem, problem_of_readers = self._problem(group, producers), self._problem(group, readers)
+        if problem and producers and buffers and not self._problem(group, [*producers, *buffers]):
+            producers, problem = [*producers, *buffers], ""
         if not problem:
-            producers = self._needed(
-                group, producers
-            )  # in the order of use: what a later norm overwrites needs no gate
+            # in the order of use: what a later norm overwrites needs no gate
+            producers = self._needed(group, producers)
         if not problem_of_readers and any(len(found) > 1 for found in reads):
             readers = self._needed(group, readers)  # one of two weights that are multiplied with each other
         options = [o for o, p in ((producers, problem), (readers, problem_of_readers)) if o and not p]
@@ -51,7 +54,7 @@ class GateChooser:
             raise UngateableError(next(filter(None, causes), "no weight makes or reads them"))
         if not problem and producers and all(name in self._vectors for name, _ in producers):
             return producers  # the scales of norms
-        return min(options, key=lambda o: (sum(places[p] for p in o), o is producers))
+        return min(options, key=lambda o: (sum(places.get(p, 0) for p in o), o is producers))
 
     def _needed(self, group: int, gated: list[TensorDim]) -> list[TensorDim]:
         """Returns the weights without those whose gates the others make superfluous."""

@@ -1,5 +1,6 @@
 """Membership: which groups have units in which tensors, and which operators touch them."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,6 +23,7 @@ class Membership:
         self._lookup = np.full(flow.units.count + 1, -1)
         for unit, group in group_of_unit.items():
             self._lookup[unit] = group
+        self._sizes = Counter(group_of_unit.values())
         self._groups_of_labels: dict[int, frozenset[int]] = {}
         self._operators: dict[int, list[Operator]] = {}
         for operator in flow.recording.operators:
@@ -37,6 +39,15 @@ class Membership:
         """Returns the groups that have units in each dimension of a tensor."""
         return [self._groups_in_labels(labels) for labels in self.flow.of(value)]
 
+    def covers(self, group: int, value: Value, dim: int) -> bool:
+        """Returns whether a dimension has all units of a group, each equally often, and nothing else."""
+        labels = self.flow.of(value)[dim]
+        if labels is None:
+            return False
+        units, counts = np.unique(self.flow.units.find(labels), return_counts=True)
+        whole = len(units) == self._sizes[group] and bool((self._lookup[units] == group).all())
+        return whole and len(set(counts.tolist())) == 1
+
     def norms(self, group: int) -> tuple[str, ...]:
         """Returns the paths of the modules that normalise over units of a group."""
         norms = self.flow.norms_over_units
@@ -44,13 +55,16 @@ class Membership:
 
     def is_attention(self, group: int) -> bool:
         """Returns whether products of two activations have the units of a group in a batch, or sum over them."""
-        for operator in self.operators(group):
-            pair = operator.values[-2:]
-            if self.flow.rule_of(operator) is product and not {*pair} & self.flow.views.keys():
-                first, second = map(self.groups_in, pair)
-                if group in first[-1] or (group in first[0] and group in second[0]):
-                    return True
+        for operator in self.products(group):
+            first, second = map(self.groups_in, operator.values[-2:])
+            if group in first[-1] or (group in first[0] and group in second[0]):
+                return True
         return False
+
+    def products(self, group: int) -> list[Operator]:
+        """Returns the products of two activations that read units of a group."""
+        products = [o for o in self.operators(group) if self.flow.rule_of(o) is product]
+        return [o for o in products if not {*o.values[-2:]} & self.flow.views.keys()]
 
     def summed_dims(self, operator: Operator, group: int) -> list[tuple[Value, int]]:
         """Returns the dimensions with units of a group over which an operator sums products."""

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from pruning.discovery.float_sizes import NotedInt, noted_floats
 from pruning.discovery.tracked_attributes import TrackedInt, tracked_attributes
 from pruning.discovery.tracked_shapes import ReadSize, plain_shape, tracked_shapes
 from pruning.errors import PruningError, first_line
@@ -91,11 +92,13 @@ class Recording:
         operators: the operators in the order in which they ran.
         tensors: parameters and buffers by name; a tensor with several names once.
         outputs: tensors that the network returned.
+        float_sizes: sizes that became floating-point numbers, each with the path of the module that runs.
     """
 
     operators: list[Operator]
     tensors: dict[str, Value]
     outputs: list[Value]
+    float_sizes: list[tuple[str, NotedInt]] = field(default_factory=list)
 
     @property
     def unused(self) -> list[str]:
@@ -120,6 +123,12 @@ class _Context:
     def __init__(self) -> None:
         self.modules: list[str] = [""]
         self.calls: list[_Call] = []
+        self.float_sizes: list[tuple[str, NotedInt]] = []
+
+    def note_float(self, size: NotedInt) -> None:
+        """Notes a size that becomes a floating-point number, unless it is one inside of an attention of torch."""
+        if not any(call.width_scales for call in self.calls):
+            self.float_sizes.append((self.modules[-1], size))
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -133,7 +142,12 @@ class _FunctionMode(TorchFunctionMode):
         kwargs = kwargs or {}
         name, scale = getattr(func, "__name__", ""), args[6] if len(args) > 6 else kwargs.get("scale")
         read_sizes = _read_sizes(args[1:]) if name in RESHAPES else {}
-        width_scales = name == "scaled_dot_product_attention" and scale is None
+        width_scales = name == "multi_head_attention_forward" or (
+            name == "scaled_dot_product_attention" and scale is None
+        )
+        for size in args[1:] if "mul" in name or "div" in name else ():
+            if isinstance(size, NotedInt):
+                self.context.note_float(size)
         self.context.calls.append(_Call(name, list(_tracked((args, kwargs))), read_sizes, width_scales))
         try:
             return func(*args, **kwargs)
@@ -226,6 +240,7 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
             _FunctionMode(context),
             mode,
             tracked_shapes(mode.value),
+            noted_floats(context.note_float),
         ):
             result = run(network)
     except Exception as error:  # of any kind: the network is the user's
@@ -234,7 +249,7 @@ def record(network: nn.Module, run: Callable[[nn.Module], Any]) -> Recording:
             f"subclass of int: {first_line(error)}"
         ) from error
     outputs = [values[id(t)] for t in output_leaves(result) if isinstance(t, Tensor) and id(t) in values]
-    return Recording(mode.operators, tensors, outputs)
+    return Recording(mode.operators, tensors, outputs, context.float_sizes)
 
 
 @contextmanager

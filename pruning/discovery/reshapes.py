@@ -38,7 +38,7 @@ def _merged(flow: Flow, operator: Operator, parts: Labels, sizes: Sequence[int])
     if not known:
         return None
     live = [i for i in known if not _all_frozen(flow, parts[i])] or known
-    chosen = max(live, key=lambda i: sizes[i])
+    chosen = max(live, key=lambda i: (flow.in_tensors(parts[i]), sizes[i]))
     for i in known:
         if i != chosen:
             flow.freeze_mixed(operator, parts[i])

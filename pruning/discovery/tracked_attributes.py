@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from pruning.discovery.float_sizes import NotedInt
 
-class TrackedInt(int):
+
+class TrackedInt(NotedInt):
     """An integer whose arithmetic keeps the names of the attributes that it was computed from.
 
     Attributes:

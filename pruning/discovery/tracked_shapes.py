@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pruning.discovery.float_sizes import NotedInt
 from pruning.discovery.tracked_attributes import TrackedInt
 
 SHAPE: Any = vars(torch._C.TensorBase)["shape"]
 
 
-class ReadSize(int):
+class ReadSize(NotedInt):
     """A size of a tensor. Its arithmetic gives plain integers, or what the other number gives.
 
     Attributes:

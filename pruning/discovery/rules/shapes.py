@@ -1,6 +1,6 @@
 """Rules of operators that move entries: views, permutations, concatenations, slices."""
 
-from math import gcd
+from math import gcd, prod
 
 import numpy as np
 
@@ -29,10 +29,13 @@ def _unite_with_parts(flow: Flow, operator: Operator) -> None:
     value, shape = operator.values[0], operator.results[0].shape
     for dim, size in operator.read_sizes.items():
         is_part = 0 < dim < len(shape) and shape[dim] != size == shape[dim] * shape[dim - 1]
-        if is_part and value.shape and value.shape[-1] % size == 0:
-            labels, other = flow.of(value)[-1], flow.of(size.tensor)[size.dim]
-            for block in [None] if labels is None else labels.reshape(-1, size):
-                flow.unite(block, other, operator)
+        if not is_part or not value.shape or value.shape[-1] % size:
+            continue
+        if prod(shape[dim - 1 :]) > value.shape[-1]:
+            continue  # a part of another dimension, e.g. of the height in `view(B, H // 7, 7, W // 7, 7, C)`
+        labels, other = flow.of(value)[-1], flow.of(size.tensor)[size.dim]
+        for block in [None] if labels is None else labels.reshape(-1, size):
+            flow.unite(block, other, operator)
 
 
 def as_strided(flow: Flow, operator: Operator) -> None:
@@ -232,13 +235,20 @@ def roll(flow: Flow, operator: Operator) -> None:
     flow.set(operator.results[0], labels)
 
 
+VIEW_NAMES = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_as")
+SPLIT_NAMES = ("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk")
+# Operators that only choose and order the entries of their first argument.
+MOVES = (*VIEW_NAMES, *SPLIT_NAMES, "permute", "transpose", "t", "squeeze", "unsqueeze") + (
+    ("select", "unbind", "expand", "repeat", "slice")
+)
+
 SHAPES = (
-    dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_as"), view)
+    dict.fromkeys(VIEW_NAMES, view)
     | dict.fromkeys(("permute", "transpose", "t"), permute)
     | dict.fromkeys(("squeeze", "unsqueeze"), squeeze)
     | {"as_strided": as_strided}
     | dict.fromkeys(("select", "unbind"), select)
-    | dict.fromkeys(("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk"), split)
+    | dict.fromkeys(SPLIT_NAMES, split)
     | dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d", "reflection_pad1d", "pad"), pad)
     | {"expand": expand, "repeat": repeat, "slice": slice_, "cat": cat, "stack": stack, "roll": roll, "glu": glu}
     | dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), pixel_shuffle)

@@ -88,7 +88,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], list[in
     "width in a square root": (lambda: mlp(attention), numbers(2, 5, 6), []),
     "width in a logarithm": (lambda: mlp(lambda n, x: n.last(n.first(x) * log(n.first(x).size(1)))), numbers(4, 6), []),
     "width as divisor": (lambda: mlp(lambda n, x: n.last(n.first(x)) / len(n.first.weight)), numbers(4, 6), []),
-    "a number of heads in the code": (lambda: mlp(heads), numbers(2, 5, 6), []),
+    "a number of heads in the code": (lambda: mlp(heads), numbers(2, 5, 6), [2]),
     "width in training": (lambda: mlp(in_training(lambda h: h * (1 + 1 / h.shape[-1]))), numbers(4, 6), []),
     "a size in training": (lambda: mlp(in_training(lambda h: h + torch.ones(10))), numbers(4, 6), []),
     "noise in training": (lambda: mlp(in_training(lambda h: F.dropout(h))), numbers(4, 6), [10]),
