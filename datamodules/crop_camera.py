@@ -5,6 +5,7 @@ a camera each: the picture alone would not teach that a target changes its looks
 whose settings change with time.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,32 +13,34 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from datamodules.augmentation import Augmentation
+from datamodules.augmentation import Augmentation, LabelledCrop
 from datamodules.scenes.camera import apply_camera
 from datamodules.scenes.camera_settings import draw_camera_settings, find_affected
 from datamodules.scenes.photo_realism import PhotoRealism
 
 # Photographs have their exposure already, and cameras have sharpened them once.
 LOOK = PhotoRealism(contrast=0.17, sharpen=1.0)
-BRIGHTNESS = 0.45  # of an average photograph, which contrast keeps
 UNCHANGED = Augmentation(gray=0.0, flip=0.0, flip_each=0.0, brightness=0.0)  # crops are augmented before
 ROLES = ("template", "search")
 
 
-def draw_crop_cameras(rng: Generator, share: float, still: bool, templates: int, searches: int) -> dict[str, Tensor]:
+def draw_crop_cameras(
+    rng: Generator, share: float, still: bool, crops: Sequence[LabelledCrop], templates: int
+) -> dict[str, Tensor]:
     """Draws the settings of the camera for the crops of one sample.
 
     Args:
         rng: random generator.
         share: probability that the camera changes the crops.
         still: whether all crops show one picture.
-        templates, searches: number T of template crops and S of search regions.
+        crops: T templates, and S search regions after them. Contrast changes around their mean brightness.
+        templates: T.
 
     Returns:
         "template_camera" (T, 13) and "search_camera" (S, 13): the settings of `apply_camera`, and the resolution of the
         sensor over that of the crop; 0 for crops that stay as they are. "noise_seed" (), seed of the noise.
     """
-    count = templates + searches
+    count = len(crops)
     settings = np.zeros((count, 13))
     if rng.random() < share:
         if still:
@@ -45,14 +48,19 @@ def draw_crop_cameras(rng: Generator, share: float, still: bool, templates: int,
         else:
             gap = rng.random((1, count)) ** 0.7
             gap[:, 0] = 0
-        ones = np.ones(len(gap))
-        drawn, scale = draw_camera_settings(
-            rng, gap, np.ones(gap.shape), UNCHANGED, LOOK, BRIGHTNESS * ones, LOOK.contrast * ones
-        )
+        brightness = np.array([_brightness(crop) for crop in crops[: len(gap)]])
+        deviation = np.full(len(gap), LOOK.contrast)  # a photograph needs no stretching, but for random changes
+        drawn, scale = draw_camera_settings(rng, gap, np.ones(gap.shape), UNCHANGED, LOOK, brightness, deviation)
         settings = np.concatenate([drawn.reshape(count, -1), scale.reshape(count, 1)], 1)
     settings = torch.from_numpy(settings.astype(np.float32))
     seed = torch.tensor(int(rng.integers(2**31)))
     return {"template_camera": settings[:templates], "search_camera": settings[templates:], "noise_seed": seed}
+
+
+def _brightness(crop: LabelledCrop) -> float:
+    """Returns the mean of all colours of a crop without its padding, in 0..1."""
+    rows, columns = ~crop.padding
+    return float(crop.picture[rows][:, columns].mean()) / 255
 
 
 def plan_cameras(batch: dict[str, Any]) -> dict[str, Any]:

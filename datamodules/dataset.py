@@ -80,13 +80,13 @@ class TrackingDataset(Dataset):
                 log.warning("%s; another sample is drawn instead", error)
                 last_unreadable = error.path
                 continue
-            crops = self.augmentation(crops, rng, self.train)
+            changes = self.sequences.changes[source]
+            crops = changes(self.augmentation(crops, rng, self.train), counts[0], rng)
             sample = _stack("template", crops[: counts[0]]) | _stack("search", crops[counts[0] :])
             present = torch.full((counts[1],), float(frames.present))
             sample |= {"present": present, "unreadable": torch.tensor(unreadable)}
-            if any(self.sequences.cameras):
-                still = frames.templates[0][0].still
-                sample |= draw_crop_cameras(rng, self.sequences.cameras[source], still, *counts)
+            if any(each.camera for each in self.sequences.changes):
+                sample |= draw_crop_cameras(rng, changes.camera, frames.templates[0][0].still, crops, counts[0])
             return sample
         raise DataError(
             f"{MAX_UNREADABLE} frames in a row could not be read, the last is {last_unreadable}; check the data"

@@ -77,8 +77,8 @@ class TrackingDataModule(L.LightningDataModule):
         self._notes: list[str] = []
         for split, given in {"train": train, "val": val}.items():
             used = given if self.samples[split] else {}
-            if used:
-                check_weights(used)
+            if self.samples[split]:
+                check_weights(given)
             self.sources[split] = {name: source for name, source in given.items() if isinstance(source, Source)}
             self.scenes[split] = self._find_scenes(split, used)
 
@@ -113,13 +113,13 @@ class TrackingDataModule(L.LightningDataModule):
         """
         for split, samples in self.samples.items():
             if samples:
-                self._check(split)
+                self._check_split(split)
         if self.samples["val"]:
             check_disjoint(self._tables("train"), self._tables("val"))
         for note in self._notes:
             log.warning(note)
 
-    def _check(self, split: str) -> None:
+    def _check_split(self, split: str) -> None:
         scenes = self.scenes[split]
         if scenes:
             scenes.check()
@@ -129,7 +129,7 @@ class TrackingDataModule(L.LightningDataModule):
     def content(self) -> dict[str, Any]:
         """Returns the content of all data in use as plain data for a cache key: weights and tables, in order.
 
-        Scenes and cameras are contained only if they are in use.
+        Scenes and changes of crops are contained only if they are in use.
 
         Raises:
             DataError: a data set is missing or broken.
@@ -140,7 +140,8 @@ class TrackingDataModule(L.LightningDataModule):
         content = []
         for name, table in self._tables(split).items():
             source = self.sources[split][name]
-            content.append([source.weight, table.content(), *([source.camera] if source.camera else [])])
+            changes = [source.changes._asdict()] if any(source.changes) else []
+            content.append([source.weight, table.content(), *changes])
         scenes = self.scenes[split]
         return content + ([[scenes.weight, scenes.content()]] if scenes else [])
 
@@ -151,8 +152,8 @@ class TrackingDataModule(L.LightningDataModule):
             DataError: sequences are missing or broken, or all sequences of a source are too short.
         """
         weights = {name: source.weight for name, source in self.sources[split].items()}
-        cameras = {name: source.camera for name, source in self.sources[split].items()}
-        return Mixture(self._tables(split), weights, self.sampler, self.template.count, self.search.count, cameras)
+        changes = {name: source.changes for name, source in self.sources[split].items()}
+        return Mixture(self._tables(split), weights, self.sampler, self.template.count, self.search.count, changes)
 
     def _tables(self, split: str) -> dict[str, SequenceTable]:
         # Even a cached table takes a second, since all its files are checked for changes.

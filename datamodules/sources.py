@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.crop_changes import CropChanges
 from datamodules.errors import DataError, DataSettingError, NoDataError
 from datamodules.sampling import FrameSampler
 from datamodules.sequences.table import Selection, SequenceTable
@@ -18,12 +19,19 @@ class Source:
     Attributes:
         read: returns the sequences of the data set; raises DataError.
         weight: share of the samples relative to the other sources, whatever their sizes; 0 leaves the source out.
-        camera: share of the samples that the simulated camera changes, see `datamodules.crop_camera`.
+        camera, stretch, cover: changes of the crops, see `CropChanges`.
     """
 
     read: Callable[[], SequenceTable]
     weight: float
     camera: float = 0.0
+    stretch: float = 0.0
+    cover: float = 0.0
+
+    @property
+    def changes(self) -> CropChanges:
+        """Changes of the crops."""
+        return CropChanges(self.camera, self.stretch, self.cover)
 
 
 class Mixture:
@@ -34,11 +42,11 @@ class Mixture:
         weights: weights of the same sources, not all 0.
         sampler: selects the usable sequences.
         templates, searches: number of template crops and of search regions in a sample.
-        cameras: share of the samples that the simulated camera changes, by source; 0 without an entry.
+        changes: changes of the crops, by source; none without an entry.
 
     Attributes:
         sources: usable sequences of each source.
-        cameras: shares of the same sources.
+        changes: changes of the crops of the same sources.
 
     Raises:
         DataError: a source has no usable sequence.
@@ -51,10 +59,10 @@ class Mixture:
         sampler: FrameSampler,
         templates: int,
         searches: int,
-        cameras: Mapping[str, float] | None = None,
+        changes: Mapping[str, CropChanges] | None = None,
     ):
         self.sources: list[Selection] = []
-        self.cameras = [(cameras or {}).get(name, 0.0) for name in tables]
+        self.changes = [(changes or {}).get(name, CropChanges()) for name in tables]
         for name, table in tables.items():
             try:
                 self.sources.append(sampler.select_usable(table, templates, searches))

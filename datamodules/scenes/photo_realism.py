@@ -37,5 +37,5 @@ class PhotoRealism:
             if not 0 <= getattr(self, name) <= highest:
                 raise DataError(
                     f"datamodule.look.{name}={getattr(self, name)} must be between 0 and {highest}; "
-                    "see conf/datamodule/scenes.yaml"
+                    "see conf/datamodule/source/scenes.yaml"
                 )

@@ -131,6 +131,8 @@ RULES: dict[str, Rule] = {
     "datamodule.*augmentation.*": SHARE,
     "datamodule.*.weight": WEIGHT,
     "datamodule.*.camera": SHARE,
+    "datamodule.*.stretch": SHARE,
+    "datamodule.*.cover": SHARE,
     "*.only_complete": FLAG,
     "datamodule.*bank.real_*": SHARE,
     "datamodule.*bank.*": whole("[8, inf)", 1000),
