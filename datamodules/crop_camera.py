@@ -58,9 +58,10 @@ def draw_crop_cameras(
 
 
 def _brightness(crop: LabelledCrop) -> float:
-    """Returns the mean of all colours of a crop without its padding, in 0..1."""
+    """Returns the mean of all colours of a crop without its padding, in 0..1; 0 if there is only padding."""
     rows, columns = ~crop.padding
-    return float(crop.picture[rows][:, columns].mean()) / 255
+    shown = crop.picture[rows][:, columns]
+    return float(shown.mean()) / 255 if shown.size else 0.0
 
 
 def plan_cameras(batch: dict[str, Any]) -> dict[str, Any]:
