@@ -1,6 +1,7 @@
 """Discovery: finds the groups of a network that declares none.
 
 - `finding`: `find_groups` joins these steps. `readable` checks before them that the network runs.
+  `reasons` tells in few lines what is left whole.
 - `recording`: runs the network on the meta device and notes its operators. `tracked_attributes` and `tracked_shapes`
   tell which of their sizes come from attributes of modules, and which from the shapes of tensors, and `float_sizes`
   which of them become floating-point numbers.

@@ -117,7 +117,7 @@ def test_the_end_of_a_stage_is_an_update_of_the_mask(decay: bool, tmp_path: Path
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_at_ratio_one_it_adds_nothing(method: str, tmp_path: Path) -> None:
+def test_at_ratio_one_the_callback_changes_no_training(method: str, tmp_path: Path) -> None:
     build, notes = METHODS[method].module, Notes()
     plain, module, callback = build(), build(), pruning(method, ratio=1.0)
     val = loader(batch=8, batches=1)
@@ -174,7 +174,7 @@ def test_the_mask_follows_the_schedule(tmp_path: Path) -> None:
         assert asked - 1 / 28 < float(mask.mean()) <= asked + 1e-6
 
 
-def test_what_happens_is_logged(tmp_path: Path) -> None:
+def test_ratios_churn_and_kept_units_are_logged(tmp_path: Path) -> None:
     module, callback, notes, masks = Regressor(), pruning("magnitude", decay=False), Notes(), []
     fit(module, [callback, mask_spy(callback, masks)], loader(), tmp_path, logger=notes)
     names = {"ratio_asked", "ratio_achieved", "mask_churn", "kept/hidden", "kept/width"}

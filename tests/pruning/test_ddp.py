@@ -74,7 +74,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 @pytest.mark.parametrize(("method", "frozen"), STAGES)
-def test_both_ranks_end_with_the_same(method: str, frozen: bool, ranks: list[dict]) -> None:
+def test_both_ranks_end_with_the_same_weights_and_plan(method: str, frozen: bool, ranks: list[dict]) -> None:
     first, second = (found[method, frozen] for found in ranks)
     assert first.keys() == second.keys()
     for name, value in first.items():
@@ -100,7 +100,7 @@ def test_two_ranks_are_one_with_the_joint_batch(method: str, frozen: bool, ranks
 
 
 @pytest.mark.filterwarnings("ignore:.*no `val_dataloader`.*", "ignore:.*LeafSpec.*")
-def test_a_rank_by_itself_would_end_elsewhere(ranks: list[dict], tmp_path: Path) -> None:
+def test_a_rank_without_the_other_one_ends_with_other_gates(ranks: list[dict], tmp_path: Path) -> None:
     """Checks that one rank alone ends with other gates, so that the tests above are meaningful."""
     alone, both = stage("slim", True, share(0), tmp_path), ranks[0]["slim", True]
     assert (alone["values"] - both["values"]).abs().max() > 1e-3

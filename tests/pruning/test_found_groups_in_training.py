@@ -146,7 +146,9 @@ def test_checkpoints_hold_ungated_weights_and_a_resumed_stage_goes_on(module: ty
         (WithoutGroups, X[:1], "no group of units of WithoutGroups can be cut: cumsum in model.*: 8 units"),
     ],
 )
-def test_what_is_missing_is_named(module: type[Stranger], example: Any, message: str, tmp_path: Path) -> None:
+def test_a_module_that_cannot_be_pruned_says_what_it_lacks(
+    module: type[Stranger], example: Any, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(PruningError, match=message):
         fit(module(example), [callback(Magnitude())], loader(), tmp_path, max_epochs=1)
 

@@ -15,12 +15,12 @@ def test_an_unlisted_group_keeps_everything() -> None:
 
 
 @pytest.mark.parametrize("kept", [{}, {"a": ()}, {"a": (0, 4), "b": (0, 1, 2)}])
-def test_sound_plans_pass(kept: dict) -> None:
+def test_plans_that_fit_their_groups_pass(kept: dict) -> None:
     Plan(kept).check(GROUPS)
 
 
 @pytest.mark.parametrize("units", [(0, 0), (2, 1), (-1, 2), (1, 5)])
-def test_doubtful_units_are_refused(units: tuple[int, ...]) -> None:
+def test_units_that_are_not_distinct_ascending_and_in_range_are_refused(units: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"group 'a' must list distinct ascending units below 5"):
         Plan({"a": units}).check(GROUPS)
 
@@ -35,7 +35,7 @@ def test_a_plan_survives_json() -> None:
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
-def test_then_counts_in_what_was_left() -> None:
+def test_a_plan_after_a_plan_counts_in_the_units_that_the_first_one_kept() -> None:
     first, second = Plan({"a": (1, 2, 4)}), Plan({"a": (0, 2), "b": (1,)})
     assert first.followed_by(second) == Plan({"a": (1, 4), "b": (1,)})
     assert first.followed_by(Plan()) == first

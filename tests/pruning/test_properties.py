@@ -81,7 +81,9 @@ def places_of(groups: Sequence[Group], seed: int) -> dict[str, torch.Tensor]:
 
 @examples(70)
 @given(st.data(), recipes(), SEEDS)
-def test_masked_is_compacted(data: st.DataObject, recipe: Recipe, seed: int) -> None:
+def test_the_masked_network_computes_what_the_cut_network_computes(
+    data: st.DataObject, recipe: Recipe, seed: int
+) -> None:
     network = built(recipe, seed)
     plan = data.draw(plans(network.groups()))
     gates = data.draw(gates_of(network, plan))

@@ -100,7 +100,7 @@ def test_attaching_to_another_network_starts_anew() -> None:
     assert not pruning.gates.mask.all()
 
 
-def test_what_another_network_costs_is_found_anew() -> None:
+def test_the_cost_of_another_network_is_found_anew() -> None:
     """Network whose groups may be equal to those of another network although other layers are larger."""
     small, large = MapNet(width=12, hidden=16), MapNet(width=12, hidden=16, inputs=60)
     assert small.groups() == large.groups()
@@ -248,7 +248,7 @@ def test_groups_and_heads_keep_multiples_of_8_or_everything(seed: int) -> None:
     assert pruning.finish([crops(network)])["masked_vs_compacted"] < 1e-10
 
 
-def test_without_rounding_counts_are_anything() -> None:
+def test_without_rounding_some_counts_are_no_multiples_of_8() -> None:
     network = shake(tiny_ostrack(dim=48, heads=2, mlp_ratio=2.0, head_channels=(20, 8)))
     pruning = Pruner(0.5, Random(0))
     pruning.attach(network, network.groups())
@@ -257,7 +257,7 @@ def test_without_rounding_counts_are_anything() -> None:
 
 
 @pytest.mark.parametrize("round_to", [1, 4])
-def test_what_has_left_stays_away_while_scores_change(round_to: int) -> None:
+def test_removed_units_stay_removed_while_scores_change(round_to: int) -> None:
     pruning, masks = pruner(criterion=Random(0), round_to=round_to), []
     attached(pruning)
     for seed, ratio in enumerate((0.9, 0.7, 0.55, 0.4)):

@@ -34,7 +34,7 @@ def test_one_training_serves_all_ratios(method: str, tmp_path: Path) -> None:
     assert_same(weights(cut), weights(direct))
 
 
-def test_it_is_refused_where_the_ratio_has_a_say() -> None:
+def test_a_ranking_for_all_ratios_is_refused_if_the_ratio_changes_it() -> None:
     assert not pruning("chipnet", schedule=OneShot()).ranks_once
     assert not pruning("slim", schedule=OneShot(at=0.9)).ranks_once
     assert not pruning("slim", schedule=Cubic(end=1.0)).ranks_once

@@ -9,7 +9,7 @@ ANNEALED = [Linear, Cubic, Exponential]
 
 @pytest.mark.parametrize("target", [1.0, 0.5, 0.01])
 @pytest.mark.parametrize("kind", ANNEALED)
-def test_it_goes_from_one_to_the_target_exactly_and_never_up(kind: type[Annealed], target: float) -> None:
+def test_every_schedule_goes_from_one_to_the_target_exactly_and_never_up(kind: type[Annealed], target: float) -> None:
     schedule = kind(start=0.1, end=0.8)
     ratios = [schedule(i / 100, target) for i in range(101)]
     assert set(ratios[:11]) == {1.0}
@@ -59,7 +59,7 @@ def test_one_shot_is_dense_until_it_is_not() -> None:
 
 
 @pytest.mark.parametrize("at", [0, -0.1, 1.1, float("nan")])
-def test_a_shot_outside_of_the_stage_is_refused(at: float) -> None:
+def test_a_one_shot_outside_of_the_stage_is_refused(at: float) -> None:
     with pytest.raises(ValueError, match=rf"at={at} must lie in \(0, 1\]"):
         OneShot(at)
 

@@ -252,7 +252,7 @@ def test_a_wrong_argument_is_one_short_error(options: dict, message: str) -> Non
     ],
     ids=lambda options: ",".join(options),
 )
-def test_what_a_user_may_expect_to_work_works(options: dict) -> None:
+def test_other_spellings_of_right_arguments_work(options: dict) -> None:
     result = prune(**({"ratio": 0.6} | options))
     assert result["masked_vs_compacted"] < 1e-3
     assert 0.4 < result["ratio_achieved"] <= 0.6
@@ -295,7 +295,7 @@ def test_a_module_whose_groups_cannot_be_found_is_refused() -> None:
         callback.on_fit_start(SimpleNamespace(), CNN())
 
 
-def test_each_call_has_its_time() -> None:
+def test_calls_in_the_wrong_order_say_which_call_comes_first() -> None:
     pruner, network = Pruner(0.5, Magnitude()), CNN()
     for call in (pruner.update, lambda: pruner.finish([inputs(network)]), pruner.kept_counts):
         with refuses("no network is attached"):

@@ -27,7 +27,7 @@ TOGETHER = {"a": [7 / 12, 1 / 12], "b": [3 / 12], "c": [11 / 12, 9 / 12, 5 / 12]
         ({"mlp": "layer"}, BY_LAYER),
     ],
 )
-def test_places_within_each_pool(scope: dict[str, str], expected: dict[str, list[float]]) -> None:
+def test_ranks_are_quantiles_within_each_pool(scope: dict[str, str], expected: dict[str, list[float]]) -> None:
     places = quantile_ranks(SCORES, GROUPS, scope)
     assert {name: place.tolist() for name, place in places.items()} == {
         name: pytest.approx(values) for name, values in expected.items()
@@ -60,7 +60,7 @@ def test_zscores_of_small_groups_are_not_smaller() -> None:
 
 
 @pytest.mark.parametrize("normalise", ["none", "mean", "max", "zscore"])
-def test_scores_that_are_all_alike_have_places(normalise: str) -> None:
+def test_equal_scores_have_different_ranks_with_every_normalisation(normalise: str) -> None:
     for value in (0.0, 3.0):
         places = quantile_ranks({g.name: torch.full((g.size,), value) for g in GROUPS}, GROUPS, {}, normalise)
         assert sorted(torch.cat([*places.values()]).tolist()) == pytest.approx([(i + 0.5) / 6 for i in range(6)])
@@ -109,7 +109,7 @@ def test_equal_shares_of_pools_are_worth_the_same() -> None:
         assert 0 < float(place.min()) < float(place.max()) < 1
 
 
-def test_what_does_not_exist_is_refused_and_the_choices_are_named() -> None:
+def test_unknown_scopes_and_normalisations_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"scope lists \['attn'\], but .* kinds \['mlp', 'width'\]"):
         quantile_ranks(SCORES, GROUPS, {"attn": "layer"})
     for call in (lambda *given: quantile_ranks(SCORES, GROUPS, *given), check_ranking):

@@ -149,7 +149,7 @@ def test_each_group_has_its_own_multiple() -> None:
         RemovalRules(0.1, {"a": 0})
 
 
-def test_on_a_real_clock() -> None:
+def test_multiples_are_measured_on_the_clock_of_the_machine() -> None:
     network = BranchNet(width=24, hidden=40, depth=1)
     found = fast_multiples(network, network.groups(), lambda _: X, ParamCost(network, network.groups()), 0.5)
     assert set(found.values()) <= set(rounding.MULTIPLES)

@@ -158,7 +158,7 @@ def test_the_sum_is_what_the_whole_takes(whole: float, clocked: Callable) -> Non
         assert cost(child) / cost(dense) == pytest.approx(plain(child) / plain(dense))
 
 
-def test_what_is_the_same_is_measured_once(clocked: Callable) -> None:
+def test_equal_operations_are_measured_once(clocked: Callable) -> None:
     measured = [
         clocked(BranchNet(width=24, hidden=40, depth=depth), entries, whole=1.0, x=torch.zeros(3, 6))[1].measured
         for depth in (1, 2, 6)
@@ -217,7 +217,7 @@ def test_the_fastest_run_counts_and_short_ones_run_often(monkeypatch: pytest.Mon
     assert 20 < calls <= 51
 
 
-def test_on_a_real_clock() -> None:
+def test_latency_is_measured_on_the_clock_of_the_machine() -> None:
     recipe = Recipe(((6, 3, (4,)),), 2, 4, ((8, False),), 4)
     network = Mixed(recipe)
     groups = network.groups()

@@ -134,7 +134,7 @@ def test_the_child_that_checks_is_another_one_than_those_that_were_looked_at() -
     assert [part.out_features for part in traced.control.parts] == [2, 3]
 
 
-def test_operations_that_depend_on_what_is_there_are_refused() -> None:
+def test_operations_that_change_with_the_kept_units_are_refused() -> None:
     class Fickle(Parts):
         def forward(self, x: Tensor) -> list[Tensor]:
             return [y.relu() if i == 1 and y.shape[1] == 6 else y for i, y in enumerate(super().forward(x))]
@@ -145,7 +145,7 @@ def test_operations_that_depend_on_what_is_there_are_refused() -> None:
     assert trace(network, network.groups()[:1], lambda _: {"x": torch.zeros(2, 3)}).operations
 
 
-def test_what_an_operation_was_given_is_kept() -> None:
+def test_a_record_keeps_the_arguments_of_its_operation() -> None:
     class Turned(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -277,7 +277,7 @@ def test_closed_units_still_score() -> None:
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_without_a_step_there_is_nothing_to_rank_by(name: str) -> None:
+def test_criteria_that_learn_refuse_to_rank_before_a_step(name: str) -> None:
     network = shake(BranchNet().double())
     gates, criterion = Gates(network, network.groups()), LEARNED[name]()
     with pytest.raises(PruningError, match=rf"{type(criterion).__name__} ranks by gradients, but has seen no"):
@@ -290,7 +290,7 @@ def test_without_a_step_there_is_nothing_to_rank_by(name: str) -> None:
         started(criterion, gates)(gates)  # another stage starts anew
 
 
-def test_steps_that_overflow_are_not_remembered() -> None:
+def test_gradients_that_overflow_change_no_score() -> None:
     network = shake(NormNet().double())
     gates = Gates(network, network.groups())
     criterion = started(Taylor(), gates)
@@ -309,7 +309,7 @@ def test_impossible_memories_are_refused(memory: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["slim", *LEARNED])
-def test_what_was_learned_goes_through_a_checkpoint(name: str) -> None:
+def test_the_state_of_a_criterion_survives_a_checkpoint(name: str) -> None:
     """Loads the saved state into a new criterion; both then learn the same."""
     build: Callable[[], Criterion] = {"slim": Slim, **LEARNED}[name]
     twins, ends = [], []
@@ -453,7 +453,7 @@ def test_depth_goes_by_the_gates_only_if_all_readers_have_gates() -> None:
         assert float(_branch_gradient(gates, group, torch.tensor([1.0, 2, 4]))) == pytest.approx(expected, rel=1e-5)
 
 
-def test_whole_branches_leave_and_nothing_else() -> None:
+def test_depth_removes_whole_branches_and_no_other_unit() -> None:
     network = shake(Deep().double())
     groups = network.groups()
     pruner = Pruner(0.45, Depth(memory=0.0), whole_branches=True)

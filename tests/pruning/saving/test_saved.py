@@ -166,7 +166,7 @@ def test_state_dicts_are_loaded_with_any_name_of_a_tied_weight(suffix: str, tmp_
     assert all(torch.equal(t, other.state_dict()[n]) for n, t in network.state_dict().items())
 
 
-def test_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_the_network_are_refused(folder: Path, tmp_path: Path) -> None:
     weights = load_file(folder / "weights.safetensors")
     for changed, message in (
         ({n: t for n, t in weights.items() if n != "mlp.0.bias"}, r"1 tensors are missing \['mlp.0.bias'\]"),

@@ -258,7 +258,7 @@ def test_a_cut_network_is_an_ordinary_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_pruner_prunes_it(name: str) -> None:
+def test_a_pruner_prunes_each_kind_of_layer(name: str) -> None:
     case = Case.of(GOOD[name])
     pruner = Pruner(0.7, Magnitude(), ratio_of="units")
     pruner.attach(case.network, case.network.groups(), inputs=lambda _: {"x": case.x})

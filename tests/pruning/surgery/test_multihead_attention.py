@@ -56,7 +56,7 @@ def masks_of(kind: str, queries: int, keys: int) -> list[dict[str, Tensor]]:
 @pytest.mark.filterwarnings("ignore:Support for mismatched")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("use", ["self", "cross", "apart", "unbatched"])
-def test_it_is_the_attention_of_torch(kind: str, use: str) -> None:
+def test_outputs_and_weights_are_those_of_torchs_attention(kind: str, use: str) -> None:
     torch.manual_seed(0)
     plain = shake(nn.MultiheadAttention(8, 4, **KINDS[kind]).double()).eval()
     other = copy.deepcopy(plain)
@@ -201,7 +201,7 @@ def test_a_pruner_prunes_it_and_the_plan_rebuilds_it(name: str) -> None:
         assert torch.equal(rebuilt(x), network(x))
 
 
-def test_its_latency_is_a_sum_of_the_times_of_operations() -> None:
+def test_latency_of_an_attention_is_a_sum_of_the_times_of_its_operations() -> None:
     network, x = shake(Attends(True)).eval(), torch.randn(2, 4, 3)
     cost = LatencyCost(network, network.groups(), lambda _: {"x": x})
     assert 0 < cost([1, 6]) <= cost([2, 12])

@@ -85,7 +85,7 @@ def test_cost_of_some_groups_leaves_the_others_whole() -> None:
     assert cost([2, 1]) == count_params(compact(network, inner, plan))
 
 
-def test_units_count_as_one() -> None:
+def test_every_unit_costs_one_in_a_cost_of_units() -> None:
     network = ConvNet()
     assert UnitCost(network, network.groups())([3, 1, 4, 0]) == 8
     assert UnitCost(network, network.groups()[:2])([3, 1]) == 4
@@ -367,7 +367,7 @@ def test_products_of_a_width_with_itself_are_known() -> None:
         assert cost([n]) == 3 * n * (6 + 2) + 3 * n * n
 
 
-def test_groups_of_one_unit_are_as_they_are() -> None:
+def test_macs_count_groups_of_one_unit_as_constants() -> None:
     network = BranchNet(width=4, hidden=1, depth=2)
     cost = MacCost(network, network.groups(), ROWS)
     for width in range(1, 5):

@@ -283,7 +283,7 @@ def test_pruning_a_pruned_network_equals_one_plan(network: nn.Module, seed: int)
     "build", [torch.optim.AdamW, partial(torch.optim.SGD, lr=0.1, momentum=0.9), torch.optim.RMSprop]
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_an_optimizer_goes_on_with_what_is_left(build: Callable[..., Optimizer], seed: int) -> None:
+def test_an_optimizer_goes_on_with_the_kept_entries_of_its_state(build: Callable[..., Optimizer], seed: int) -> None:
     """The optimizer keeps the state of kept entries: a step after surgery moves them like a step before."""
     network = shake(tiny_ostrack().double(), seed)
     groups, x = network.groups(), crops(network, seed=seed)
@@ -321,7 +321,7 @@ def test_an_optimizer_goes_on_with_what_is_left(build: Callable[..., Optimizer],
     child[1].step()
 
 
-def test_an_optimizer_forgets_what_has_vanished() -> None:
+def test_an_optimizer_forgets_parameters_of_vanished_modules() -> None:
     network = shake(BranchNet().double(), 0)
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.randn(3, 6, dtype=torch.float64)).sum().backward()
@@ -372,7 +372,7 @@ def test_an_emptied_bottleneck_adds_what_its_last_norm_makes_of_nothing(bias: bo
     assert child.body.layer1[2].conv3.out_channels == 3
 
 
-def test_half_of_a_branch_cannot_go() -> None:
+def test_a_plan_that_empties_a_part_of_a_branch_is_refused() -> None:
     network = Bottlenecks(False)
     with pytest.raises(ValueError, match="empties a part of the branch of groups"):
         compact(network, network.groups(), Plan({"body.layer1.2.conv1": ()}))

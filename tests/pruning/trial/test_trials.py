@@ -171,7 +171,7 @@ GOOD: dict[str, tuple[Callable[[], nn.Module], InputFunction]] = {
     "rules", [RemovalRules(), RemovalRules(0, 2), RemovalRules(0, 1, whole_branches=True)], ids=str
 )
 @pytest.mark.parametrize("name", GOOD)
-def test_what_can_be_cut_passes(name: str, rules: RemovalRules) -> None:
+def test_right_declarations_pass_and_leave_the_network_as_it_is(name: str, rules: RemovalRules) -> None:
     build, inputs = GOOD[name]
     network = shake(build())
     before = state_of(network)

@@ -135,7 +135,7 @@ def test_the_child_holds_what_the_budget_says(of: str, ratio: float) -> None:
 
 
 @pytest.mark.parametrize("rules", [RemovalRules(0), RemovalRules(0.1, 8), RemovalRules(0, 1, True)])
-def test_other_ways_of_leaving_are_as_fast(rules: RemovalRules) -> None:
+def test_budgets_with_rounding_or_whole_branches_are_met_within_seconds(rules: RemovalRules) -> None:
     network, cost = published("params")
     groups = network.groups()
     start = time.process_time()
@@ -207,7 +207,7 @@ def test_out_of_reach_names_the_smallest_ratio_which_then_works(floor: float, ra
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])
-def test_groups_that_are_empty_already_stay_so(floor: float) -> None:
+def test_groups_that_a_cut_has_emptied_stay_empty(floor: float) -> None:
     network = TINY["norms"]()
     compact(network, network.groups(), Plan({"hidden": ()}))
     groups = network.groups()
@@ -351,7 +351,7 @@ BRANCHY = {
 
 @pytest.mark.parametrize("name", BRANCHY)
 @pytest.mark.parametrize("floor", [0.0, 0.3])
-def test_branches_leave_as_a_whole(name: str, floor: float) -> None:
+def test_groups_of_a_branch_lose_all_their_units_together(name: str, floor: float) -> None:
     network = BRANCHY[name]()
     groups = network.groups()
     members = branches(groups)
@@ -416,7 +416,7 @@ def test_partners_in_a_branch_do_not_vanish_one_by_one() -> None:
     "rules", [RemovalRules(0), RemovalRules(0.1), RemovalRules(0.8), RemovalRules(0, 4), RemovalRules(0, 1, True)]
 )
 @pytest.mark.parametrize("name", ["ostrack", "cnn"])
-def test_what_is_gone_never_returns(name: str, rules: RemovalRules) -> None:
+def test_units_that_an_earlier_plan_removed_never_return(name: str, rules: RemovalRules) -> None:
     network = TINY[name]()
     groups, gone = network.groups(), Plan()
     cost = ParamCost(network, groups)
@@ -434,7 +434,7 @@ def test_what_is_gone_never_returns(name: str, rules: RemovalRules) -> None:
     assert any(len(gone.units(g)) < g.size for g in groups)
 
 
-def test_floors_do_not_bring_back_what_is_gone() -> None:
+def test_floors_bring_back_no_unit_that_an_earlier_plan_removed() -> None:
     groups = [Group("a", "mlp", 20, ()), Group("b", "mlp", 20, ())]
     places = {"a": torch.linspace(0, 0.4, 20), "b": torch.linspace(0.5, 1, 20)}
     gone = fit_plan(groups, places, units(groups), 0.5)
@@ -442,7 +442,7 @@ def test_floors_do_not_bring_back_what_is_gone() -> None:
     assert counts(groups, fit_plan(groups, places, units(groups), 1, RemovalRules(0.5), gone)) == [1, 19]
 
 
-def test_what_is_gone_leaves_no_block_that_is_half_gone() -> None:
+def test_blocks_have_only_units_that_an_earlier_plan_kept() -> None:
     group = Group("a", "mlp", 12, ())
     places = {"a": torch.linspace(0, 1, 12)}
     gone = Plan({"a": tuple(range(1, 12))})
@@ -498,6 +498,6 @@ def test_the_message_tells_what_is_in_the_way_and_names_the_settings_that_would_
 
 
 @pytest.mark.parametrize("step", [0, -1, 1.5])
-def test_steps_that_are_no_counts_are_refused(step: float) -> None:
+def test_round_to_that_is_no_positive_integer_is_refused(step: float) -> None:
     with pytest.raises(ValueError, match=r"round_to=.* must be a positive integer"):
         RemovalRules(0.1, step)
