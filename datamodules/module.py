@@ -76,14 +76,13 @@ class TrackingDataModule(L.LightningDataModule):
         self.sources, self.scenes, self._tables_read = {}, {}, {}
         self._notes: list[str] = []
         for split, given in {"train": train, "val": val}.items():
-            used = given if self.samples[split] else {}
-            if self.samples[split]:
-                check_weights(given)
             self.sources[split] = {name: source for name, source in given.items() if isinstance(source, Source)}
-            self.scenes[split] = self._find_scenes(split, used)
+            self.scenes[split] = self._find_scenes(split, given) if self.samples[split] else None
 
-    def _find_scenes(self, split: str, used: Mapping[str, Source | SceneSource]) -> SceneSource | None:
-        found = {name: s for name, s in used.items() if isinstance(s, SceneSource) and s.weight}
+    def _find_scenes(self, split: str, given: Mapping[str, Source | SceneSource]) -> SceneSource | None:
+        """Checks the weights of a split, and that its scenes can be rendered. Returns its scenes, if it has any."""
+        check_weights(given)
+        found = {name: s for name, s in given.items() if isinstance(s, SceneSource) and s.weight}
         if not found:
             return None
         if len(found) > 1:
@@ -101,7 +100,7 @@ class TrackingDataModule(L.LightningDataModule):
         return replace(scenes, place=f"{split}.{name}.pictures")
 
     def setup(self, stage: str) -> None:
-        """Paints the bank of scenes unless its file exists, or nothing without scenes."""
+        """Makes the bank of pictures that scenes are composed of, unless its file exists; nothing without scenes."""
         self._bank_files = {split: scenes.ensure_bank() for split, scenes in self.scenes.items() if scenes}
 
     def check(self) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import pytorch_lightning as L
 import torch
 
 from datamodules.augmentation import Augmentation, LabelledCrop
@@ -122,6 +123,34 @@ def test_a_training_that_resumes_inside_of_an_epoch_gets_the_same_batches(build)
     whole = batches(module)
     assert len(whole) == 6
     assert_equal(whole[2:], batches(module, first=2)[:4])
+
+
+class Collecting(L.LightningModule):
+    """Collects what it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(1)), []
+
+    def training_step(self, batch, index):
+        self.seen.append(batch["search"].sum().item())
+        return self.weight.sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_a_trainer_continues_from_a_checkpoint_with_the_same_batches(build, tmp_path):
+    def train(steps, start=None):
+        module, quiet = Collecting(), {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = L.Trainer(max_steps=steps, accelerator="cpu", enable_checkpointing=False, **quiet)
+        trainer.fit(module, build(source={"camera": 0.5}), ckpt_path=start)
+        trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
+        return module.seen
+
+    whole = train(7)  # epochs of 3 steps
+    assert len(set(whole)) == 7
+    assert train(4) + train(7, tmp_path / "4.ckpt") == whole
 
 
 def test_parts_of_devices_are_the_samples_of_one_batch(build):
