@@ -50,7 +50,7 @@ def main() -> None:
     """Prints a table with the dense network and one row per child."""
     options = parser(__doc__)
     options.add_argument("--ratios", default="0.5,0.25,0.1", help="fractions kept (default: %(default)s)")
-    options.add_argument("--round-to", default="1", help="values of pruning.round_to (default: %(default)s)")
+    options.add_argument("--round-to", help="values of pruning.round_to (default: that of the configuration)")
     options.add_argument("--threads", type=int, default=1, help="threads of each runtime (default: %(default)s)")
     options.add_argument("--formats", default=",".join(FORMATS), help="formats to compare (default: %(default)s)")
     options.add_argument("--rounds", type=int, default=50, help="timed rounds (default: %(default)s)")
@@ -60,14 +60,15 @@ def main() -> None:
         options.error(f"--formats names {unknown}; choose from {sorted(FORMATS)}")
     torch.set_num_threads(given.threads)
 
-    rounding = given.round_to.split(",")
+    cfg = composed(overrides)
+    rounding = given.round_to.split(",") if given.round_to else [str(cfg.pruning.round_to)]
     cuts = [DENSE, *(Cut(float(r), to) for r in given.ratios.split(",") if float(r) < 1 for to in rounding)]
     macs: dict[Cut, int] = {}
     errors: dict[Cut, float] = {}
     calls: dict[tuple[Cut, str], Callable[[], Any]] = {}
     for cut in track(cuts, description="cutting and exporting"):
-        cfg = composed(overrides if cut == DENSE else [*overrides, f"pruning.round_to={cut.round_to}"])
-        tracker, _ = child(cfg, cut.ratio)
+        rounded = [] if cut == DENSE else [f"pruning.round_to={cut.round_to}"]
+        tracker, _ = child(composed([*overrides, *rounded]), cut.ratio)
         network, inputs = tracker.network.eval().requires_grad_(False), tracker.frame_inputs()
         macs[cut] = count_macs(network, inputs).total
         made = {name: in_format(network, inputs, name, given.threads) for name in formats}

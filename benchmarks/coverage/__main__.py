@@ -21,6 +21,7 @@ Each network has a process of its own. Results are appended to --results, so tha
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import timm  # noqa: F401  # processes are forks, and have what is imported here
@@ -51,6 +52,8 @@ def main() -> None:
     options.add_argument("--export", action="store_true", help="export the cut networks, too: some seconds for each")
     options.add_argument("--results", type=Path, help="file of JSON lines (default: coverage_LIST.jsonl in outputs/)")
     given = options.parse_args()
+    if "theirs" in given.sides and find_spec("torch_pruning") is None:
+        options.error("--sides theirs needs torch-pruning: pip install -e '.[benchmarks]'")
     torch.set_num_threads(1)
     entries = given.only or LISTS[given.list]
     path = given.results or Path("outputs") / f"coverage_{given.list}.jsonl"
