@@ -13,10 +13,13 @@ from pruning.discovery.flow import TensorDim
 from pruning.discovery.membership import Membership
 from pruning.discovery.recording import Operator, Value
 from pruning.discovery.rules.norms import batch_norm, layer_norm
+from pruning.discovery.rules.parts import SPLITS
 from pruning.discovery.rules.products import convolution, product
-from pruning.discovery.rules.shapes import MOVES, VIEW_NAMES
+from pruning.discovery.rules.shapes import PERMUTATIONS, RESHAPES
 from pruning.discovery.tracked_shapes import ReadSize
 
+# Operators that only choose and order the entries of their first argument.
+MOVES = (*RESHAPES, *PERMUTATIONS, *SPLITS, "squeeze", "unsqueeze", "select", "unbind", "expand", "repeat", "slice")
 SCALES = ("mul", "div", "neg", "_to_copy", "dropout", "native_dropout", "clone", "detach", "alias", "contiguous")
 Entries = list[Tensor]  # for each term of a sum, a tensor with the number of the weight's entry behind every element
 
@@ -209,7 +212,7 @@ def _passed(operator: Operator, state: dict[Value, Entries]) -> dict[Value, Entr
 
 def _moved(operator: Operator, values: Sequence[Value], tensors: Sequence[Tensor]) -> list[Tensor]:
     """Runs an operator on numbers of entries in place of its tensors."""
-    if operator.name in VIEW_NAMES:
+    if operator.name in RESHAPES:
         return [tensors[0].reshape(tuple(operator.results[0].shape))]  # expanded numbers have other strides
     numbers = dict(zip(map(id, values), tensors, strict=True))
     arguments = tree_map_only(Value, lambda v: numbers[id(v)], operator.arguments)
