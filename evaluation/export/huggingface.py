@@ -68,9 +68,10 @@ def write_huggingface_folder(checkpoint: str | Path, folder: str | Path, licence
 
 
 def _shared_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parts of a configuration that name no folder, and the names of the training data as "data"."""
+    """Returns the parts of a configuration that name no folder, and the names of the training data in use as "data"."""
     data = config.get("datamodule") or {}
-    names = list(data.get("train") or {}) or [str(data["_target_"]).rpartition(".")[2]] if data else []
+    names = [name for name, source in (data.get("train") or {}).items() if source.get("weight", 1)]
+    names = names or [str(data["_target_"]).rpartition(".")[2]] if data else []
     known = dict(config) | ({"data": names} if names else {})
     if "ratio" in config and "stages" in config:  # a child's parent may come from a file, so its stage may not have run
         made = {"parent"} if config["ratio"] == 1 else {"sparsity", "child"}

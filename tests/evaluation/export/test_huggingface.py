@@ -21,7 +21,10 @@ CONFIG = {
     "job": {"tracker": "ostrack", "method": "slim"},
     "checkpoint": "/home/alice/parent.safetensors",
     "paths": {"data": "/home/alice/data"},
-    "datamodule": {"_target_": "datamodules.module.TrackingDataModule", "train": {"got10k": {"root": "/home/alice"}}},
+    "datamodule": {
+        "_target_": "datamodules.module.TrackingDataModule",
+        "train": {"got10k": {"root": "/home/alice", "weight": 1.0}, "scenes": {"weight": 0.0}},
+    },
     "stages": {"parent": {"steps": 1000}, "sparsity": {"steps": 60}, "child": {"steps": 2000}},
 }
 REPORT = {"protocol": "GOT-10k", "AO": 0.5, "SR0.5": 0.625, "sequences": 20, "frames": 1000}
