@@ -6,28 +6,29 @@ Rother, Kolmogorov, Blake: "GrabCut", SIGGRAPH 2004; the implementation is OpenC
 import cv2
 import numpy as np
 
-ROUNDS = 4  # of GrabCut; masks hardly change after these
+ROUNDS = 2  # of GrabCut; masks after 4 overlap with these by .99, and take 1.6 times as long (measured on 250 boxes)
+CORE = 0.4  # width and height, over those of the box, of the ellipse in its middle that belongs to the thing for sure
 CLOSEST = 0.8  # smallest overlap (IoU) of the box around the mask with the annotated box
 FILLS = (0.2, 0.95)  # smallest and largest share of the box that a thing fills
 HOLES = 0.01  # holes up to this share of the thing are filled: they are errors more often than holes
 
 
-def find_mask(picture: np.ndarray, known: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+def find_mask(picture: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     """Returns the mask (H, W) of the thing in a box, uint8 0 or 1; None if no mask fits the box.
 
     Args:
         picture: (H, W, 3) uint8.
-        known: (H, W) bool, pixels that are part of the photograph; the other ones say nothing about the background.
-        box: xyxy in pixels, with room around it.
+        box: xyxy in pixels. Around it the picture shows background.
     """
     left, top, right, bottom = np.rint(box).astype(int)
     mask = np.full(picture.shape[:2], cv2.GC_BGD, np.uint8)
     mask[top:bottom, left:right] = cv2.GC_PR_FGD
-    if not (known & (mask == cv2.GC_BGD)).any():
-        return None
+    middle, axes = ((left + right) // 2, (top + bottom) // 2), (box[2:] - box[:2]) * CORE / 2
+    cv2.ellipse(mask, middle, np.rint(axes).astype(int), 0, 0, 360, cv2.GC_FGD, -1)
     cv2.setRNGSeed(0)  # GrabCut starts from random clusters
     cv2.grabCut(picture, mask, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
-    mask = _smooth(_largest_part((mask == cv2.GC_PR_FGD).astype(np.uint8)))
+    thing = (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
+    mask = _smooth(_largest_part(thing.astype(np.uint8)))
     return mask if _fits(mask, np.array([left, top, right, bottom])) else None
 
 

@@ -44,9 +44,9 @@ def cut_thing(
     length = max(width, height) / FILL
     scale = CANVAS / length
     corner = np.array([x + width / 2, y + height / 2]) - length / 2
-    shown, known = _show(picture, corner, length)
+    shown = _show(picture, corner, length)
     box = (np.array([x, y, x + width, y + height]) - np.tile(corner, 2)) * scale
-    mask = find_mask(shown, known, box)
+    mask = find_mask(shown, box)
     if mask is None:
         return None
     poses = _bend(_cut(shown, mask), rng)
@@ -59,22 +59,19 @@ def cut_thing(
     return np.stack(resized).transpose(0, 3, 1, 2).copy(), extents, frame_of_thing
 
 
-def _show(picture: np.ndarray, corner: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a square part of a picture, (CANVAS, CANVAS, 3), and its pixels within the picture, bool."""
-    low = np.floor(corner).astype(int)
-    end = np.ceil(corner + length).astype(int)
+def _show(picture: np.ndarray, corner: np.ndarray, length: float) -> np.ndarray:
+    """Returns a square part of a picture, (CANVAS, CANVAS, 3); beyond the picture its border is repeated."""
+    low, end = np.floor(corner).astype(int), np.ceil(corner + length).astype(int)
     before, after = np.maximum(-low, 0), np.maximum(end - picture.shape[1::-1], 0)
-    widths = (before[1], after[1], before[0], after[0])
-    (left, top), (right, bottom) = low + before, end + before
-    matrix = np.array([[CANVAS / length, 0, 0], [0, CANVAS / length, 0]])
-    parts = []
-    for part, border in ((picture, cv2.BORDER_REPLICATE), (np.ones_like(picture[..., 0]), cv2.BORDER_CONSTANT)):
-        cut = cv2.copyMakeBorder(part, *widths, border)[top:bottom, left:right]
-        reduced = max(length / CANVAS, 1)  # warping alone would skip pixels of large pictures
-        cut = cv2.GaussianBlur(cut, (0, 0), 0.4 * reduced) if reduced > 1.2 else cut
-        matrix[:, 2] = (low - corner + 0.5) * CANVAS / length - 0.5
-        parts.append(cv2.warpAffine(cut, matrix, (CANVAS, CANVAS), borderMode=cv2.BORDER_REPLICATE))
-    return parts[0], parts[1].astype(bool)
+    (left, top), (right, bottom) = np.maximum(low, 0), end
+    part = picture[top:bottom, left:right]
+    part = cv2.copyMakeBorder(part, before[1], after[1], before[0], after[0], cv2.BORDER_REPLICATE)
+    scale = CANVAS / length
+    if scale < 1:
+        part = cv2.GaussianBlur(part, (0, 0), 0.4 / scale)  # warping alone would skip pixels
+    shift = (low - corner + 0.5) * scale - 0.5
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return cv2.warpAffine(part, matrix, (CANVAS, CANVAS), borderMode=cv2.BORDER_REPLICATE)
 
 
 def _cut(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

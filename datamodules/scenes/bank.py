@@ -23,7 +23,7 @@ from datamodules.synthetic.bank_pictures import paint_backdrop, paint_object
 
 # Part of the file's name. Raise it whenever the same spec gives other pictures.
 VERSION = 1
-REAL_VERSION = 1  # the same for the pictures that are taken from real ones
+REAL_VERSION = 2  # the same for the pictures that are taken from real ones
 OCCLUDERS = 0.15  # fraction of the objects that are occluders
 FEW = 100  # up to this number of pictures, painting in this process is faster than starting others
 
@@ -156,19 +156,18 @@ def _make(spec: BankSpec, pictures: RealPictures | None) -> dict[str, Tensor]:
     workers = -1 if spec.objects + spec.backdrops > FEW else 1
     pool = Parallel(workers, backend="loky", batch_size=8)
     real, real_backdrops = _spread(spec.objects, spec.real_objects), _spread(spec.backdrops, spec.real_backdrops)
-    things = pool(
+    things, backdrops, taken = [], [], {}
+    if pictures:  # before the painting, because pictures may be too few
+        things = pictures.cut_things(int(real.sum()), spec.object_size, spec.seed, pool)
+        backdrops = pictures.crop_backdrops(int(real_backdrops.sum()), spec.height, spec.width, spec.seed, pool)
+        taken = {"real": torch.from_numpy(real)}
+    painted = pool(
         delayed(paint_object)(spec.seed, i, spec.object_size, i >= first_occluder) for i in np.flatnonzero(~real)
     )
-    backdrops = pool(
+    painted_backdrops = pool(
         delayed(paint_backdrop)(spec.seed, i, spec.height, spec.width) for i in np.flatnonzero(~real_backdrops)
     )
-    taken = {}
-    if pictures:
-        taken = {"real": torch.from_numpy(real)}
-        cut = pictures.cut_things(real.sum(), spec.object_size, spec.seed, pool)
-        things = _merge(things, cut, real)
-        cropped = pictures.crop_backdrops(real_backdrops.sum(), spec.height, spec.width, spec.seed, pool)
-        backdrops = _merge(backdrops, cropped, real_backdrops)
+    things, backdrops = _merge(things, painted, real), _merge(backdrops, painted_backdrops, real_backdrops)
     objects, extents, frames = (torch.from_numpy(np.stack(parts)) for parts in zip(*things, strict=True))
     backdrops = torch.from_numpy(np.stack(backdrops))
     return {"objects": objects, "extents": extents, "frames": frames, "backdrops": backdrops, **taken}
@@ -179,7 +178,7 @@ def _spread(count: int, share: float) -> np.ndarray:
     return np.diff(np.floor(np.arange(count + 1) * share + 1e-6)) > 0
 
 
-def _merge(painted: list, real: list, is_real: np.ndarray) -> list:
+def _merge(real: list, painted: list, is_real: np.ndarray) -> list:
     """Returns the next real or the next painted picture for each entry of `is_real`."""
     parts = {True: iter(real), False: iter(painted)}
     return [next(parts[bool(each)]) for each in is_real]
