@@ -26,10 +26,12 @@ class RealPictures:
     Attributes:
         tables: sequences by name of the source, not empty.
         weights: shares of the same sources.
+        place: where the sources stand in the section `datamodule` of a configuration, for messages.
     """
 
     tables: Mapping[str, SequenceTable]
     weights: Mapping[str, float]
+    place: str = "pictures"
 
     def content(self) -> list:
         """Returns all that things and backdrops depend on as plain data, without paths."""
@@ -60,8 +62,9 @@ class RealPictures:
                 tried += len(chunk)
             if len(found) < wanted:
                 raise DataError(
-                    f"datamodule.pictures.{name}: {len(found)} things could be cut out of {tried} boxes, and the bank "
-                    f"needs {wanted}; lower datamodule.bank.real_objects or datamodule.bank.objects, or add pictures"
+                    f"datamodule.{self.place}.{name}: {len(found)} things could be cut out of {tried} boxes, and the "
+                    f"bank needs {wanted}; lower real_objects or objects of the bank, e.g. real_objects to "
+                    f"{len(found) / wanted:.0%} of its value, or add pictures"
                 )
             log.info("cut %d things out of %d boxes of %s", len(found), tried, name)
             things += found[:wanted]
@@ -78,7 +81,7 @@ class RealPictures:
             frames = _draw_frames(self.tables[name], np.random.default_rng([seed, 5, source]))
             pictures = {(each.folder, each.frames[frame]): (each, frame) for each, frame in frames}
             if wanted and not pictures:
-                raise DataError(f"datamodule.pictures.{name} has no annotated picture; choose another split")
+                raise DataError(f"datamodule.{self.place}.{name} has no annotated picture; choose another split")
             chosen += islice(cycle(pictures.values()), wanted)
         return pool(
             delayed(crop_backdrop)(*each, height, width, np.random.default_rng([seed, 6, i]))

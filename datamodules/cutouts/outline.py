@@ -24,7 +24,7 @@ def find_mask(picture: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     mask = np.full(picture.shape[:2], cv2.GC_BGD, np.uint8)
     mask[top:bottom, left:right] = cv2.GC_PR_FGD
     middle, axes = ((left + right) // 2, (top + bottom) // 2), (box[2:] - box[:2]) * CORE / 2
-    cv2.ellipse(mask, middle, np.rint(axes).astype(int), 0, 0, 360, cv2.GC_FGD, -1)
+    cv2.ellipse(mask, middle, np.rint(axes).astype(int).tolist(), 0, 0, 360, cv2.GC_FGD, -1)
     cv2.setRNGSeed(0)  # GrabCut starts from random clusters
     cv2.grabCut(picture, mask, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
     thing = (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)

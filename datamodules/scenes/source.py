@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.augmentation import Augmentation
+from datamodules.crop_changes import CropChanges
 from datamodules.cutouts.collection import RealPictures
+from datamodules.errors import DataError
 from datamodules.scenes.bank import BankSpec, ensure_bank
 from datamodules.scenes.photo_realism import PhotoRealism
 from datamodules.sequences.outside import without_outside_boxes
@@ -28,7 +30,7 @@ class SceneSource:
         place: where `pictures` stands in the section `datamodule` of a configuration, for messages.
 
     Raises:
-        DataError: the bank takes real pictures, and no source of them has a weight.
+        DataError: the bank takes real pictures, and no source of them has a weight, or one changes crops.
     """
 
     bank: BankSpec
@@ -42,6 +44,12 @@ class SceneSource:
     def __post_init__(self) -> None:
         if self.weight and self.bank.takes_real_pictures:
             check_weights(self.pictures or {})
+        for name, source in (self.pictures or {}).items():
+            if source.changes != CropChanges():
+                raise DataError(
+                    f"{self.place}.{name} has camera={source.camera}, stretch={source.stretch}, cover={source.cover}, "
+                    "which change crops of samples; the pictures of a bank have none of these, so leave all three at 0"
+                )
 
     def check(self) -> None:
         """Reads the data sets of real pictures, if the bank takes any.
@@ -61,6 +69,7 @@ class SceneSource:
         return RealPictures(
             {name: without_outside_boxes(table)[0] for name, table in tables.items()},
             {name: sources[name].weight for name in tables},
+            self.place,
         )
 
     @property

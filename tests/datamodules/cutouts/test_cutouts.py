@@ -22,6 +22,7 @@ from datamodules.readers import read_coco
 from datamodules.scenes import BankSpec, PhotoRealism, SceneDataModule
 from datamodules.scenes.bank import Bank, ensure_bank, load_bank
 from datamodules.scenes.draw import TARGET, draw_scenes
+from datamodules.scenes.source import SceneSource
 from datamodules.sources import Source
 from trackers.crops import CropSpec
 
@@ -194,9 +195,23 @@ def test_sources_without_weight_are_refused(tmp_path):
         build(tmp_path, tmp_path, weight=0.0, real_objects=0.5)
 
 
+def test_changes_of_crops_are_refused_for_pictures_of_a_bank():
+    crops = {"coco": Source(lambda: None, 1.0, stretch=0.3)}
+    with pytest.raises(DataError, match=r"pictures\.coco has camera=0\.0, stretch=0\.3"):
+        SceneSource(BankSpec(**PAINTED), "", Augmentation(0, 0, 0, 0), None, 1.0, crops)
+
+
+def test_messages_name_the_place_of_the_pictures(tmp_path):
+    sources = {"coco": Source(lambda: read_coco(tmp_path / "nowhere"), 1.0)}
+    spec, plain = BankSpec(**PAINTED, real_objects=0.5), Augmentation(0, 0, 0, 0)
+    scenes = SceneSource(spec, "", plain, None, 1.0, sources, place="train.scenes.pictures")
+    with pytest.raises(DataError, match=r"datamodule\.train\.scenes\.pictures\.coco"):
+        scenes.check()
+
+
 def test_too_few_things_are_refused(tmp_path):
     table = write_coco(tmp_path / "coco", [DISC, [1, 2, 20, 20]])
-    with pytest.raises(DataError, match=r"1 things could be cut out of 2 boxes, and the bank needs 4; lower"):
+    with pytest.raises(DataError, match=r"1 things .* of 2 boxes, and the bank needs 4; lower .* to 25% of"):
         ensure_bank(BankSpec(**PAINTED, real_objects=0.5), tmp_path, collect(table))
 
 
