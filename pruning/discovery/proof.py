@@ -16,6 +16,7 @@ from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.trial.cut_errors import CutError
 from pruning.trial.layer_sizes import check_layers
+from pruning.trial.trial_plans import random_half
 from pruning.trial.trials import (
     MAX_MACS,
     PRECISE,
@@ -23,7 +24,6 @@ from pruning.trial.trials import (
     copy_to_cpu,
     count_macs_on_meta,
     has_gates_in_several_layers,
-    random_half,
     random_numbers_kept,
 )
 

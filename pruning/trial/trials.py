@@ -19,15 +19,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from pruning.arguments import InputFunction
 from pruning.budget import RemovalRules
 from pruning.cost import copy_to_meta
-from pruning.cost.tracing import separating_sets
 from pruning.errors import PruningError, first_line
 from pruning.gates import Gates
-from pruning.groups import Group, branches
+from pruning.groups import Group
 from pruning.plan import Plan
 from pruning.surgery import compacted
 from pruning.trial.comparison import TOLERANCE, are_finite, difference, output_leaves
 from pruning.trial.cut_errors import COMPLETE, CutError, naming_modules
 from pruning.trial.layer_sizes import check_layers
+from pruning.trial.trial_plans import empty_branches, merge, part_plans, random_half, separated, without_last_units
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def try_cuts(
         log.warning("%s cannot be copied, so no trial cut is made: %s", type(network).__name__, error)
         return
     trial = Trial(meta, [g for g in groups if g.size], inputs)
-    least, empty = _cuts(trial.groups, rules, _without_last_units), _empty_branches(trial.groups, rules)
+    least, empty = part_plans(trial.groups, rules, without_last_units), empty_branches(trial.groups, rules)
     with random_numbers_kept(network), torch.no_grad():
         if inputs is None:
             log.info("attach(network, groups) has no inputs, so the network is not run for a trial")
@@ -74,11 +74,11 @@ def try_cuts(
             trial.network(**_arguments(trial.network, inputs))  # an error of the uncut network has no group
         small = (macs or 0) < MAX_MACS and all(p.dtype in PRECISE and not p.is_meta for p in network.parameters())
         # Two groups that should be one may be cut alike. Values show that; without them the groups are cut apart.
-        for plans in (least, *([] if small else _separated(least)), empty):
+        for plans in (least, *([] if small else separated(least)), empty):
             trial.try_all(plans, trial.run)
         if small:
             trial.network = copy_to_cpu(network)
-            trial.compare_values([_cuts(trial.groups, rules, random_half), empty])
+            trial.compare_values([part_plans(trial.groups, rules, random_half), empty])
 
 
 class Trial:
@@ -97,7 +97,7 @@ class Trial:
         """Tests all plans as one; if that fails, tests each of them alone to find the group that is at fault."""
         if not plans:
             return
-        together = _merge(plans)
+        together = merge(plans)
         try:
             test(together)
         except (CutError, PruningError) as error:
@@ -235,54 +235,6 @@ class Trial:
 def has_gates_in_several_layers(group: Group) -> bool:
     """Returns whether more than one module has gated weights of a group, so that its gates might act twice."""
     return len({s.path.rpartition(".")[0] for s in group.slices if s.gated}) > 1
-
-
-def _cuts(groups: Sequence[Group], rules: RemovalRules, choose: Callable[[Group, int], tuple[int, ...]]) -> list[Plan]:
-    """Returns a plan for each group that may lose a part of its units; `choose` returns the kept units."""
-    if rules.whole_branches:
-        return []
-    plans = [Plan({g.name: choose(g, rules.multiple(g))}) for g in groups]
-    return [plan for g, plan in zip(groups, plans, strict=True) if len(plan.units(g)) < g.size]
-
-
-def _runs(group: Group) -> list[range]:
-    """Returns the units of each run. Runs of single units are treated as one run."""
-    lengths = group.runs if max(group.runs, default=0) > 1 else (group.size,)
-    return [range(sum(lengths[:i]), sum(lengths[: i + 1])) for i in range(len(lengths))]
-
-
-def _without_last_units(group: Group, round_to: int) -> tuple[int, ...]:
-    """Returns the kept units of the smallest cut: the last units of one run are removed."""
-    for run in _runs(group):
-        if kept := (len(run) - 1) // round_to * round_to:
-            return tuple(u for u in range(group.size) if not run[kept] <= u < run.stop)
-    return tuple(range(group.size))
-
-
-def random_half(group: Group, round_to: int) -> tuple[int, ...]:
-    """Returns random units, about half of each run."""
-    kept = []
-    for run in _runs(group):
-        count = len(run) // 2 // round_to * round_to or min(round_to, len(run))
-        kept += [run[i] for i in torch.randperm(len(run), device="cpu")[:count].tolist()]
-    return tuple(sorted(kept))
-
-
-def _empty_branches(groups: Sequence[Group], rules: RemovalRules) -> list[Plan]:
-    """Returns a plan for each branch that may lose all its units."""
-    may_vanish = [g.vanish is not None and (rules.whole_branches or (not rules.floor and not g.branch)) for g in groups]
-    members = [m for m in branches(groups) if all(may_vanish[i] for i in m)]
-    return [Plan({groups[i].name: () for i in m}) for m in members]
-
-
-def _separated(plans: Sequence[Plan]) -> list[list[Plan]]:
-    """Returns a few selections of the plans. For every two plans, a selection contains only the first of them."""
-    cut_sets = separating_sets(torch.ones(len(plans)))
-    return [[plan for plan, cut in zip(plans, cuts, strict=True) if cut] for cuts in cut_sets.tolist()]
-
-
-def _merge(plans: Sequence[Plan]) -> Plan:
-    return Plan({name: units for plan in plans for name, units in plan.kept.items()})
 
 
 def _arguments(network: nn.Module, inputs: InputFunction | None) -> dict[str, Any]:
