@@ -18,9 +18,10 @@ class NotedInt(int):
         return int.__float__(self)
 
     def __pow__(self, exponent: Any, modulo: Any = None) -> Any:
-        if isinstance(exponent, float) or (modulo is None and exponent < 0):
-            _tell(self)
-        return int(self).__pow__(exponent) if isinstance(exponent, int) else int.__float__(self) ** exponent
+        if isinstance(exponent, int) and (exponent >= 0 or modulo is not None):
+            return pow(int(self), int(exponent), modulo)
+        _tell(self)
+        return int.__float__(self) ** exponent if isinstance(exponent, int | float) else NotImplemented
 
     def __truediv__(self, other: Any) -> Any:
         _tell(self)
