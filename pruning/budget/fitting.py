@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -252,7 +252,7 @@ def _out_of_reach(groups: Sequence[Group], blocks: _Blocks, cost: Cost, ratio: f
         remedies.append(f"round less (pruning.round_to=1, now {_in_words(rules.round_to)})")
     if rules.whole_branches:
         remedies.append("remove single units (pruning.whole_branches=False)")
-    elif rules.floor:
+    elif cost(_staying_blocks(blocks, _min_units(groups, cost, smallest * dense, replace(rules, floor=0.0)))[0]) < left:
         remedies.append(f"keep less of each group (pruning.floor=0, now {rules.floor})")
     return (
         f"ratio={ratio} is out of reach: the smallest is {smallest}, with {sum(min_counts)} of {sum(sizes)} units left "

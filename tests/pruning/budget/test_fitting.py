@@ -501,3 +501,9 @@ def test_the_message_tells_what_is_in_the_way_and_names_the_settings_that_would_
 def test_round_to_that_is_no_positive_integer_is_refused(step: float) -> None:
     with pytest.raises(ValueError, match=r"round_to=.* must be a positive integer"):
         RemovalRules(0.1, step)
+
+
+def test_a_floor_of_which_nothing_is_left_is_no_remedy() -> None:
+    groups = [Group("a", "mlp", 4, ())]
+    with pytest.raises(ValueError, match=r"smallest is 0\.25, .* Possible remedies: .*prune more groups$"):
+        fit_plan(groups, {"a": torch.rand(4)}, units(groups), 0.1, RemovalRules(0.1))
