@@ -41,7 +41,8 @@ def _branch_gradient(gates: Gates, group: Group, gate_gradients: Tensor) -> Tens
     Raises:
         PruningError: the weights that read the group have neither gates nor gradients.
     """
-    readers = [s for s in group.slices if s.dim == 1]
+    inner = tuple(f"{module}." for module in group.vanish or ())  # e.g. squeeze-and-excitation
+    readers = [s for s in group.slices if s.dim == 1 and not (inner and s.path.startswith(inner))]
     if readers and all(s.gated for s in readers):
         return gate_gradients.sum()
     weights = [gates.network.get_parameter(s.path) for s in readers]

@@ -12,6 +12,9 @@
 - `gating`: chooses the weights that carry the gates of a candidate, such that no operator sees a closed unit
   (`closing`). `membership` tells where the units of each candidate are.
 - `rescaling`: entries that a cut of dims of heads rescales.
+- `emptying`: what remains of a run without the units of a group; `vanishing` tells with it which groups may lose all
+  their units, as they are residual branches.
 - `naming`: names and kinds of the groups.
-- `proof`: cuts copies of the network, and leaves out groups that cannot be cut.
+- `proof`: cuts copies of the network, and leaves out groups that cannot be cut. `branch_proof` empties residual
+  branches. Both choose their cuts by `part_cuts`.
 """

@@ -14,6 +14,7 @@ from pruning.arguments import InputFunction
 from pruning.discovery.candidates import find_candidates
 from pruning.discovery.closing import UngateableError
 from pruning.discovery.counting import unite_counted
+from pruning.discovery.emptying import Emptying
 from pruning.discovery.flow import Flow, TensorDim
 from pruning.discovery.gating import GateChooser
 from pruning.discovery.membership import Membership
@@ -22,6 +23,7 @@ from pruning.discovery.readable import readable_copy
 from pruning.discovery.recording import Recording, in_training, record
 from pruning.discovery.rescaling import rescaled_entries
 from pruning.discovery.splits import UnitDims
+from pruning.discovery.vanishing import with_branches
 from pruning.groups import Group, Slice
 
 
@@ -81,6 +83,7 @@ def _groups_of_flow(network: nn.Module, flow: Flow) -> tuple[list[Group], list[L
     membership = Membership(flow, {unit: i for i, c in enumerate(candidates) for unit in c.units.tolist()})
     chooser = GateChooser(membership)
     groups: list[Group] = []
+    numbers: dict[str, int] = {}
     whole: list[LeftWhole] = []
     failed: set[int] = set()
     for i, candidate in enumerate(candidates):
@@ -100,6 +103,8 @@ def _groups_of_flow(network: nn.Module, flow: Flow) -> tuple[list[Group], list[L
             continue
         norms, is_attention = membership.norms(i), membership.is_attention(i)
         groups.append(candidate.group(norms, is_attention, gated, rescaled, {g.name for g in groups}))
+        numbers[groups[-1].name] = i
+    groups = with_branches(network, Emptying(membership), numbers, groups)
     return groups, [*whole, *_frozen(flow)], failed
 
 

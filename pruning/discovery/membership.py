@@ -25,15 +25,30 @@ class Membership:
             self._lookup[unit] = group
         self._sizes = Counter(group_of_unit.values())
         self._groups_of_labels: dict[int, frozenset[int]] = {}
-        self._operators: dict[int, list[Operator]] = {}
-        for operator in flow.recording.operators:
+        self._only: dict[int, bool] = {}
+        self._operators: dict[int, list[int]] = {}
+        for number, operator in enumerate(flow.recording.operators):
             present = {g for v in (*operator.values, *operator.results) for dim in self.groups_in(v) for g in dim}
             for group in present:
-                self._operators.setdefault(group, []).append(operator)
+                self._operators.setdefault(group, []).append(number)
 
     def operators(self, group: int) -> list[Operator]:
         """Returns the operators that read or write units of a group, in the order of the run."""
+        return [self.flow.recording.operators[number] for number in self._operators.get(group, [])]
+
+    def operator_numbers(self, group: int) -> list[int]:
+        """Returns the numbers of `operators` in the recording."""
         return self._operators.get(group, [])
+
+    def has_no_others(self, value: Value, dim: int) -> bool:
+        """Returns whether all positions of a dimension belong to one group."""
+        labels = self.flow.of(value)[dim]
+        if labels is None:
+            return False
+        if id(labels) not in self._only:
+            found = np.unique(self._lookup[self.flow.units.find(labels)])
+            self._only[id(labels)] = len(found) == 1 and found[0] >= 0
+        return self._only[id(labels)]
 
     def groups_in(self, value: Value) -> list[frozenset[int]]:
         """Returns the groups that have units in each dimension of a tensor."""

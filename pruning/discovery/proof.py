@@ -1,7 +1,5 @@
 """Proof of found groups: trial cuts, after which a group that cannot be cut is left whole."""
 
-import re
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +9,11 @@ from torch.utils._pytree import tree_map_only
 
 from pruning.arguments import InputFunction
 from pruning.cost import copy_to_meta
-from pruning.errors import PruningError
+from pruning.discovery.branch_proof import keep_proved_branches
+from pruning.discovery.part_cuts import by_kind, error_of_cut, kind_of
 from pruning.groups import Group
 from pruning.plan import Plan
-from pruning.trial.cut_errors import CutError
 from pruning.trial.layer_sizes import check_layers
-from pruning.trial.trial_plans import random_half
 from pruning.trial.trials import (
     MAX_MACS,
     PRECISE,
@@ -54,6 +51,7 @@ def separate(
         trial = Trial(meta if macs is not None else copy_to_cpu(network), list(groups), inputs)
         groups = _sieve(trial, list(groups), trial.run, refused)
         groups = _sieve(trial, groups, lambda _: check_layers(trial.network, trial.groups), refused)
+        groups = keep_proved_branches(trial, groups, trial.run)
         if not any(p.is_meta for p in network.parameters()) and (macs or 0) < MAX_MACS:
             precise = _precise(network, inputs)
             groups = groups if precise is None else _sieve_values(*precise, groups, refused)
@@ -83,13 +81,14 @@ def _sieve_values(
     trial = Trial(network, groups, inputs)
     trial.vary_constants()
     groups = _sieve(trial, groups, trial.compare, refused)
+    groups = keep_proved_branches(trial, groups, trial.compare)
     for test in trial.training_tests() if groups else []:
         groups = _sieve(trial, groups, test, refused)
     twice = {}
-    for kind, members in _by_kind([g for g in groups if has_gates_in_several_layers(g)]).items():
-        twice[kind] = _error(trial, members[:1], trial.scale)  # the other members have the same layers
-    refused += [(g, error) for g in groups if (error := twice.get(_kind(g)))]
-    return [g for g in groups if not twice.get(_kind(g))]
+    for kind, members in by_kind([g for g in groups if has_gates_in_several_layers(g)]).items():
+        twice[kind] = error_of_cut(trial, members[:1], trial.scale)  # the other members have the same layers
+    refused += [(g, error) for g in groups if (error := twice.get(kind_of(g)))]
+    return [g for g in groups if not twice.get(kind_of(g))]
 
 
 def _sieve(
@@ -100,48 +99,17 @@ def _sieve(
     If all together fail, groups of one kind (the same name but for its numbers) are tested together. Of a kind that
     fails, each group is tested alone, as usually all of them fail for one reason.
     """
-    if not groups or _error(trial, groups, test) is None:
+    if not groups or error_of_cut(trial, groups, test) is None:
         return groups
     passed: list[Group] = []
-    for members in _by_kind(groups).values():
-        if _error(trial, [*passed, *members], test) is None:
+    for members in by_kind(groups).values():
+        if error_of_cut(trial, [*passed, *members], test) is None:
             passed += members
             continue
         for group in members:
-            error = _error(trial, [*passed, group], test)
+            error = error_of_cut(trial, [*passed, group], test)
             if error is None:
                 passed.append(group)
             else:
                 refused.append((group, error))
     return passed
-
-
-def _kind(group: Group) -> str:
-    """Returns the name of a group without its numbers, which alike layers of a network share."""
-    return re.sub(r"\d+", "N", group.name)
-
-
-def _by_kind(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    kinds: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        kinds[_kind(group)].append(group)
-    return kinds
-
-
-def _error(trial: Trial, groups: Sequence[Group], test: Callable[[Plan], object]) -> str | None:
-    """Returns why a part of the units of groups cannot be removed; None if they can."""
-    trial.groups = list(groups)  # a wrong declaration fails, whatever is cut
-    plan = Plan({g.name: _random_part(g) for g in groups})
-    try:
-        test(plan)
-    except (CutError, PruningError, RuntimeError) as error:  # also a norm that cannot be masked
-        return str(error)
-    return None
-
-
-def _random_part(group: Group) -> tuple[int, ...]:
-    """Returns random units, 30 to 80 % of a group. Two widths that must be equal would be so if all lost a half."""
-    if group.runs:
-        return random_half(group, 1)
-    count = min(max(round(group.size * float(torch.empty(()).uniform_(0.3, 0.8))), 1), group.size - 1)
-    return tuple(sorted(torch.randperm(group.size)[:count].tolist()))

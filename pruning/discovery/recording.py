@@ -131,6 +131,12 @@ class _Context:
             self.float_sizes.append((self.modules[-1], size))
 
 
+def writes_in_place(operator: Operator) -> bool:
+    """Returns whether an operator writes into its first argument."""
+    arguments = operator.function._schema.arguments
+    return bool(arguments) and arguments[0].alias_info is not None and arguments[0].alias_info.is_write
+
+
 class _FunctionMode(TorchFunctionMode):
     """Notes the arguments of the functions of torch that modules call."""
 
@@ -145,7 +151,7 @@ class _FunctionMode(TorchFunctionMode):
         width_scales = name == "multi_head_attention_forward" or (
             name == "scaled_dot_product_attention" and scale is None
         )
-        for size in args[1:] if "mul" in name or "div" in name else ():
+        for size in args if name == "tensor" else args[1:] if "mul" in name or "div" in name else ():
             if isinstance(size, NotedInt):
                 self.context.note_float(size)
         self.context.calls.append(_Call(name, list(_tracked((args, kwargs))), read_sizes, width_scales))

@@ -13,6 +13,8 @@ from pruning.discovery.units import FIXED, Units
 def reshaped(flow: Flow, operator: Operator, labels: Labels, before: Sequence[int], after: Sequence[int]) -> Labels:
     """Returns the labels of a tensor after a reshape from sizes `before` to sizes `after`."""
     result: Labels = [None] * len(after)
+    if 0 in before:
+        return result  # an attention without heads, in a network that was cut before
     left, right = ([d for d, n in enumerate(sizes) if n != 1] for sizes in (before, after))
     while left and right:
         ins, outs = [left.pop(0)], [right.pop(0)]

@@ -107,8 +107,10 @@ def load_pruned(folder: str | Path, network: nn.Module | None = None) -> nn.Modu
 def _check_is_cut_network(network: nn.Module, cut: Sequence[Group]) -> None:
     """Raises an error if no group cuts a tensor of the network, e.g. of a part of the network that was pruned."""
     tensors = dict([*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)])
+    modules = {name for name, _ in network.named_modules(remove_duplicate=False) if name}
     paths = [s.path for g in cut for s in g.slices]
-    if paths and not any(path in tensors for path in paths):
+    # A convolution without inputs has lost its weight, and stands at its place as a `Constant`.
+    if paths and not any(path in tensors or path.rpartition(".")[0] in modules for path in paths):
         raise PruningError(
             f"this {type(network).__name__} is not the network that was pruned: the groups cut {paths[0]!r}, which "
             "it does not have; give the network that was attached, e.g. the whole LightningModule"

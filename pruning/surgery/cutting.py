@@ -4,7 +4,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,12 +76,14 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
     plan.check(groups)
     vanished = _vanished(groups, plan)
     tensors = _cut_tensors(network, groups, plan, tuple(f"{path}." for path in vanished))
+    gone = {module for path in vanished for module in network.get_submodule(path).modules()}
     attributes = [
-        (CountAttribute(network, path), per_unit * (group.size - len(plan.units(group))))
+        (attribute, per_unit * (group.size - len(plan.units(group))))
         for group in groups
         for path, per_unit in group.attributes
+        if (attribute := CountAttribute(network, path)).module not in gone
     ]
-    layers = _layer_cuts(network, groups, plan, tensors, attributes)
+    layers = [cut for cut in _layer_cuts(network, groups, plan, tensors, attributes) if cut.module not in gone]
     without_inputs = [place.parent for cut in tensors if (place := cut.conv_without_inputs()) is not None]
     for layer in layers:
         check_layer_cut(layer)
@@ -99,6 +101,7 @@ def compact(network: nn.Module, groups: Sequence[Group], plan: Plan, optimizer: 
             owner.keep(plan.units(group))
     for path in vanished:
         network.set_submodule(path, nn.Identity())
+        _write_no_inputs(network.get_submodule(path.rpartition(".")[0]))
     for path in without_inputs:
         conv: Any = network.get_submodule(path)
         removed.append(conv.weight)
@@ -137,7 +140,7 @@ class _CutTensor:
             PruningError: a dimension loses all its entries, and the layer does not work without them.
         """
         for dim in (dim for dim, entries in self.kept.items() if not len(entries)):
-            for place in (p for p in self.places if not isinstance(p.module, nn.Linear)):
+            for place in (p for p in self.places if not _runs_empty(p.module)):
                 conv = place.module
                 usable = isinstance(conv, _ConvNd) and not conv.transposed and not isinstance(conv.padding, str)
                 if not usable or dim != 1:
@@ -247,6 +250,24 @@ def _rescaling(size: int, parts: list[tuple[Slice, Group, Tensor]]) -> Tensor:
         if s.rescaled:
             factors[s.positions(kept)] = (len(kept) / group.size) ** 0.5
     return factors
+
+
+def _write_no_inputs(parent: nn.Module) -> None:
+    """Makes all activations of a module write into new memory.
+
+    Behind a convolution that has vanished, they would overwrite the input of the branch, which is added to its output.
+    """
+    for module in parent.modules():
+        if getattr(module, "inplace", None) is True:
+            cast(Any, module).inplace = False
+
+
+def _runs_empty(module: nn.Module) -> bool:
+    """Returns whether a module may run with a tensor without entries, as far as its class tells."""
+    if isinstance(module, nn.Linear | nn.MultiheadAttention):
+        return True
+    bases = {kind.__module__ for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules.")}
+    return bases <= {"torch.nn.modules.module", "torch.nn.modules.container"}
 
 
 def _select(tensor: Tensor, kept_of_dim: Mapping[int, Tensor]) -> Tensor:

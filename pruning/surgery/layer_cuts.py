@@ -222,7 +222,7 @@ def _check_embedding(cut: LayerCut) -> None:
 
 def _entries_per_block(kept: Tensor, size: int, blocks: int) -> Tensor:
     """Returns how many of the `kept` entries lie in each block, if `size` entries form equal blocks: (blocks,)."""
-    return torch.bincount(kept // (size // blocks), minlength=blocks)
+    return torch.bincount(kept // max(size // max(blocks, 1), 1), minlength=blocks)  # an attention may have no heads
 
 
 def _fit_blocks(per_block: Tensor, blocks: int) -> bool:

@@ -9,8 +9,8 @@ class CutMultiheadAttention(nn.MultiheadAttention):
     """`nn.MultiheadAttention` that takes all widths from its tensors.
 
     `nn.MultiheadAttention` needs one width for its inputs and for all heads together. After a cut, both may differ,
-    and so may the widths of queries and values. Logits are divided by the root of the present width of a head. Surgery
-    sets this class on an existing attention, whose tensors keep their names.
+    and so may the widths of queries and values. Without heads the output is the bias. Logits are divided by the root of
+    the present width of a head. Surgery sets this class on an existing attention, whose tensors keep their names.
     """
 
     def forward(
@@ -52,10 +52,12 @@ class CutMultiheadAttention(nn.MultiheadAttention):
             q, k, v = (x.transpose(0, 1) for x in (q, k, v))
         mask = self._merged_mask(attn_mask, key_padding_mask, len(q), q.dtype)
         k, v, mask = self._extended(k, v, mask)
-        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, heads, L or S, d)
+        heads = max(self.num_heads, 1)
+        shapes = [(self.num_heads, x.shape[-1] // heads) for x in (q, k, v)]
+        q, k, v = (x.unflatten(-1, n).transpose(1, 2) for x, n in zip((q, k, v), shapes, strict=True))
         dropout, weights = self.dropout if self.training else 0.0, None
         if need_weights:
-            logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+            logits = (q * max(q.shape[-1], 1) ** -0.5) @ k.transpose(-2, -1)
             weights = F.dropout((logits if mask is None else logits + mask).softmax(-1), dropout)
             out = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
@@ -117,7 +119,7 @@ def allow_any_width(attention: nn.MultiheadAttention) -> None:
     """Makes an attention a `CutMultiheadAttention`, with the sizes of its tensors as attributes."""
     attention.__class__ = CutMultiheadAttention
     attention._qkv_same_embed_dim = False  # the encoder layers of torch then leave their fast path, of one width
-    attention.head_dim = projection_widths(attention)[0] // attention.num_heads
+    attention.head_dim = projection_widths(attention)[0] // max(attention.num_heads, 1)
     if attention.in_proj_weight is None:
         weights = attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight
         attention.embed_dim, attention.kdim, attention.vdim = (w.shape[1] for w in weights)

@@ -11,6 +11,7 @@ from pruning.surgery import compact
 from pruning.surgery.transaction import unchanged_on_error
 from pruning.trial.comparison import TOLERANCE, are_finite, difference
 from pruning.trial.cut_errors import naming_modules
+from pruning.trial.unchanged_buffers import run_unchanged
 
 
 def cut_and_compare(attached: Gates, plan: Plan, draws: Sequence[Mapping[str, Any]], fold_values: bool) -> float:
@@ -38,13 +39,13 @@ def cut_and_compare(attached: Gates, plan: Plan, draws: Sequence[Mapping[str, An
             gates.values.copy_(attached.values)
         network.eval()
         with gates.folded():
-            masked = [network(**draw) for draw in draws]
+            masked = [run_unchanged(network, draw) for draw in draws]
         if not all(are_finite(output) for output in masked):
             raise RuntimeError("the outputs of the masked network are not finite, so its weights cannot be used")
         gates.fold_permanently()
         compact(network, gates.groups, plan)
         with naming_modules(network, gates.groups, plan):
-            cut = [network(**draw) for draw in draws]
+            cut = [run_unchanged(network, draw) for draw in draws]
         errors = torch.stack([difference(m, c) for m, c in zip(masked, cut, strict=True)])
         # `max` returns nan if there is one
         error = float(errors.quantile(0.5) if errors.isfinite().all() else errors.max())

@@ -28,6 +28,7 @@ from pruning.trial.comparison import TOLERANCE, are_finite, difference, output_l
 from pruning.trial.cut_errors import COMPLETE, CutError, naming_modules
 from pruning.trial.layer_sizes import check_layers
 from pruning.trial.trial_plans import empty_branches, merge, part_plans, random_half, separated, without_last_units
+from pruning.trial.unchanged_buffers import run_unchanged
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 MAX_MACS = 5e9
 # A rounding may flip a discrete choice of the network on one draw of the inputs, while a fault shows on all draws.
 DRAWS = 3
+# A network with ReLUs is linear between two kinks. Gates that stay below the first kink have an exact law.
+SMALL_GATES = (0, 2**-10, 2**-9, 2**-8)
 NO_RULES = RemovalRules()
 PRECISE = (torch.float32, torch.float64)
 
@@ -135,9 +138,9 @@ class Trial:
         """
         arguments = self._without_constants(_arguments(self.network, self.inputs))
         try:
-            plain = self.network(**arguments)
+            plain = run_unchanged(self.network, arguments)
             with containers_in_training(self.network):
-                first, second = self.network(**arguments), self.network(**arguments)
+                first, second = (run_unchanged(self.network, arguments) for _ in range(2))
         except Exception:  # of any kind: the training may need other arguments
             return []
         if _are_equal(plain, first):
@@ -147,7 +150,7 @@ class Trial:
     def compare_values(self, cuts: Sequence[Sequence[Plan]]) -> None:
         """Compares cut copies of the network with the masked network, and tries the gates."""
         self.vary_constants()
-        if not are_finite(self.network(**_arguments(self.network, self.inputs))):
+        if not are_finite(run_unchanged(self.network, _arguments(self.network, self.inputs))):
             return  # there are no weights yet that could be compared
         for plans in cuts:
             self.try_all(plans, self.compare)
@@ -171,7 +174,7 @@ class Trial:
             return arguments
         if self._takes_varied is None:
             try:
-                self._takes_varied = are_finite(self.network(**varied))
+                self._takes_varied = are_finite(run_unchanged(self.network, varied))
             except Exception:  # of any kind: the network is the user's
                 self._takes_varied = False
         return varied if self._takes_varied else arguments
@@ -186,14 +189,15 @@ class Trial:
                 if _shapes(arguments) != _shapes(own):
                     return
                 arguments = self._without_constants(arguments)
-                output = cut(**arguments)
+                output = run_unchanged(cut, arguments)
             with gates.folded(), in_mode(self.network):
-                masked = self.network(**arguments)
+                masked = run_unchanged(self.network, arguments)
             error = float(difference(masked, output))
             if error < TOLERANCE:
                 return
         arguments = _arguments(self.network, self.inputs)
-        if not float(difference(self.network(**arguments), self.network(**arguments))) < TOLERANCE:
+        first, second = (run_unchanged(self.network, arguments) for _ in range(2))
+        if not float(difference(first, second)) < TOLERANCE:
             raise CutError(
                 "two forwards of the same inputs differ, so nothing can be compared; the network must not draw random "
                 "numbers in evaluation mode, e.g. F.dropout(x, training=self.training)"
@@ -207,12 +211,13 @@ class Trial:
     def scale(self, plan: Plan) -> None:
         """Scales the gates of the units that `plan` removes, to find out whether the gates act once."""
         group = next(g for g in self.groups if g.name in plan.kept)
-        gates, scaled = Gates(self.network, [group]), sorted({*range(group.size)} - {*plan.units(group)})
-        arguments, outputs = self._without_constants(_arguments(self.network, self.inputs)), []
-        for value in (0, 1 / 32, 1 / 16, 1 / 8):
+        network, arguments = self._in_double()
+        gates, scaled = Gates(network, [group]), sorted({*range(group.size)} - {*plan.units(group)})
+        outputs = []
+        for value in SMALL_GATES:
             gates.values[scaled] = value
             with gates.folded():
-                outputs.append(self.network(**arguments))
+                outputs.append(run_unchanged(network, arguments))
         first, second, third = (float(difference(outputs[0], output)) for output in outputs[1:])
         # Twice the gate has twice the effect if the gate acts once, and four times the effect if it acts twice.
         if second > 3 * first and third > 3 * second:
@@ -221,6 +226,17 @@ class Trial:
                 "the effect of a gate is the square of its value, because tensors that produce a unit and tensors that "
                 f"read it are gated: {gated}. Declare gated=True for one of both sides"
             )
+
+    def _in_double(self) -> tuple[nn.Module, dict[str, Any]]:
+        """Returns a copy of the network in double precision with arguments; the network itself if the copy fails."""
+        arguments = self._without_constants(_arguments(self.network, self.inputs))
+        double = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, arguments)
+        try:
+            network = copy.deepcopy(self.network).double()
+            run_unchanged(network, double)
+        except Exception:  # of any kind: the network may need its own type
+            return self.network, arguments
+        return network, double
 
     def _message(self, plan: Plan, error: Exception) -> str:
         counts = {g: f"{len(plan.units(g))} of {g.size} units" for g in self.groups if g.name in plan.kept}
