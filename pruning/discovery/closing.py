@@ -27,6 +27,10 @@ class ClosedUnits:
         group: number of the group.
         gated: the weights that carry the gates.
         zero_functions: answers of `maps_to_zero` so far, by function and arguments.
+
+    Attributes:
+        gated_twice: whether a gated weight scales what another gated weight has made, unit by unit. The effect of the
+            gate is then its square, whose gradient vanishes with the gate.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class ClosedUnits:
         zero_functions: dict[tuple, bool],
     ):
         self.membership, self.group, self.gated, self.zero_functions = membership, group, gated, zero_functions
+        self.gated_twice = False
         self._zero: dict[Value, bool] = {}
         self._memory: dict[Value, Value] = {}  # for a view the tensor of which it is a view
 
@@ -64,9 +69,19 @@ class ClosedUnits:
             UngateableError: the operator shows that a closed unit still has an effect.
         """
         rule = self.membership.flow.rule_of(operator)
+        self.gated_twice |= self._scales_again(rule, operator)
         zero = _RESULTS.get(rule, _of_copies)(self, operator)
         self._zero |= dict.fromkeys(operator.results, zero)
         self._note_memory(operator, zero)
+
+    def _scales_again(self, rule: Rule | None, operator: Operator) -> bool:
+        """Returns whether an operator multiplies units that are zero when closed by weights that are gated, too."""
+        unit_by_unit = rule in (batch_norm, group_norm, layer_norm) or operator.name == "mul"
+        if rule is convolution and operator.arguments.get("groups") != 1:
+            unit_by_unit = not self.membership.summed_dims(operator, self.group)
+        weights = [v for v in operator.values if v in self.membership.flow.views]
+        made = [v for v in operator.values if v not in self.membership.flow.views and self.has(v)]
+        return unit_by_unit and any(map(self.is_zero, weights)) and any(map(self.is_zero, made))
 
     def _note_memory(self, operator: Operator, zero: bool) -> None:
         """Notes which tensors share memory: what an operator writes into one of them is in all of them."""

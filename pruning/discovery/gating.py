@@ -54,7 +54,9 @@ class GateChooser:
             raise UngateableError(next(filter(None, causes), "no weight makes or reads them"))
         if not problem and producers and all(name in self._vectors for name, _ in producers):
             return producers  # the scales of norms
-        return min(options, key=lambda o: (sum(places.get(p, 0) for p in o), o is producers))
+        return min(
+            options, key=lambda o: (self._acts_twice(group, o), sum(places.get(p, 0) for p in o), o is producers)
+        )
 
     def _needed(self, group: int, gated: list[TensorDim]) -> list[TensorDim]:
         """Returns the weights without those whose gates the others make superfluous."""
@@ -63,6 +65,13 @@ class GateChooser:
             if fewer and not self._problem(group, fewer):
                 gated = fewer
         return gated
+
+    def _acts_twice(self, group: int, gated: Collection[TensorDim]) -> bool:
+        """Returns whether gates on `gated` scale a unit twice in a row, e.g. in a convolution and a norm behind it."""
+        closed = ClosedUnits(self.membership, group, gated, self._zero_functions)
+        for operator in self.membership.operators(group):
+            closed.follow(operator)
+        return closed.gated_twice
 
     def _problem(self, group: int, gated: Collection[TensorDim]) -> str:
         """Returns the operator which shows that gates on `gated` do not close the units, "" if they do."""

@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 MAX_MACS = 5e9
 # A rounding may flip a discrete choice of the network on one draw of the inputs, while a fault shows on all draws.
 DRAWS = 3
-# A network with ReLUs is linear between two kinks. Gates that stay below the first kink have an exact law.
-SMALL_GATES = (0, 2**-10, 2**-9, 2**-8)
 NO_RULES = RemovalRules()
 PRECISE = (torch.float32, torch.float64)
 
@@ -213,9 +211,11 @@ class Trial:
         group = next(g for g in self.groups if g.name in plan.kept)
         network, arguments = self._in_double()
         gates, scaled = Gates(network, [group]), sorted({*range(group.size)} - {*plan.units(group)})
+        # A network with ReLUs is linear between two kinks. Gates that stay below the first kink have an exact law.
+        least = 2**-20 if next(network.parameters()).dtype == torch.float64 else 2**-10
         outputs = []
-        for value in SMALL_GATES:
-            gates.values[scaled] = value
+        for factor in (0, 1, 2, 4):
+            gates.values[scaled] = factor * least
             with gates.folded():
                 outputs.append(run_unchanged(network, arguments))
         first, second, third = (float(difference(outputs[0], output)) for output in outputs[1:])

@@ -25,13 +25,14 @@ class Kinks(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_kinks_are_no_square(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("size", [1, 32])  # with 32, gates of 1/1024, 1/512 and 1/256 have these effects
+def test_kinks_are_no_square(dtype: torch.dtype, size: int) -> None:
     network, slices = Kinks().to(dtype).eval(), [Slice("a.weight", 0, gated=True), Slice("b.weight", 0, gated=True)]
-    inputs = {"x": torch.tensor([[1.0], [1.01]], dtype=dtype)}
+    inputs = {"x": size * torch.tensor([[1.0], [1.01]], dtype=dtype)}
     with torch.no_grad():
         once = Group("units", "mlp", 2, (*slices, Slice("last.weight", 1)))
         Trial(network, [once], lambda _: inputs).scale(Plan({"units": (0,)}))
-        inputs["x"] *= 1e3  # the second unit is far from its kinks
+        inputs["x"] *= 1e6  # the second unit is far from its kinks
         twice = Group("units", "mlp", 2, (*slices, Slice("last.weight", 1, gated=True)))
         with pytest.raises(CutError, match="square of its value"):
             Trial(network, [twice], lambda _: inputs).scale(Plan({"units": (0,)}))
