@@ -8,10 +8,8 @@ from numpy.random import Generator
 
 from datamodules.augmentation import LabelledCrop
 
-COVERED = (
-    0.3,
-    0.7,
-)  # smallest and largest side of a patch over that of the box; a patch covers at most half of the target
+# Smallest and largest side of a patch over that of the box. A patch covers at most half of the target.
+COVERED = (0.3, 0.7)
 
 
 class CropChanges(NamedTuple):

@@ -61,10 +61,13 @@ class RealPictures:
                 found += [thing for thing in cut if thing is not None]
                 tried += len(chunk)
             if len(found) < wanted:
+                percent = 100 * len(found) // wanted  # rounded down, so that the things suffice
+                lower = "set real_objects of the bank to 0"
+                if percent:
+                    lower = f"lower real_objects or objects of the bank, e.g. real_objects to {percent}% of its value"
                 raise DataError(
                     f"datamodule.{self.place}.{name}: {len(found)} things could be cut out of {tried} boxes, and the "
-                    f"bank needs {wanted}; lower real_objects or objects of the bank, e.g. real_objects to "
-                    f"{len(found) / wanted:.0%} of its value, or add pictures"
+                    f"bank needs {wanted}; {lower}, or add pictures"
                 )
             log.info("cut %d things out of %d boxes of %s", len(found), tried, name)
             things += found[:wanted]

@@ -54,6 +54,8 @@ class GateChooser:
             raise UngateableError(next(filter(None, causes), "no weight makes or reads them"))
         if not problem and producers and all(name in self._vectors for name, _ in producers):
             return producers  # the scales of norms
+        if len(options) == 1:
+            return options[0]
         return min(
             options, key=lambda o: (self._acts_twice(group, o), sum(places.get(p, 0) for p in o), o is producers)
         )

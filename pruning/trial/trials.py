@@ -93,6 +93,7 @@ class Trial:
     def __init__(self, network: nn.Module, groups: list[Group], inputs: InputFunction | None):
         self.network, self.groups, self.inputs = network, groups, inputs
         self._takes_varied: bool | None = None  # not known yet
+        self._double: tuple[nn.Module, dict[str, Any]] | None = None  # one copy for the gates of all groups
 
     def try_all(self, plans: Sequence[Plan], test: Callable[[Plan], Any]) -> None:
         """Tests all plans as one; if that fails, tests each of them alone to find the group that is at fault."""
@@ -209,7 +210,8 @@ class Trial:
     def scale(self, plan: Plan) -> None:
         """Scales the gates of the units that `plan` removes, to find out whether the gates act once."""
         group = next(g for g in self.groups if g.name in plan.kept)
-        network, arguments = self._in_double()
+        self._double = self._double or self._in_double()
+        network, arguments = self._double
         gates, scaled = Gates(network, [group]), sorted({*range(group.size)} - {*plan.units(group)})
         # A network with ReLUs is linear between two kinks. Gates that stay below the first kink have an exact law.
         least = 2**-20 if next(network.parameters()).dtype == torch.float64 else 2**-10

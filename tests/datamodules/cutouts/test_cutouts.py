@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel
 from safetensors.torch import load_file
 
 from datamodules.augmentation import Augmentation
@@ -213,6 +214,16 @@ def test_too_few_things_are_refused(tmp_path):
     table = write_coco(tmp_path / "coco", [DISC, [1, 2, 20, 20]])
     with pytest.raises(DataError, match=r"1 things .* of 2 boxes, and the bank needs 4; lower .* to 25% of"):
         ensure_bank(BankSpec(**PAINTED, real_objects=0.5), tmp_path, collect(table))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "wanted", "advice"),
+    [([DISC, DISC], 3, "real_objects to 66% of"), ([[1, 2, 20, 20]], 4, "the bank to 0, or")],
+)
+def test_the_advice_for_too_few_things_works(tmp_path, boxes, wanted, advice):
+    pictures = collect(write_coco(tmp_path / "coco", boxes))
+    with pytest.raises(DataError, match=f"the bank needs {wanted}; .*{advice}"):
+        pictures.cut_things(wanted, 16, 0, Parallel(1))
 
 
 def test_a_data_set_without_objects_gives_no_backdrops(tmp_path):
