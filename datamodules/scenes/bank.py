@@ -56,7 +56,8 @@ class BankSpec:
         for name in ("objects", "backdrops", "object_size", "height", "width"):
             if getattr(self, name) < 8:
                 raise DataError(
-                    f"datamodule.bank.{name}={getattr(self, name)} must be at least 8; see conf/datamodule/source/scenes.yaml"
+                    f"datamodule.bank.{name}={getattr(self, name)} must be at least 8; "
+                    "see conf/datamodule/source/scenes.yaml"
                 )
         for name in ("real_objects", "real_backdrops"):
             if not 0 <= getattr(self, name) <= 1:
